@@ -1,0 +1,1 @@
+"""Our engine beside what a user would run instead, on the same model, prompts, lengths and batch."""

@@ -1,0 +1,72 @@
+"""How far a run is, from its run directory alone: while it runs, after it, and without Ray."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from dynts_batch.data.run_dir import RunDir
+
+_RATE_WINDOW = 64  # commits: long enough to be steady, short enough to follow a change of workers
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Counts are rows (one per request and sample) unless the name says shards."""
+
+    num_rows: int
+    finished_rows: int
+    checkpointed_rows: int
+    """Done, in shards that are not finished."""
+    failed_rows: int
+    """Finished with an error; counted in finished_rows too."""
+    num_shards: int
+    finished_shards: int
+    rows_per_s: float | None
+    """Over the latest commits; None before the second one."""
+    idle_s: float | None
+    """Since the latest commit or checkpoint; None before the first."""
+    sealed: bool
+    """The manifest is written: nothing is left to do."""
+
+    @property
+    def eta_s(self) -> float | None:
+        """Seconds until the last row at the present rate; None while that is unknown."""
+        left = self.num_rows - self.finished_rows
+        if left == 0:
+            return 0.0
+        return left / self.rows_per_s if self.rows_per_s else None
+
+
+def read_progress(run_dir: RunDir, now: float) -> Progress:
+    """The state of `run_dir` at the Unix time `now` (seconds).
+
+    Raises:
+        RunDirError: not a run directory, or not readable.
+    """
+    fingerprint = run_dir.fingerprint()
+    num_rows, shard_rows = fingerprint["num_units"], fingerprint["shard_rows"]
+    finished = run_dir.list_shards("rows")
+    started = {s: f for s, f in run_dir.list_shards("checkpoints").items() if s not in finished}
+    # A checkpoint may become a finished shard between the listing and the look.
+    checkpoints = [run_dir.read_checkpoint(shard) for shard in started]
+    rows = {shard: min(shard_rows, num_rows - shard * shard_rows) for shard in finished}
+    times = [info.mtime_ns / 1e9 for info in [*finished.values(), *started.values()]]
+    commits = sorted((info.mtime_ns / 1e9, rows[shard]) for shard, info in finished.items())
+    return Progress(
+        num_rows=num_rows,
+        finished_rows=sum(rows.values()),
+        checkpointed_rows=sum(table.num_rows for table in checkpoints if table is not None),
+        failed_rows=sum(1 for _ in run_dir.read_errors()),
+        num_shards=-(-num_rows // shard_rows),
+        finished_shards=len(finished),
+        rows_per_s=_rate(commits[-_RATE_WINDOW:]),
+        idle_s=max(0.0, now - max(times)) if times else None,
+        sealed=run_dir.read_manifest() is not None,
+    )
+
+
+def _rate(commits: list[tuple[float, int]]) -> float | None:
+    """Rows per second over (time, rows) pairs in order; the first one only starts the clock."""
+    if len(commits) < 2 or commits[-1][0] <= commits[0][0]:
+        return None
+    return sum(rows for _, rows in commits[1:]) / (commits[-1][0] - commits[0][0])

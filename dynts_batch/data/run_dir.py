@@ -1,0 +1,273 @@
+"""The run directory: the one truth about what a run has done, enough to go on from anywhere.
+
+    config.yaml                  the resolved configuration of the latest start
+    fingerprint.json             what all rows have in common; another one is another run
+    rows/shard-00042.parquet     a finished shard: it exists = it is complete and verified
+    checkpoints/shard-00042.parquet  rows of an unfinished shard that are done
+    errors/shard-00042.jsonl     the failed rows of a finished shard, to read and to count
+    workers/NAME-00007.parquet   telemetry of a worker
+    manifest.json                the seal, written last
+
+Owns names, order of writes and verification; storage.py makes each write atomic. File names come
+from shard numbers and worker ids, never from data. Knows nothing about Ray or who runs the shards.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from pyarrow import fs as pafs
+
+from dynts_batch.config import Config, to_yaml
+from dynts_batch.data.storage import Storage
+from dynts_batch.errors import FingerprintError, RunDirError
+
+Unit = tuple[str, int]
+"""(request_id, sample_index) of one row."""
+
+_SHARD_FILE = re.compile(r"shard-(\d{5,})\.(?:parquet|jsonl)")
+_WORKER_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+
+
+class RunDir:
+    """One run directory. Every method raises RunDirError when the filesystem fails."""
+
+    def __init__(self, path: str) -> None:
+        """`path` is a local path or a URI that pyarrow can open; nothing is created yet."""
+        self.path = path
+        self._storage = Storage(path)
+
+    # ---- start and end -------------------------------------------------------------------------
+
+    def create_or_resume(self, config: Config, fingerprint: Mapping[str, Any]) -> bool:
+        """Make this the directory of the run that `fingerprint` describes; True if it is new.
+
+        `fingerprint` is JSON data and holds at least `num_units` and `shard_rows`, because shard
+        numbers mean nothing without them.
+
+        Raises:
+            FingerprintError: it holds a run with other settings; the message lists them.
+            RunDirError: it holds something else than a run, or cannot be written.
+        """
+        assert {"num_units", "shard_rows"} <= fingerprint.keys(), fingerprint.keys()
+        stored = self._read_json("fingerprint.json")
+        if stored is None:
+            self._refuse_foreign_folder()
+            self._write_json("fingerprint.json", fingerprint)
+        else:
+            self._compare(stored, json.loads(json.dumps(fingerprint)))
+        # Settings outside the fingerprint (workers, prices) may change between starts.
+        self._storage.delete_temp_files()
+        self._storage.write("config.yaml", to_yaml(config).encode())
+        return stored is None
+
+    def fingerprint(self) -> dict[str, Any]:
+        """The stored fingerprint; RunDirError if this is no run directory."""
+        stored = self._read_json("fingerprint.json")
+        if stored is None:
+            raise RunDirError(f"{self.path} is not a run directory: it has no fingerprint.json")
+        return stored
+
+    def write_manifest(self, manifest: Mapping[str, Any]) -> None:
+        """Seal the run. Call it last: it states that every unit has a row."""
+        self._write_json("manifest.json", manifest)
+
+    def read_manifest(self) -> dict[str, Any] | None:
+        """The seal, or None while the run is unfinished."""
+        return self._read_json("manifest.json")
+
+    # ---- rows ----------------------------------------------------------------------------------
+
+    def finished_shards(self) -> set[int]:
+        """Numbers of the shards that need no more work; one listing."""
+        return set(self.list_shards("rows"))
+
+    def commit_shard(self, shard: int, table: pa.Table, expected_units: Sequence[Unit]) -> None:
+        """Store `shard` for good, its rows in the order of `expected_units`.
+
+        Committing a shard again replaces it whole: nothing is ever appended.
+
+        Raises:
+            RunDirError: the rows are not exactly the expected units. Nothing is written then.
+        """
+        data = _to_parquet(_in_order(shard, table, expected_units))
+        # What counts is what a reader will find: check the encoded bytes, not our own table.
+        written = pq.read_table(pa.BufferReader(data), columns=["request_id", "sample_index"])
+        assert _units(written) == list(expected_units), f"shard {shard} changed in encoding"
+        errors = _error_lines(table)
+        if errors:
+            self._storage.write(_name("errors", shard, "jsonl"), errors)
+        self._storage.write(_name("rows", shard), data)
+        if not errors:  # a retry may have mended the shard
+            self._storage.delete(_name("errors", shard, "jsonl"))
+        self._storage.delete(_name("checkpoints", shard))
+
+    def read_shard(self, shard: int) -> pa.Table:
+        """The rows of a finished shard."""
+        table = self._read_parquet(_name("rows", shard))
+        if table is None:
+            raise RunDirError(f"{self.path} has no finished shard {shard}")
+        return table
+
+    def read_rows(self, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
+        """All committed rows in the order of the input, a batch at a time."""
+        for shard in sorted(self.finished_shards()):
+            name = _name("rows", shard)
+            with self._storage.open(name) as file, self._parquet_errors(name):
+                yield from pq.ParquetFile(file).iter_batches(columns=columns)
+
+    def write_checkpoint(self, shard: int, table: pa.Table) -> None:
+        """Replace the checkpoint of `shard` by `table`: all its rows that are done so far."""
+        self._storage.write(_name("checkpoints", shard), _to_parquet(table))
+
+    def read_checkpoint(self, shard: int) -> pa.Table | None:
+        """The rows of the latest checkpoint of `shard`, or None."""
+        return self._read_parquet(_name("checkpoints", shard))
+
+    def failed_units(self) -> dict[int, list[Unit]]:
+        """The units of finished shards whose row is an error; shards without any are left out."""
+        finished = self.finished_shards()
+        failed = {}
+        for shard in sorted(self.list_shards("errors")):
+            if shard not in finished:
+                continue
+            # errors/ says where to look; the rows say what is so.
+            table = self.read_shard(shard)
+            units = _units(table.filter(pc.equal(table["finish_reason"], "error")))
+            if units:
+                failed[shard] = units
+        return failed
+
+    def read_errors(self) -> Iterator[dict[str, Any]]:
+        """request_id, sample_index, error_type and error_message of every failed row."""
+        finished = self.finished_shards()
+        for shard in sorted(self.list_shards("errors")):
+            if shard in finished:
+                lines = self._storage.read(_name("errors", shard, "jsonl")) or b""
+                yield from map(json.loads, lines.splitlines())
+
+    # ---- telemetry and listings ----------------------------------------------------------------
+
+    def write_telemetry(self, worker_id: str, part: int, table: pa.Table) -> None:
+        """Store one part of a worker's telemetry; `worker_id` is letters, digits, `-` and `_`."""
+        assert _WORKER_ID.fullmatch(worker_id), worker_id
+        self._storage.write(f"workers/{worker_id}-{part:05d}.parquet", _to_parquet(table))
+
+    def read_telemetry(self) -> Iterator[pa.Table]:
+        """All parts of all workers' telemetry, by worker and part."""
+        for info in self._storage.list("workers"):
+            table = self._read_parquet(f"workers/{info.base_name}")
+            assert table is not None, info.path
+            yield table
+
+    def list_shards(self, folder: str) -> dict[int, pafs.FileInfo]:
+        """The files of `folder` (rows, checkpoints or errors) by shard number; one listing."""
+        infos = {info.base_name: info for info in self._storage.list(folder) if info.is_file}
+        matches = {name: _SHARD_FILE.fullmatch(name) for name in infos}
+        return {int(m.group(1)): infos[name] for name, m in matches.items() if m}
+
+    # ---- files ---------------------------------------------------------------------------------
+
+    def _refuse_foreign_folder(self) -> None:
+        """A run needs a folder of its own: half of what it writes is found by listing."""
+        foreign = [i.base_name for i in self._storage.list() if not i.base_name.startswith(".")]
+        if foreign:
+            raise RunDirError(
+                f"run.dir must be a new folder, an empty one or a run directory, got {self.path}"
+                f" with {', '.join(foreign[:5])} and no fingerprint.json"
+            )
+
+    def _compare(self, stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+        old, new = _flatten(stored), _flatten(wanted)
+        keys = sorted(key for key in old | new if old.get(key) != new.get(key))
+        if not keys:
+            return
+        lines = [f"  {key}: {_shown(old, key)} there, {_shown(new, key)} now" for key in keys]
+        raise FingerprintError(
+            f"{self.path} holds a run with other settings:\n"
+            + "\n".join(lines)
+            + "\nRestore these settings to resume it, or choose another run.dir."
+        )
+
+    def _read_json(self, name: str) -> dict[str, Any] | None:
+        data = self._storage.read(name)
+        try:
+            return None if data is None else json.loads(data)
+        except ValueError as error:
+            raise RunDirError(f"{self.path}/{name} is damaged: {error}") from error
+
+    def _write_json(self, name: str, value: Mapping[str, Any]) -> None:
+        self._storage.write(name, f"{json.dumps(value, indent=2)}\n".encode())
+
+    def _read_parquet(self, name: str) -> pa.Table | None:
+        data = self._storage.read(name)
+        if data is None:
+            return None
+        with self._parquet_errors(name):
+            return pq.read_table(pa.BufferReader(data))
+
+    @contextmanager
+    def _parquet_errors(self, name: str) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, pa.ArrowException) as error:
+            raise RunDirError(
+                f"{self.path}/{name} is damaged: {error}. Delete it to compute it again"
+            ) from error
+
+
+def _name(folder: str, shard: int, suffix: str = "parquet") -> str:
+    return f"{folder}/shard-{shard:05d}.{suffix}"
+
+
+def _to_parquet(table: pa.Table) -> pa.Buffer:
+    stream = pa.BufferOutputStream()
+    pq.write_table(table, stream, compression="zstd")
+    return stream.getvalue()
+
+
+def _units(table: pa.Table) -> list[Unit]:
+    ids, samples = table["request_id"].to_pylist(), table["sample_index"].to_pylist()
+    return list(zip(ids, samples, strict=True))
+
+
+def _in_order(shard: int, table: pa.Table, expected_units: Sequence[Unit]) -> pa.Table:
+    """`table` in the order of `expected_units`, which it must hold exactly once each."""
+    got = _units(table)
+    surplus, missing = Counter(got), Counter(expected_units)
+    surplus, missing = surplus - missing, missing - surplus
+    if surplus or missing:
+        raise RunDirError(
+            f"shard {shard} must hold each of its {len(expected_units)} units once, got {len(got)}"
+            f" rows; missing: {list(missing)[:5]}, repeated or foreign: {list(surplus)[:5]}"
+        )
+    row_of = {unit: row for row, unit in enumerate(got)}
+    return table.take([row_of[unit] for unit in expected_units])
+
+
+def _error_lines(table: pa.Table) -> bytes:
+    failed = table.filter(pc.equal(table["finish_reason"], "error"))
+    fields = ["request_id", "sample_index", "error_type", "error_message"]
+    return b"".join(f"{json.dumps(row)}\n".encode() for row in failed.select(fields).to_pylist())
+
+
+def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            flat |= _flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def _shown(flat: Mapping[str, Any], key: str) -> str:
+    return repr(flat[key]) if key in flat else "absent"

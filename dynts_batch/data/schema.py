@@ -1,0 +1,89 @@
+"""The Arrow schema of one output row, every field with its description.
+
+Owns names, types, units and nullability; writer.py fills rows, run_dir.py stores them. The source's
+own columns come along under their own names, or as `source_<name>` where a name is taken.
+"""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+DESCRIPTION = b"description"
+SOURCE_COLUMN = b"source_column"
+"""Metadata key of a field that comes from the source: the name it has there."""
+
+
+def _field(name: str, type_: pa.DataType, description: str, *, nullable: bool = True) -> pa.Field:
+    return pa.field(name, type_, nullable, {DESCRIPTION: description.encode()})
+
+
+_TEXT = pa.string()
+
+IDENTITY = (
+    _field("request_id", _TEXT, "Stable id of the prompt", nullable=False),
+    _field("sample_index", pa.int64(), "Which sample of the prompt, from 0", nullable=False),
+    _field("seed", pa.int64(), "The run's sampling seed"),
+)
+RESULT = (
+    _field("prompt", _TEXT, "The text the model read, chat template applied"),
+    _field("reasoning", _TEXT, "Generated text before the end of thinking"),
+    _field("answer", _TEXT, "Generated text after the end of thinking; null if it never ended"),
+    _field("extracted_answer", _TEXT, "The final answer found in the answer"),
+    _field("finish_reason", _TEXT, "stop, length (token limit) or error", nullable=False),
+    _field("error_type", _TEXT, "Class of the error of a failed row"),
+    _field("error_message", _TEXT, "Message of the error of a failed row"),
+    _field("reference", _TEXT, "The right answer, from input.reference_column"),
+    _field("correct", pa.bool_(), "Whether the extracted answer equals the reference"),
+    _field("prompt_tokens", pa.int64(), "Tokens of the prompt"),
+    _field("reasoning_tokens", pa.int64(), "Tokens generated before the end of thinking"),
+    _field("completion_tokens", pa.int64(), "All generated tokens"),
+    _field("evicted_tokens", pa.int64(), "Tokens dropped from the KV cache"),
+    _field("num_evictions", pa.int64(), "Times tokens were dropped"),
+    _field("peak_cache_len", pa.int64(), "Most tokens stored at once"),
+    _field("peak_kv_bytes", pa.int64(), "Most KV bytes stored at once"),
+    _field("full_kv_bytes", pa.int64(), "KV bytes this row would have held without eviction"),
+    _field("queue_s", pa.float64(), "Seconds between submission and prefill"),
+    _field("prefill_s", pa.float64(), "Seconds of the prompt pass"),
+    _field("decode_s", pa.float64(), "Seconds from the first to the last generated token"),
+    _field("device_s", pa.float64(), "This row's share of device seconds; shares sum to the total"),
+    _field(
+        "energy_j", pa.float64(), "This row's share of device energy, joules; null if unmeasured"
+    ),
+    _field(
+        "cost_usd", pa.float64(), "This row's share of the cost, US dollars; null without prices"
+    ),
+    _field("worker_id", _TEXT, "Worker that ran the row"),
+    _field("node", _TEXT, "Host name of that worker"),
+    _field("device_name", _TEXT, "GPU model, or the CPU"),
+    _field("device_uuid", _TEXT, "NVML UUID of the GPU; null on CPU"),
+    _field("device_peak_bytes", pa.int64(), "Peak memory of the device when the row finished"),
+    _field("attempt", pa.int64(), "1 for the first try of the row's shard"),
+)
+OWN_FIELDS = {field.name: field for field in IDENTITY + RESULT}
+
+
+def row_schema(source_schema: pa.Schema) -> pa.Schema:
+    """The schema of output rows: identity, the source's columns, then everything a run adds.
+
+    Dictionary-encoded source columns become plain ones; schema-level metadata of the source
+    (pandas, Hugging Face features) is dropped because it describes another table.
+    """
+    taken = set(OWN_FIELDS) | set(source_schema.names)
+    source_fields = []
+    for field in source_schema:
+        name = field.name
+        if name in OWN_FIELDS:
+            name = f"source_{name}"
+            while name in taken:
+                name = f"source_{name}"
+            taken.add(name)
+        source_fields.append(_source_field(field, name))
+    return pa.schema([*IDENTITY, *source_fields, *RESULT])
+
+
+def _source_field(field: pa.Field, name: str) -> pa.Field:
+    type_ = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
+    metadata = {DESCRIPTION: f"Column {field.name!r} of the input".encode()}
+    metadata |= field.metadata or {}
+    # Nullable whatever the source says: the row of a broken line has no values.
+    return pa.field(name, type_, True, metadata | {SOURCE_COLUMN: field.name.encode()})

@@ -1,0 +1,45 @@
+"""Completions become Arrow tables: a row is a source row, a completion and what the worker adds.
+
+Owns the mapping onto the fields of schema.py; knows nothing about files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from dynts_batch.data.schema import OWN_FIELDS, SOURCE_COLUMN
+from dynts_batch.data.source import SourceRow
+from dynts_batch.records import Completion
+
+
+def output_row(
+    schema: pa.Schema, source: SourceRow, completion: Completion, extras: Mapping[str, Any]
+) -> dict[str, Any]:
+    """One row of `schema` (from `row_schema`) as a dict.
+
+    `extras` holds what neither the source nor the engine knows: extracted_answer, correct,
+    energy_j, cost_usd, worker_id, node, device_*, attempt. What is absent is null.
+    """
+    assert source.request_id == completion.request_id, (source.request_id, completion.request_id)
+    assert extras.keys() <= OWN_FIELDS.keys(), extras.keys() - OWN_FIELDS.keys()
+    row: dict[str, Any] = {}
+    for field in schema:
+        column = (field.metadata or {}).get(SOURCE_COLUMN)
+        if column is not None:
+            row[field.name] = source.columns.get(column.decode())
+        elif field.name in extras:
+            row[field.name] = extras[field.name]
+        elif field.name == "reference":
+            row[field.name] = source.reference
+        else:
+            row[field.name] = getattr(completion, field.name, None)
+    return row
+
+
+def rows_to_table(schema: pa.Schema, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
+    """`rows` (from `output_row`) as a table of exactly `schema`."""
+    columns = [pa.array((row[field.name] for row in rows), field.type) for field in schema]
+    return pa.Table.from_arrays(columns, schema=schema)

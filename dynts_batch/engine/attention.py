@@ -1,0 +1,164 @@
+"""Attention over the arena, plugged into transformers' attention interface.
+
+The model's layers call `arena_attention` with freshly projected states and the forward keyword `kv_step`, which says
+where those states go and what they attend to. No mask function is registered for it: transformers then builds no
+mask, and the model needs no change. Letters: B rows, H query heads, K key/value heads, T new tokens, S slots,
+D head_dim.
+"""
+
+from functools import cache
+from typing import Any, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from transformers import AttentionInterface
+
+from dynts_batch.kvcache.arena import KVArena
+
+ATTENTION_NAME = "dynts_arena"
+
+
+class KVStep(Protocol):
+    """Where one forward pass stores its keys and values, and what it attends to."""
+
+    def attend(
+        self, layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, options: "Options"
+    ) -> torch.Tensor:
+        """Store key and value [B, K, T, D] and return the attention [B, H, T, D] of `query` [B, H, T, D]."""
+        ...
+
+
+class Options:
+    """How a layer attends: `scale`, `sliding_window` in tokens or None, `sinks` [H] or None."""
+
+    __slots__ = ("scale", "sinks", "sliding_window")
+
+    def __init__(self, scale: float, sliding_window: int | None, sinks: torch.Tensor | None) -> None:
+        self.scale, self.sliding_window, self.sinks = scale, sliding_window, sinks
+
+
+@cache
+def register_attention() -> str:
+    """Make `arena_attention` known to transformers, once; returns its name."""
+    AttentionInterface.register(ATTENTION_NAME, arena_attention)
+    return ATTENTION_NAME
+
+
+def arena_attention(
+    module: nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    *,
+    kv_step: KVStep,
+    scaling: float,
+    sliding_window: int | None = None,
+    s_aux: torch.Tensor | None = None,
+    **_: Any,
+) -> tuple[torch.Tensor, None]:
+    """transformers' attention function: query [B, H, T, D], key and value [B, K, T, D] -> [B, T, H, D]."""
+    assert attention_mask is None, "the arena attends by slots and takes no mask"
+    options = Options(scaling, sliding_window, s_aux)
+    return kv_step.attend(module.layer_idx, query, key, value, options).transpose(1, 2), None
+
+
+class PrefillStep:
+    """Whole prompts, right-padded to a common length, into empty lanes.
+
+    Causal attention hides the padding from every real token, so it needs no mask.
+    """
+
+    def __init__(self, arena: KVArena, lanes: torch.Tensor) -> None:
+        self._arena, self._lanes = arena, lanes
+
+    def attend(
+        self, layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, options: Options
+    ) -> torch.Tensor:
+        self._arena.write_prompt(layer, self._lanes, key, value)
+        return attend_causal(query, key, value, options)
+
+
+class DecodeStep:
+    """One new token a lane: stored at `slots` [B], its position in `positions` [B], then attention over the lane.
+
+    The first B lanes are read in place, up to the longest; a mask hides the slots beyond a shorter lane's end and,
+    in sliding-window layers, the tokens that have left the window.
+    """
+
+    def __init__(self, arena: KVArena, slots: torch.Tensor, positions: torch.Tensor, max_len: int) -> None:
+        self._arena, self._slots, self._positions, self._max_len = arena, slots, positions, max_len
+        self._live = torch.arange(max_len, device=slots.device) <= slots[:, None, None, None]  # [B, 1, 1, S]
+        self._ragged = not bool((slots == max_len - 1).all())
+        self._visible: dict[tuple[int | None, int], torch.Tensor | None] = {}
+
+    def attend(
+        self, layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, options: Options
+    ) -> torch.Tensor:
+        self._arena.append(layer, self._slots, key, value)
+        keys, values = self._arena.stored(layer, len(self._slots), self._max_len)
+        visible = self._visible_slots(layer, options.sliding_window)
+        batch, num_heads, _, head_dim = query.shape
+        num_kv_heads = keys.shape[1]
+        if options.sinks is not None:
+            return attend_masked(query, keys, values, visible, options)
+        # The query heads of a group stand as query rows of their key/value head: nothing is repeated.
+        grouped = query.view(batch, num_kv_heads, num_heads // num_kv_heads, head_dim)
+        output = F.scaled_dot_product_attention(grouped, keys, values, attn_mask=visible, scale=options.scale)
+        return output.view(batch, num_heads, 1, head_dim)
+
+    def _visible_slots(self, layer: int, window: int | None) -> torch.Tensor | None:
+        """[B, 1 or K, 1, S] bool, or None where every slot is visible; the same for all layers that share it."""
+        per_layer = layer if window is not None and self._arena.shape.per_head else 0
+        if (window, per_layer) not in self._visible:
+            visible = self._live if self._ragged or window is not None else None
+            if window is not None:
+                stored = self._arena.positions[: len(self._slots), per_layer, :, None, : self._max_len]
+                visible = self._live & (stored > (self._positions - window)[:, None, None, None])
+            self._visible[window, per_layer] = visible
+        return self._visible[window, per_layer]
+
+
+def attend_causal(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, options: Options
+) -> torch.Tensor:
+    """Causal attention of T new tokens among themselves, [B, H, T, D] and [B, K, T, D] -> [B, H, T, D]."""
+    length, window = query.shape[2], options.sliding_window
+    if options.sinks is None and (window is None or length <= window):
+        return F.scaled_dot_product_attention(
+            query, key, value, is_causal=True, scale=options.scale, enable_gqa=True
+        )
+    position = torch.arange(length, device=query.device)
+    distance = position[:, None] - position
+    visible = (distance >= 0) & (distance < (window or length))
+    return attend_masked(query, key, value, visible, options)
+
+
+def attend_masked(
+    query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, visible: torch.Tensor | None, options: Options
+) -> torch.Tensor:
+    """Attention written out, for layers with sinks: query [B, H, T, D], keys and values [B, K, S, D],
+    `visible` broadcastable to [B, K, T, S] -> [B, H, T, D]."""
+    probs = attention_probs(query, keys, visible, options).to(values.dtype)
+    return torch.einsum("bkgts,bksd->bkgtd", probs, values).reshape(query.shape)
+
+
+def attention_probs(
+    query: torch.Tensor, keys: torch.Tensor, visible: torch.Tensor | None, options: Options
+) -> torch.Tensor:
+    """Softmax attention in float32, [B, K, H // K, T, S].
+
+    A sink is one more logit, which takes mass and gives nothing: with sinks the last axis sums to less than 1.
+    """
+    batch, num_heads, length, head_dim = query.shape
+    num_kv_heads = keys.shape[1]
+    grouped = query.reshape(batch, num_kv_heads, num_heads // num_kv_heads, length, head_dim)
+    logits = torch.einsum("bkgtd,bksd->bkgts", grouped, keys).float() * options.scale
+    if visible is not None:
+        visible = visible.unsqueeze(2) if visible.ndim == 4 else visible
+        logits = logits.masked_fill(~visible, -torch.inf)
+    if options.sinks is None:
+        return logits.softmax(dim=-1)
+    sinks = options.sinks.float().view(1, num_kv_heads, -1, 1, 1).expand(*logits.shape[:-1], 1)
+    return torch.cat((logits, sinks), dim=-1).softmax(dim=-1)[..., :-1]

@@ -1,0 +1,326 @@
+"""The engine: one decode loop for all policies. Admit, prefill, decode, evict, retire, and again.
+
+Owns the running batch and its timing. The arena moves keys and values, the policy scores, `select` chooses; nothing
+here asks which policy it is. Knows nothing about data sets, Ray or grading.
+"""
+
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator
+from typing import Self
+
+import torch
+
+from dynts_batch.config import MemoryConfig, ModelConfig, PolicyConfig, SamplingConfig
+from dynts_batch.engine.attention import DecodeStep, KVStep, PrefillStep
+from dynts_batch.engine.loader import (
+    LoadedModel,
+    arena_shape,
+    load_importance,
+    load_model,
+    plan_max_seqs,
+)
+from dynts_batch.engine.prompt import PromptRenderer
+from dynts_batch.engine.sampling import sample
+from dynts_batch.engine.sequence import Sequence
+from dynts_batch.errors import PromptTooLongError, RowError
+from dynts_batch.kvcache.arena import KVArena
+from dynts_batch.kvcache.counter_rng import sequence_key
+from dynts_batch.kvcache.policies import make_policy
+from dynts_batch.kvcache.policy import Policy, Slots
+from dynts_batch.kvcache.predictor import ImportancePredictor
+from dynts_batch.kvcache.select import num_kept_candidates, select
+from dynts_batch.records import Completion, Request
+
+#: Prompt tokens, padding included, that one prefill takes at most: it bounds the activations.
+MAX_PREFILL_TOKENS = 8192
+
+
+class Engine:
+    """Generates completions for requests. `Engine.load` is the usual way to get one."""
+
+    def __init__(
+        self,
+        model: LoadedModel,
+        policy: Policy,
+        predictor: ImportancePredictor | None,
+        sampling: SamplingConfig,
+        memory: MemoryConfig,
+    ) -> None:
+        self._model, self._policy, self._predictor, self._sampling = model, policy, predictor, sampling
+        self._renderer = PromptRenderer(model.tokenizer)
+        self._max_prompt_tokens = policy.max_prompt_tokens() if policy.budget else memory.max_prompt_tokens
+        capacity = policy.budget or memory.max_prompt_tokens + sampling.max_new_tokens
+        shape = arena_shape(model.config, policy, model.decoder.dtype)
+        free_bytes = torch.cuda.mem_get_info(model.device)[0] if model.device.type == "cuda" else None
+        max_seqs = plan_max_seqs(shape, capacity, memory, free_bytes)
+        self.arena = KVArena(shape, max_seqs, capacity, model.device)
+        self._waiting: deque[Sequence] = deque()
+        self._failed: list[Completion] = []
+        #: The sequence in each lane; None is a hole that the next admission fills.
+        self._lanes: list[Sequence | None] = []
+        self.busy_s = 0.0
+
+    @classmethod
+    def load(
+        cls,
+        model: ModelConfig = ModelConfig(),
+        policy: PolicyConfig = PolicyConfig(name="full"),
+        sampling: SamplingConfig = SamplingConfig(),
+        memory: MemoryConfig = MemoryConfig(),
+    ) -> Self:
+        """Load the model and allocate the arena.
+
+        Raises: ConfigError where the settings are wrong or the arena cannot hold one sequence.
+        """
+        made = make_policy(policy)
+        loaded = load_model(model)
+        predictor = load_importance(model, loaded) if "importance" in made.requires else None
+        return cls(loaded, made, predictor, sampling, memory)
+
+    @property
+    def max_seqs(self) -> int:
+        return self.arena.max_seqs
+
+    @property
+    def num_waiting(self) -> int:
+        return len(self._waiting)
+
+    @property
+    def num_running(self) -> int:
+        return sum(lane is not None for lane in self._lanes)
+
+    @property
+    def stored_tokens(self) -> int:
+        """Tokens in the arena now."""
+        return sum(lane.cache_len for lane in self._lanes if lane is not None)
+
+    def generate(self, requests: Iterable[Request]) -> Iterator[Completion]:
+        """Completions of `requests` as they finish, reading no more of them ahead than one batch.
+
+        A request that cannot be run gives a completion with finish_reason "error".
+        """
+        source, exhausted = iter(requests), False
+        while True:
+            while not exhausted and self.num_waiting < self.max_seqs:
+                request = next(source, None)
+                if request is None:
+                    exhausted = True
+                else:
+                    self.add_request(request)
+            if not self.has_work():
+                return
+            yield from self.step()
+
+    def add_request(self, request: Request) -> None:
+        """Queue a request; if it cannot be run, the next `step` returns its error."""
+        try:
+            prompt, token_ids = self._renderer.render(request)
+            if len(token_ids) > self._max_prompt_tokens:
+                raise PromptTooLongError(
+                    f"the prompt must have at most {self._max_prompt_tokens} tokens to fit the KV budget of a "
+                    f"sequence ({self.arena.capacity}), got {len(token_ids)}"
+                )
+        except RowError as error:
+            self._failed.append(Completion.failed(request, error, seed=self._sampling.seed))
+            return
+        key = sequence_key(self._sampling.seed, request.request_id, request.sample_index)
+        self._waiting.append(
+            Sequence(request, prompt, token_ids, key, self._renderer.think_end, time.perf_counter())
+        )
+
+    def has_work(self) -> bool:
+        return bool(self._waiting or self._failed or self.num_running)
+
+    @torch.inference_mode()
+    def step(self) -> list[Completion]:
+        """Admit what fits, decode one token for every running sequence; returns the completions that ended."""
+        completions, self._failed = self._failed, []
+        started = time.perf_counter()
+        if admitted := self._admit():
+            self._prefill(admitted)
+            started = self._charge(list(admitted.values()), started)
+            completions += self._retire()
+        running = self._compact()
+        if running:
+            self._decode(running)
+            self._evict()
+            self._charge(running, started)
+            completions += self._retire()
+        return completions
+
+    # ---- the four verbs ------------------------------------------------------------------------
+
+    def _admit(self) -> dict[int, Sequence]:
+        """Give waiting sequences free lanes, holes first; returns them by lane."""
+        free = [lane for lane, sequence in enumerate(self._lanes) if sequence is None]
+        free += range(len(self._lanes), self.max_seqs)
+        admitted: dict[int, Sequence] = {}
+        longest = 0
+        while self._waiting and len(admitted) < len(free):
+            longest = max(longest, len(self._waiting[0].prompt_token_ids))
+            if admitted and longest * (len(admitted) + 1) > MAX_PREFILL_TOKENS:
+                break
+            lane, sequence = free[len(admitted)], self._waiting.popleft()
+            if lane == len(self._lanes):
+                self._lanes.append(None)
+            self._lanes[lane] = admitted[lane] = sequence
+            sequence.admitted_at = time.perf_counter()
+        return admitted
+
+    def _prefill(self, admitted: dict[int, Sequence]) -> None:
+        sequences = list(admitted.values())
+        lengths = [len(sequence.prompt_token_ids) for sequence in sequences]
+        longest = max(lengths)
+        padded = [s.prompt_token_ids + [0] * (longest - n) for s, n in zip(sequences, lengths, strict=True)]
+        lanes, token_ids = self._tensor(list(admitted)), self._tensor(padded)
+        positions = torch.arange(longest, device=self._model.device).expand_as(token_ids)
+        hidden_states = self._forward(token_ids, positions, PrefillStep(self.arena, lanes))
+        self._record(hidden_states, lanes, slots=positions, positions=positions)
+        for sequence, length in zip(sequences, lengths, strict=True):
+            sequence.store(length)
+        last = hidden_states[torch.arange(len(lengths)), self._tensor(lengths) - 1]
+        self._sample(sequences, last)
+        now = time.perf_counter()
+        for sequence in sequences:
+            sequence.decoding_at = now
+
+    def _decode(self, running: list[Sequence]) -> None:
+        slots = self._tensor([sequence.cache_len for sequence in running])
+        positions = self._tensor([sequence.num_processed for sequence in running])
+        token_ids = self._tensor([sequence.completion_token_ids[-1] for sequence in running])
+        max_len = 1 + max(sequence.cache_len for sequence in running)
+        lanes = torch.arange(len(running), device=self._model.device)
+        step = DecodeStep(self.arena, slots, positions, max_len)
+        # The new token's position is stored first: sliding-window layers read it in the same step.
+        self.arena.write_column("positions", lanes, slots[:, None], positions[:, None])
+        hidden_states = self._forward(token_ids[:, None], positions[:, None], step)
+        self._record(hidden_states, lanes, slots[:, None], positions[:, None])
+        for sequence in running:
+            sequence.store(1)
+        self._sample(running, hidden_states[:, -1])
+
+    def _evict(self) -> None:
+        """Evict from every unfinished sequence that has reached the budget, all of them in one operation."""
+        full = {
+            lane: sequence
+            for lane, sequence in enumerate(self._lanes)
+            if sequence is not None and sequence.cache_len == self.arena.capacity
+        }
+        if not self._policy.evicts:
+            for sequence in full.values():
+                sequence.finish_reason = sequence.finish_reason or "length"
+        full = {lane: sequence for lane, sequence in full.items() if sequence.finish_reason is None}
+        if not full:
+            return
+        counts = [self._eviction_counts(sequence) for sequence in full.values()]
+        num_first, num_last, num_kept = (self._tensor(column) for column in zip(*counts, strict=True))
+        slots = self._view(full)
+        scores = self._policy.score(slots).expand_as(slots.positions)
+        kept_slots = select(scores, slots.cache_len, num_first, num_last, num_kept)
+        self.arena.evict(list(full), kept_slots)
+        for sequence, retained in zip(full.values(), counts, strict=True):
+            sequence.evict(sum(retained))
+
+    def _retire(self) -> list[Completion]:
+        """Complete the finished sequences; their lanes become holes."""
+        completions = []
+        for lane, sequence in enumerate(self._lanes):
+            if sequence is not None and sequence.finish_reason is not None:
+                completions.append(self._complete(sequence))
+                self._lanes[lane] = None
+        return completions
+
+    # ---- parts ---------------------------------------------------------------------------------
+
+    def _compact(self) -> list[Sequence]:
+        """Fill holes from the end, so that the running sequences are the first lanes; returns them in order."""
+        lanes = self._lanes
+        for lane in range(len(lanes)):
+            while lanes and lanes[-1] is None:
+                lanes.pop()
+            if lane < len(lanes) and lanes[lane] is None:
+                moved = lanes.pop()
+                assert moved is not None
+                self.arena.move(len(lanes), lane, moved.cache_len)
+                lanes[lane] = moved
+        return [sequence for sequence in lanes if sequence is not None]
+
+    def _forward(self, token_ids: torch.Tensor, positions: torch.Tensor, step: KVStep) -> torch.Tensor:
+        """Final-norm hidden states [B, T, hidden_size] of `token_ids` [B, T] at `positions` [B, T]."""
+        return self._model.decoder(
+            input_ids=token_ids, position_ids=positions, use_cache=False, kv_step=step
+        ).last_hidden_state
+
+    def _record(
+        self, hidden_states: torch.Tensor, lanes: torch.Tensor, slots: torch.Tensor, positions: torch.Tensor
+    ) -> None:
+        """Keep what the policy requires of the tokens just stored."""
+        self.arena.write_column("positions", lanes, slots, positions)
+        if self._predictor is not None:
+            self.arena.write_column("importance", lanes, slots, self._predictor(hidden_states.float()))
+
+    def _sample(self, sequences: list[Sequence], hidden_states: torch.Tensor) -> None:
+        """Draw and append the next token of each sequence from its newest hidden state [B, hidden_size]."""
+        keys = self._tensor([sequence.key for sequence in sequences])
+        positions = self._tensor([sequence.seq_len for sequence in sequences])
+        token_ids = sample(self._model.head(hidden_states), self._sampling, keys, positions)
+        for sequence, token_id in zip(sequences, token_ids.tolist(), strict=True):
+            sequence.append(token_id, self._model.stop_token_ids, self._sampling.max_new_tokens)
+
+    def _eviction_counts(self, sequence: Sequence) -> tuple[int, int, int]:
+        """How many oldest, newest and other tokens of `sequence` stay."""
+        num_first = self._policy.num_protected_first(len(sequence.prompt_token_ids))
+        num_last = self._policy.num_protected_last(sequence.answer_tokens, sequence.cache_len - num_first)
+        num_candidates = sequence.cache_len - num_first - num_last
+        return num_first, num_last, num_kept_candidates(num_candidates, self._policy.keep_ratio)
+
+    def _view(self, sequences: dict[int, Sequence]) -> Slots:
+        lanes = self._tensor(list(sequences))
+        return Slots(
+            positions=self.arena.positions[lanes],
+            columns={name: column[lanes] for name, column in self.arena.columns.items()},
+            cache_len=self._tensor([s.cache_len for s in sequences.values()]),
+            seq_len=self._tensor([s.seq_len for s in sequences.values()]),
+            keys=self._tensor([s.key for s in sequences.values()]),
+        )
+
+    def _charge(self, sequences: list[Sequence], started: float) -> float:
+        """Share the time since `started` equally among `sequences`; returns now."""
+        now = time.perf_counter()
+        self.busy_s += now - started
+        for sequence in sequences:
+            sequence.device_s += (now - started) / len(sequences)
+        return now
+
+    def _complete(self, sequence: Sequence) -> Completion:
+        assert sequence.finish_reason is not None
+        token_ids = sequence.completion_token_ids
+        text = self._renderer.split(sequence.prompt_token_ids, token_ids)
+        bytes_per_token = self.arena.shape.kv_bytes_per_token
+        now = time.perf_counter()
+        return Completion(
+            request_id=sequence.request.request_id,
+            sample_index=sequence.request.sample_index,
+            finish_reason=sequence.finish_reason,
+            seed=self._sampling.seed,
+            prompt=sequence.prompt,
+            reasoning=text.reasoning,
+            answer=text.answer,
+            completion_token_ids=tuple(token_ids),
+            prompt_tokens=len(sequence.prompt_token_ids),
+            reasoning_tokens=text.reasoning_tokens,
+            completion_tokens=len(token_ids),
+            evicted_tokens=sequence.evicted_tokens,
+            num_evictions=sequence.num_evictions,
+            peak_cache_len=sequence.peak_cache_len,
+            peak_kv_bytes=sequence.peak_cache_len * bytes_per_token,
+            full_kv_bytes=sequence.num_processed * bytes_per_token,
+            queue_s=sequence.admitted_at - sequence.added_at,
+            prefill_s=sequence.decoding_at - sequence.admitted_at,
+            decode_s=now - sequence.decoding_at,
+            device_s=sequence.device_s,
+        )
+
+    def _tensor(self, values: list) -> torch.Tensor:
+        return torch.tensor(values, device=self._model.device)

@@ -1,0 +1,191 @@
+"""Loads a Hugging Face decoder with its tokenizer, plugged into the arena attention, and says what arena it needs.
+
+Everything that can be refused from the model's configuration alone is refused by `inspect_model`, which loads no weights.
+"""
+
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from dynts_batch.config import MemoryConfig, ModelConfig
+from dynts_batch.engine.attention import PrefillStep, register_attention
+from dynts_batch.errors import ConfigError
+from dynts_batch.kvcache.arena import ArenaShape, KVArena
+from dynts_batch.kvcache.policy import Policy
+from dynts_batch.kvcache.predictor import ImportancePredictor, load_predictor
+
+#: Sequences decoded together where nothing else bounds the arena.
+DEFAULT_MAX_SEQS = 32
+#: Share of the free GPU memory, after the weights, that the arena takes where nothing else bounds it.
+GPU_MEMORY_SHARE = 0.8
+#: Kinds of attention layers whose cache the arena can hold.
+LAYER_TYPES = {"full_attention", "sliding_attention"}
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """`decoder` gives final-norm hidden states, `head` turns them into logits."""
+
+    decoder: PreTrainedModel
+    head: nn.Module
+    tokenizer: PreTrainedTokenizerBase
+    stop_token_ids: frozenset[int]
+    config: PretrainedConfig
+    device: torch.device
+
+
+def model_path(name: str) -> str:
+    """Where the model's files are: the package's own for "embedded", else what Hugging Face understands."""
+    return str(files("dynts_batch.lab") / "reasoner") if name == "embedded" else name
+
+
+def pick_device(config: ModelConfig) -> torch.device:
+    """Raises: ConfigError where cuda is asked for and there is none."""
+    available = torch.cuda.is_available()
+    if config.device == "cuda" and not available:
+        raise ConfigError("model.device is cuda, but torch sees no GPU here; choices: auto, cpu")
+    return torch.device("cuda" if available and config.device != "cpu" else "cpu")
+
+
+def inspect_model(config: ModelConfig) -> PretrainedConfig:
+    """The model's configuration, checked to be one this engine can run.
+
+    Raises: ConfigError where it cannot be found, is no causal language model, or has layers without a KV cache.
+    """
+    try:
+        model_config = AutoConfig.from_pretrained(model_path(config.name), revision=config.revision)
+    except (OSError, ValueError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ConfigError(
+            f"model.name must be 'embedded', the path of a Hugging Face model or a hub id, got {config.name!r}: {reason}"
+        ) from None
+    if type(model_config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
+        raise ConfigError(
+            f"model.name must be a causal language model, got {config.name!r} of type {model_config.model_type!r}"
+        )
+    if unknown := set(getattr(model_config, "layer_types", None) or LAYER_TYPES) - LAYER_TYPES:
+        raise ConfigError(
+            f"model.name must have only {' or '.join(sorted(LAYER_TYPES))} layers, got {config.name!r} with "
+            f"{', '.join(sorted(unknown))}"
+        )
+    return model_config
+
+
+def pick_dtype(config: ModelConfig, model_config: PretrainedConfig, device: torch.device) -> torch.dtype:
+    """`auto` is float32 on a CPU and the checkpoint's own dtype on a GPU."""
+    if config.dtype != "auto":
+        return getattr(torch, config.dtype)
+    return torch.float32 if device.type == "cpu" else (model_config.dtype or torch.bfloat16)
+
+
+def arena_shape(model_config: PretrainedConfig, policy: Policy, dtype: torch.dtype) -> ArenaShape:
+    num_heads = model_config.num_attention_heads
+    return ArenaShape(
+        num_layers=model_config.num_hidden_layers,
+        num_kv_heads=getattr(model_config, "num_key_value_heads", None) or num_heads,
+        head_dim=getattr(model_config, "head_dim", None) or model_config.hidden_size // num_heads,
+        dtype=dtype,
+        per_head=policy.per_head,
+        columns=policy.requires,
+    )
+
+
+def plan_max_seqs(shape: ArenaShape, capacity: int, memory: MemoryConfig, free_bytes: int | None) -> int:
+    """How many sequences of `capacity` tokens the memory settings hold; `free_bytes`: of a GPU, None on a CPU.
+
+    Raises: ConfigError where not even one fits, naming both numbers.
+    """
+    sequence_bytes = capacity * shape.bytes_per_token
+    if memory.kv_gib is None and free_bytes is None:
+        return memory.max_seqs or DEFAULT_MAX_SEQS
+    if memory.kv_gib is not None:
+        budget_bytes, source = int(memory.kv_gib * 2**30), f"memory.kv_gib ({memory.kv_gib})"
+    else:
+        assert free_bytes is not None
+        budget_bytes, source = int(free_bytes * GPU_MEMORY_SHARE), "the GPU's free memory"
+    num_seqs = budget_bytes // sequence_bytes
+    if num_seqs < 1:
+        raise ConfigError(
+            f"{source} must hold at least one sequence: {capacity} tokens x {shape.bytes_per_token} bytes = "
+            f"{sequence_bytes} bytes, got {budget_bytes} bytes"
+        )
+    return min(num_seqs, memory.max_seqs or num_seqs)
+
+
+def load_model(config: ModelConfig) -> LoadedModel:
+    """Load weights and tokenizer.
+
+    Raises: ConfigError where the model cannot be loaded or its logits are not its head applied to its decoder.
+    """
+    model_config = inspect_model(config)
+    device = pick_device(config)
+    source: dict[str, Any] = {"pretrained_model_name_or_path": model_path(config.name), "revision": config.revision}
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(**source)
+        model = AutoModelForCausalLM.from_pretrained(
+            **source,
+            dtype=pick_dtype(config, model_config, device),
+            attn_implementation=register_attention(),
+            use_safetensors=True,
+        )
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"model.name: cannot load {config.name!r}: {error}") from None
+    model = model.to(device).eval().requires_grad_(False)
+    loaded = LoadedModel(
+        decoder=model.base_model,
+        head=model.get_output_embeddings(),
+        tokenizer=tokenizer,
+        stop_token_ids=_stop_token_ids(model, tokenizer),
+        config=model.config,
+        device=device,
+    )
+    _check_head(config.name, model, loaded)
+    return loaded
+
+
+def load_importance(config: ModelConfig, model: LoadedModel) -> ImportancePredictor:
+    """The importance predictor for `model`, on its device.
+
+    Raises: ConfigError where there is none, or it was made for another model.
+    """
+    path = Path(config.predictor or Path(model_path(config.name)) / "predictor.safetensors")
+    if not path.is_file():
+        raise ConfigError(
+            f"model.predictor must be the path of an importance predictor for {config.name!r}, got {config.predictor!r}"
+        )
+    predictor = load_predictor(path, model=config.name, hidden_size=model.config.hidden_size)
+    return predictor.to(device=model.device, dtype=torch.float32)
+
+
+def _stop_token_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
+    generation_config = model.generation_config
+    found = generation_config.eos_token_id if generation_config is not None else None
+    if found is None:
+        found = tokenizer.eos_token_id
+    return frozenset([found] if isinstance(found, int) else found or ())
+
+
+@torch.inference_mode()
+def _check_head(name: str, model: PreTrainedModel, loaded: LoadedModel) -> None:
+    """Some models scale or cap their logits after the head; the engine would sample other tokens than they do."""
+    full = Policy()
+    arena = KVArena(arena_shape(model.config, full, model.dtype), 1, 4, loaded.device)
+    token_ids = torch.tensor([[0, 1, 2, 3]], device=loaded.device) % model.config.vocab_size
+    step = PrefillStep(arena, torch.zeros(1, dtype=torch.long, device=loaded.device))
+    logits = model(input_ids=token_ids, use_cache=False, kv_step=step).logits
+    hidden_states = loaded.decoder(input_ids=token_ids, use_cache=False, kv_step=step).last_hidden_state
+    if not torch.allclose(logits, loaded.head(hidden_states), rtol=1e-2, atol=1e-2):
+        raise ConfigError(f"model.name: the logits of {name!r} are not its output head applied to its decoder")

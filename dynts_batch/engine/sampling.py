@@ -1,0 +1,35 @@
+"""Draws the next token of every row from its logits. Owns filtering and the draw; knows nothing about sequences."""
+
+import torch
+
+from dynts_batch.config import SamplingConfig
+from dynts_batch.kvcache.counter_rng import uniform
+
+
+def sample(
+    logits: torch.Tensor, config: SamplingConfig, keys: torch.Tensor, positions: torch.Tensor
+) -> torch.Tensor:
+    """Token ids [rows] from `logits` [rows, vocabulary], temperature 0 = argmax.
+
+    Filters in the Hugging Face order: temperature, top-k, top-p, min-p. The draw inverts the cumulative distribution
+    at one uniform number, a function of the row's `keys` and `positions` (int64 [rows]) alone.
+    """
+    if config.temperature == 0:
+        return logits.argmax(dim=-1)
+    num_kept = min(config.top_k or logits.shape[-1], logits.shape[-1])
+    values, token_ids = (logits.float() / config.temperature).topk(num_kept, dim=-1)
+    probs = values.softmax(dim=-1)
+    if config.top_p < 1.0:
+        # Keep the smallest set that reaches top_p: a token stays if those before it don't reach it.
+        before = probs.cumsum(dim=-1) - probs
+        probs = _renormalise(probs.masked_fill(before >= config.top_p, 0.0))
+    if config.min_p > 0.0:
+        probs = probs.masked_fill(probs < config.min_p * probs[:, :1], 0.0)
+    cumulative = probs.double().cumsum(dim=-1)
+    draw = uniform(keys, positions)[:, None] * cumulative[:, -1:]
+    chosen = torch.searchsorted(cumulative, draw, right=True).clamp_(max=num_kept - 1)
+    return token_ids.gather(-1, chosen).squeeze(-1)
+
+
+def _renormalise(probs: torch.Tensor) -> torch.Tensor:
+    return probs / probs.sum(dim=-1, keepdim=True)

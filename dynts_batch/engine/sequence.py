@@ -1,0 +1,66 @@
+"""One request in flight: its tokens, its place in the arena and its counters. Plain Python, no tensors."""
+
+from dataclasses import dataclass, field
+
+from dynts_batch.records import FinishReason, Request
+
+
+@dataclass(slots=True)
+class Sequence:
+    """Logical state (`*_token_ids`, `seq_len`) and physical state (`cache_len`) of one request."""
+
+    request: Request
+    prompt: str | None
+    prompt_token_ids: list[int]
+    key: int
+    """Key of its randomness, from (seed, request_id, sample_index)."""
+    think_end: tuple[int, ...]
+    added_at: float
+    completion_token_ids: list[int] = field(default_factory=list)
+    cache_len: int = 0
+    answer_start: int | None = None
+    """Index in `completion_token_ids` of the first token of the end of thinking."""
+    finish_reason: FinishReason | None = None
+    num_evictions: int = 0
+    evicted_tokens: int = 0
+    peak_cache_len: int = 0
+    admitted_at: float = 0.0
+    decoding_at: float = 0.0
+    device_s: float = 0.0
+
+    @property
+    def seq_len(self) -> int:
+        """Prompt and completion tokens, the newest included, whose keys are stored with the next step."""
+        return len(self.prompt_token_ids) + len(self.completion_token_ids)
+
+    @property
+    def num_processed(self) -> int:
+        """Tokens that went through the model: what a full cache would hold."""
+        return self.seq_len - 1
+
+    @property
+    def answer_tokens(self) -> int:
+        """Processed tokens from the end of thinking on."""
+        if self.answer_start is None:
+            return 0
+        return self.num_processed - len(self.prompt_token_ids) - self.answer_start
+
+    def store(self, num_tokens: int) -> None:
+        self.cache_len += num_tokens
+        self.peak_cache_len = max(self.peak_cache_len, self.cache_len)
+
+    def evict(self, retained_len: int) -> None:
+        self.num_evictions += 1
+        self.evicted_tokens += self.cache_len - retained_len
+        self.cache_len = retained_len
+
+    def append(self, token_id: int, stop_token_ids: frozenset[int], max_new_tokens: int) -> None:
+        """Take the newly sampled token and notice the ends it brings."""
+        self.completion_token_ids.append(token_id)
+        pattern = self.think_end
+        if self.answer_start is None and tuple(self.completion_token_ids[-len(pattern) :]) == pattern:
+            self.answer_start = len(self.completion_token_ids) - len(pattern)
+        if token_id in stop_token_ids:
+            self.finish_reason = "stop"
+        elif len(self.completion_token_ids) >= max_new_tokens:
+            self.finish_reason = "length"

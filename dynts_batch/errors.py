@@ -1,0 +1,68 @@
+"""Every exception this package raises on purpose; knows nothing about who raises it.
+
+    DyntsError
+    |-- ConfigError (ValueError)      a configuration key is unknown, mistyped or breaks a rule
+    |-- InputError (ValueError)       the data set as a whole cannot be used
+    |-- RunDirError                   the run directory cannot be used for this run
+    |   `-- FingerprintError          it holds a run with other settings
+    `-- RowError                      one request failed; the run goes on
+        |-- BadRowError               the row holds no usable prompt
+        |-- PromptTooLongError        the prompt does not fit the KV budget
+        `-- QuarantinedError          the request killed its worker too often
+
+ConfigError and InputError are a user's mistake and come before a GPU is taken. A RowError never
+leaves the run: it becomes a row with `finish_reason="error"`, whose `error_type` is the class name.
+
+All take one message. Keep it so: `BaseException.__reduce__` rebuilds an exception from `args`, so
+one with another constructor signature dies inside Ray's unpickling instead of reaching the user.
+"""
+
+import difflib
+from collections.abc import Sequence
+
+
+def choices_hint(got: str, choices: Sequence[str]) -> str:
+    """The end of a message about a wrong name: the nearest right one, then all of them.
+
+    >>> choices_hint("windw", ["full", "window"])
+    'Did you mean window? Choices: full, window'
+    """
+    near = difflib.get_close_matches(got, choices, n=1)
+    hint = f"Did you mean {near[0]}? " if near else ""
+    return f"{hint}Choices: {', '.join(choices)}"
+
+
+class DyntsError(Exception):
+    """Root of the tree: catch this to catch what the package raises on purpose."""
+
+
+class ConfigError(DyntsError, ValueError):
+    """The message names the key, the rule, the value got and the choices."""
+
+
+class InputError(DyntsError, ValueError):
+    """The message names the file, the rule and the place (row, line or column)."""
+
+
+class RunDirError(DyntsError):
+    """The run directory is unusable: unwritable, damaged, or not a run directory."""
+
+
+class FingerprintError(RunDirError):
+    """The run directory holds a run with other settings; the message lists the differences."""
+
+
+class RowError(DyntsError):
+    """One request failed. Raised (or stored) per row, never for the whole run."""
+
+
+class BadRowError(RowError):
+    """The source row holds no usable prompt: broken JSON, wrong UTF-8, null or empty prompt."""
+
+
+class PromptTooLongError(RowError):
+    """The prompt's tokens leave no room to decode within the sequence's KV budget."""
+
+
+class QuarantinedError(RowError):
+    """The request was in flight each time a worker died, `run.max_attempts` times."""

@@ -1,0 +1,203 @@
+r"""Finds the final answer in a model's text, or the reference in a data set's answer column.
+
+Where an answer is looked for, first hit wins:
+
+1. the last balanced `\boxed{...}`, `\fbox{...}`, `\framebox{...}` or bare `\boxed 5`; boxes joined
+   by nothing but commas, "and" or "or" are one answer (`\boxed{2}` and `\boxed{3}` is "2, 3");
+2. the last line `#### x` (GSM8K) that holds a number or ends the text: elsewhere it is a heading;
+3. the last stated answer: "the final answer is x", "Answer: x";
+4. the last number, or the formula (`$...$`, `\(...\)`, `\[...\]`) that holds it.
+
+Every step is one scan with bounded lookahead: text is untrusted, and model loops make long ones.
+"""
+
+from __future__ import annotations
+
+import re
+
+_BOX_OR_BRACE = re.compile(r"\\\\?(?:boxed|fbox|framebox)(?![A-Za-z])\s*|\\.|[{}]", re.DOTALL)
+_BARE_ARGUMENT = re.compile(r"[^\s${}\\]+")
+_BOX_SEPARATOR = re.compile(r"[\s$]*(?:,|;|,?\s*\b(?:and|or)\b)[\s$]*", re.IGNORECASE)
+_MAX_SEPARATOR_CHARS = 20
+
+_HASH_LINE = re.compile(r"^[ \t]*####(?!#)[ \t]*(\S[^\n]*)$", re.MULTILINE)
+
+_STATED = re.compile(
+    r"\banswer\b[^.\n:=]{0,60}?(?:\bis\b|\bequals\b|[:=])[\s*_:=]{0,16}", re.IGNORECASE
+)
+_MAX_STATED_CHARS = 200
+_SENTENCE_END = re.compile(r"\n|[.!?](?=\s|$)")
+_FORMULA = re.compile(r"\$([^$\n]{1,200})\$|\\\(([^$\n]{1,200}?)\\\)|\\\[([^$]{1,200}?)\\\]")
+_LATEX_COMMAND = re.compile(r"\\[A-Za-z]+")
+_LEFT_SIDE = re.compile(r"[A-Za-z]{1,3}|[^A-Za-z]*")
+_WORD = re.compile(r"(?!(?:and|or)\b)\b[A-Za-z]{2,}", re.IGNORECASE)
+
+_NUMBER = re.compile(
+    r"-?\\[dt]?frac\{-?\d+\}\{\d+\}"
+    r"|(?<![\w.])(?<!\d:)[-+\u2212]?(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+|(?=\.\d))(?:\.\d+)?"
+    r"(?:[eE][-+]?\d{1,3}(?!\d))?(?:/\d+)?(?!:?\d)(?:\\?%)?"  # no part of 1:58
+)
+
+_CHOICE = re.compile(r"\(([A-Z])\)|([A-Z])(?:$|[.:,)])")
+_CHOICE_KEY = re.compile(r"\(?([A-Z])\)?\.?")
+_CHOICE_MARKUP = re.compile(r"\\(?:text|math)(?:bf|rm|it)?(?![A-Za-z])|[${}*_\s]")
+_STATED_CHOICE = re.compile(
+    r"(?i:\b(?:answer|option|choice)\b)[\s:*$_]{0,8}(?i:(?:is|would be|must be)\b[\s:*$_]{0,8})?"
+    r"(?i:(?:option|choice)\s{1,4})?(?:\\(?:text|math)(?:bf|rm|it)?)?[({*\\$\s]{0,6}"
+    r"([A-Z])(?![A-Za-z'])"
+)
+_CHOICE_IN_PARENTHESES = re.compile(r"\(([A-Z])\)")
+
+
+def extract_answer(text: str) -> str | None:
+    """The final answer in `text` by the module's four rules; None if it holds none."""
+    return _boxed(text) or _after_hashes(text) or _stated(text) or _last_formula_or_number(text)
+
+
+def extract_choice(text: str) -> str | None:
+    """The chosen letter of a multiple-choice answer, "A" to "Z"; None if `text` names none.
+
+    Looked for in the last box, after "answer", "option" or "choice", in the last line, then in the
+    whole text as a letter in parentheses or at the start. A box that holds something else is a
+    decision against every letter.
+    """
+    boxed = _boxed(text)
+    if boxed is not None:
+        return _as_choice(boxed)
+    stated = _last(_STATED_CHOICE, text)
+    if stated is not None:
+        return stated[1]
+    for part in (text.rstrip().rpartition("\n")[2], text):
+        in_parentheses = _last(_CHOICE_IN_PARENTHESES, part)
+        letter = in_parentheses[1] if in_parentheses is not None else _as_choice(part)
+        if letter is not None:
+            return letter
+    return None
+
+
+def reference_choice(reference: str) -> str | None:
+    """The letter of a multiple-choice key ("C", "(C)", "C."); None if the reference is none."""
+    key = _CHOICE_KEY.fullmatch(_CHOICE_MARKUP.sub("", reference))
+    return key[1] if key is not None else None
+
+
+def extract_reference(reference: str) -> str | None:
+    """The answer inside a reference: its box or `####` line if it has one, else all of it.
+
+    Prose is not searched: a reference such as "Quadrant 3" is an answer, not a text around one.
+    None if it is blank.
+    """
+    return _boxed(reference) or _after_hashes(reference) or reference.strip() or None
+
+
+def _boxed(text: str) -> str | None:
+    """The content of the last non-empty balanced box; nested boxes give the innermost."""
+    spans = _box_spans(text)
+    while spans:
+        start, content_start, content_end = spans.pop()
+        content = text[content_start:content_end].strip()
+        if content:
+            return _with_joined_boxes(text, spans, start, content)
+    return None
+
+
+def _with_joined_boxes(text: str, spans: list[tuple[int, int, int]], start: int, last: str) -> str:
+    contents = [last]
+    for box_start, content_start, content_end in reversed(spans):
+        between_start = content_end + (text[content_end : content_end + 1] == "}")
+        if not 0 < start - between_start <= _MAX_SEPARATOR_CHARS:
+            break
+        if not _BOX_SEPARATOR.fullmatch(text, between_start, start):
+            break
+        contents.append(text[content_start:content_end].strip())
+        start = box_start
+    return ", ".join(dict.fromkeys(filter(None, reversed(contents))))
+
+
+def _box_spans(text: str) -> list[tuple[int, int, int]]:
+    """(box start, content start, content end) of every balanced box, by box start, in one pass.
+
+    Escaped braces (`\\{`) are no braces, and a box that is never closed hides none of the others.
+    """
+    spans: list[tuple[int, int, int]] = []
+    open_braces: list[tuple[int, int] | None] = []  # (box start, content start), None: plain brace
+    box_start: int | None = None
+    for token in _BOX_OR_BRACE.finditer(text):
+        if token[0] == "{":
+            open_braces.append(None if box_start is None else (box_start, token.end()))
+        elif token[0] == "}":
+            opened = open_braces.pop() if open_braces else None
+            if opened is not None:
+                spans.append((*opened, token.start()))
+        box_start = None
+        if len(token[0]) > 2:  # a box command: its argument is a group or the next bare token
+            bare = _BARE_ARGUMENT.match(text, token.end())
+            if bare is not None:
+                spans.append((token.start(), bare.start(), bare.end()))
+            else:
+                box_start = token.start()
+    return sorted(spans)
+
+
+def _after_hashes(text: str) -> str | None:
+    last_line, last_number = None, None
+    for last_line in _HASH_LINE.finditer(text):
+        content = last_line[1].strip().removeprefix("$").rstrip(".")
+        last_number = _NUMBER.fullmatch(content) or last_number
+    if last_line is not None and not text[last_line.end() :].strip():
+        return last_line[1].strip()
+    return last_number[0] if last_number is not None else None
+
+
+def _stated(text: str) -> str | None:
+    lead = _last(_STATED, text)
+    if lead is None:
+        return None
+    rest = text[lead.end() : lead.end() + _MAX_STATED_CHARS]
+    sentence = _SENTENCE_END.split(rest, maxsplit=1)[0]
+    sentence = sentence.strip(" \t\r*_`,;")
+    formula = _FORMULA.search(sentence)
+    # Beside words the formula is the answer; "20 $cm^2$" and "$5$ or $9$" are one answer.
+    if formula is not None and (formula[0] == sentence or _has_prose(_FORMULA.sub("", sentence))):
+        return _formula_value(formula)
+    if formula is not None:
+        return sentence
+    number = _NUMBER.search(sentence)
+    # "the answer is 42 apples" means 42, "2x + 1" and "5 or 9" mean themselves.
+    if number is not None and _has_prose(sentence):
+        return number[0]
+    return sentence.strip("$") or None
+
+
+def _last_formula_or_number(text: str) -> str | None:
+    number, formula = _last(_NUMBER, text), _last(_FORMULA, text)
+    # Prose between two dollar signs is no formula: "he pays $5 and gets $2 back".
+    if formula is None or _has_prose(formula[0]) or (number and number.end() > formula.end()):
+        return number[0] if number is not None else None
+    return _formula_value(formula)
+
+
+def _formula_value(formula: re.Match[str]) -> str | None:
+    """What the formula says: the number of `x = 5` or `2 + 3 = 5`, else all of it."""
+    content = next(group for group in formula.groups() if group is not None).strip()
+    left_side, _, right_side = (part.strip() for part in content.rpartition("="))
+    if _NUMBER.fullmatch(right_side) and _LEFT_SIDE.fullmatch(left_side):
+        return right_side
+    return content or None
+
+
+def _has_prose(text: str) -> bool:
+    return _WORD.search(_LATEX_COMMAND.sub("", text)) is not None
+
+
+def _as_choice(text: str) -> str | None:
+    """The letter if `text` is one option: "C", "(C)", "C. 5 cm", "\\textbf{(C)} 5"."""
+    choice = _CHOICE.match(_CHOICE_MARKUP.sub("", text))
+    return (choice[1] or choice[2]) if choice is not None else None
+
+
+def _last(pattern: re.Pattern[str], text: str) -> re.Match[str] | None:
+    found = None
+    for match in pattern.finditer(text):
+        found = match
+    return found

@@ -1,0 +1,115 @@
+"""The KV arena: preallocated keys and values of all running sequences. The only file that moves them.
+
+Shapes: R lanes used, H key/value heads, C capacity, D head_dim, G the policy's granularity, which is (1, 1)
+when all layers and heads keep the same tokens and (num_layers, num_kv_heads) when each keeps its own.
+
+A lane holds one sequence; its live slots are 0..cache_len-1, in ascending position, so attention needs no hole mask.
+Whoever drives the arena knows each lane's cache_len; the arena stores it nowhere. Knows nothing about policies,
+models or requests.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+
+@dataclass(frozen=True)
+class ArenaShape:
+    """What the arena's size follows from. `columns`: names of the per-slot float32 values a policy needs."""
+
+    num_layers: int
+    num_kv_heads: int
+    head_dim: int
+    dtype: torch.dtype
+    per_head: bool = False
+    columns: tuple[str, ...] = ()
+
+    @property
+    def granularity(self) -> tuple[int, int]:
+        return (self.num_layers, self.num_kv_heads) if self.per_head else (1, 1)
+
+    @property
+    def kv_bytes_per_token(self) -> int:
+        """Keys and values of one token in all layers."""
+        return 2 * self.num_layers * self.num_kv_heads * self.head_dim * self.dtype.itemsize
+
+    @property
+    def bytes_per_token(self) -> int:
+        """All that one stored token takes: keys, values, its position and the columns."""
+        layers, heads = self.granularity
+        return self.kv_bytes_per_token + layers * heads * 4 * (1 + len(self.columns))
+
+
+class KVArena:
+    """`max_seqs` lanes of `capacity` slots, allocated once."""
+
+    def __init__(self, shape: ArenaShape, max_seqs: int, capacity: int, device: torch.device) -> None:
+        self.shape, self.max_seqs, self.capacity = shape, max_seqs, capacity
+        stored = (max_seqs, shape.num_kv_heads, capacity, shape.head_dim)
+        # Zeros, not garbage: a masked slot has weight 0 in the attention, and 0 x NaN would still be NaN.
+        self._keys, self._values = (
+            [torch.zeros(stored, dtype=shape.dtype, device=device) for _ in range(shape.num_layers)]
+            for _ in range(2)
+        )
+        per_slot = (max_seqs, *shape.granularity, capacity)
+        self.positions = torch.zeros(per_slot, dtype=torch.int32, device=device)
+        self.columns = {
+            name: torch.zeros(per_slot, dtype=torch.float32, device=device) for name in shape.columns
+        }
+        self._heads = torch.arange(shape.num_kv_heads, device=device)[:, None]
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes this arena was built to hold: max_seqs x capacity x bytes_per_token."""
+        return self.max_seqs * self.capacity * self.shape.bytes_per_token
+
+    def stored(self, layer: int, num_lanes: int, num_slots: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Keys and values of the first lanes and slots, [R, H, num_slots, D] each, as views."""
+        return self._keys[layer][:num_lanes, :, :num_slots], self._values[layer][:num_lanes, :, :num_slots]
+
+    def write_prompt(
+        self, layer: int, lanes: torch.Tensor, key_states: torch.Tensor, value_states: torch.Tensor
+    ) -> None:
+        """Store whole prompts, [rows, H, T, D], from slot 0 of `lanes` [rows] on. Right padding is stored
+        beyond the prompt's cache_len, where nothing reads it before a later token overwrites it."""
+        length = key_states.shape[2]
+        self._keys[layer][lanes, :, :length] = key_states
+        self._values[layer][lanes, :, :length] = value_states
+
+    def append(
+        self, layer: int, slots: torch.Tensor, key_states: torch.Tensor, value_states: torch.Tensor
+    ) -> None:
+        """Store one token, [R, H, 1, D], at slot `slots` [R] of each of the first R lanes."""
+        lanes = torch.arange(len(slots), device=slots.device)
+        self._keys[layer][lanes, :, slots] = key_states[:, :, 0]
+        self._values[layer][lanes, :, slots] = value_states[:, :, 0]
+
+    def write_column(self, name: str, lanes: torch.Tensor, slots: torch.Tensor, values: torch.Tensor) -> None:
+        """Store `values` [rows, T] in `slots` [rows, T] of `lanes` [rows], for all layers and heads."""
+        column = self.positions if name == "positions" else self.columns[name]
+        rows, layers, heads = lanes[:, None], slice(None), slice(None)
+        column[rows, layers, heads, slots] = values[:, :, None, None].to(column.dtype)
+
+    def evict(self, lanes: Sequence[int], kept_slots: torch.Tensor) -> None:
+        """Keep only `kept_slots` [len(lanes), *granularity, K] of `lanes`, moved to slots 0..K-1 in order.
+
+        Rows that keep fewer than K pad their list with any slot; what the padding leaves behind lies beyond
+        their new cache_len.
+        """
+        rows = torch.tensor(lanes, device=kept_slots.device)
+        num_kept = kept_slots.shape[-1]
+        for layer in range(self.shape.num_layers):
+            kept = kept_slots[:, layer if self.shape.per_head else 0]  # [rows, H or 1, K]
+            for tensor in (self._keys[layer], self._values[layer]):
+                # Indexing copies before the assignment, so the overlap of source and target is harmless.
+                tensor[rows, :, :num_kept] = tensor[rows[:, None, None], self._heads, kept]
+        for column in (self.positions, *self.columns.values()):
+            column[rows, :, :, :num_kept] = column[rows].gather(-1, kept_slots)
+
+    def move(self, source: int, target: int, cache_len: int) -> None:
+        """Copy a lane's live slots to another lane."""
+        for tensor in (*self._keys, *self._values):
+            tensor[target, :, :cache_len] = tensor[source, :, :cache_len]
+        for column in (self.positions, *self.columns.values()):
+            column[target, :, :, :cache_len] = column[source, :, :, :cache_len]

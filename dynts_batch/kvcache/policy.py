@@ -1,0 +1,90 @@
+"""What an eviction policy is: it scores slots and says which are protected. It moves nothing.
+
+To add a method: write `policies/NAME.py` with a frozen dataclass that derives from `Policy`, give it a docstring
+with the paper and its parameters as fields, declare what it `requires`, return scores, and `@register` it under its
+name. The laws in tests/kvcache/test_policies.py then hold it to its contract.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+
+from dynts_batch.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Slots:
+    """The rows to evict from, as a policy sees them.
+
+    `positions` and every column are [rows, *granularity, slots]; `cache_len` [rows] says how many slots
+    are live. `keys` [rows] are the sequences' randomness keys, `seq_len` [rows] their logical lengths.
+    """
+
+    positions: torch.Tensor
+    columns: Mapping[str, torch.Tensor]
+    cache_len: torch.Tensor
+    seq_len: torch.Tensor
+    keys: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Policy:
+    """Base of all policies: the common parameters and the contract.
+
+    `budget`: cap on cache_len, prompt included; reaching it triggers an eviction. `window_size`: newest tokens, never
+    evicted. `keep_ratio`: share of the candidates kept; at least one is always evicted. `protect_prompt`: the
+    prompt is never a candidate.
+
+    Raises: ConfigError where the parameters break a rule.
+    """
+
+    #: The name in `policy.name`.
+    name: ClassVar[str]
+    #: Per-slot values the engine records for this policy, e.g. "importance" (the predictor's score).
+    requires: ClassVar[tuple[str, ...]] = ()
+    #: Whether each layer and KV head keeps its own tokens.
+    per_head: ClassVar[bool] = False
+    #: False: a sequence that reaches its capacity ends with finish_reason "length".
+    evicts: ClassVar[bool] = True
+
+    budget: int | None = None
+    window_size: int = 128
+    keep_ratio: float = 0.3
+    protect_prompt: bool = True
+
+    def __post_init__(self) -> None:
+        if self.budget is not None and self.budget <= self.window_size + self.num_sinks:
+            raise ConfigError(
+                f"policy.window_size must be smaller than policy.budget ({self.budget}) by more than the "
+                f"{self.num_sinks} sink tokens, got {self.window_size}"
+            )
+
+    @property
+    def num_sinks(self) -> int:
+        """First tokens of the sequence that are never evicted, whatever `protect_prompt` says."""
+        return 0
+
+    def num_protected_first(self, prompt_tokens: int) -> int:
+        """How many of the oldest stored tokens may not be evicted."""
+        return max(prompt_tokens if self.protect_prompt else 0, self.num_sinks)
+
+    def num_protected_last(self, answer_tokens: int, num_free: int) -> int:
+        """How many of the newest stored tokens may not be evicted, of the `num_free` behind the first ones.
+
+        The window, and the whole answer as long as that leaves a candidate: the memory promise comes first.
+        """
+        return answer_tokens if self.window_size < answer_tokens < num_free else self.window_size
+
+    def max_prompt_tokens(self) -> int:
+        """The longest prompt that leaves room to decode under the budget."""
+        assert self.budget is not None
+        return self.budget - (self.window_size if self.protect_prompt else 0) - 1
+
+    def score(self, slots: Slots) -> torch.Tensor:
+        """Scores of all slots, higher = keep, broadcastable to [rows, *granularity, slots].
+
+        Only candidates' scores are read. Pure: the same slots give the same scores.
+        """
+        raise NotImplementedError

@@ -1,0 +1,77 @@
+"""The importance predictor: an MLP that says how much the answer will attend to a thinking token.
+
+Owns the module and its file format (one safetensors file with metadata). Knows nothing about training.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import nn
+
+from dynts_batch.errors import ConfigError
+
+FORMAT = "dynts-predictor-1"
+
+
+@dataclass(frozen=True)
+class PredictorMetadata:
+    """What a predictor was made for, kept in the file's header. `model` is the name it was trained under."""
+
+    model: str
+    revision: str
+    hidden_size: int
+
+
+class ImportancePredictor(nn.Sequential):
+    """d -> 2d -> d/2 -> 1, bias-free, Softplus after every layer (arXiv 2601.18383), so that scores are positive."""
+
+    def __init__(self, hidden_size: int) -> None:
+        widths = (hidden_size, 2 * hidden_size, hidden_size // 2, 1)
+        layers: list[nn.Module] = []
+        for width_in, width_out in zip(widths, widths[1:], strict=False):
+            layers += [nn.Linear(width_in, width_out, bias=False), nn.Softplus()]
+        super().__init__(*layers)
+        self.hidden_size = hidden_size
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        """Scores [...] of final-norm hidden states [..., hidden_size]."""
+        return super().forward(hidden_states).squeeze(-1)
+
+
+def save_predictor(
+    path: str | Path, predictor: ImportancePredictor, metadata: PredictorMetadata, notes: Mapping[str, str]
+) -> None:
+    """Write weights, metadata and free-form `notes` (training settings, metrics) to one safetensors file."""
+    header = {f.name: str(getattr(metadata, f.name)) for f in fields(metadata)}
+    weights = {name: tensor.contiguous() for name, tensor in predictor.state_dict().items()}
+    save_file(weights, path, metadata={"format": FORMAT, **header, **notes})
+
+
+def load_predictor(path: str | Path, *, model: str, hidden_size: int) -> ImportancePredictor:
+    """Read a predictor, in float32 on the CPU, for `model` with this width.
+
+    Raises: ConfigError where the file is missing, damaged, or made for another model or width.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = file.metadata() or {}
+            weights = {name: file.get_tensor(name) for name in file.keys()}
+    except (OSError, SafetensorError) as error:
+        raise ConfigError(f"model.predictor: cannot read the predictor file {str(path)!r}: {error}") from None
+    if header.get("format") != FORMAT:
+        raise ConfigError(f"model.predictor: {str(path)!r} must have format {FORMAT}, got {header.get('format')!r}")
+    for key, wanted in (("model", model), ("hidden_size", str(hidden_size))):
+        if header.get(key) != wanted:
+            raise ConfigError(
+                f"model.predictor: {str(path)!r} must be made for {key} {wanted}, got {header.get(key)}"
+            )
+    predictor = ImportancePredictor(hidden_size)
+    try:
+        predictor.load_state_dict(weights)
+    except RuntimeError as error:
+        raise ConfigError(f"model.predictor: {str(path)!r} has other weights: {error}") from None
+    return predictor.eval().requires_grad_(False)

@@ -1,0 +1,132 @@
+"""What the embedded model is trained on, and in which order.
+
+A small transformer that sees whole problems from the start learns no look-ups; the stages therefore teach them one
+at a time, and the trainer moves on when the measured accuracy of a stage says so. Batches are drawn from
+(seed, stage, step), so a resumed training sees what an uninterrupted one would have seen.
+
+Knows nothing about models or optimisers.
+"""
+
+import random
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from dynts_batch.lab.problems import LETTERS, MAX_VALUE, Problem, Segment, generate_problem
+from dynts_batch.lab.tokenizer import END, THINK_END
+
+#: Loss weight of words that carry no fact: enough to learn the prose, too little to drown the facts.
+PROSE_WEIGHT = 0.1
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One lesson. `exercises`: shares of recall and arithmetic drills, the rest are problems of
+    `min_steps`..`max_steps`; it ends when the accuracy over the last hundred steps reaches `target`, or after
+    `max_tokens`."""
+
+    name: str
+    recall: float
+    arithmetic: float
+    min_steps: int
+    max_steps: int
+    target: float
+    max_tokens: int
+
+
+STAGES = (
+    Stage("recall", 1.0, 0.0, 0, 0, 0.98, 20_000_000),
+    Stage("arithmetic", 0.3, 0.7, 0, 0, 0.95, 20_000_000),
+    Stage("short", 0.1, 0.1, 1, 3, 0.99, 20_000_000),
+    Stage("medium", 0.05, 0.05, 2, 7, 0.997, 20_000_000),
+    Stage("long", 0.03, 0.03, 3, 15, 0.9995, 40_000_000),
+)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """`token_ids` [rows, length] int64, right-padded; `weights` [rows, length] float32, the loss weight of
+    *predicting* each token; `decisive` [rows, length] bool, the tokens that accuracy is measured on."""
+
+    token_ids: torch.Tensor
+    weights: torch.Tensor
+    decisive: torch.Tensor
+
+
+class BatchSampler:
+    """Draws the batch of a step. One kind of exercise and one number of steps a batch, so little is padding."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, seed: int, tokens_per_batch: int) -> None:
+        self._tokenizer = tokenizer
+        self._seed = seed
+        self._tokens_per_batch = tokens_per_batch
+        self._encode = lru_cache(maxsize=None)(lambda text: tuple(tokenizer.encode(text)))
+        self._pad_token_id = tokenizer.pad_token_id
+
+    def draw(self, stage: Stage, step: int) -> Batch:
+        rng = random.Random(f"{self._seed}-{stage.name}-{step}")
+        kind = rng.random()
+        num_steps = rng.randint(stage.min_steps, stage.max_steps)
+        examples: list[list[tuple[int, float, bool]]] = []
+        longest = 0
+        while (len(examples) + 1) * longest <= self._tokens_per_batch:
+            if kind < stage.recall:
+                example = self._example(_recall_drill(rng))
+            elif kind < stage.recall + stage.arithmetic:
+                example = self._example(_arithmetic_drill(rng))
+            else:
+                example = self._worked(generate_problem(rng, "hard", num_steps))
+            longest = max(longest, len(example))
+            examples.append(example)
+        return self._collate(examples, longest)
+
+    def _worked(self, problem: Problem) -> list[tuple[int, float, bool]]:
+        """Prompt (no loss), reasoning, `</think>`, answer, end of sequence."""
+        messages = [{"role": "user", "content": problem.question}]
+        prompt = self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        example = [(token, 0.0, False) for token in self._tokenizer.encode(prompt)]
+        example += self._example(problem.reasoning())
+        example += self._example([Segment(THINK_END, decisive=True)])
+        example += self._example(problem.conclusion())
+        return example + self._example([Segment(END, decisive=True)])
+
+    def _example(self, segments: Iterable[Segment]) -> list[tuple[int, float, bool]]:
+        return [
+            (token, 1.0 if segment.decisive else PROSE_WEIGHT, segment.decisive)
+            for segment in segments
+            for token in self._encode(segment.text)
+        ]
+
+    def _collate(self, examples: list[list[tuple[int, float, bool]]], longest: int) -> Batch:
+        padding = (self._pad_token_id, 0.0, False)
+        rows = [example + [padding] * (longest - len(example)) for example in examples]
+        token_ids, weights, decisive = zip(*(zip(*row, strict=True) for row in rows), strict=True)
+        return Batch(torch.tensor(token_ids), torch.tensor(weights), torch.tensor(decisive))
+
+
+def _recall_drill(rng: random.Random) -> Iterable[Segment]:
+    """Facts in random order, then the same letters asked again and again; mostly the answers count."""
+    names = rng.sample(LETTERS, rng.choice((2, 3, 4, 5, 12)))
+    values = {name: rng.randint(0, MAX_VALUE) for name in names}
+    for name in names:
+        yield Segment(f" {name}")
+        yield Segment(f" {values[name]}")
+        yield Segment(",")
+    for _ in range(3):
+        for name in rng.sample(names, len(names)):
+            yield Segment(f" {name}")
+            yield Segment(f" {values[name]}", decisive=True)
+            yield Segment(",")
+
+
+def _arithmetic_drill(rng: random.Random) -> Iterable[Segment]:
+    for _ in range(16):
+        a = rng.randint(0, MAX_VALUE)
+        op = rng.choice("+-")
+        b = rng.randint(0, MAX_VALUE - a) if op == "+" else rng.randint(0, a)
+        yield Segment(f" so {a} {op} {b} =")
+        yield Segment(f" {a + b if op == '+' else a - b}", decisive=True)
+        yield Segment(",")

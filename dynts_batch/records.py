@@ -1,0 +1,81 @@
+"""Request and Completion: what goes into an engine and what comes out, one of each per sequence.
+
+Plain data for the engine, the runner and library users. Knows nothing about Arrow, Ray or torch;
+the other columns of an output row (source, grade, cost, place) are joined in data/writer.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+FinishReason = Literal["stop", "length", "error"]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One sample of one prompt.
+
+    Exactly one of `prompt` (text), `messages` (chat turns, each with `role` and `content`) and
+    `prompt_token_ids` is given; the engine's prompt renderer rejects anything else.
+    """
+
+    request_id: str
+    sample_index: int = 0
+    prompt: str | None = None
+    messages: Sequence[Mapping[str, Any]] | None = None
+    prompt_token_ids: Sequence[int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """The result of one request.
+
+    Counts are tokens, `*_bytes` bytes of KV memory and `*_s` seconds. A failed request
+    (`finish_reason == "error"`) has `error_type` and `error_message`, and no text.
+    """
+
+    request_id: str
+    sample_index: int
+    finish_reason: FinishReason
+    seed: int | None = None
+    """The run's sampling seed; with request_id and sample_index it fixes the random draws."""
+    prompt: str | None = None
+    """The text the model read, chat template applied; None if token ids were given."""
+    reasoning: str | None = None
+    """Text before the end of thinking."""
+    answer: str | None = None
+    """Text after the end of thinking; None if thinking never ended."""
+    error_type: str | None = None
+    error_message: str | None = None
+    completion_token_ids: tuple[int, ...] = ()
+    prompt_tokens: int = 0
+    reasoning_tokens: int = 0
+    completion_tokens: int = 0
+    """All generated tokens: reasoning and answer."""
+    evicted_tokens: int = 0
+    num_evictions: int = 0
+    peak_cache_len: int = 0
+    """Most tokens ever stored for this sequence."""
+    peak_kv_bytes: int = 0
+    full_kv_bytes: int = 0
+    """What the KV cache would have held without eviction."""
+    queue_s: float = 0.0
+    prefill_s: float = 0.0
+    decode_s: float = 0.0
+    device_s: float = 0.0
+    """This sequence's share of the time of the batches it was in; shares sum to the total."""
+
+    @classmethod
+    def failed(cls, request: Request, error: Exception, *, seed: int | None = None) -> Completion:
+        """The completion of a request that ended in `error`."""
+        return cls(
+            request_id=request.request_id,
+            sample_index=request.sample_index,
+            finish_reason="error",
+            seed=seed,
+            prompt=request.prompt,
+            error_type=type(error).__name__,
+            error_message=str(error),
+        )

@@ -1,0 +1,48 @@
+"""Which units a run has and how they are cut into shards: arithmetic, nothing else.
+
+rows      |  row 0  |  row 1  |  row 2  |       a unit is one sample of one row
+units     | 0  1  2 | 3  4  5 | 6  7  8 |       num_samples = 3
+shards    |    0    .    1    .  |   2  |       shard_rows = 4
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The units of `num_rows` source rows, `num_samples` each, in shards of `shard_rows` units.
+
+    A pure function of three numbers, so every process of a run, and every later run that resumes
+    it, has the same shards.
+    """
+
+    num_rows: int
+    num_samples: int
+    shard_rows: int
+
+    @property
+    def num_units(self) -> int:
+        """Rows of the output."""
+        return self.num_rows * self.num_samples
+
+    @property
+    def num_shards(self) -> int:
+        """Files of the output."""
+        return -(-self.num_units // self.shard_rows)
+
+    def units(self, shard: int) -> range:
+        """The units of `shard`."""
+        assert 0 <= shard < self.num_shards, (shard, self.num_shards)
+        start = shard * self.shard_rows
+        return range(start, min(start + self.shard_rows, self.num_units))
+
+    def row_and_sample(self, unit: int) -> tuple[int, int]:
+        """The source row of `unit`, and which of its samples it is."""
+        return divmod(unit, self.num_samples)
+
+    def rows(self, shard: int) -> range:
+        """The source rows that the units of `shard` come from; neighbours may share one."""
+        units = self.units(shard)
+        return range(units[0] // self.num_samples, units[-1] // self.num_samples + 1)

@@ -1,0 +1,63 @@
+"""Importance labels: the attention that each thinking token receives from the answer (arXiv 2601.18383).
+
+The label of token j is softmax attention in float32, averaged over answer tokens, query heads and layers. Only the
+answer's rows of the attention are ever computed, a chunk of rows at a time, from the queries and keys that the model
+itself uses; memory grows linearly with the trace. Knows nothing about files or predictors.
+"""
+
+from dataclasses import dataclass
+
+import torch
+
+from dynts_batch.engine.attention import Options, attend_causal, attention_probs
+from dynts_batch.engine.loader import LoadedModel
+from dynts_batch.training.traces import Trace
+
+#: Bytes that one chunk of attention rows may take.
+CHUNK_BYTES = 64 * 2**20
+
+
+@dataclass(frozen=True)
+class LabelledTrace:
+    """`hidden_states` [T, hidden_size]: final-norm states of the thinking tokens; `labels` [T] float32."""
+
+    hidden_states: torch.Tensor
+    labels: torch.Tensor
+
+
+class LabelStep:
+    """A forward pass over one whole trace that stores nothing and adds up the answer's attention."""
+
+    def __init__(self, answer_start: int, seq_len: int, device: torch.device) -> None:
+        self._answer_start = answer_start
+        self._total = torch.zeros(seq_len, dtype=torch.float32, device=device)
+        self._num_rows = 0
+
+    def attend(
+        self, layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, options: Options
+    ) -> torch.Tensor:
+        num_heads, seq_len = query.shape[1], query.shape[2]
+        rows_per_chunk = max(1, CHUNK_BYTES // (4 * num_heads * seq_len))
+        position = torch.arange(seq_len, device=query.device)
+        for chunk in position[self._answer_start :].split(rows_per_chunk):
+            # The diagonal needs no zeroing: no answer token is a thinking token.
+            distance = chunk[:, None] - position
+            visible = (distance >= 0) & (distance < (options.sliding_window or seq_len))
+            self._total += attention_probs(query[:, :, chunk], key, visible, options).sum(dim=(0, 1, 2, 3))
+            self._num_rows += num_heads * len(chunk)
+        return attend_causal(query, key, value, options)
+
+    def labels(self) -> torch.Tensor:
+        """Mean attention received by every token of the trace, [seq_len]."""
+        return self._total / self._num_rows
+
+
+@torch.inference_mode()
+def label_trace(model: LoadedModel, trace: Trace) -> LabelledTrace:
+    """Run the model over the trace once."""
+    start = len(trace.prompt_token_ids)
+    end = start + len(trace.thinking_token_ids)
+    token_ids = torch.tensor([trace.token_ids], device=model.device)
+    step = LabelStep(end, token_ids.shape[1], model.device)
+    hidden_states = model.decoder(input_ids=token_ids, use_cache=False, kv_step=step).last_hidden_state
+    return LabelledTrace(hidden_states[0, start:end], step.labels()[start:end])

@@ -1,0 +1,63 @@
+"""Compare the engine's speed with its peers: `python jobs/bench.py [--contenders a,b] [--rounds N] [key=value ...]`.
+
+Keys are those of `dynts_batch.benchmarks.contenders.Workload`; the first contender is the baseline.
+"""
+
+import argparse
+import sys
+from dataclasses import fields
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from rich.console import Console
+
+from dynts_batch.benchmarks.contenders import Workload
+from dynts_batch.benchmarks.measure import measure, print_table
+from dynts_batch.errors import ConfigError
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--contenders", default="hf-generate,dynts,window,full")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--out", type=Path, help="write every round's tokens/s to this Parquet file")
+    parser.add_argument("overrides", nargs="*", metavar="key=value")
+    args = parser.parse_args()
+    try:
+        workload = parse_workload(args.overrides)
+        names = args.contenders.split(",")
+        speeds = measure(names, workload, args.rounds)
+    except ConfigError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    console = Console()
+    console.print(workload)
+    print_table(speeds, names[0], console)
+    if args.out is not None:
+        rows = [
+            {"contender": name, "round": index, "tokens_per_s": speed}
+            for name, values in speeds.items()
+            for index, speed in enumerate(values)
+        ]
+        pq.write_table(pa.Table.from_pylist(rows), args.out)
+    return 0
+
+
+def parse_workload(overrides: list[str]) -> Workload:
+    """Raises: ConfigError for an unknown key or a value of the wrong type."""
+    types = {field.name: field.type for field in fields(Workload)}
+    values = {}
+    for override in overrides:
+        key, _, value = override.partition("=")
+        if key not in types:
+            raise ConfigError(f"unknown workload key {key}. Choices: {', '.join(types)}")
+        try:
+            values[key] = types[key](value)  # the annotations are int, float and str themselves
+        except ValueError:
+            raise ConfigError(f"{key} must be of type {types[key].__name__}, got {value!r}") from None
+    return Workload(**values)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,108 @@
+"""Laws of the row schema and of the tables in it."""
+
+import datetime
+import decimal
+
+import datasets
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from dynts_batch.data.schema import DESCRIPTION, OWN_FIELDS, SOURCE_COLUMN, row_schema
+from dynts_batch.data.source import SourceRow
+from dynts_batch.data.writer import output_row, rows_to_table
+from dynts_batch.records import Completion
+
+SOURCE = pa.schema([("question", pa.string()), ("answer", pa.string()), ("idx", pa.int64())])
+ROW = SourceRow(0, "a", {"question": "2+2?", "answer": "4", "idx": 0}, prompt="2+2?", reference="4")
+
+
+def test_every_field_has_a_description():
+    for field in row_schema(SOURCE):
+        assert field.metadata[DESCRIPTION], field.name
+
+
+def test_source_columns_keep_their_names_unless_taken():
+    names = row_schema(SOURCE).names
+    assert {"question", "idx", "source_answer"} <= set(names)
+    assert len(names) == len(set(names)) == len(OWN_FIELDS) + 3
+
+
+def test_no_two_columns_share_a_name_whatever_the_source_calls_its_own():
+    source = pa.schema([(n, pa.string()) for n in ("answer", "source_answer", "source_source_x")])
+    schema = row_schema(source)
+    assert len(set(schema.names)) == len(schema.names)
+    origins = {f.metadata[SOURCE_COLUMN].decode(): f.name for f in schema if _is_source(f)}
+    assert origins["source_answer"] == "source_answer"
+    assert origins["answer"] == "source_source_answer"
+
+
+def _is_source(field: pa.Field) -> bool:
+    return SOURCE_COLUMN in field.metadata
+
+
+def test_a_row_holds_source_completion_and_extras():
+    schema = row_schema(SOURCE)
+    completion = Completion("a", 2, "stop", seed=1, answer="It is 4.", completion_tokens=9)
+    row = output_row(schema, ROW, completion, {"correct": True, "cost_usd": 0.5})
+    (read,) = rows_to_table(schema, [row]).to_pylist()
+    assert (read["request_id"], read["sample_index"], read["seed"]) == ("a", 2, 1)
+    assert (read["answer"], read["source_answer"], read["reference"]) == ("It is 4.", "4", "4")
+    assert (read["correct"], read["cost_usd"], read["completion_tokens"]) == (True, 0.5, 9)
+    assert read["energy_j"] is None
+
+
+def test_a_row_of_a_broken_line_has_null_source_columns():
+    schema = row_schema(SOURCE)
+    source = SourceRow(0, "a", {})
+    row = output_row(schema, source, Completion.failed(source.request(0), ValueError("x")), {})
+    (read,) = rows_to_table(schema, [row]).to_pylist()
+    assert (read["question"], read["finish_reason"], read["error_type"]) == (
+        None,
+        "error",
+        "ValueError",
+    )
+
+
+def test_extras_cannot_invent_or_misspell_columns():
+    with pytest.raises(AssertionError, match="energy_joule"):
+        output_row(row_schema(SOURCE), ROW, Completion("a", 0, "stop"), {"energy_joule": 1.0})
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        pa.array([1, None], pa.int8()),
+        pa.array([2**64 - 1, None], pa.uint64()),
+        pa.array([1.5, None], pa.float16()),
+        pa.array([decimal.Decimal("1.50"), None], pa.decimal128(5, 2)),
+        pa.array([datetime.datetime(2024, 1, 2), None], pa.timestamp("us", "UTC")),
+        pa.array([1, None], pa.timestamp("ns")),
+        pa.array([b"\x00", None], pa.binary()),
+        pa.array([[{"role": "user", "content": "hi"}], None]),
+        pa.array([[("a", 1)], None], pa.map_(pa.string(), pa.int64())),
+        pa.array(["x", None]).dictionary_encode(),
+        pa.array([None, None]),
+    ],
+    ids=lambda values: str(values.type),
+)
+def test_source_values_of_every_type_survive_the_way_through_a_row(values, tmp_path):
+    schema = row_schema(pa.schema([("c", values.type)]))
+    rows = [
+        output_row(schema, SourceRow(i, str(i), {"c": value}), Completion(str(i), 0, "stop"), {})
+        for i, value in enumerate(values.to_pylist())
+    ]
+    pq.write_table(rows_to_table(schema, rows), tmp_path / "rows.parquet")
+    read = pq.read_table(tmp_path / "rows.parquet")
+    assert read["c"].to_pylist() == values.to_pylist()
+
+
+def test_rows_load_with_pandas_and_datasets_as_they_are(tmp_path):
+    schema = row_schema(SOURCE.with_metadata({"huggingface": "{}", "pandas": "{}"}))
+    table = rows_to_table(schema, [output_row(schema, ROW, Completion("a", 0, "stop"), {})])
+    path = str(tmp_path / "rows.parquet")
+    pq.write_table(table, path)
+    assert pd.read_parquet(path)["source_answer"].tolist() == ["4"]
+    loaded = datasets.load_dataset("parquet", data_files=path, cache_dir=str(tmp_path / "cache"))
+    assert loaded["train"][0]["finish_reason"] == "stop"

@@ -1,0 +1,169 @@
+"""The bounded child: nothing in an answer, and nothing that happens to the child, stops a run."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+
+import psutil
+import pytest
+
+from dynts_batch.grading import Grader
+from dynts_batch.grading.verifier import Verifier
+
+BOMB = "((9!)!)!"
+
+
+@pytest.fixture
+def verifier() -> Iterator[Verifier]:
+    verifier = Verifier(timeout_s=30.0)
+    yield verifier
+    verifier.close()
+
+
+def test_the_child_starts_with_the_first_use_and_ends_with_close(verifier: Verifier) -> None:
+    assert verifier.child_pid is None
+    assert verifier.verify("x+1", "1+x")
+    pid = verifier.child_pid
+    assert pid is not None
+    assert psutil.pid_exists(pid)
+    verifier.close()
+    assert verifier.child_pid is None
+    assert not psutil.pid_exists(pid)
+
+
+def test_a_bomb_is_wrong_within_its_time_and_the_next_answer_is_judged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    verifier = Verifier(timeout_s=1.0)
+    verifier.verify("x", "y")
+    started_s = time.monotonic()
+    assert not verifier.verify(BOMB, "5")
+    assert time.monotonic() - started_s < 3.0
+    assert "counted as wrong" in caplog.text
+    assert verifier.verify("x+1", "1+x")
+    verifier.close()
+
+
+def test_a_child_killed_between_two_rows_costs_neither(verifier: Verifier) -> None:
+    assert verifier.verify("x+1", "1+x")
+    assert verifier.child_pid is not None
+    os.kill(verifier.child_pid, signal.SIGKILL)
+    time.sleep(0.1)
+    assert verifier.verify("x+2", "2+x")
+
+
+def test_a_child_killed_in_the_middle_makes_that_row_wrong_and_the_next_one_right(
+    verifier: Verifier,
+) -> None:
+    verifier.verify("x", "y")
+    assert verifier.child_pid is not None
+    killer = threading.Timer(0.5, os.kill, (verifier.child_pid, signal.SIGKILL))
+    killer.start()
+    started_s = time.monotonic()
+    assert not verifier.verify(BOMB, "5")
+    assert time.monotonic() - started_s < 10.0
+    killer.join()
+    assert verifier.verify("x+1", "1+x")
+
+
+def test_a_stopped_child_is_replaced() -> None:
+    verifier = Verifier(timeout_s=1.0)
+    verifier.verify("x", "y")
+    assert verifier.child_pid is not None
+    os.kill(verifier.child_pid, signal.SIGSTOP)
+    assert not verifier.verify("x+1", "1+x")
+    assert verifier.verify("x+1", "1+x")
+    verifier.close()
+
+
+def test_ctrl_c_leaves_the_child_to_its_parent(verifier: Verifier) -> None:
+    """A terminal sends SIGINT to the whole group; a draining worker still has rows to judge."""
+    verifier.verify("x", "y")
+    pid = verifier.child_pid
+    assert pid is not None
+    os.kill(pid, signal.SIGINT)
+    assert verifier.verify("x+1", "1+x")
+    assert verifier.child_pid == pid
+
+
+def test_it_works_off_the_main_thread(verifier: Verifier) -> None:
+    verdicts: list[bool] = []
+    threads = [
+        threading.Thread(target=lambda: verdicts.append(verifier.verify("x+1", "1+x")))
+        for _ in range(3)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert verdicts == [True, True, True]
+
+
+@pytest.mark.parametrize("answer", ["x", BOMB], ids=["idle", "computing"])
+def test_the_child_does_not_outlive_a_killed_parent(answer: str) -> None:
+    script = (
+        "from dynts_batch.grading.verifier import Verifier\n"
+        "verifier = Verifier(timeout_s=2.0)\n"
+        "verifier.verify('x', 'y')\n"
+        "print(verifier.child_pid, flush=True)\n"
+        f"verifier.verify({answer!r}, '5')\n"
+        "input()\n"
+    )
+    parent = subprocess.Popen(
+        [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    with parent:
+        assert parent.stdout is not None
+        child = psutil.Process(int(parent.stdout.readline()))
+        time.sleep(0.3)
+        parent.kill()
+    child.wait(timeout=10.0)
+
+
+def test_the_child_imports_neither_torch_nor_ray(verifier: Verifier) -> None:
+    verifier.verify("x+1", "1+x")
+    maps = psutil.Process(verifier.child_pid).memory_maps()
+    assert not [entry.path for entry in maps if "/torch/" in entry.path or "/ray/" in entry.path]
+
+
+def test_a_child_that_cannot_start_is_an_error_not_a_wrong_answer(
+    verifier: Verifier, monkeypatch: pytest.MonkeyPatch, tmp_path
+) -> None:
+    monkeypatch.setattr("dynts_batch.grading.verifier._CHILD", tmp_path / "missing.py")
+    with pytest.raises(RuntimeError, match="cannot start math-verify's process"):
+        verifier.verify("x", "y")
+
+
+BOMBS = [
+    "10^{10^{10}}", "10^(10^10)", "9**9**9", "(10^9)!", "(" * 60 + "1" + ")" * 60,
+]  # fmt: skip
+
+# Each of these takes milliseconds, so every one is tried in five places.
+HOSTILE = [
+    "{" * 501, "(" * 501, r"\frac{" * 60, r"\sqrt{" * 90, r"\text{" * 200, r"\begin{matrix}" * 50,
+    "<" * 300, "+" * 501, "1" * 2_000, "0." + "1" * 1_900, "1," * 900, "1e99999", "1/0",
+    r"\frac{0}{0}", r"\infty-\infty", "nan", r"\x\y\z" * 100, "\x00", "\ud800", "\u00e9" * 1_000,
+    "$" * 1_000, "\\" * 1_001, "=", ";", "", "''", "[]", r"\left(", r"\boxed", r"\boxed{",
+    r"\lim_{x \to 0} \frac{\sin x}{x}", "__import__('os').abort()", "\n" * 500, "#" * 500,
+    "\U0001d54f" * 900, r"\boxed{" * 100, "x" * 501, "%" * 100, "@@", "\u202e5",
+]  # fmt: skip
+
+
+def test_adversarial_answers_end_within_their_bound() -> None:
+    """205 answers and references that make math-verify slow, crash or eat memory."""
+    rows = [(rf"\boxed{{{bomb}}}", "x^2") for bomb in BOMBS]
+    for text in HOSTILE:
+        rows += [(text, "x^2"), (rf"\boxed{{{text}}}", "7"), (f"${text}$", "y")]
+        rows += [(f"The answer is {text}", "z"), ("x^3", text)]
+    slowest_s = 0.0
+    with Grader("math", timeout_s=0.5) as grader:
+        for answer, reference in rows:
+            started_s = time.monotonic()
+            grader.grade(answer, reference)
+            slowest_s = max(slowest_s, time.monotonic() - started_s)
+    # The bound, plus a fresh child for the next row on a machine that is busy with other work.
+    assert slowest_s < 10.0

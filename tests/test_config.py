@@ -1,0 +1,200 @@
+"""Laws of the configuration: every mistake is named, and what is accepted round-trips."""
+
+import dataclasses
+import pickle
+from pathlib import Path
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from dynts_batch.config import Config, PolicyConfig, load_config, to_yaml, validate
+from dynts_batch.errors import ConfigError
+
+MINIMAL = """
+input: {path: problems.jsonl, prompt_column: question}
+policy: {name: dynts, budget: 512}
+run: {dir: out}
+"""
+
+
+@pytest.fixture
+def minimal(tmp_path: Path) -> str:
+    path = tmp_path / "minimal.yaml"
+    path.write_text(MINIMAL)
+    return str(path)
+
+
+def _error(path: str, *overrides: str) -> str:
+    with pytest.raises(ConfigError) as caught:
+        load_config(path, overrides)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_defaults_fill_what_the_file_leaves_out(minimal):
+    config = load_config(minimal)
+    assert config.model.name == "embedded"
+    assert config.sampling.max_new_tokens == 16384
+    assert config.policy == PolicyConfig(budget=512)
+
+
+def test_overrides_win_over_the_file_and_later_ones_over_earlier(minimal):
+    config = load_config(minimal, ["policy.budget=600", "policy.budget=700", "sampling.seed=1"])
+    assert (config.policy.budget, config.sampling.seed) == (700, 1)
+
+
+def test_a_configuration_is_frozen_plain_and_picklable(minimal):
+    config = load_config(minimal)
+    assert type(config.policy.options) is dict
+    assert pickle.loads(pickle.dumps(config)) == config
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        config.policy.budget = 1
+
+
+def test_other_keys_of_policy_become_its_options_in_yaml_and_overrides(tmp_path):
+    path = tmp_path / "c.yaml"
+    path.write_text(MINIMAL.replace("budget: 512", "budget: 512, num_sink_tokens: 4"))
+    config = load_config(str(path), ["policy.pooling=max", "policy.lambdas=[0.1, 2]"])
+    assert config.policy.options == {"num_sink_tokens": 4, "pooling": "max", "lambdas": [0.1, 2]}
+
+
+def test_a_group_without_keys_is_empty(tmp_path):
+    path = tmp_path / "c.yaml"
+    path.write_text(MINIMAL + "memory:\n")
+    assert load_config(str(path)).memory == Config().memory
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("polcy.name=full", "unknown config key polcy. Did you mean policy? Choices: model, input"),
+        ("run.shard_row=3", "unknown config key run.shard_row. Did you mean shard_rows? Choices"),
+        (
+            "input.format=xml",
+            "input.format must be one of auto, parquet, arrow, jsonl, csv, got 'xm",
+        ),
+        ("policy.budget=5.5", "policy.budget must be an integer or null, got 5.5"),
+        ("policy.budget=true", "policy.budget must be an integer or null, got True"),
+        ("policy.budget=[1]", "policy.budget must be an integer or null, got [1]"),
+        ("policy.name=null", "policy.name must be text, got None"),
+        ("run.retry_failed=maybe", "run.retry_failed must be true or false, got 'maybe'"),
+        ("workers.num_gpus=some", "workers.num_gpus must be a number or null, got 'some'"),
+        ("run.dir.deeper=1", "run.dir must be text or null, got {'deeper': 1}"),
+        (
+            "model=tiny",
+            "model must hold keys (name, revision, dtype, device, predictor), got 'tiny'",
+        ),
+        ("policy.budget", "an override must be key=value, got 'policy.budget'"),
+        ("=3", "an override must be key=value, got '=3'"),
+        ("policy.budget=[1", "cannot read the config: while parsing"),
+        ("run.dir=${nowhere}", "cannot read the config: Interpolation key 'nowhere' not found"),
+    ],
+)
+def test_an_unknown_key_or_a_wrong_type_is_named_with_the_choices(minimal, override, message):
+    assert _error(minimal, override).startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (
+            ["policy.window_size=512"],
+            "policy.window_size must be smaller than policy.budget (512), ",
+        ),
+        (["policy.window_size=-1"], "policy.window_size must be at least 0, got -1"),
+        (["policy.keep_ratio=0"], "policy.keep_ratio must be in (0, 1], got 0.0"),
+        (["policy.keep_ratio=.nan"], "policy.keep_ratio must be in (0, 1], got nan"),
+        (["policy.budget=null"], "policy.budget is required"),
+        (["policy.budget=0"], "policy.budget must be at least 1, got 0"),
+        (["input.path=null"], "input.path is required"),
+        (["input.prompt_column=null"], "input.prompt_column or input.messages_column is required"),
+        (["input.messages_column=chat"], "input.prompt_column and input.messages_column exclude"),
+        (["input.limit=0"], "input.limit must be at least 1, got 0"),
+        (["run.dir=null"], "run.dir is required"),
+        (["run.shard_rows=0"], "run.shard_rows must be at least 1, got 0"),
+        (["run.checkpoint_s=0"], "run.checkpoint_s must be above 0, got 0.0"),
+        (["run.max_attempts=0"], "run.max_attempts must be at least 1, got 0"),
+        (["sampling.temperature=-0.1"], "sampling.temperature must be at least 0, got -0.1"),
+        (["sampling.temperature=.inf"], "sampling.temperature must be at least 0, got inf"),
+        (["sampling.top_p=0"], "sampling.top_p must be in (0, 1], got 0.0"),
+        (["sampling.min_p=1.5"], "sampling.min_p must be in [0, 1], got 1.5"),
+        (["sampling.top_k=-1"], "sampling.top_k must be at least 0, got -1"),
+        (["sampling.seed=-1"], "sampling.seed must be in [0, 2**63), got -1"),
+        (["sampling.num_samples=0"], "sampling.num_samples must be at least 1, got 0"),
+        (
+            ["sampling.num_samples=2", "sampling.temperature=0"],
+            "sampling.num_samples must be 1 whe",
+        ),
+        (["sampling.max_new_tokens=0"], "sampling.max_new_tokens must be at least 1, got 0"),
+        (["memory.kv_gib=0"], "memory.kv_gib must be above 0, got 0.0"),
+        (["memory.max_seqs=0"], "memory.max_seqs must be at least 1, got 0"),
+        (["memory.max_prompt_tokens=0"], "memory.max_prompt_tokens must be at least 1, got 0"),
+        (["workers.min=0"], "workers.min must be at least 1, got 0"),
+        (["workers.min=3", "workers.max=2"], "workers.max must be at least workers.min (3), got 2"),
+        (["workers.num_gpus=-1"], "workers.num_gpus must be at least 0, got -1.0"),
+        (["grading.timeout_s=0"], "grading.timeout_s must be above 0, got 0.0"),
+        (["cost.usd_per_kwh=-1"], "cost.usd_per_kwh must be at least 0, got -1.0"),
+    ],
+)
+def test_a_broken_rule_names_the_key_the_rule_and_the_value(minimal, overrides, message):
+    assert _error(minimal, *overrides).startswith(message)
+
+
+def test_only_full_goes_without_a_budget_and_a_window(minimal):
+    overrides = ["policy.name=full", "policy.budget=null", "policy.window_size=100000"]
+    assert load_config(minimal, overrides).policy.budget is None
+
+
+@pytest.mark.parametrize(
+    "content", [b"- 1\n", b"3\n", b"a: [\n", b"run: {dir: a}\nrun: {dir: b}\n", b"\xff\xfe\x00"]
+)
+def test_a_file_that_is_no_mapping_is_refused(tmp_path, content):
+    path = tmp_path / "c.yaml"
+    path.write_bytes(content)
+    with pytest.raises(ConfigError, match=r"c\.yaml|cannot read the config"):
+        load_config(str(path))
+
+
+def test_a_missing_file_is_named(tmp_path):
+    assert "nothing.yaml" in _error(str(tmp_path / "nothing.yaml"))
+
+
+def test_a_config_built_in_python_obeys_the_same_rules():
+    with pytest.raises(ConfigError, match=r"input\.path is required"):
+        validate(Config())
+
+
+_TEXT = st.text(st.characters(codec="utf-8", exclude_categories=("Cc", "Zl", "Zp")), min_size=1)
+_SCALAR = st.none() | st.booleans() | st.integers(-(2**63), 2**63) | st.floats() | _TEXT
+_OPTIONS = st.dictionaries(
+    st.from_regex(r"[a-z_]{3,12}", fullmatch=True).filter(
+        lambda key: key not in {field.name for field in dataclasses.fields(PolicyConfig)}
+    ),
+    _SCALAR.filter(lambda value: value == value and value != "???"),
+    max_size=3,
+)
+
+
+@settings(max_examples=30)
+@example(text="${x}", temperature=0.0, keep_ratio=1.0, options={"a": "\\${y}", "b": ["${z"]})
+@example(text="a\\${x} ${", temperature=1e-9, keep_ratio=0.3, options={"a": {"b": "null"}})
+@example(text="\\\\${x}", temperature=0.6, keep_ratio=0.3, options={"a": 1e20, "b": "1e3"})
+@given(
+    text=_TEXT.filter(lambda text: text != "???"),
+    temperature=st.floats(0, 5),
+    keep_ratio=st.floats(0, 1, exclude_min=True),
+    options=_OPTIONS,
+)
+def test_yaml_round_trips_every_config(tmp_path_factory, text, temperature, keep_ratio, options):
+    path = tmp_path_factory.getbasetemp() / "round_trip.yaml"
+    path.write_text(MINIMAL)
+    config = load_config(str(path))
+    config = dataclasses.replace(
+        config,
+        run=dataclasses.replace(config.run, dir=text),
+        sampling=dataclasses.replace(config.sampling, temperature=temperature),
+        policy=dataclasses.replace(config.policy, keep_ratio=keep_ratio, options=options),
+    )
+    path.write_text(to_yaml(config), encoding="utf-8")
+    assert load_config(str(path)) == config
