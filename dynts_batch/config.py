@@ -14,10 +14,10 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from types import NoneType, UnionType
-from typing import Any, Literal, cast, get_args, get_origin, get_type_hints
+from typing import IO, Any, Literal, TypeVar, cast, get_args, get_origin, get_type_hints
 
 from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 from yaml import YAMLError  # type: ignore[import-untyped]  # comes with omegaconf
 
 from dynts_batch.errors import ConfigError, choices_hint
@@ -129,7 +129,7 @@ class GradingConfig:
 
     kind: Literal["math", "exact", "none"] = "math"
     timeout_s: float = 5.0
-    """Per answer; a comparison that takes longer counts as not gradable."""
+    """Per answer; a comparison that takes longer counts as wrong."""
 
 
 @dataclass(frozen=True)
@@ -155,8 +155,8 @@ class Config:
     cost: CostConfig = field(default_factory=CostConfig)
 
 
-def load_config(path: str, overrides: Sequence[str] = ()) -> Config:
-    """Read the YAML file at `path`, apply `key=value` overrides in order, and check every rule.
+def load_config(path: str | IO[str], overrides: Sequence[str] = ()) -> Config:
+    """Read the YAML file at `path` (or an open one), apply `key=value` overrides in order, and check every rule.
 
     Raises:
         ConfigError: the file cannot be read, or a key is unknown, mistyped or breaks a rule.
@@ -178,6 +178,22 @@ def to_yaml(config: Config) -> str:
     groups = asdict(config)
     groups["policy"] |= groups["policy"].pop("options")
     return OmegaConf.to_yaml(OmegaConf.create(_escape(groups)))
+
+
+def load_settings(settings_class: type[T], overrides: Sequence[str]) -> T:
+    """A flat settings dataclass with `key=value` overrides, for the jobs that need no run.
+
+    Raises:
+        ConfigError: a key is unknown or mistyped.
+    """
+    schema = OmegaConf.structured(settings_class)
+    try:
+        merged = OmegaConf.merge(schema, OmegaConf.from_dotlist(list(overrides)))
+        return cast(T, OmegaConf.to_object(merged))
+    except ConfigKeyError as error:
+        raise ConfigError(_unknown_key(str(error.full_key), [str(key) for key in schema])) from None
+    except (OmegaConfBaseException, TypeError, YAMLError) as error:
+        raise ConfigError(f"cannot read the settings: {_first_line(error)}") from None
 
 
 def validate(config: Config) -> None:
@@ -292,7 +308,7 @@ def _above_zero(key: str, value: float) -> None:
 # ---- reading -----------------------------------------------------------------------------------
 
 
-def _read(path: str, overrides: Sequence[str]) -> dict[str, Any]:
+def _read(path: str | IO[str], overrides: Sequence[str]) -> dict[str, Any]:
     """YAML and overrides merged into plain groups, interpolations resolved."""
     for override in overrides:
         if not override.partition("=")[1] or not override.partition("=")[0].strip():

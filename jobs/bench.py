@@ -5,7 +5,6 @@ Keys are those of `dynts_batch.benchmarks.contenders.Workload`; the first conten
 
 import argparse
 import sys
-from dataclasses import fields
 from pathlib import Path
 
 import pyarrow as pa
@@ -14,6 +13,7 @@ from rich.console import Console
 
 from dynts_batch.benchmarks.contenders import Workload
 from dynts_batch.benchmarks.measure import measure, print_table
+from dynts_batch.config import load_settings
 from dynts_batch.errors import ConfigError
 
 
@@ -25,7 +25,7 @@ def main() -> int:
     parser.add_argument("overrides", nargs="*", metavar="key=value")
     args = parser.parse_args()
     try:
-        workload = parse_workload(args.overrides)
+        workload = load_settings(Workload, args.overrides)
         names = args.contenders.split(",")
         speeds = measure(names, workload, args.rounds)
     except ConfigError as error:
@@ -42,21 +42,6 @@ def main() -> int:
         ]
         pq.write_table(pa.Table.from_pylist(rows), args.out)
     return 0
-
-
-def parse_workload(overrides: list[str]) -> Workload:
-    """Raises: ConfigError for an unknown key or a value of the wrong type."""
-    types = {field.name: field.type for field in fields(Workload)}
-    values = {}
-    for override in overrides:
-        key, _, value = override.partition("=")
-        if key not in types:
-            raise ConfigError(f"unknown workload key {key}. Choices: {', '.join(types)}")
-        try:
-            values[key] = types[key](value)  # the annotations are int, float and str themselves
-        except ValueError:
-            raise ConfigError(f"{key} must be of type {types[key].__name__}, got {value!r}") from None
-    return Workload(**values)
 
 
 if __name__ == "__main__":

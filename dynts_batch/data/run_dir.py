@@ -14,6 +14,7 @@ from shard numbers and worker ids, never from data. Knows nothing about Ray or w
 
 from __future__ import annotations
 
+import io
 import json
 import re
 from collections import Counter
@@ -26,7 +27,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyarrow import fs as pafs
 
-from dynts_batch.config import Config, to_yaml
+from dynts_batch.config import Config, load_config, to_yaml
 from dynts_batch.data.storage import Storage
 from dynts_batch.errors import FingerprintError, RunDirError
 
@@ -75,6 +76,13 @@ class RunDir:
         if stored is None:
             raise RunDirError(f"{self.path} is not a run directory: it has no fingerprint.json")
         return stored
+
+    def config(self) -> Config:
+        """The configuration of the latest start; RunDirError if this is no run directory."""
+        data = self._storage.read("config.yaml")
+        if data is None:
+            raise RunDirError(f"{self.path} is not a run directory: it has no config.yaml")
+        return load_config(io.StringIO(data.decode()))
 
     def write_manifest(self, manifest: Mapping[str, Any]) -> None:
         """Seal the run. Call it last: it states that every unit has a row."""

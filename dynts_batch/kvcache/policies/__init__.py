@@ -1,6 +1,5 @@
 """The registry of eviction policies: one method per file; importing this package registers them all."""
 
-import difflib
 from collections.abc import Callable
 from dataclasses import fields
 from importlib import import_module
@@ -8,7 +7,7 @@ from pkgutil import iter_modules
 from typing import get_type_hints
 
 from dynts_batch.config import PolicyConfig
-from dynts_batch.errors import ConfigError
+from dynts_batch.errors import ConfigError, choices_hint
 from dynts_batch.kvcache.policy import Policy
 
 POLICIES: dict[str, type[Policy]] = {}
@@ -44,9 +43,7 @@ def make_policy(config: PolicyConfig) -> Policy:
 def _check_option(policy: str, key: str, value: object, own: dict[str, type]) -> None:
     if key not in own:
         choices = sorted(own.keys() | {f.name for f in fields(Policy)})
-        near = difflib.get_close_matches(key, choices, n=1)
-        hint = f" Did you mean policy.{near[0]}?" if near else ""
-        raise ConfigError(f"unknown config key policy.{key} for policy {policy!r}.{hint} Choices: {', '.join(choices)}")
+        raise ConfigError(f"unknown config key policy.{key} for policy {policy!r}. {choices_hint(key, choices)}")
     wanted = own[key]
     # An integer is a fine float, a bool is no integer.
     if type(value) is not wanted and not (wanted is float and type(value) is int):
