@@ -22,6 +22,8 @@ from yaml import YAMLError  # type: ignore[import-untyped]  # comes with omegaco
 
 from dynts_batch.errors import ConfigError, choices_hint
 
+T = TypeVar("T")
+
 
 @dataclass(frozen=True)
 class ModelConfig:
@@ -42,7 +44,8 @@ class InputConfig:
     """Where the requests come from. Exactly one of the prompt and messages columns is named."""
 
     path: str | None = None
-    """Required. A file, or a folder of Parquet files or of `datasets.save_to_disk`."""
+    """Required. "embedded" (the problems that come with the package), a file, or a folder of Parquet
+    files or of `datasets.save_to_disk`."""
     format: Literal["auto", "parquet", "arrow", "jsonl", "csv"] = "auto"
     id_column: str | None = None
     """Column with unique ids; null = a hash of the prompt and its position."""
@@ -191,7 +194,9 @@ def load_settings(settings_class: type[T], overrides: Sequence[str]) -> T:
         merged = OmegaConf.merge(schema, OmegaConf.from_dotlist(list(overrides)))
         return cast(T, OmegaConf.to_object(merged))
     except ConfigKeyError as error:
-        raise ConfigError(_unknown_key(str(error.full_key), [str(key) for key in schema])) from None
+        raise ConfigError(
+            f"unknown key {error.full_key}. {choices_hint(str(error.full_key), list(schema))}"
+        ) from None
     except (OmegaConfBaseException, TypeError, YAMLError) as error:
         raise ConfigError(f"cannot read the settings: {_first_line(error)}") from None
 

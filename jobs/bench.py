@@ -18,10 +18,14 @@ from dynts_batch.errors import ConfigError
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--contenders", default="hf-generate,dynts,window,full")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--out", type=Path, help="write every round's tokens/s to this Parquet file")
+    parser.add_argument(
+        "--out", type=Path, help="write every round's tokens/s to this Parquet file"
+    )
     parser.add_argument("overrides", nargs="*", metavar="key=value")
     args = parser.parse_args()
     try:

@@ -16,7 +16,9 @@ from dynts_batch.lab.trainer import Trainer, TrainingConfig
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("out_dir", type=Path)
     parser.add_argument("overrides", nargs="*", metavar="key=value")
     args = parser.parse_args()

@@ -5,6 +5,7 @@ All run the same random-weight model on the same prompts and generate exactly `m
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from transformers import AutoTokenizer, Qwen2Config, Qwen2ForCausalLM
@@ -59,7 +60,12 @@ class Workload:
             max_position_embeddings=65536,
         )
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        return Qwen2ForCausalLM(config).to(device, getattr(torch, self.dtype)).eval().requires_grad_(False)
+        return (
+            Qwen2ForCausalLM(config)
+            .to(device, getattr(torch, self.dtype))
+            .eval()
+            .requires_grad_(False)
+        )
 
 
 def dynts_batch_engine(workload: Workload, policy_name: str) -> Contender:
@@ -74,9 +80,12 @@ def dynts_batch_engine(workload: Workload, policy_name: str) -> Contender:
         config=model.config,
         device=model.device,
     )
-    bounds = {} if policy_name == "full" else {"budget": workload.budget, "window_size": workload.window_size}
-    policy = make_policy(PolicyConfig(name=policy_name, keep_ratio=workload.keep_ratio, **bounds))
-    predictor = ImportancePredictor(workload.hidden_size).to(model.device) if policy.requires else None
+    policy = make_policy(
+        PolicyConfig(policy_name, workload.budget, workload.window_size, workload.keep_ratio)
+    )
+    predictor = (
+        ImportancePredictor(workload.hidden_size).to(model.device) if policy.requires else None
+    )
     sampling = SamplingConfig(temperature=0.0, max_new_tokens=workload.max_new_tokens)
     memory = MemoryConfig(max_seqs=workload.batch_size, max_prompt_tokens=workload.prompt_tokens)
     engine = Engine(loaded, policy, predictor, sampling, memory)
@@ -94,7 +103,12 @@ def huggingface_generate(workload: Workload, cache_implementation: str | None = 
     """`model.generate` in one batch, with the default cache or the one named."""
     model = workload.model()
     token_ids = torch.tensor(workload.prompts(), device=model.device)
-    settings = {"max_new_tokens": workload.max_new_tokens, "do_sample": False, "eos_token_id": None, "pad_token_id": 0}
+    settings: dict[str, Any] = {
+        "max_new_tokens": workload.max_new_tokens,
+        "do_sample": False,
+        "eos_token_id": None,
+        "pad_token_id": 0,
+    }
     if cache_implementation is not None:
         settings["cache_implementation"] = cache_implementation
 

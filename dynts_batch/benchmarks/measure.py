@@ -39,5 +39,7 @@ def print_table(speeds: dict[str, list[float]], baseline: str, console: Console)
     for name, values in speeds.items():
         ratios = [a / b for a, b in zip(values, speeds[baseline], strict=True)]
         cells = (statistics.median(ratios), min(ratios), max(ratios))
-        table.add_row(name, f"{statistics.median(values):.0f}", *(f"{ratio:.2f}x" for ratio in cells))
+        table.add_row(
+            name, f"{statistics.median(values):.0f}", *(f"{ratio:.2f}x" for ratio in cells)
+        )
     console.print(table)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from importlib.resources import files
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -39,16 +40,19 @@ def open_source(config: InputConfig) -> Source:
             or of a type that cannot serve. Duplicate ids are found by Source.validate().
     """
     assert config.path, "config.validate() refuses a missing input.path"
+    location = config.path
+    if location == "embedded":  # the problems that come with the package, as for model.name
+        location = str(files("dynts_batch.lab") / "problems.parquet")
     try:
-        filesystem, path = open_filesystem(config.path)
+        filesystem, path = open_filesystem(location)
         info = filesystem.get_file_info(path)
     except (OSError, ValueError) as error:
         raise InputError(f"cannot open input.path {config.path!r}: {error}") from error
     if info.type == pafs.FileType.NotFound:
         raise InputError(f"input.path must be a file or a folder, got {config.path!r}: not found")
-    files = _list_files(filesystem, info)
-    format_ = _detect_format(files, path) if config.format == "auto" else config.format
-    table = _open_table(filesystem, path, files, format_, config.limit)
+    paths = _list_files(filesystem, info)
+    format_ = _detect_format(paths, path) if config.format == "auto" else config.format
+    table = _open_table(filesystem, path, paths, format_, config.limit)
     _check_storable(table)
     return Source(table, config)
 

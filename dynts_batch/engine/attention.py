@@ -11,7 +11,6 @@ from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
-from torch import nn
 from transformers import AttentionInterface
 
 from dynts_batch.kvcache.arena import KVArena
@@ -23,7 +22,12 @@ class KVStep(Protocol):
     """Where one forward pass stores its keys and values, and what it attends to."""
 
     def attend(
-        self, layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, options: "Options"
+        self,
+        layer: int,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        options: "Options",
     ) -> torch.Tensor:
         """Store key and value [B, K, T, D] and return the attention [B, H, T, D] of `query` [B, H, T, D]."""
         ...
@@ -34,7 +38,9 @@ class Options:
 
     __slots__ = ("scale", "sinks", "sliding_window")
 
-    def __init__(self, scale: float, sliding_window: int | None, sinks: torch.Tensor | None) -> None:
+    def __init__(
+        self, scale: float, sliding_window: int | None, sinks: torch.Tensor | None
+    ) -> None:
         self.scale, self.sliding_window, self.sinks = scale, sliding_window, sinks
 
 
@@ -46,7 +52,7 @@ def register_attention() -> str:
 
 
 def arena_attention(
-    module: nn.Module,
+    module: Any,
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
@@ -74,7 +80,12 @@ class PrefillStep:
         self._arena, self._lanes = arena, lanes
 
     def attend(
-        self, layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, options: Options
+        self,
+        layer: int,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        options: Options,
     ) -> torch.Tensor:
         self._arena.write_prompt(layer, self._lanes, key, value)
         return attend_causal(query, key, value, options)
@@ -87,14 +98,23 @@ class DecodeStep:
     in sliding-window layers, the tokens that have left the window.
     """
 
-    def __init__(self, arena: KVArena, slots: torch.Tensor, positions: torch.Tensor, max_len: int) -> None:
+    def __init__(
+        self, arena: KVArena, slots: torch.Tensor, positions: torch.Tensor, max_len: int
+    ) -> None:
         self._arena, self._slots, self._positions, self._max_len = arena, slots, positions, max_len
-        self._live = torch.arange(max_len, device=slots.device) <= slots[:, None, None, None]  # [B, 1, 1, S]
+        self._live = (
+            torch.arange(max_len, device=slots.device) <= slots[:, None, None, None]
+        )  # [B, 1, 1, S]
         self._ragged = not bool((slots == max_len - 1).all())
         self._visible: dict[tuple[int | None, int], torch.Tensor | None] = {}
 
     def attend(
-        self, layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, options: Options
+        self,
+        layer: int,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        options: Options,
     ) -> torch.Tensor:
         self._arena.append(layer, self._slots, key, value)
         keys, values = self._arena.stored(layer, len(self._slots), self._max_len)
@@ -105,7 +125,9 @@ class DecodeStep:
             return attend_masked(query, keys, values, visible, options)
         # The query heads of a group stand as query rows of their key/value head: nothing is repeated.
         grouped = query.view(batch, num_kv_heads, num_heads // num_kv_heads, head_dim)
-        output = F.scaled_dot_product_attention(grouped, keys, values, attn_mask=visible, scale=options.scale)
+        output = F.scaled_dot_product_attention(
+            grouped, keys, values, attn_mask=visible, scale=options.scale
+        )
         return output.view(batch, num_heads, 1, head_dim)
 
     def _visible_slots(self, layer: int, window: int | None) -> torch.Tensor | None:
@@ -114,7 +136,9 @@ class DecodeStep:
         if (window, per_layer) not in self._visible:
             visible = self._live if self._ragged or window is not None else None
             if window is not None:
-                stored = self._arena.positions[: len(self._slots), per_layer, :, None, : self._max_len]
+                stored = self._arena.positions[
+                    : len(self._slots), per_layer, :, None, : self._max_len
+                ]
                 visible = self._live & (stored > (self._positions - window)[:, None, None, None])
             self._visible[window, per_layer] = visible
         return self._visible[window, per_layer]
@@ -136,7 +160,11 @@ def attend_causal(
 
 
 def attend_masked(
-    query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, visible: torch.Tensor | None, options: Options
+    query: torch.Tensor,
+    keys: torch.Tensor,
+    values: torch.Tensor,
+    visible: torch.Tensor | None,
+    options: Options,
 ) -> torch.Tensor:
     """Attention written out, for layers with sinks: query [B, H, T, D], keys and values [B, K, S, D],
     `visible` broadcastable to [B, K, T, S] -> [B, H, T, D]."""

@@ -7,7 +7,7 @@ here asks which policy it is. Knows nothing about data sets, Ray or grading.
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
-from typing import Self
+from typing import Any, Self
 
 import torch
 
@@ -47,12 +47,19 @@ class Engine:
         sampling: SamplingConfig,
         memory: MemoryConfig,
     ) -> None:
-        self._model, self._policy, self._predictor, self._sampling = model, policy, predictor, sampling
+        self._model, self._policy, self._predictor, self._sampling = (
+            model,
+            policy,
+            predictor,
+            sampling,
+        )
         self._renderer = PromptRenderer(model.tokenizer)
-        self._max_prompt_tokens = policy.max_prompt_tokens() if policy.budget else memory.max_prompt_tokens
-        capacity = policy.budget or memory.max_prompt_tokens + sampling.max_new_tokens
+        self._longest_prompt = policy.longest_prompt(memory.max_prompt_tokens)
+        capacity = policy.capacity(memory.max_prompt_tokens, sampling.max_new_tokens)
         shape = arena_shape(model.config, policy, model.decoder.dtype)
-        free_bytes = torch.cuda.mem_get_info(model.device)[0] if model.device.type == "cuda" else None
+        free_bytes = (
+            torch.cuda.mem_get_info(model.device)[0] if model.device.type == "cuda" else None
+        )
         max_seqs = plan_max_seqs(shape, capacity, memory, free_bytes)
         self.arena = KVArena(shape, max_seqs, capacity, model.device)
         self._waiting: deque[Sequence] = deque()
@@ -116,9 +123,9 @@ class Engine:
         """Queue a request; if it cannot be run, the next `step` returns its error."""
         try:
             prompt, token_ids = self._renderer.render(request)
-            if len(token_ids) > self._max_prompt_tokens:
+            if len(token_ids) > self._longest_prompt:
                 raise PromptTooLongError(
-                    f"the prompt must have at most {self._max_prompt_tokens} tokens to fit the KV budget of a "
+                    f"the prompt must have at most {self._longest_prompt} tokens to fit the KV budget of a "
                     f"sequence ({self.arena.capacity}), got {len(token_ids)}"
                 )
         except RowError as error:
@@ -172,7 +179,10 @@ class Engine:
         sequences = list(admitted.values())
         lengths = [len(sequence.prompt_token_ids) for sequence in sequences]
         longest = max(lengths)
-        padded = [s.prompt_token_ids + [0] * (longest - n) for s, n in zip(sequences, lengths, strict=True)]
+        padded = [
+            s.prompt_token_ids + [0] * (longest - n)
+            for s, n in zip(sequences, lengths, strict=True)
+        ]
         lanes, token_ids = self._tensor(list(admitted)), self._tensor(padded)
         positions = torch.arange(longest, device=self._model.device).expand_as(token_ids)
         hidden_states = self._forward(token_ids, positions, PrefillStep(self.arena, lanes))
@@ -205,16 +215,16 @@ class Engine:
         full = {
             lane: sequence
             for lane, sequence in enumerate(self._lanes)
-            if sequence is not None and sequence.cache_len == self.arena.capacity
+            if sequence is not None
+            and sequence.cache_len == self.arena.capacity
+            and sequence.finish_reason is None
         }
-        if not self._policy.evicts:
-            for sequence in full.values():
-                sequence.finish_reason = sequence.finish_reason or "length"
-        full = {lane: sequence for lane, sequence in full.items() if sequence.finish_reason is None}
         if not full:
             return
         counts = [self._eviction_counts(sequence) for sequence in full.values()]
-        num_first, num_last, num_kept = (self._tensor(column) for column in zip(*counts, strict=True))
+        num_first, num_last, num_kept = (
+            self._tensor(column) for column in zip(*counts, strict=True)
+        )
         slots = self._view(full)
         scores = self._policy.score(slots).expand_as(slots.positions)
         kept_slots = select(scores, slots.cache_len, num_first, num_last, num_kept)
@@ -246,19 +256,27 @@ class Engine:
                 lanes[lane] = moved
         return [sequence for sequence in lanes if sequence is not None]
 
-    def _forward(self, token_ids: torch.Tensor, positions: torch.Tensor, step: KVStep) -> torch.Tensor:
+    def _forward(
+        self, token_ids: torch.Tensor, positions: torch.Tensor, step: KVStep
+    ) -> torch.Tensor:
         """Final-norm hidden states [B, T, hidden_size] of `token_ids` [B, T] at `positions` [B, T]."""
         return self._model.decoder(
             input_ids=token_ids, position_ids=positions, use_cache=False, kv_step=step
         ).last_hidden_state
 
     def _record(
-        self, hidden_states: torch.Tensor, lanes: torch.Tensor, slots: torch.Tensor, positions: torch.Tensor
+        self,
+        hidden_states: torch.Tensor,
+        lanes: torch.Tensor,
+        slots: torch.Tensor,
+        positions: torch.Tensor,
     ) -> None:
         """Keep what the policy requires of the tokens just stored."""
         self.arena.write_column("positions", lanes, slots, positions)
         if self._predictor is not None:
-            self.arena.write_column("importance", lanes, slots, self._predictor(hidden_states.float()))
+            self.arena.write_column(
+                "importance", lanes, slots, self._predictor(hidden_states.float())
+            )
 
     def _sample(self, sequences: list[Sequence], hidden_states: torch.Tensor) -> None:
         """Draw and append the next token of each sequence from its newest hidden state [B, hidden_size]."""
@@ -271,7 +289,9 @@ class Engine:
     def _eviction_counts(self, sequence: Sequence) -> tuple[int, int, int]:
         """How many oldest, newest and other tokens of `sequence` stay."""
         num_first = self._policy.num_protected_first(len(sequence.prompt_token_ids))
-        num_last = self._policy.num_protected_last(sequence.answer_tokens, sequence.cache_len - num_first)
+        num_last = self._policy.num_protected_last(
+            sequence.answer_tokens, sequence.cache_len - num_first
+        )
         num_candidates = sequence.cache_len - num_first - num_last
         return num_first, num_last, num_kept_candidates(num_candidates, self._policy.keep_ratio)
 
@@ -322,5 +342,5 @@ class Engine:
             device_s=sequence.device_s,
         )
 
-    def _tensor(self, values: list) -> torch.Tensor:
+    def _tensor(self, values: Any) -> torch.Tensor:
         return torch.tensor(values, device=self._model.device)

@@ -84,7 +84,9 @@ def inspect_model(config: ModelConfig) -> PretrainedConfig:
     return model_config
 
 
-def pick_dtype(config: ModelConfig, model_config: PretrainedConfig, device: torch.device) -> torch.dtype:
+def pick_dtype(
+    config: ModelConfig, model_config: PretrainedConfig, device: torch.device
+) -> torch.dtype:
     """`auto` is float32 on a CPU and the checkpoint's own dtype on a GPU."""
     if config.dtype != "auto":
         return getattr(torch, config.dtype)
@@ -103,7 +105,9 @@ def arena_shape(model_config: PretrainedConfig, policy: Policy, dtype: torch.dty
     )
 
 
-def plan_max_seqs(shape: ArenaShape, capacity: int, memory: MemoryConfig, free_bytes: int | None) -> int:
+def plan_max_seqs(
+    shape: ArenaShape, capacity: int, memory: MemoryConfig, free_bytes: int | None
+) -> int:
     """How many sequences of `capacity` tokens the memory settings hold; `free_bytes`: of a GPU, None on a CPU.
 
     Raises: ConfigError where not even one fits, naming both numbers.
@@ -132,7 +136,10 @@ def load_model(config: ModelConfig) -> LoadedModel:
     """
     model_config = inspect_model(config)
     device = pick_device(config)
-    source: dict[str, Any] = {"pretrained_model_name_or_path": model_path(config.name), "revision": config.revision}
+    source: dict[str, Any] = {
+        "pretrained_model_name_or_path": model_path(config.name),
+        "revision": config.revision,
+    }
     try:
         tokenizer = AutoTokenizer.from_pretrained(**source)
         model = AutoModelForCausalLM.from_pretrained(
@@ -186,6 +193,10 @@ def _check_head(name: str, model: PreTrainedModel, loaded: LoadedModel) -> None:
     token_ids = torch.tensor([[0, 1, 2, 3]], device=loaded.device) % model.config.vocab_size
     step = PrefillStep(arena, torch.zeros(1, dtype=torch.long, device=loaded.device))
     logits = model(input_ids=token_ids, use_cache=False, kv_step=step).logits
-    hidden_states = loaded.decoder(input_ids=token_ids, use_cache=False, kv_step=step).last_hidden_state
+    hidden_states = loaded.decoder(
+        input_ids=token_ids, use_cache=False, kv_step=step
+    ).last_hidden_state
     if not torch.allclose(logits, loaded.head(hidden_states), rtol=1e-2, atol=1e-2):
-        raise ConfigError(f"model.name: the logits of {name!r} are not its output head applied to its decoder")
+        raise ConfigError(
+            f"model.name: the logits of {name!r} are not its output head applied to its decoder"
+        )

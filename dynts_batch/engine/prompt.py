@@ -3,8 +3,9 @@
 Owns the tokenizer and the rules about thinking tags. Knows nothing about models or caches.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
@@ -37,14 +38,21 @@ class PromptRenderer:
 
         Raises: BadRowError where the request holds no usable prompt.
         """
-        given = [x is not None for x in (request.prompt, request.messages, request.prompt_token_ids)]
+        given = [
+            x is not None for x in (request.prompt, request.messages, request.prompt_token_ids)
+        ]
         if sum(given) != 1:
-            raise BadRowError("a request needs exactly one of prompt, messages and prompt_token_ids")
+            raise BadRowError(
+                "a request needs exactly one of prompt, messages and prompt_token_ids"
+            )
         if request.prompt_token_ids is not None:
             return None, self._checked(list(request.prompt_token_ids))
         text, has_template = request.prompt, self._tokenizer.chat_template is not None
-        if has_template or text is None:
-            text = self._from_messages(request.messages or [{"role": "user", "content": text}])
+        if request.messages is not None:
+            text = self._from_messages(request.messages)
+        elif has_template:
+            text = self._from_messages([{"role": "user", "content": request.prompt}])
+        assert text is not None
         # A chat template writes its own special tokens; bare text gets the tokenizer's.
         return text, self._checked(self.encode(text, add_special_tokens=not has_template))
 
@@ -52,12 +60,17 @@ class PromptRenderer:
         """Token ids of rendered text."""
         return self._tokenizer.encode(text, add_special_tokens=add_special_tokens)
 
-    def _from_messages(self, messages: Sequence) -> str:
+    def _from_messages(self, messages: Sequence[Mapping[str, Any]]) -> str:
+        # Templates print what is missing as nothing, so a wrong key would pass unnoticed.
+        if not messages or not all({"role", "content"} <= message.keys() for message in messages):
+            raise BadRowError("messages must be a list of turns, each with role and content")
         try:
             return self._tokenizer.apply_chat_template(
                 [dict(message) for message in messages], tokenize=False, add_generation_prompt=True
             )
-        except Exception as error:  # a template is Jinja code of the model's author: it may raise anything
+        except (
+            Exception
+        ) as error:  # a template is Jinja code of the model's author: it may raise anything
             raise BadRowError(f"the chat template rejected the messages: {error}") from error
 
     def _checked(self, token_ids: list[int]) -> list[int]:
@@ -72,7 +85,9 @@ class PromptRenderer:
         start = _rfind(prompt_token_ids, self._think_start)
         return start >= 0 and start > _rfind(prompt_token_ids, self.think_end)
 
-    def split(self, prompt_token_ids: Sequence[int], completion_token_ids: Sequence[int]) -> SplitText:
+    def split(
+        self, prompt_token_ids: Sequence[int], completion_token_ids: Sequence[int]
+    ) -> SplitText:
         """Reasoning is what stands before the first end of thinking; an unclosed tag leaves all of it reasoning."""
         end = _find(completion_token_ids, self.think_end)
         if end >= 0:
@@ -91,7 +106,9 @@ class PromptRenderer:
 
 def _find(token_ids: Sequence[int], pattern: tuple[int, ...]) -> int:
     """Index of the first occurrence of `pattern`, or -1, as str.find."""
-    return next((i for i in range(len(token_ids)) if tuple(token_ids[i : i + len(pattern)]) == pattern), -1)
+    return next(
+        (i for i in range(len(token_ids)) if tuple(token_ids[i : i + len(pattern)]) == pattern), -1
+    )
 
 
 def _rfind(token_ids: Sequence[int], pattern: tuple[int, ...]) -> int:

@@ -58,7 +58,10 @@ class Sequence:
         """Take the newly sampled token and notice the ends it brings."""
         self.completion_token_ids.append(token_id)
         pattern = self.think_end
-        if self.answer_start is None and tuple(self.completion_token_ids[-len(pattern) :]) == pattern:
+        if (
+            self.answer_start is None
+            and tuple(self.completion_token_ids[-len(pattern) :]) == pattern
+        ):
             self.answer_start = len(self.completion_token_ids) - len(pattern)
         if token_id in stop_token_ids:
             self.finish_reason = "stop"

@@ -44,7 +44,9 @@ class ArenaShape:
 class KVArena:
     """`max_seqs` lanes of `capacity` slots, allocated once."""
 
-    def __init__(self, shape: ArenaShape, max_seqs: int, capacity: int, device: torch.device) -> None:
+    def __init__(
+        self, shape: ArenaShape, max_seqs: int, capacity: int, device: torch.device
+    ) -> None:
         self.shape, self.max_seqs, self.capacity = shape, max_seqs, capacity
         stored = (max_seqs, shape.num_kv_heads, capacity, shape.head_dim)
         # Zeros, not garbage: a masked slot has weight 0 in the attention, and 0 x NaN would still be NaN.
@@ -55,7 +57,8 @@ class KVArena:
         per_slot = (max_seqs, *shape.granularity, capacity)
         self.positions = torch.zeros(per_slot, dtype=torch.int32, device=device)
         self.columns = {
-            name: torch.zeros(per_slot, dtype=torch.float32, device=device) for name in shape.columns
+            name: torch.zeros(per_slot, dtype=torch.float32, device=device)
+            for name in shape.columns
         }
         self._heads = torch.arange(shape.num_kv_heads, device=device)[:, None]
 
@@ -64,9 +67,13 @@ class KVArena:
         """Bytes this arena was built to hold: max_seqs x capacity x bytes_per_token."""
         return self.max_seqs * self.capacity * self.shape.bytes_per_token
 
-    def stored(self, layer: int, num_lanes: int, num_slots: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def stored(
+        self, layer: int, num_lanes: int, num_slots: int
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Keys and values of the first lanes and slots, [R, H, num_slots, D] each, as views."""
-        return self._keys[layer][:num_lanes, :, :num_slots], self._values[layer][:num_lanes, :, :num_slots]
+        return self._keys[layer][:num_lanes, :, :num_slots], self._values[layer][
+            :num_lanes, :, :num_slots
+        ]
 
     def write_prompt(
         self, layer: int, lanes: torch.Tensor, key_states: torch.Tensor, value_states: torch.Tensor
@@ -85,7 +92,9 @@ class KVArena:
         self._keys[layer][lanes, :, slots] = key_states[:, :, 0]
         self._values[layer][lanes, :, slots] = value_states[:, :, 0]
 
-    def write_column(self, name: str, lanes: torch.Tensor, slots: torch.Tensor, values: torch.Tensor) -> None:
+    def write_column(
+        self, name: str, lanes: torch.Tensor, slots: torch.Tensor, values: torch.Tensor
+    ) -> None:
         """Store `values` [rows, T] in `slots` [rows, T] of `lanes` [rows], for all layers and heads."""
         column = self.positions if name == "positions" else self.columns[name]
         rows, layers, heads = lanes[:, None], slice(None), slice(None)

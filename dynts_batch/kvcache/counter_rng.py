@@ -15,7 +15,9 @@ _MIX_2 = 0x94D049BB133111EB - 2**64
 
 def sequence_key(seed: int, request_id: str, sample_index: int) -> int:
     """The 64-bit key of one sequence's randomness, as a signed integer."""
-    digest = hashlib.blake2b(f"{seed}\0{sample_index}\0{request_id}".encode(), digest_size=8).digest()
+    digest = hashlib.blake2b(
+        f"{seed}\0{sample_index}\0{request_id}".encode(), digest_size=8
+    ).digest()
     return int.from_bytes(digest, "little", signed=True)
 
 

@@ -46,8 +46,6 @@ class Policy:
     requires: ClassVar[tuple[str, ...]] = ()
     #: Whether each layer and KV head keeps its own tokens.
     per_head: ClassVar[bool] = False
-    #: False: a sequence that reaches its capacity ends with finish_reason "length".
-    evicts: ClassVar[bool] = True
 
     budget: int | None = None
     window_size: int = 128
@@ -77,10 +75,15 @@ class Policy:
         """
         return answer_tokens if self.window_size < answer_tokens < num_free else self.window_size
 
-    def max_prompt_tokens(self) -> int:
-        """The longest prompt that leaves room to decode under the budget."""
-        assert self.budget is not None
-        return self.budget - (self.window_size if self.protect_prompt else 0) - 1
+    def capacity(self, max_prompt_tokens: int, max_new_tokens: int) -> int:
+        """Slots that a sequence needs: the budget, whatever its prompt and completion may grow to."""
+        assert self.budget is not None, "config.validate() requires a budget"
+        return self.budget
+
+    def longest_prompt(self, max_prompt_tokens: int) -> int:
+        """The longest prompt that leaves a candidate to evict once the budget is reached."""
+        assert self.budget is not None, "config.validate() requires a budget"
+        return self.budget - 1 - (self.window_size if self.protect_prompt else 0)
 
     def score(self, slots: Slots) -> torch.Tensor:
         """Scores of all slots, higher = keep, broadcastable to [rows, *granularity, slots].

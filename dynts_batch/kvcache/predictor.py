@@ -5,6 +5,7 @@ Owns the module and its file format (one safetensors file with metadata). Knows 
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -32,7 +33,7 @@ class ImportancePredictor(nn.Sequential):
     def __init__(self, hidden_size: int) -> None:
         widths = (hidden_size, 2 * hidden_size, hidden_size // 2, 1)
         layers: list[nn.Module] = []
-        for width_in, width_out in zip(widths, widths[1:], strict=False):
+        for width_in, width_out in pairwise(widths):
             layers += [nn.Linear(width_in, width_out, bias=False), nn.Softplus()]
         super().__init__(*layers)
         self.hidden_size = hidden_size
@@ -43,7 +44,10 @@ class ImportancePredictor(nn.Sequential):
 
 
 def save_predictor(
-    path: str | Path, predictor: ImportancePredictor, metadata: PredictorMetadata, notes: Mapping[str, str]
+    path: str | Path,
+    predictor: ImportancePredictor,
+    metadata: PredictorMetadata,
+    notes: Mapping[str, str],
 ) -> None:
     """Write weights, metadata and free-form `notes` (training settings, metrics) to one safetensors file."""
     header = {f.name: str(getattr(metadata, f.name)) for f in fields(metadata)}
@@ -59,11 +63,15 @@ def load_predictor(path: str | Path, *, model: str, hidden_size: int) -> Importa
     try:
         with safe_open(path, framework="pt") as file:
             header = file.metadata() or {}
-            weights = {name: file.get_tensor(name) for name in file.keys()}
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (a handle, no dict)
     except (OSError, SafetensorError) as error:
-        raise ConfigError(f"model.predictor: cannot read the predictor file {str(path)!r}: {error}") from None
+        raise ConfigError(
+            f"model.predictor: cannot read the predictor file {str(path)!r}: {error}"
+        ) from None
     if header.get("format") != FORMAT:
-        raise ConfigError(f"model.predictor: {str(path)!r} must have format {FORMAT}, got {header.get('format')!r}")
+        raise ConfigError(
+            f"model.predictor: {str(path)!r} must have format {FORMAT}, got {header.get('format')!r}"
+        )
     for key, wanted in (("model", model), ("hidden_size", str(hidden_size))):
         if header.get(key) != wanted:
             raise ConfigError(

@@ -27,7 +27,9 @@ def select(
     is_candidate = (slot >= num_first[by_row]) & (slot < (cache_len - num_last)[by_row])
     is_protected = ~is_candidate & (slot < cache_len[by_row])
     # Rank candidates by (score, age); protected slots come before all of them, dead ones after.
-    order = scores.masked_fill(~is_candidate, -torch.inf).argsort(dim=-1, descending=True, stable=True)
+    order = scores.masked_fill(~is_candidate, -torch.inf).argsort(
+        dim=-1, descending=True, stable=True
+    )
     rank = torch.empty_like(order).scatter_(-1, order, slot.expand_as(order))
     kept = is_protected | (is_candidate & (rank < num_kept[by_row]))
     # Ascending slots of the kept ones first: a stable sort on "not kept" leaves each group in order.

@@ -19,18 +19,19 @@ from dynts_batch.lab.problems import LETTERS, MAX_VALUE, Problem, Segment, gener
 from dynts_batch.lab.tokenizer import END, THINK_END
 
 #: Loss weight of words that carry no fact: enough to learn the prose, too little to drown the facts.
-PROSE_WEIGHT = 0.1
+PROSE_WEIGHT = 0.2
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One lesson. `exercises`: shares of recall and arithmetic drills, the rest are problems of
-    `min_steps`..`max_steps`; it ends when the accuracy over the last hundred steps reaches `target`, or after
-    `max_tokens`."""
+    """One lesson. `recall`, `arithmetic` and `terse` are the shares of the drills and of traces without digressions;
+    the rest are whole traces, of `min_steps`..`max_steps` derived letters. It ends when the accuracy over the last
+    hundred batches reaches `target`, or after `max_tokens`."""
 
     name: str
     recall: float
     arithmetic: float
+    terse: float
     min_steps: int
     max_steps: int
     target: float
@@ -38,11 +39,11 @@ class Stage:
 
 
 STAGES = (
-    Stage("recall", 1.0, 0.0, 0, 0, 0.98, 20_000_000),
-    Stage("arithmetic", 0.3, 0.7, 0, 0, 0.95, 20_000_000),
-    Stage("short", 0.1, 0.1, 1, 3, 0.99, 20_000_000),
-    Stage("medium", 0.05, 0.05, 2, 7, 0.997, 20_000_000),
-    Stage("long", 0.03, 0.03, 3, 15, 0.9995, 40_000_000),
+    Stage("recall", 1.0, 0.0, 0.0, 0, 0, 0.98, 10_000_000),
+    Stage("arithmetic", 0.1, 0.9, 0.0, 0, 0, 0.93, 10_000_000),
+    Stage("terse", 0.05, 0.15, 0.8, 1, 8, 0.99, 15_000_000),
+    Stage("short", 0.03, 0.05, 0.3, 1, 5, 0.995, 10_000_000),
+    Stage("long", 0.02, 0.03, 0.15, 2, 15, 0.9995, 30_000_000),
 )
 
 
@@ -59,7 +60,9 @@ class Batch:
 class BatchSampler:
     """Draws the batch of a step. One kind of exercise and one number of steps a batch, so little is padding."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, seed: int, tokens_per_batch: int) -> None:
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerBase, seed: int, tokens_per_batch: int
+    ) -> None:
         self._tokenizer = tokenizer
         self._seed = seed
         self._tokens_per_batch = tokens_per_batch
@@ -78,17 +81,20 @@ class BatchSampler:
             elif kind < stage.recall + stage.arithmetic:
                 example = self._example(_arithmetic_drill(rng))
             else:
-                example = self._worked(generate_problem(rng, "hard", num_steps))
+                terse = kind < stage.recall + stage.arithmetic + stage.terse
+                example = self._worked(generate_problem(rng, "hard", num_steps), terse=terse)
             longest = max(longest, len(example))
             examples.append(example)
         return self._collate(examples, longest)
 
-    def _worked(self, problem: Problem) -> list[tuple[int, float, bool]]:
+    def _worked(self, problem: Problem, *, terse: bool) -> list[tuple[int, float, bool]]:
         """Prompt (no loss), reasoning, `</think>`, answer, end of sequence."""
         messages = [{"role": "user", "content": problem.question}]
-        prompt = self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        prompt = self._tokenizer.apply_chat_template(
+            messages, tokenize=False, add_generation_prompt=True
+        )
         example = [(token, 0.0, False) for token in self._tokenizer.encode(prompt)]
-        example += self._example(problem.reasoning())
+        example += self._example(problem.reasoning(terse=terse))
         example += self._example([Segment(THINK_END, decisive=True)])
         example += self._example(problem.conclusion())
         return example + self._example([Segment(END, decisive=True)])

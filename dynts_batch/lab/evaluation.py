@@ -22,7 +22,9 @@ def greedy_accuracy(model_dir: Path, num_problems: int = 200) -> dict[str, tuple
         MemoryConfig(max_seqs=64),
     )
     problems = problem_set(FRESH_SEED, num_problems)
-    requests = (Request(str(index), prompt=problem.question) for index, problem in enumerate(problems))
+    requests = (
+        Request(str(index), prompt=problem.question) for index, problem in enumerate(problems)
+    )
     right: Counter[str] = Counter()
     for completion in engine.generate(requests):
         problem = problems[int(completion.request_id)]

@@ -14,7 +14,7 @@ Knows nothing about tokens or models; `Segment.decisive` only says which words c
 """
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -79,7 +79,9 @@ class Problem:
         """Every letter's value, in the order of the text."""
         values = dict(self.given)
         for step in self.steps:
-            values[step.name] = _apply(step.op, *(_value(x, values) for x in (step.left, step.right)))
+            values[step.name] = _apply(
+                step.op, *(_value(x, values) for x in (step.left, step.right))
+            )
         return values
 
     @property
@@ -89,18 +91,24 @@ class Problem:
 
     @property
     def question(self) -> str:
-        lines = [f"{name} = {value}" for name, value in self.given] + [str(step) for step in self.steps]
+        lines = [f"{name} = {value}" for name, value in self.given] + [
+            str(step) for step in self.steps
+        ]
         return f"Let {', '.join(lines)}. What is {' '.join(self.asked)}?"
 
-    def reasoning(self) -> Iterator[Segment]:
-        """The worked trace between `<think>` and `</think>`."""
+    def reasoning(self, *, terse: bool = False) -> Iterator[Segment]:
+        """The worked trace between `<think>` and `</think>`; `terse` leaves out re-checks and digressions."""
         yield Segment(" Given")
         yield from _listing(self.given)
         for step in self.steps:
-            yield Segment("\n")
+            yield Segment("\n", decisive=True)  # and not the end of thinking
             yield from self._derivation(step)
-            yield from self._recheck(step)
-            yield from self._digression(step)
+            if not terse:
+                yield from self._recheck(step)
+                yield from self._digression(step)
+            yield Segment(" So", aside=True)
+            yield Segment(f" {step.name}", decisive=True, aside=True)
+            yield Segment(" is done.", aside=True)
 
     def conclusion(self) -> Iterator[Segment]:
         """The answer after `</think>`: a recap of every value, then the boxed result."""
@@ -147,11 +155,17 @@ class Problem:
         match c % 3:
             case 0:
                 inverse = "-" if step.op == "+" else "+"
-                words = f" Wait, let me check it backwards: {c} {inverse} {b} = {a}, and that matches."
+                words = (
+                    f" Wait, let me check it backwards: {c} {inverse} {b} = {a}, and that matches."
+                )
             case 1 if step.op == "+":
-                words = f" Hmm, would the other order change it? {b} + {a} = {c}, no, it is the same."
+                words = (
+                    f" Hmm, would the other order change it? {b} + {a} = {c}, no, it is the same."
+                )
             case 1:
-                words = f" Hmm, how far apart are they? From {b} to {a} it is {c}, so yes, it is right."
+                words = (
+                    f" Hmm, how far apart are they? From {b} to {a} it is {c}, so yes, it is right."
+                )
             case _:
                 between = range(a, c + 1) if c >= a else range(a, c - 1, -1)
                 listed = ", ".join(str(x) for x in between)
@@ -161,12 +175,11 @@ class Problem:
     def _digression(self, step: Step) -> Iterator[Segment]:
         value = self.values[step.name]
         text = DIGRESSIONS[value % len(DIGRESSIONS)].format(
-            value=f" {value}", parity="even" if value % 2 == 0 else "odd", other=f" {(value + 2) % (MAX_VALUE + 1)}"
+            value=f" {value}",
+            parity="even" if value % 2 == 0 else "odd",
+            other=f" {(value + 2) % (MAX_VALUE + 1)}",
         )
         yield Segment(text, aside=True)
-        yield Segment(" So", aside=True)
-        yield Segment(f" {step.name}", decisive=True, aside=True)
-        yield Segment(" is done.", aside=True)
 
 
 def generate_problem(rng: random.Random, difficulty: str, num_steps: int | None = None) -> Problem:
@@ -189,7 +202,8 @@ def generate_problem(rng: random.Random, difficulty: str, num_steps: int | None 
         values[step.name] = _apply(step.op, *(_value(x, values) for x in (step.left, step.right)))
         unused.append(step.name)
         steps.append(step)
-    return Problem(difficulty, given, tuple(steps), _combine(rng, *unused, values))
+    left, right = unused
+    return Problem(difficulty, given, tuple(steps), _combine(rng, left, right, values))
 
 
 def problem_set(seed: int, num_problems: int) -> list[Problem]:
@@ -228,14 +242,14 @@ def _combine(rng: random.Random, a: str, b: str, values: dict[str, int]) -> tupl
     return (a, "+", b) if add else (a, "-", b)
 
 
-def _listing(pairs) -> Iterator[Segment]:
+def _listing(pairs: Iterable[tuple[str, int]]) -> Iterator[Segment]:
     """`k 7, l 4.`"""
     for index, (name, value) in enumerate(pairs):
         if index:
-            yield Segment(",")
+            yield Segment(",", decisive=True)
         yield Segment(f" {name}", decisive=True)
         yield Segment(f" {value}", decisive=True)
-    yield Segment(".")
+    yield Segment(".", decisive=True)
 
 
 def _value(operand: str | int, values: dict[str, int]) -> int:

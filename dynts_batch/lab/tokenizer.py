@@ -50,7 +50,8 @@ def _corpus() -> list[str]:
     numbers = [f" {n}" for n in range(MAX_VALUE + 1)] + [str(n) for n in range(MAX_VALUE + 1)]
     letters = [f" {letter}" for letter in LETTERS]
     traces = [
-        problem.question + "".join(s.text for part in (problem.reasoning(), problem.conclusion()) for s in part)
+        problem.question
+        + "".join(s.text for part in (problem.reasoning(), problem.conclusion()) for s in part)
         for problem in problem_set(seed=0, num_problems=60)
     ]
     random.Random(0).shuffle(traces)

@@ -11,6 +11,7 @@ import time
 from collections import deque
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -34,7 +35,7 @@ class TrainingConfig:
     tokens_per_batch: int = 4096
     learning_rate: float = 3e-3
     warmup_steps: int = 100
-    decay_tokens: int = 20_000_000
+    decay_tokens: int = 12_000_000
     checkpoint_s: float = 120.0
     log_every: int = 50
 
@@ -80,11 +81,15 @@ def mimic_lookups(model: Qwen2ForCausalLM) -> None:
     first, second = (layer.self_attn for layer in model.model.layers[:2])
     head_dim, hidden_size = first.head_dim, model.config.hidden_size
     for layer in model.model.layers:
-        layer.self_attn.o_proj.weight *= 0.1  # so that a token's own embedding is heard in every layer
+        layer.self_attn.o_proj.weight *= (
+            0.1  # so that a token's own embedding is heard in every layer
+        )
         layer.mlp.down_proj.weight *= 0.1
     _look_back(first, model.model.rotary_emb.inv_freq)
     # The slow half of the RoPE frequencies hardly turns over a trace: it matches at any distance.
-    slow = torch.cat([torch.arange(head_dim // 4, head_dim // 2) + half for half in (0, head_dim // 2)])
+    slow = torch.cat(
+        [torch.arange(head_dim // 4, head_dim // 2) + half for half in (0, head_dim // 2)]
+    )
     read = torch.linalg.qr(torch.randn(hidden_size, len(slow))).Q.T
     written = torch.linalg.qr(torch.randn(hidden_size, len(slow))).Q
     dims = torch.arange(len(slow))
@@ -94,7 +99,7 @@ def mimic_lookups(model: Qwen2ForCausalLM) -> None:
     second.k_proj.weight[slow] = written.T
 
 
-def _look_back(attention: torch.nn.Module, frequencies: torch.Tensor, strength: float = 5.0) -> None:
+def _look_back(attention: Any, frequencies: torch.Tensor, strength: float = 5.0) -> None:
     """Make head i attend i + 1 tokens back, by its projection biases: with RoPE frequencies f, constant queries and
     keys at relative angle -d * f score highest at distance d."""
     head_dim = attention.head_dim
@@ -140,7 +145,10 @@ class Trainer:
         self.model.train()
         started, saved = time.process_time(), time.monotonic()
         cpu_before = self.progress.cpu_s
-        while self.progress.stage < len(STAGES) or self.progress.decay_tokens < self._config.decay_tokens:
+        while (
+            self.progress.stage < len(STAGES)
+            or self.progress.decay_tokens < self._config.decay_tokens
+        ):
             stage = STAGES[min(self.progress.stage, len(STAGES) - 1)]
             batch = self._sampler.draw(stage, self.progress.step)
             loss, accuracy = self._train_step(batch)
@@ -211,12 +219,18 @@ class Trainer:
         """Weights, optimiser state and progress; the progress file is renamed last and seals it."""
         folder = self._out_dir / "checkpoint"
         folder.mkdir(parents=True, exist_ok=True)
-        state = {f"model.{k}": v for k, v in self.model.state_dict().items() if k != "lm_head.weight"}
+        state = {
+            f"model.{k}": v for k, v in self.model.state_dict().items() if k != "lm_head.weight"
+        }
         for key, values in self._optimizer.state_dict()["state"].items():
             state |= {f"optimizer.{key}.{name}": tensor for name, tensor in values.items()}
         name = f"state-{self.progress.step}.safetensors"
         save_file({k: v.contiguous() for k, v in state.items()}, folder / name)
-        sealed = {"progress": asdict(self.progress), "accuracies": list(self._accuracies), "state": name}
+        sealed = {
+            "progress": asdict(self.progress),
+            "accuracies": list(self._accuracies),
+            "state": name,
+        }
         temporary = folder / "progress.json.tmp"
         temporary.write_text(json.dumps(sealed))
         temporary.replace(folder / "progress.json")

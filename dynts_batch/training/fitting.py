@@ -44,7 +44,9 @@ class Metrics:
     def notes(self) -> dict[str, str]:
         """As metadata of the predictor's file."""
         shown = {f"overlap@{share}": value for share, value in self.overlap.items()}
-        return {k: f"{v:.4f}" for k, v in {**shown, "spearman": self.spearman, "mse": self.mse}.items()}
+        return {
+            k: f"{v:.4f}" for k, v in {**shown, "spearman": self.spearman, "mse": self.mse}.items()
+        }
 
 
 def fit_predictor(
@@ -105,18 +107,29 @@ def _target(labels: torch.Tensor, scale: float, config: FitConfig) -> torch.Tens
 
 
 def _train(
-    predictor: ImportancePredictor, hidden_states: torch.Tensor, targets: torch.Tensor, config: FitConfig
+    predictor: ImportancePredictor,
+    hidden_states: torch.Tensor,
+    targets: torch.Tensor,
+    config: FitConfig,
 ) -> None:
     optimizer = torch.optim.AdamW(
-        predictor.parameters(), config.learning_rate, betas=(0.9, 0.95), weight_decay=config.weight_decay
+        predictor.parameters(),
+        config.learning_rate,
+        betas=(0.9, 0.95),
+        weight_decay=config.weight_decay,
     )
     steps_per_epoch = -(-len(targets) // config.tokens_per_batch)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, config.learning_rate, total_steps=config.epochs * steps_per_epoch, pct_start=config.warmup
+        optimizer,
+        config.learning_rate,
+        total_steps=config.epochs * steps_per_epoch,
+        pct_start=config.warmup,
     )
     for epoch in range(config.epochs):
         total = 0.0
-        for batch in torch.randperm(len(targets), device=targets.device).split(config.tokens_per_batch):
+        for batch in torch.randperm(len(targets), device=targets.device).split(
+            config.tokens_per_batch
+        ):
             loss = (predictor(hidden_states[batch]) - targets[batch]).square().mean()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(predictor.parameters(), 1.0)

@@ -34,7 +34,12 @@ class LabelStep:
         self._num_rows = 0
 
     def attend(
-        self, layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, options: Options
+        self,
+        layer: int,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        options: Options,
     ) -> torch.Tensor:
         num_heads, seq_len = query.shape[1], query.shape[2]
         rows_per_chunk = max(1, CHUNK_BYTES // (4 * num_heads * seq_len))
@@ -43,7 +48,9 @@ class LabelStep:
             # The diagonal needs no zeroing: no answer token is a thinking token.
             distance = chunk[:, None] - position
             visible = (distance >= 0) & (distance < (options.sliding_window or seq_len))
-            self._total += attention_probs(query[:, :, chunk], key, visible, options).sum(dim=(0, 1, 2, 3))
+            self._total += attention_probs(query[:, :, chunk], key, visible, options).sum(
+                dim=(0, 1, 2, 3)
+            )
             self._num_rows += num_heads * len(chunk)
         return attend_causal(query, key, value, options)
 
@@ -59,5 +66,7 @@ def label_trace(model: LoadedModel, trace: Trace) -> LabelledTrace:
     end = start + len(trace.thinking_token_ids)
     token_ids = torch.tensor([trace.token_ids], device=model.device)
     step = LabelStep(end, token_ids.shape[1], model.device)
-    hidden_states = model.decoder(input_ids=token_ids, use_cache=False, kv_step=step).last_hidden_state
+    hidden_states = model.decoder(
+        input_ids=token_ids, use_cache=False, kv_step=step
+    ).last_hidden_state
     return LabelledTrace(hidden_states[0, start:end], step.labels()[start:end])

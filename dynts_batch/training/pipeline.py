@@ -33,8 +33,12 @@ def train_predictor(run_dir: str, out: Path, config: FitConfig) -> Metrics:
         if len(labelled) % 100 == 0:
             logger.info("labelled %d traces", len(labelled))
     if len(labelled) < MIN_TRACES:
-        raise InputError(f"{run_dir} must hold at least {MIN_TRACES} correct traces, got {len(labelled)}")
+        raise InputError(
+            f"{run_dir} must hold at least {MIN_TRACES} correct traces, got {len(labelled)}"
+        )
     predictor, metrics, notes = fit_predictor(labelled, config)
-    metadata = PredictorMetadata(model_config.name, model_config.revision or "main", predictor.hidden_size)
+    metadata = PredictorMetadata(
+        model_config.name, model_config.revision or "main", predictor.hidden_size
+    )
     save_predictor(out, predictor, metadata, notes)
     return metrics

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 from dynts_batch.data.run_dir import RunDir
 from dynts_batch.engine.prompt import THINK_END, THINK_START, PromptRenderer
-from dynts_batch.records import Request
 
 
 @dataclass(frozen=True)
@@ -34,7 +33,12 @@ def read_traces(run_dir: RunDir, renderer: PromptRenderer) -> Iterator[Trace]:
         for row in batch.to_pylist():
             usable = row["correct"] and row["finish_reason"] == "stop" and row["prompt"] is not None
             texts = (row["reasoning"], row["answer"])
-            if not usable or None in texts or THINK_END in "".join(texts) or row["request_id"] in seen:
+            if (
+                not usable
+                or None in texts
+                or THINK_END in "".join(texts)
+                or row["request_id"] in seen
+            ):
                 continue
             seen.add(row["request_id"])
             yield _to_trace(row, renderer)

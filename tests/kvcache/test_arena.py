@@ -27,7 +27,9 @@ def test_after_an_eviction_stored_keys_equal_the_gathered_originals(per_head: bo
     before = [tuple(t.clone() for t in arena.stored(layer, 4, 10)) for layer in range(2)]
     columns = {name: column.clone() for name, column in arena.columns.items()}
     lanes, granularity = [3, 1], arena.shape.granularity
-    kept_slots = torch.stack([torch.randperm(10)[:6].sort().values for _ in range(2 * granularity[0] * granularity[1])])
+    kept_slots = torch.stack(
+        [torch.randperm(10)[:6].sort().values for _ in range(2 * granularity[0] * granularity[1])]
+    )
     kept_slots = kept_slots.view(2, *granularity, 6)
     arena.evict(lanes, kept_slots)
     for row, lane in enumerate(lanes):
@@ -36,7 +38,10 @@ def test_after_an_eviction_stored_keys_equal_the_gathered_originals(per_head: bo
                 kept = kept_slots[row, layer if per_head else 0, head if per_head else 0]
                 for old, new in zip(before[layer], arena.stored(layer, 4, 6), strict=True):
                     assert torch.equal(new[lane, head], old[lane, head, kept])
-        assert torch.equal(arena.columns["importance"][lane, ..., :6], columns["importance"][lane].gather(-1, kept_slots[row]))
+        assert torch.equal(
+            arena.columns["importance"][lane, ..., :6],
+            columns["importance"][lane].gather(-1, kept_slots[row]),
+        )
         assert torch.equal(arena.positions[lane, ..., :6].long(), kept_slots[row])
     for layer in range(2):
         for old, new in zip(before[layer], arena.stored(layer, 4, 10), strict=True):

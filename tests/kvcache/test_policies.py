@@ -7,37 +7,44 @@ from pathlib import Path
 import pytest
 import torch
 
-from dynts_batch.config import MemoryConfig, PolicyConfig, SamplingConfig
+from dynts_batch.config import MemoryConfig, ModelConfig, PolicyConfig, SamplingConfig
 from dynts_batch.engine import Engine
 from dynts_batch.engine.loader import LoadedModel, load_model
-from dynts_batch.config import ModelConfig
 from dynts_batch.errors import ConfigError
+from dynts_batch.kvcache.arena import KVArena
 from dynts_batch.kvcache.policies import POLICIES, make_policy, register
 from dynts_batch.kvcache.policy import Policy, Slots
 from dynts_batch.kvcache.predictor import ImportancePredictor
 from dynts_batch.records import Completion, Request
-from tiny_models import make_tiny_model
 
-EVICTING = sorted(name for name, policy in POLICIES.items() if policy.evicts)
+EVICTING = sorted(POLICIES.keys() - {"full"})
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
-    return load_model(ModelConfig(name=str(make_tiny_model("qwen2", tmp_path_factory.mktemp("models")))))
+def model(tiny_model_dirs: dict[str, Path]) -> LoadedModel:
+    return load_model(ModelConfig(name=str(tiny_model_dirs["qwen2"])))
 
 
-def make_engine(model: LoadedModel, policy: PolicyConfig, max_seqs: int = 4, max_new_tokens: int = 60) -> Engine:
+def make_engine(
+    model: LoadedModel, policy: PolicyConfig, max_seqs: int = 4, max_new_tokens: int = 48
+) -> Engine:
     made = make_policy(policy)
     torch.manual_seed(0)
-    predictor = ImportancePredictor(model.config.hidden_size) if "importance" in made.requires else None
+    predictor = (
+        ImportancePredictor(model.config.hidden_size) if "importance" in made.requires else None
+    )
     sampling = SamplingConfig(temperature=0.8, max_new_tokens=max_new_tokens)
-    return Engine(model, made, predictor, sampling, MemoryConfig(max_seqs=max_seqs, max_prompt_tokens=64))
+    return Engine(
+        model, made, predictor, sampling, MemoryConfig(max_seqs=max_seqs, max_prompt_tokens=64)
+    )
 
 
 def requests(count: int = 6) -> list[Request]:
     rng = random.Random(1)
     return [
-        Request(str(i), prompt_token_ids=[rng.randrange(7, 700) for _ in range(rng.choice((3, 9, 21)))])
+        Request(
+            str(i), prompt_token_ids=[rng.randrange(7, 700) for _ in range(rng.choice((3, 9, 21)))]
+        )
         for i in range(count)
     ]
 
@@ -52,19 +59,16 @@ class Observed:
 
     lanes: list[int]
     kept_slots: torch.Tensor
-    retained_len: list[int]
 
 
 @pytest.fixture
 def evictions(monkeypatch: pytest.MonkeyPatch) -> list[Observed]:
     """Every eviction of the arenas that this test makes."""
-    from dynts_batch.kvcache.arena import KVArena
-
     seen: list[Observed] = []
     evict = KVArena.evict
 
     def observe(self: KVArena, lanes: list[int], kept_slots: torch.Tensor) -> None:
-        seen.append(Observed(lanes, kept_slots.clone(), []))
+        seen.append(Observed(lanes, kept_slots.clone()))
         evict(self, lanes, kept_slots)
 
     monkeypatch.setattr(KVArena, "evict", observe)
@@ -74,7 +78,9 @@ def evictions(monkeypatch: pytest.MonkeyPatch) -> list[Observed]:
 @pytest.mark.parametrize("name", EVICTING)
 def test_a_budget_that_is_never_reached_equals_full(name: str, model: LoadedModel) -> None:
     full = run(make_engine(model, PolicyConfig(name="full")), requests())
-    bounded = run(make_engine(model, PolicyConfig(name=name, budget=100, window_size=8)), requests())
+    bounded = run(
+        make_engine(model, PolicyConfig(name=name, budget=100, window_size=8)), requests()
+    )
     for request_id, completion in full.items():
         assert bounded[request_id].completion_token_ids == completion.completion_token_ids
 
@@ -97,15 +103,27 @@ def test_counts_are_exact_and_kept_slots_ascending_unique_and_protected(
 ) -> None:
     budget, window, keep_ratio, prompt_tokens = 40, 8, 0.4, 13
     policy = PolicyConfig(
-        name=name, budget=budget, window_size=window, keep_ratio=keep_ratio, protect_prompt=protect_prompt
+        name=name,
+        budget=budget,
+        window_size=window,
+        keep_ratio=keep_ratio,
+        protect_prompt=protect_prompt,
     )
     engine = make_engine(model, replace(policy), max_seqs=1)
     num_first = make_policy(policy).num_protected_first(prompt_tokens)
-    completion = run(engine, [Request("a", prompt_token_ids=list(range(10, 10 + prompt_tokens)))])["a"]
+    completion = run(engine, [Request("a", prompt_token_ids=list(range(10, 10 + prompt_tokens)))])[
+        "a"
+    ]
     num_candidates = budget - num_first - window
     retained_len = num_first + window + int(num_candidates * keep_ratio)
-    processed = prompt_tokens + completion.completion_tokens - 1
-    assert completion.num_evictions == len(evictions) == 1 + (processed - budget) // (budget - retained_len)
+    processed = (
+        prompt_tokens + completion.completion_tokens - 1
+    )  # the last of them evicts nothing any more
+    assert (
+        completion.num_evictions
+        == len(evictions)
+        == 1 + (processed - 1 - budget) // (budget - retained_len)
+    )
     assert completion.evicted_tokens == completion.num_evictions * (budget - retained_len)
     assert completion.peak_cache_len == budget
     for observed in evictions:
@@ -143,7 +161,13 @@ def test_window_keeps_the_newest_and_streaming_also_the_sinks() -> None:
     slots = make_slots(window)
     assert window.score(slots)[0, 0, 0].argsort(descending=True).tolist() == list(range(39, -1, -1))
     streaming = make_policy(
-        PolicyConfig(name="streaming", budget=40, window_size=8, protect_prompt=False, options={"num_sink_tokens": 5})
+        PolicyConfig(
+            name="streaming",
+            budget=40,
+            window_size=8,
+            protect_prompt=False,
+            options={"num_sink_tokens": 5},
+        )
     )
     assert streaming.num_protected_first(prompt_tokens=20) == 5
 
@@ -161,7 +185,9 @@ def test_random_draws_differ_by_sequence_eviction_layer_head_and_token_and_are_u
     assert len(scores.unique()) == scores.numel()
     later = policy.score(replace(slots, seq_len=slots.seq_len + 1))
     assert (scores != later).all()
-    many = policy.score(replace(make_slots(policy), positions=torch.arange(3 * 2 * 3 * 40).view(3, 2, 3, 40)))
+    many = policy.score(
+        replace(make_slots(policy), positions=torch.arange(3 * 2 * 3 * 40).view(3, 2, 3, 40))
+    )
     assert abs(many.mean().item() - 0.5) < 0.05
 
 
@@ -175,15 +201,39 @@ def test_the_answer_is_protected_as_long_as_a_candidate_is_left() -> None:
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        (PolicyConfig(name="dints", budget=40), "policy.name must be one of .*dynts.*, got 'dints'"),
-        (PolicyConfig(name="window", budget=40, window_size=40), "policy.window_size must be smaller"),
-        (PolicyConfig(name="streaming", budget=12, window_size=8), "policy.window_size must be smaller"),
-        (PolicyConfig(name="streaming", budget=40, window_size=8, options={"num_sinks": 4}), "unknown config key policy.num_sinks"),
-        (PolicyConfig(name="streaming", budget=40, window_size=8, options={"num_sink_tokens": "four"}), "must be of type int"),
-        (PolicyConfig(name="streaming", budget=40, window_size=8, options={"num_sink_tokens": -1}), "at least 0"),
+        (
+            PolicyConfig(name="dints", budget=40),
+            "policy.name must be one of .*dynts.*, got 'dints'",
+        ),
+        (
+            PolicyConfig(name="window", budget=40, window_size=40),
+            "policy.window_size must be smaller",
+        ),
+        (
+            PolicyConfig(name="streaming", budget=12, window_size=8),
+            "policy.window_size must be smaller",
+        ),
+        (
+            PolicyConfig(name="streaming", budget=40, window_size=8, options={"num_sinks": 4}),
+            "unknown config key policy.num_sinks",
+        ),
+        (
+            PolicyConfig(
+                name="streaming", budget=40, window_size=8, options={"num_sink_tokens": "four"}
+            ),
+            "must be of type int",
+        ),
+        (
+            PolicyConfig(
+                name="streaming", budget=40, window_size=8, options={"num_sink_tokens": -1}
+            ),
+            "at least 0",
+        ),
     ],
 )
-def test_a_wrong_policy_is_refused_by_name_rule_and_value(config: PolicyConfig, message: str) -> None:
+def test_a_wrong_policy_is_refused_by_name_rule_and_value(
+    config: PolicyConfig, message: str
+) -> None:
     with pytest.raises(ConfigError, match=message):
         make_policy(config)
 
@@ -196,7 +246,9 @@ def test_a_policy_can_be_added_from_outside_the_package(model: LoadedModel) -> N
             return -slots.positions.float()
 
     try:
-        completion = run(make_engine(model, PolicyConfig(name="oldest", budget=40, window_size=8)), requests(1))["0"]
+        completion = run(
+            make_engine(model, PolicyConfig(name="oldest", budget=40, window_size=8)), requests(1)
+        )["0"]
         assert completion.num_evictions > 0
     finally:
         del POLICIES["oldest"]

@@ -7,17 +7,26 @@ import torch
 from safetensors.torch import save_file
 
 from dynts_batch.errors import ConfigError
-from dynts_batch.kvcache.predictor import ImportancePredictor, PredictorMetadata, load_predictor, save_predictor
+from dynts_batch.kvcache.predictor import (
+    ImportancePredictor,
+    PredictorMetadata,
+    load_predictor,
+    save_predictor,
+)
 
 
 def saved(path: Path) -> ImportancePredictor:
     torch.manual_seed(0)
     predictor = ImportancePredictor(16)
-    save_predictor(path, predictor, PredictorMetadata("org/model", "main", 16), {"overlap@20": "0.7"})
+    save_predictor(
+        path, predictor, PredictorMetadata("org/model", "main", 16), {"overlap@20": "0.7"}
+    )
     return predictor
 
 
-def test_a_loaded_predictor_scores_like_the_saved_one_and_scores_are_positive(tmp_path: Path) -> None:
+def test_a_loaded_predictor_scores_like_the_saved_one_and_scores_are_positive(
+    tmp_path: Path,
+) -> None:
     predictor = saved(tmp_path / "p.safetensors")
     loaded = load_predictor(tmp_path / "p.safetensors", model="org/model", hidden_size=16)
     hidden_states = torch.randn(4, 7, 16)
@@ -33,9 +42,14 @@ def test_the_shape_is_the_papers() -> None:
 
 @pytest.mark.parametrize(
     ("model", "hidden_size", "message"),
-    [("org/other", 16, "must be made for model"), ("org/model", 32, "must be made for hidden_size 32, got 16")],
+    [
+        ("org/other", 16, "must be made for model"),
+        ("org/model", 32, "must be made for hidden_size 32, got 16"),
+    ],
 )
-def test_a_predictor_for_another_model_is_refused(tmp_path: Path, model: str, hidden_size: int, message: str) -> None:
+def test_a_predictor_for_another_model_is_refused(
+    tmp_path: Path, model: str, hidden_size: int, message: str
+) -> None:
     saved(tmp_path / "p.safetensors")
     with pytest.raises(ConfigError, match=message):
         load_predictor(tmp_path / "p.safetensors", model=model, hidden_size=hidden_size)
@@ -44,6 +58,10 @@ def test_a_predictor_for_another_model_is_refused(tmp_path: Path, model: str, hi
 def test_files_that_are_no_predictor_are_refused(tmp_path: Path) -> None:
     (tmp_path / "broken.safetensors").write_bytes(b"not a safetensors file")
     save_file({"x": torch.zeros(1)}, tmp_path / "other.safetensors")
-    for name, message in (("missing", "cannot read"), ("broken", "cannot read"), ("other", "must have format")):
+    for name, message in (
+        ("missing", "cannot read"),
+        ("broken", "cannot read"),
+        ("other", "must have format"),
+    ):
         with pytest.raises(ConfigError, match=message):
             load_predictor(tmp_path / f"{name}.safetensors", model="m", hidden_size=16)

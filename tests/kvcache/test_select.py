@@ -8,7 +8,9 @@ import torch
 from dynts_batch.kvcache.select import num_kept_candidates, select
 
 
-def reference(scores: list[float], cache_len: int, num_first: int, num_last: int, num_kept: int) -> list[int]:
+def reference(
+    scores: list[float], cache_len: int, num_first: int, num_last: int, num_kept: int
+) -> list[int]:
     candidates = range(num_first, cache_len - num_last)
     best = sorted(candidates, key=lambda slot: (-scores[slot], slot))[:num_kept]
     return sorted([*range(num_first), *best, *range(cache_len - num_last, cache_len)])
@@ -19,7 +21,9 @@ def test_select_equals_the_plain_reference(seed: int) -> None:
     rng = random.Random(seed)
     rows, layers, heads, num_slots = rng.randint(1, 5), rng.randint(1, 3), rng.randint(1, 3), 40
     # Few distinct values, so that ties are common.
-    scores = torch.tensor([rng.randint(0, 5) for _ in range(rows * layers * heads * num_slots)]).float()
+    scores = torch.tensor(
+        [rng.randint(0, 5) for _ in range(rows * layers * heads * num_slots)]
+    ).float()
     scores = scores.view(rows, layers, heads, num_slots)
     counts = []
     for _ in range(rows):
@@ -27,13 +31,17 @@ def test_select_equals_the_plain_reference(seed: int) -> None:
         num_first = rng.randint(0, 4)
         num_last = rng.randint(0, cache_len - num_first - 1)
         num_candidates = cache_len - num_first - num_last
-        counts.append((cache_len, num_first, num_last, num_kept_candidates(num_candidates, rng.random())))
+        counts.append(
+            (cache_len, num_first, num_last, num_kept_candidates(num_candidates, rng.random()))
+        )
     kept_slots = select(scores, *(torch.tensor(column) for column in zip(*counts, strict=True)))
     for row, (cache_len, num_first, num_last, num_kept) in enumerate(counts):
         retained_len = num_first + num_last + num_kept
         for layer in range(layers):
             for head in range(heads):
-                expected = reference(scores[row, layer, head].tolist(), cache_len, num_first, num_last, num_kept)
+                expected = reference(
+                    scores[row, layer, head].tolist(), cache_len, num_first, num_last, num_kept
+                )
                 assert kept_slots[row, layer, head, :retained_len].tolist() == expected
 
 
@@ -43,7 +51,10 @@ def test_infinite_and_very_negative_scores_are_scores_not_a_protocol() -> None:
     assert kept[0, 0, 0].tolist() == [0, 1, 3, 4]
 
 
-@pytest.mark.parametrize(("num_candidates", "keep_ratio", "kept"), [(10, 0.3, 3), (10, 0.39, 3), (1, 0.9, 0), (7, 1.0, 6)])
+@pytest.mark.parametrize(
+    ("num_candidates", "keep_ratio", "kept"),
+    [(10, 0.3, 3), (10, 0.39, 3), (1, 0.9, 0), (7, 1.0, 6)],
+)
 def test_the_kept_share_is_rounded_down_and_something_always_goes(
     num_candidates: int, keep_ratio: float, kept: int
 ) -> None:

@@ -31,10 +31,16 @@ def make_policy(config: PolicyConfig) -> Policy:
     Raises: ConfigError for an unknown policy, an unknown or mistyped parameter, or a broken rule.
     """
     if config.name not in POLICIES:
-        raise ConfigError(f"policy.name must be one of {', '.join(sorted(POLICIES))}, got {config.name!r}")
+        raise ConfigError(
+            f"policy.name must be one of {', '.join(sorted(POLICIES))}, got {config.name!r}"
+        )
     policy_class = POLICIES[config.name]
     common = {f.name for f in fields(Policy)}
-    own = {f.name: get_type_hints(policy_class)[f.name] for f in fields(policy_class) if f.name not in common}
+    own = {
+        f.name: get_type_hints(policy_class)[f.name]
+        for f in fields(policy_class)
+        if f.name not in common
+    }
     for key, value in config.options.items():
         _check_option(config.name, key, value, own)
     return policy_class(**{key: getattr(config, key) for key in common}, **config.options)
@@ -43,7 +49,9 @@ def make_policy(config: PolicyConfig) -> Policy:
 def _check_option(policy: str, key: str, value: object, own: dict[str, type]) -> None:
     if key not in own:
         choices = sorted(own.keys() | {f.name for f in fields(Policy)})
-        raise ConfigError(f"unknown config key policy.{key} for policy {policy!r}. {choices_hint(key, choices)}")
+        raise ConfigError(
+            f"unknown config key policy.{key} for policy {policy!r}. {choices_hint(key, choices)}"
+        )
     wanted = own[key]
     # An integer is a fine float, a bool is no integer.
     if type(value) is not wanted and not (wanted is float and type(value) is int):

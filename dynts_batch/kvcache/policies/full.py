@@ -9,14 +9,14 @@ from dynts_batch.kvcache.policy import Policy
 @register("full")
 @dataclass(frozen=True)
 class Full(Policy):
-    """Never evicts. Without a budget a sequence has room for memory.max_prompt_tokens + sampling.max_new_tokens;
-    with one, a sequence that reaches it ends with finish_reason "length"."""
-
-    evicts = False
+    """Never evicts. A sequence has room for memory.max_prompt_tokens + sampling.max_new_tokens, and the budget, the
+    window and the ratio mean nothing, so that `policy.name=full` alone turns any run into its own reference."""
 
     def __post_init__(self) -> None:
-        pass  # window_size and keep_ratio have no meaning here
+        pass  # nothing here to check
 
-    def max_prompt_tokens(self) -> int:
-        assert self.budget is not None
-        return self.budget
+    def capacity(self, max_prompt_tokens: int, max_new_tokens: int) -> int:
+        return max_prompt_tokens + max_new_tokens
+
+    def longest_prompt(self, max_prompt_tokens: int) -> int:
+        return max_prompt_tokens

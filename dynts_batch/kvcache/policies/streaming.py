@@ -22,7 +22,9 @@ class Streaming(Policy):
 
     def __post_init__(self) -> None:
         if self.num_sink_tokens < 0:
-            raise ConfigError(f"policy.num_sink_tokens must be at least 0, got {self.num_sink_tokens}")
+            raise ConfigError(
+                f"policy.num_sink_tokens must be at least 0, got {self.num_sink_tokens}"
+            )
         super().__post_init__()
 
     @property

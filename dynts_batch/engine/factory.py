@@ -1,0 +1,136 @@
+"""From a configuration to an engine, real or fake: the one place that knows there are two.
+
+`check_engine` refuses whatever can be refused without loading weights or taking a GPU, so a run can
+call it first; `load_engine` does the loading. torch is imported only where a model needs it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any, Protocol
+
+from dynts_batch.config import Config
+from dynts_batch.engine.fake import FakeEngine, FakeSettings, is_fake
+from dynts_batch.errors import ConfigError
+from dynts_batch.kvcache.policies import make_policy
+from dynts_batch.records import Completion, Request
+
+
+class AnyArena(Protocol):
+    """What a run needs to know of the memory that an engine allocated."""
+
+    @property
+    def num_bytes(self) -> int: ...
+
+
+class AnyEngine(Protocol):
+    """What a run needs of an engine; Engine and FakeEngine have it."""
+
+    @property
+    def arena(self) -> AnyArena: ...
+    @property
+    def busy_s(self) -> float: ...
+    @property
+    def max_seqs(self) -> int: ...
+    @property
+    def num_waiting(self) -> int: ...
+    @property
+    def num_running(self) -> int: ...
+    @property
+    def stored_tokens(self) -> int: ...
+    def has_work(self) -> bool: ...
+    def add_request(self, request: Request) -> None: ...
+    def step(self) -> list[Completion]: ...
+
+
+def check_engine(config: Config, *, on_gpu: bool) -> dict[str, Any]:
+    """Check policy, model and memory; returns what identifies the model, as JSON data.
+
+    `on_gpu` says where the workers will be, as far as is known: dtype "auto" depends on it.
+
+    Raises: ConfigError.
+    """
+    policy = make_policy(config.policy)
+    if is_fake(config.model.name):
+        FakeSettings.parse(config.model.name)
+        return {"name": "fake"}
+
+    import torch
+
+    from dynts_batch.engine import loader
+
+    model_config = loader.inspect_model(config.model)
+    dtype = loader.pick_dtype(config.model, model_config, torch.device("cuda" if on_gpu else "cpu"))
+    shape = loader.arena_shape(model_config, policy, dtype)
+    capacity = policy.capacity(config.memory.max_prompt_tokens, config.sampling.max_new_tokens)
+    loader.plan_max_seqs(shape, capacity, config.memory, free_bytes=None)
+    return {
+        "name": config.model.name,
+        # A branch moves on; the commit it stood for when the run began does not.
+        "revision": getattr(model_config, "_commit_hash", None) or config.model.revision,
+        "dtype": config.model.dtype,
+        "predictor": config.model.predictor,
+        "config_sha256": _sha256(model_config.to_json_string(use_diff=False)),
+        "chat_template_sha256": _chat_template_sha256(config),
+    }
+
+
+def load_engine(config: Config, *, num_threads: int) -> AnyEngine:
+    """Load the model and allocate the arena; `num_threads` is for torch's operations on the CPU.
+
+    Raises: ConfigError where the settings are wrong or the arena cannot hold one sequence.
+    """
+    if is_fake(config.model.name):
+        settings = FakeSettings.parse(config.model.name)
+        return FakeEngine(settings, config.policy, config.sampling, config.memory)
+
+    import torch
+
+    from dynts_batch.engine.engine import Engine
+
+    torch.set_num_threads(num_threads)
+    return Engine.load(config.model, config.policy, config.sampling, config.memory)
+
+
+def gpu_uuid(engine: AnyEngine) -> str | None:
+    """UUID of the GPU that holds the engine's arena; None on a CPU."""
+    if isinstance(engine, FakeEngine) or (device := _device(engine)).type == "cpu":
+        return None
+    import torch
+
+    return f"GPU-{torch.cuda.get_device_properties(device).uuid}"
+
+
+def allocator_peak_bytes(engine: AnyEngine) -> int | None:
+    """Most GPU memory that torch had given to this process's tensors; None on a CPU."""
+    if isinstance(engine, FakeEngine) or (device := _device(engine)).type == "cpu":
+        return None
+    import torch
+
+    return torch.cuda.max_memory_allocated(device)
+
+
+def _device(engine: AnyEngine) -> Any:
+    from dynts_batch.engine.engine import Engine
+
+    assert isinstance(engine, Engine), type(engine)
+    return engine.arena.positions.device
+
+
+def _chat_template_sha256(config: Config) -> str | None:
+    """Raises: ConfigError where the model's folder holds no tokenizer."""
+    from transformers import AutoTokenizer
+
+    from dynts_batch.engine.loader import model_path
+
+    name, revision = config.model.name, config.model.revision
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(model_path(name), revision=revision)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"model.name: cannot load the tokenizer of {name!r}: {error}") from None
+    template = tokenizer.chat_template
+    return None if template is None else _sha256(str(template))
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

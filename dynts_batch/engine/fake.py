@@ -1,0 +1,211 @@
+"""An engine without a model: the same interface as Engine, for everything that is not decoding.
+
+Its completions are a function of (seed, request_id, sample_index, prompt) alone, so a run on it can
+be interrupted, resumed and compared. It answers with the number of characters of the prompt, save
+for one sample in eight that it gets wrong and one that never stops thinking. Prompts may ask for
+trouble, to prove that a run survives it:
+
+    [[kill]]    the process is killed as soon as the request is admitted
+    [[raise]]   the step that admits the request raises
+
+Knows nothing about torch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import time
+from collections import deque
+from dataclasses import dataclass
+from typing import Self
+
+from dynts_batch.config import MemoryConfig, PolicyConfig, SamplingConfig
+from dynts_batch.errors import BadRowError, ConfigError, PromptTooLongError, RowError, choices_hint
+from dynts_batch.records import Completion, FinishReason, Request
+
+NAME = "fake"
+KV_BYTES_PER_TOKEN = 1024
+DEFAULT_MAX_SEQS = 32
+
+
+@dataclass(frozen=True)
+class FakeSettings:
+    """What `model.name=fake:KEY=VALUE,...` says."""
+
+    step_s: float = 0.0
+    """Seconds of device time that one step takes, whatever the batch."""
+    simulated: bool = False
+    """The device time is counted, not spent."""
+
+    @classmethod
+    def parse(cls, name: str) -> Self:
+        """Raises: ConfigError for an unknown key or a value that is none."""
+        given = dict(_pair(part) for part in name.partition(":")[2].split(",") if part)
+        if unknown := given.keys() - {"step_s", "simulated"}:
+            hint = choices_hint(min(unknown), ["step_s", "simulated"])
+            raise ConfigError(f"model.name: unknown setting {min(unknown)!r} of {name!r}. {hint}")
+        simulated, step_s = given.get("simulated", "false"), given.get("step_s", "0")
+        if simulated not in ("true", "false"):
+            raise ConfigError(f"model.name: simulated must be true or false, got {simulated!r}")
+        if not step_s.replace(".", "", 1).isdecimal():
+            raise ConfigError(f"model.name: step_s must be a number of seconds, got {step_s!r}")
+        return cls(float(step_s), simulated == "true")
+
+
+@dataclass(frozen=True)
+class FakeArena:
+    """The memory that a real arena of this size would take."""
+
+    max_seqs: int
+    capacity: int
+
+    @property
+    def num_bytes(self) -> int:
+        return self.max_seqs * self.capacity * KV_BYTES_PER_TOKEN
+
+
+@dataclass(slots=True)
+class _Sequence:
+    """A request in flight; all of its completion but the times is known from the start."""
+
+    request: Request
+    prompt: str
+    prompt_tokens: int
+    completion_tokens: int
+    draw: int
+    added_s: float
+    admitted_s: float = 0.0
+    generated: int = 0
+    device_s: float = 0.0
+
+    @property
+    def finish_reason(self) -> FinishReason:
+        return "length" if self.draw % 8 == 0 else "stop"
+
+
+class FakeEngine:
+    """See Engine: add requests, then step until nothing has work."""
+
+    def __init__(
+        self,
+        settings: FakeSettings,
+        policy: PolicyConfig,
+        sampling: SamplingConfig,
+        memory: MemoryConfig,
+    ) -> None:
+        self._settings, self._sampling = settings, sampling
+        capacity = policy.budget or memory.max_prompt_tokens + sampling.max_new_tokens
+        self.arena = FakeArena(memory.max_seqs or DEFAULT_MAX_SEQS, capacity)
+        self.busy_s = 0.0
+        self._waiting: deque[_Sequence] = deque()
+        self._running: list[_Sequence] = []
+        self._failed: list[Completion] = []
+
+    @property
+    def max_seqs(self) -> int:
+        return self.arena.max_seqs
+
+    @property
+    def num_waiting(self) -> int:
+        return len(self._waiting)
+
+    @property
+    def num_running(self) -> int:
+        return len(self._running)
+
+    @property
+    def stored_tokens(self) -> int:
+        """Tokens in the arena now."""
+        return sum(min(s.prompt_tokens + s.generated, self.arena.capacity) for s in self._running)
+
+    def has_work(self) -> bool:
+        return bool(self._waiting or self._running or self._failed)
+
+    def add_request(self, request: Request) -> None:
+        """Queue a request; if it cannot be run, the next `step` returns its error."""
+        try:
+            self._waiting.append(self._sequence(request))
+        except RowError as error:
+            self._failed.append(Completion.failed(request, error, seed=self._sampling.seed))
+
+    def step(self) -> list[Completion]:
+        """Admit what fits and give every running sequence one token."""
+        completions, self._failed = self._failed, []
+        self._admit()
+        if not self._running:
+            return completions
+        if not self._settings.simulated:
+            time.sleep(self._settings.step_s)
+        self.busy_s += self._settings.step_s
+        for sequence in self._running:
+            sequence.generated += 1
+            sequence.device_s += self._settings.step_s / len(self._running)
+        ended = [s for s in self._running if s.generated == s.completion_tokens]
+        self._running = [s for s in self._running if s.generated < s.completion_tokens]
+        return completions + [self._complete(sequence) for sequence in ended]
+
+    def _sequence(self, request: Request) -> _Sequence:
+        prompt = request.prompt
+        if request.messages is not None:
+            prompt = "\n".join(str(message["content"]) for message in request.messages)
+        if prompt is None:
+            raise BadRowError("the fake engine needs a prompt or messages")
+        num_tokens = len(prompt.split())
+        if num_tokens >= self.arena.capacity:
+            raise PromptTooLongError(
+                f"the prompt must have fewer than {self.arena.capacity} tokens, got {num_tokens}"
+            )
+        key = f"{self._sampling.seed}\0{request.sample_index}\0{request.request_id}\0{prompt}"
+        draw = int.from_bytes(hashlib.blake2b(key.encode(), digest_size=7).digest(), "little")
+        limit = self._sampling.max_new_tokens
+        length = limit if draw % 8 == 0 else 1 + (draw >> 8) % limit
+        return _Sequence(request, prompt, num_tokens, length, draw, time.perf_counter())
+
+    def _admit(self) -> None:
+        while self._waiting and len(self._running) < self.max_seqs:
+            sequence = self._waiting.popleft()
+            sequence.admitted_s = time.perf_counter()
+            self._running.append(sequence)
+            if "[[kill]]" in sequence.prompt:
+                os.kill(os.getpid(), signal.SIGKILL)
+            if "[[raise]]" in sequence.prompt:
+                raise RuntimeError("the prompt asked for an exception")
+
+    def _complete(self, sequence: _Sequence) -> Completion:
+        number = len(sequence.prompt) + (sequence.draw % 8 == 1)
+        stopped = sequence.finish_reason == "stop"
+        total = sequence.prompt_tokens + sequence.completion_tokens - 1
+        peak = min(total, self.arena.capacity)
+        return Completion(
+            request_id=sequence.request.request_id,
+            sample_index=sequence.request.sample_index,
+            finish_reason=sequence.finish_reason,
+            seed=self._sampling.seed,
+            prompt=sequence.prompt,
+            reasoning=f"I count the characters. [{sequence.draw:x}]",
+            answer=f"\\boxed{{{number}}}" if stopped else None,
+            completion_token_ids=(sequence.draw % 50257,) * sequence.completion_tokens,
+            prompt_tokens=sequence.prompt_tokens,
+            reasoning_tokens=sequence.completion_tokens - stopped,
+            completion_tokens=sequence.completion_tokens,
+            evicted_tokens=total - peak,
+            num_evictions=int(total > peak),
+            peak_cache_len=peak,
+            peak_kv_bytes=peak * KV_BYTES_PER_TOKEN,
+            full_kv_bytes=total * KV_BYTES_PER_TOKEN,
+            queue_s=sequence.admitted_s - sequence.added_s,
+            decode_s=time.perf_counter() - sequence.admitted_s,
+            device_s=sequence.device_s,
+        )
+
+
+def _pair(part: str) -> tuple[str, str]:
+    key, _, value = part.partition("=")
+    return key, value
+
+
+def is_fake(name: str) -> bool:
+    """Whether `model.name` asks for this engine."""
+    return name.partition(":")[0] == NAME

@@ -1,0 +1,115 @@
+"""The Ray cluster of a run: the one that is given, else one started on this machine for the run.
+
+Owns how Ray is started, what it prints (nothing), how this package reaches the nodes, and how many
+workers fit.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sysconfig
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.exceptions import RayError
+
+import dynts_batch
+from dynts_batch.config import Config
+from dynts_batch.errors import ConfigError, DyntsError
+
+# Rows travel through the object store only while a worker fetches them.
+_LOCAL_OBJECT_STORE_BYTES = 512 * 2**20
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What each worker asks Ray for, and how many workers there shall be."""
+
+    num_cpus: float
+    num_gpus: float
+    num_workers: int
+
+
+@contextmanager
+def open_cluster(address: str | None) -> Iterator[None]:
+    """Connect to the cluster at `address`, or start a local one; on exit, leave or stop it.
+
+    A process that has called `ray.init` itself keeps its connection.
+
+    Raises: DyntsError if a given cluster cannot be reached.
+    """
+    if ray.is_initialized():
+        yield
+        return
+    # Its own lines ("Connecting to existing Ray cluster...") are not the user's concern.
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    if address is not None:
+        try:
+            ray.init(address, runtime_env=_runtime_env(), **quiet)
+        except (ConnectionError, RayError) as error:
+            raise DyntsError(f"cannot reach the Ray cluster at {address}: {error}") from None
+    else:
+        ray.init(
+            "local",
+            include_dashboard=False,
+            object_store_memory=_LOCAL_OBJECT_STORE_BYTES,
+            **quiet,
+        )
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def plan_resources(config: Config, *, is_local: bool) -> Resources:
+    """How many workers of what size the run asks for.
+
+    A given cluster is asked for `workers.max`, because it may grow; this machine for what fits.
+
+    Raises: ConfigError if `workers.min` do not fit this machine.
+    """
+    workers, total = config.workers, ray.cluster_resources()
+    num_gpus = workers.num_gpus
+    if num_gpus is None:
+        num_gpus = 1.0 if total.get("GPU", 0) > 0 and config.model.device != "cpu" else 0.0
+    if not is_local:
+        return Resources(workers.num_cpus, num_gpus, workers.max)
+    wanted = {"CPU": workers.num_cpus, "GPU": num_gpus}
+    fitting = min([int(total.get(r, 0) / n) for r, n in wanted.items() if n > 0] or [workers.max])
+    if fitting < workers.min:
+        raise ConfigError(
+            f"workers.min must fit this machine, got {workers.min} x {_named(wanted)}; it has"
+            f" {_named({resource: total.get(resource, 0.0) for resource in wanted})}"
+        )
+    return Resources(workers.num_cpus, num_gpus, min(workers.max, fitting))
+
+
+def describe_resources() -> str:
+    """What the cluster has, in words."""
+    total = ray.cluster_resources()
+    return _named({resource: total.get(resource, 0.0) for resource in ("CPU", "GPU")})
+
+
+def _runtime_env() -> dict[str, Any]:
+    """What the nodes need beyond their own installation: this package, unless they have it.
+
+    A package in site-packages is taken for a part of the nodes' image. One that is imported from a
+    checkout (an editable installation too) is sent along, so that the workers run the driver's
+    code, except where `ray job submit` already says what to send.
+    """
+    package = Path(dynts_batch.__file__).parent
+    submitted = json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}"))
+    sent = (submitted.get("runtime_env") or {}).keys() & {"working_dir", "py_modules"}
+    if sent or package.is_relative_to(sysconfig.get_path("purelib")):
+        return {}
+    return {"py_modules": [str(package)]}
+
+
+def _named(amounts: dict[str, float]) -> str:
+    return " and ".join(f"{amount:g} {name}" for name, amount in amounts.items())

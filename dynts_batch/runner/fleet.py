@@ -1,0 +1,119 @@
+"""The workers of a run as Ray actors: starting them, talking to them, noticing that one died.
+
+Each worker has one call under way at a time, so a worker that dies fails exactly one call. The
+fleet knows nothing about what the calls are for.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import uuid
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import ray
+from ray.exceptions import RayError, RayTaskError
+
+from dynts_batch.errors import DyntsError
+from dynts_batch.runner.cluster import Resources
+from dynts_batch.runner.driver import Died, Event, Loaded, Reported
+from dynts_batch.runner.messages import Assignment, Job, Report, WorkerInfo
+from dynts_batch.runner.worker import Worker
+from dynts_batch.telemetry import setup_logging
+
+_MAX_REASON_CHARS = 300
+
+
+class WorkerActor:
+    """A Worker in a process of its own. Loading is a call, so that its error reaches the driver."""
+
+    def load(self, worker_id: str, job: Job) -> WorkerInfo:
+        setup_logging(worker_id=worker_id)
+        self._worker = Worker(worker_id, job)
+        return self._worker.info
+
+    def work(
+        self, assignments: Sequence[Assignment], *, has_more: bool, device_share: float
+    ) -> Report:
+        return self._worker.work(assignments, has_more=has_more, device_share=device_share)
+
+    def close(self) -> Report:
+        return self._worker.close()
+
+
+class RayFleet:
+    """See driver.Fleet."""
+
+    def __init__(self, job: Job, resources: Resources) -> None:
+        # max_restarts stays 0: the driver replaces what died, since it has the books.
+        self._actor_class = ray.remote(num_cpus=resources.num_cpus, num_gpus=resources.num_gpus)(
+            WorkerActor
+        )
+        self._job = ray.put(job)
+        # Names are unique across the starts of a run: telemetry files are named after them.
+        self._session = uuid.uuid4().hex[:6]
+        self._num_started = 0
+        self._actors: dict[str, Any] = {}
+        self._infos: dict[str, WorkerInfo] = {}
+        self._calls: dict[Any, str] = {}
+
+    def start(self) -> None:
+        worker_id = f"{self._session}-{self._num_started:03d}"
+        self._num_started += 1
+        actor = self._actors[worker_id] = self._actor_class.remote()
+        self._calls[actor.load.remote(worker_id, self._job)] = worker_id
+
+    def send(self, worker_id: str, assignments: Sequence[Assignment], *, has_more: bool) -> None:
+        call = self._actors[worker_id].work.remote(
+            assignments, has_more=has_more, device_share=self._device_share(worker_id)
+        )
+        self._calls[call] = worker_id
+
+    def wait(self, timeout_s: float) -> list[Event]:
+        if not self._calls:
+            return []
+        done, _ = ray.wait(list(self._calls), num_returns=1, timeout=timeout_s)
+        if done:  # and whatever else is there by now
+            done, _ = ray.wait(list(self._calls), num_returns=len(self._calls), timeout=0)
+        return [self._event(self._calls.pop(call), call) for call in done]
+
+    def close(self) -> list[Event]:
+        for worker_id in self._infos:
+            self._calls[self._actors[worker_id].close.remote()] = worker_id
+        for worker_id in self._actors.keys() - self._infos.keys():
+            self._kill(worker_id)  # still loading: there is nothing to store
+        return []
+
+    def _event(self, worker_id: str, call: Any) -> Event:
+        try:
+            result = ray.get(call)
+        except RayTaskError as error:
+            if isinstance(error.cause, DyntsError):
+                raise error.cause from None
+            self._kill(worker_id)
+            return Died(worker_id, f"{type(error.cause).__name__}: {error.cause}")
+        except RayError as error:
+            self._kill(worker_id)
+            return Died(worker_id, _shortened(str(error)))
+        if isinstance(result, WorkerInfo):
+            self._infos[worker_id] = result
+            return Loaded(worker_id, result)
+        return Reported(worker_id, result)
+
+    def _kill(self, worker_id: str) -> None:
+        """Make sure that it is gone: what seems dead may be a process that hangs."""
+        self._infos.pop(worker_id, None)
+        with contextlib.suppress(RayError):
+            ray.kill(self._actors.pop(worker_id))
+
+    def _device_share(self, worker_id: str) -> float:
+        """Workers on one GPU share its time and energy, which are counted once per GPU."""
+        uuids = Counter(info.device_uuid for info in self._infos.values())
+        device_uuid = self._infos[worker_id].device_uuid
+        return 1.0 if device_uuid is None else 1.0 / uuids[device_uuid]
+
+
+def _shortened(text: str) -> str:
+    words = " ".join(text.split())
+    return words if len(words) <= _MAX_REASON_CHARS else f"{words[:_MAX_REASON_CHARS]}..."

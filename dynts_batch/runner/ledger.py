@@ -1,0 +1,173 @@
+"""The driver's ledger: which shards wait, which are leased to a worker, which are done.
+
+Pure bookkeeping over unit numbers (see plan.py): knows nothing about Ray, rows or files.
+
+    pending --take--> leased --record(committed)--> done
+       ^                |
+       |                +--record(saved)---> pending, without the units that are saved
+       +----release-----+                    (the worker is gone)
+
+**Suspects.** A unit that was in flight at `max_attempts - 1` worker deaths is a suspect: its last
+attempt is alone in a worker, after all other work. So the request that kills is quarantined, and
+those that merely stood beside it are not. Once it is found, the other suspects are cleared of one
+death each.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from dynts_batch.runner.plan import Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """A shard in the hands of one worker."""
+
+    shard: int
+    worker_id: str
+    attempt: int
+    """1 + the times a worker died holding this shard."""
+    held_back: frozenset[int]
+    """Units of the shard that this lease must not run: suspects that get a lease of their own."""
+    is_alone: bool
+    """The worker gets nothing else until this lease ends."""
+
+
+class Ledger:
+    """Every unit is in exactly one place; `release` and `record` move them, nothing else does."""
+
+    def __init__(self, plan: Plan, shards: Iterable[int], *, max_attempts: int) -> None:
+        """`shards` are those to work on; all others count as done."""
+        self._plan = plan
+        self._max_attempts = max_attempts
+        self._pending = deque(sorted(shards))
+        self._only_suspects: deque[int] = deque()
+        self._leases: dict[int, Lease] = {}
+        self._attempts: Counter[int] = Counter()
+        self._deaths: Counter[int] = Counter()
+        self._finished: dict[int, set[int]] = {}
+        self._saved: dict[int, set[int]] = {}
+        self._quarantined: dict[int, str] = {}
+        self._num_open_units = sum(len(plan.units(shard)) for shard in self._pending)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether no shard is pending or leased."""
+        return not (self._pending or self._only_suspects or self._leases)
+
+    @property
+    def has_pending(self) -> bool:
+        """Whether a worker with room can get more work at once."""
+        return bool(self._pending)
+
+    @property
+    def num_done(self) -> int:
+        """Units that have a row: in done shards, saved, or reported in a lease."""
+        known = {**self._saved, **self._finished}
+        return self._plan.num_units - self._num_open_units + sum(map(len, known.values()))
+
+    @property
+    def quarantined(self) -> Mapping[int, str]:
+        """Units that are not run any more, with the reason their last worker died of."""
+        return self._quarantined
+
+    def take(self, worker_id: str) -> Lease | None:
+        """Lease a shard to `worker_id`; None if there is nothing that it may have now."""
+        held = [lease for lease in self._leases.values() if lease.worker_id == worker_id]
+        if any(lease.is_alone for lease in held):
+            return None
+        if self._pending:
+            shard = self._pending.popleft()
+            return self._lease(shard, worker_id, frozenset(self._suspects(shard)), is_alone=False)
+        if self._only_suspects and not held:
+            shard = self._only_suspects.popleft()
+            return self._lease(
+                shard, worker_id, frozenset(self._suspects(shard)[1:]), is_alone=True
+            )
+        return None
+
+    def record(
+        self,
+        worker_id: str,
+        finished: Iterable[int],
+        committed: Iterable[int],
+        saved: Iterable[int],
+    ) -> None:
+        """What `worker_id` reports: units that have a row, and shards whose lease ended.
+
+        `committed` shards are complete on disk; of `saved` ones all but the held-back units are.
+        """
+        for unit in finished:
+            shard = unit // self._plan.shard_rows
+            assert self._leases[shard].worker_id == worker_id, (unit, worker_id)
+            self._finished[shard].add(unit)
+            del self._deaths[unit]  # whoever kills, it is not this one
+        for shard in committed:
+            self._end_lease(shard, worker_id)
+            self._saved.pop(shard, None)
+            self._num_open_units -= len(self._plan.units(shard))
+        for shard in saved:
+            lease = self._end_lease(shard, worker_id)
+            self._saved[shard] = set(self._plan.units(shard)) - lease.held_back
+            self._enqueue(shard)
+
+    def release(self, worker_id: str, reason: str | None) -> None:
+        """Take back all that a worker held; `reason` says what it died of, None that it left.
+
+        A death counts against every unit that was in flight.
+        """
+        for lease in [x for x in self._leases.values() if x.worker_id == worker_id]:
+            finished = self._finished[lease.shard]
+            self._end_lease(lease.shard, worker_id)
+            if reason is not None:
+                self._attempts[lease.shard] += 1
+                in_flight = set(self._plan.units(lease.shard)) - finished - lease.held_back
+                self._blame(in_flight - self._saved.get(lease.shard, set()), reason, lease)
+            self._enqueue(lease.shard)
+
+    def _lease(
+        self, shard: int, worker_id: str, held_back: frozenset[int], *, is_alone: bool
+    ) -> Lease:
+        lease = Lease(shard, worker_id, 1 + self._attempts[shard], held_back, is_alone)
+        self._leases[shard] = lease
+        self._finished[shard] = set(self._saved.get(shard, ()))
+        return lease
+
+    def _end_lease(self, shard: int, worker_id: str) -> Lease:
+        lease = self._leases.pop(shard)
+        assert lease.worker_id == worker_id, (shard, worker_id, lease)
+        del self._finished[shard]
+        return lease
+
+    def _blame(self, units: set[int], reason: str, lease: Lease) -> None:
+        convicted = []
+        for unit in sorted(units):
+            self._deaths[unit] += 1
+            if self._deaths[unit] >= self._max_attempts:
+                self._quarantined[unit] = reason
+                del self._deaths[unit]
+                convicted.append(unit)
+        if lease.is_alone and convicted:
+            self._clear_suspects()
+
+    def _clear_suspects(self) -> None:
+        for unit in [u for u in self._deaths if self._is_suspect(u)]:
+            self._deaths[unit] -= 1
+        waiting, self._only_suspects = self._only_suspects, deque()
+        for shard in waiting:
+            self._enqueue(shard)
+
+    def _enqueue(self, shard: int) -> None:
+        """At the end of its queue: what has failed waits until the rest is done."""
+        open_units = set(self._plan.units(shard)) - self._saved.get(shard, set())
+        is_clear = open_units - set(self._suspects(shard))
+        (self._pending if is_clear else self._only_suspects).append(shard)
+
+    def _suspects(self, shard: int) -> list[int]:
+        return [unit for unit in self._plan.units(shard) if self._is_suspect(unit)]
+
+    def _is_suspect(self, unit: int) -> bool:
+        return self._deaths[unit] >= max(1, self._max_attempts - 1)

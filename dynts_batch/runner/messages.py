@@ -1,0 +1,116 @@
+"""What the driver and its workers tell each other. Plain data: it is pickled between processes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import pyarrow as pa
+
+from dynts_batch.config import Config
+from dynts_batch.data.source import SourceRow
+from dynts_batch.errors import RowError
+
+
+@dataclass(frozen=True)
+class Job:
+    """What every worker of a run is told once."""
+
+    config: Config
+    source_schema: pa.Schema
+    num_gpus: float
+    """What Ray gives each worker."""
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One unit: a sample of a source row."""
+
+    unit: int
+    sample_index: int
+    row: SourceRow
+    error: RowError | None = None
+    """Why it gets an error row without being run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """A shard for a worker to run."""
+
+    shard: int
+    attempt: int
+    items: tuple[Item, ...]
+    """All units of the shard, in its order."""
+    held_back: frozenset[int]
+    """Units that are not to be run now."""
+    may_have_checkpoint: bool
+    is_committed: bool
+    """It is complete on disk, and only its error rows are run again."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerInfo:
+    """What a worker says of itself once its engine is loaded."""
+
+    node: str
+    device_name: str
+    device_uuid: str | None
+    """None on a CPU."""
+    max_seqs: int
+    arena_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """Sums over rows; they add up with +. A sum of which a part is unknown is None."""
+
+    rows: int = 0
+    errors: int = 0
+    graded: int = 0
+    correct: int = 0
+    completion_tokens: int = 0
+    stored_tokens: int = 0
+    """Peak stored tokens of each row."""
+    full_tokens: int = 0
+    """What would have been stored without eviction."""
+    device_s: float = 0.0
+    energy_j: float | None = 0.0
+    cost_usd: float | None = 0.0
+
+    def __add__(self, other: Totals) -> Totals:
+        sums: dict[str, Any] = {}
+        for name in (f.name for f in fields(self)):
+            mine, theirs = getattr(self, name), getattr(other, name)
+            sums[name] = None if mine is None or theirs is None else mine + theirs
+        return Totals(**sums)
+
+
+@dataclass(slots=True)
+class Finished:
+    """Rows that came to be, and shards that left the worker's hands."""
+
+    units: list[int] = field(default_factory=list)
+    committed: list[int] = field(default_factory=list)
+    """Shards that are complete on disk."""
+    saved: list[int] = field(default_factory=list)
+    """Shards of which all but the held-back units are on disk."""
+    totals: Totals = field(default_factory=Totals)
+
+    def add(self, other: Finished) -> None:
+        self.units += other.units
+        self.committed += other.committed
+        self.saved += other.saved
+        self.totals += other.totals
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a worker did since its last report, and how much more it could take."""
+
+    finished: Finished
+    num_wanted: int
+    """Rows that the engine could admit or queue; 0 while it has enough."""
+    is_idle: bool
+    """Nothing is left to do until the next assignment."""
+    stored_tokens: int
+    num_running: int

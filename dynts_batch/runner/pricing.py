@@ -1,0 +1,53 @@
+"""What one row cost: its share of the energy, and its price in dollars. Arithmetic, nothing else."""
+
+from __future__ import annotations
+
+from dynts_batch.config import CostConfig
+
+_JOULES_PER_KWH = 3.6e6
+
+
+class EnergyShares:
+    """Deals out a device's energy to the rows that end, in proportion to their device time.
+
+    A row gets its part of what is not dealt out yet. So nothing is counted twice, and once all
+    sequences have ended the shares sum to the total, idling included.
+    """
+
+    def __init__(self) -> None:
+        self._seen_j = 0.0
+        self._is_known = True
+        self._undealt_j = 0.0
+        self._dealt_s = 0.0
+
+    def update(self, energy_j: float | None, *, device_share: float) -> None:
+        """The device's joules so far, and this worker's part of the device since the last update.
+
+        None is a gap: shares are unknown until the count is back, and then include what it missed.
+        """
+        self._is_known = energy_j is not None
+        if energy_j is not None:
+            self._undealt_j += (energy_j - self._seen_j) * device_share
+            self._seen_j = energy_j
+
+    def take(self, device_s: float, *, busy_s: float) -> float | None:
+        """The joules of a row that took `device_s` of the device's `busy_s` seconds so far."""
+        open_s = busy_s - self._dealt_s
+        self._dealt_s += device_s
+        if not self._is_known:
+            return None
+        share = self._undealt_j * min(1.0, device_s / open_s) if open_s > 0 else 0.0
+        self._undealt_j -= share
+        return share
+
+
+def price(device_s: float, energy_j: float | None, cost: CostConfig) -> float | None:
+    """Dollars of a row; None if no price is configured or a priced quantity is unknown."""
+    if cost.usd_per_gpu_hour is None and cost.usd_per_kwh is None:
+        return None
+    usd = device_s * (cost.usd_per_gpu_hour or 0.0) / 3600
+    if cost.usd_per_kwh is not None:
+        if energy_j is None:
+            return None
+        usd += energy_j / _JOULES_PER_KWH * cost.usd_per_kwh
+    return usd

@@ -1,0 +1,243 @@
+"""A worker: an engine on one device, kept busy with shards. The driver runs it as a Ray actor.
+
+Two threads. The caller's steps the engine; the writer's grades rows and stores shards, because
+those wait and a device must not. They share nothing: completions go over as a task, and what came
+of them comes back as its result.
+
+Knows nothing about Ray, nor about other workers.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import platform
+import socket
+import time
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from typing import Any
+
+import pyarrow as pa
+
+from dynts_batch.config import Config
+from dynts_batch.data.run_dir import RunDir
+from dynts_batch.data.schema import row_schema
+from dynts_batch.engine.factory import allocator_peak_bytes, gpu_uuid, load_engine
+from dynts_batch.grading import Grader
+from dynts_batch.records import Completion
+from dynts_batch.runner.messages import Assignment, Finished, Item, Job, Report, WorkerInfo
+from dynts_batch.runner.pricing import EnergyShares, price
+from dynts_batch.runner.shard_writer import Measured, OpenShard, ShardWriter, read_stored_rows
+from dynts_batch.runner.timeline import Timeline
+from dynts_batch.telemetry import DeviceMeter
+
+REPORT_S = 1.0
+"""Longest time between reports: it bounds how old the progress shown is and how long a stop takes."""
+
+
+class Worker:
+    """Loads its engine when made, then `work`s as often as it is asked to, then `close`s."""
+
+    def __init__(self, worker_id: str, job: Job) -> None:
+        """Raises: ConfigError where the settings do not fit this machine."""
+        config = self._config = job.config
+        num_threads = max(1, int(config.workers.num_cpus))
+        self._engine = load_engine(_for_device(job), num_threads=num_threads)
+        self._uuid = gpu_uuid(self._engine)
+        # Measuring starts here: the energy that loading took belongs to no row.
+        self._meter = DeviceMeter([] if self._uuid is None else [self._uuid])
+        self._meter.start()
+        self._energy = EnergyShares()
+        self._device_share = 1.0
+        self._place = self._find_place(worker_id)
+        self._run_dir = RunDir(str(config.run.dir))
+        self._timeline = Timeline(self._place)
+        self._grader = Grader(config.grading.kind, timeout_s=config.grading.timeout_s)
+        self._writer = ShardWriter(self._run_dir, row_schema(job.source_schema), self._grader)
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="writer")
+        self._written: deque[Future[Finished]] = deque()
+        self._checkpoint_at_s = time.monotonic() + config.run.checkpoint_s
+        self._completion_tokens = 0
+        self._num_parts = 0
+
+    @property
+    def info(self) -> WorkerInfo:
+        return WorkerInfo(
+            node=self._place["node"],
+            device_name=self._place["device_name"],
+            device_uuid=self._uuid,
+            max_seqs=self._engine.max_seqs,
+            arena_bytes=self._engine.arena.num_bytes,
+        )
+
+    def work(
+        self, assignments: Sequence[Assignment], *, has_more: bool, device_share: float
+    ) -> Report:
+        """Take on `assignments` and work until a report is due.
+
+        That is after `REPORT_S`, when nothing is left to do, or, if the driver `has_more`, when the
+        engine's queue runs low. `device_share`: this worker's part of its GPU, 1 / those on it.
+
+        Raises: RunDirError where the run directory cannot be used.
+        """
+        self._device_share = device_share
+        for assignment in assignments:
+            self._open(assignment)
+        report_at_s = time.monotonic() + REPORT_S
+        while (now_s := time.monotonic()) < report_at_s:
+            if self._engine.has_work():
+                self._finish(self._engine.step())
+                self._checkpoint_if_due()
+            elif self._written:
+                wait([self._written[-1]], timeout=report_at_s - now_s)
+            if not self._is_busy() or (has_more and self._num_wanted() > 0):
+                break
+        return self._report()
+
+    def close(self) -> Report:
+        """Store all that is done, finished or not, and end the helpers of this worker.
+
+        Raises: RunDirError where the run directory cannot be written.
+        """
+        self._written.append(self._thread.submit(self._writer.checkpoint))
+        self._timeline.add(self._sample())
+        self._write_timeline()
+        self._thread.shutdown(wait=True)
+        self._meter.close()
+        self._grader.close()
+        return self._report()
+
+    # ---- work in ------------------------------------------------------------------------------
+
+    def _open(self, assignment: Assignment) -> None:
+        drop_errors = self._config.run.retry_failed
+        shard = OpenShard(
+            assignment, read_stored_rows(self._run_dir, assignment, drop_errors=drop_errors)
+        )
+        self._written.append(self._thread.submit(self._writer.open, shard))
+        failed = [self._add(item) for item in shard.to_run.values()]
+        self._finish([completion for completion in failed if completion is not None])
+
+    def _add(self, item: Item) -> Completion | None:
+        """Give a unit to the engine; the completion of one that it does not even get."""
+        request = item.row.request(item.sample_index)
+        seed = self._config.sampling.seed
+        if item.error is not None:
+            return Completion.failed(request, item.error, seed=seed)
+        try:
+            self._engine.add_request(request)
+        except Exception as error:  # noqa: BLE001  the per-request wall: one row, not the run
+            return Completion.failed(request, error, seed=seed)
+        return None
+
+    def _num_wanted(self) -> int:
+        """Rows to ask for: none while half a batch waits, else enough for a batch and a half."""
+        engine = self._engine
+        if engine.num_waiting * 2 >= engine.max_seqs:
+            return 0
+        return engine.max_seqs + -(-engine.max_seqs // 2) - engine.num_running - engine.num_waiting
+
+    # ---- rows out -----------------------------------------------------------------------------
+
+    def _finish(self, completions: Sequence[Completion]) -> None:
+        if not completions:
+            return
+        if self._uuid is not None:
+            if not self._engine.has_work():
+                self._meter.sample()  # the last rows get all that is not dealt out yet
+            self._energy.update(self._meter.energy_j(self._uuid), device_share=self._device_share)
+        results = [self._measure(completion) for completion in completions]
+        self._written.append(self._thread.submit(self._writer.add, results))
+
+    def _measure(self, completion: Completion) -> Measured:
+        device_s = completion.device_s * self._device_share
+        energy_j = None
+        if self._uuid is not None:
+            energy_j = self._energy.take(completion.device_s, busy_s=self._engine.busy_s)
+        extras = {
+            **self._place,
+            "energy_j": energy_j,
+            "cost_usd": price(device_s, energy_j, self._config.cost),
+            "device_peak_bytes": self._device_peak_bytes(),
+        }
+        return Measured(dataclasses.replace(completion, device_s=device_s), extras)
+
+    def _checkpoint_if_due(self) -> None:
+        if time.monotonic() >= self._checkpoint_at_s:
+            self._checkpoint_at_s = time.monotonic() + self._config.run.checkpoint_s
+            self._written.append(self._thread.submit(self._writer.checkpoint))
+
+    def _write_timeline(self) -> None:
+        table, part = self._timeline.take_part(), self._num_parts
+        self._num_parts += 1
+        self._written.append(self._thread.submit(self._store_timeline, part, table))
+
+    def _store_timeline(self, part: int, table: pa.Table) -> Finished:
+        self._run_dir.write_telemetry(self._place["worker_id"], part, table)
+        return Finished()
+
+    # ---- reports ------------------------------------------------------------------------------
+
+    def _is_busy(self) -> bool:
+        return self._engine.has_work() or any(not task.done() for task in self._written)
+
+    def _report(self) -> Report:
+        is_idle = not self._is_busy()
+        finished = Finished()
+        while self._written and self._written[0].done():
+            finished.add(self._written.popleft().result())
+        self._completion_tokens += finished.totals.completion_tokens
+        if self._timeline.is_due:
+            self._timeline.add(self._sample())
+        if self._timeline.is_part_due:
+            self._write_timeline()
+        return Report(
+            finished=finished,
+            num_wanted=self._num_wanted(),
+            is_idle=is_idle,
+            num_running=self._engine.num_running,
+            stored_tokens=self._engine.stored_tokens,
+        )
+
+    def _sample(self) -> dict[str, Any]:
+        measured = self._meter.summary()
+        device = measured.devices[0] if measured.devices else None
+        return {
+            "num_running": self._engine.num_running,
+            "num_waiting": self._engine.num_waiting,
+            "stored_tokens": self._engine.stored_tokens,
+            "arena_bytes": self._engine.arena.num_bytes,
+            "busy_s": self._engine.busy_s,
+            "completion_tokens": self._completion_tokens,
+            "rss_peak_bytes": measured.process.rss_peak_bytes,
+            "energy_j": None if device is None else device.energy_j,
+            "device_peak_bytes": None if device is None else device.memory_peak_bytes,
+            "allocator_peak_bytes": allocator_peak_bytes(self._engine),
+            "utilisation_mean": None if device is None else device.utilisation_mean,
+            "power_mean_w": None if device is None else device.power_mean_w,
+        }
+
+    def _device_peak_bytes(self) -> int | None:
+        devices = self._meter.summary().devices
+        return devices[0].memory_peak_bytes if devices else None
+
+    def _find_place(self, worker_id: str) -> dict[str, Any]:
+        devices = self._meter.summary().devices
+        return {
+            "worker_id": worker_id,
+            "node": socket.gethostname(),
+            "device_name": devices[0].name
+            if devices
+            else platform.processor() or platform.machine(),
+            "device_uuid": self._uuid,
+        }
+
+
+def _for_device(job: Job) -> Config:
+    """Without a GPU of its own a worker must not look for one: Ray hides none from it then."""
+    if job.num_gpus > 0:
+        return job.config
+    return dataclasses.replace(
+        job.config, model=dataclasses.replace(job.config.model, device="cpu")
+    )

@@ -1,0 +1,162 @@
+"""The engine's bookkeeping: memory, counters, errors, order and the five-line example of the README."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from dynts_batch.config import MemoryConfig, ModelConfig, PolicyConfig, SamplingConfig
+from dynts_batch.engine import Engine
+from dynts_batch.engine.loader import inspect_model, load_model
+from dynts_batch.errors import ConfigError
+from dynts_batch.records import Request
+
+README = Path(__file__).parents[2] / "README.md"
+
+
+def make_engine(
+    folder: Path, policy: PolicyConfig, memory: MemoryConfig, max_new_tokens: int = 30
+) -> Engine:
+    sampling = SamplingConfig(temperature=0.9, max_new_tokens=max_new_tokens)
+    return Engine.load(ModelConfig(name=str(folder)), policy, sampling, memory)
+
+
+def test_counters_add_up(tiny_model_dirs: dict[str, Path]) -> None:
+    policy = PolicyConfig(name="window", budget=24, window_size=6, keep_ratio=0.5)
+    engine = make_engine(tiny_model_dirs["llama"], policy, MemoryConfig(max_seqs=3))
+    requests = [Request(str(i), prompt_token_ids=list(range(10, 14 + i))) for i in range(7)]
+    completions = list(engine.generate(requests))
+    bytes_per_token = engine.arena.shape.kv_bytes_per_token
+    for completion in completions:
+        processed = completion.prompt_tokens + completion.completion_tokens - 1
+        assert completion.completion_tokens == len(completion.completion_token_ids)
+        assert completion.full_kv_bytes == processed * bytes_per_token
+        assert completion.peak_kv_bytes == completion.peak_cache_len * bytes_per_token
+        assert completion.peak_cache_len == min(processed, 24)
+        assert completion.evicted_tokens < processed
+    assert sum(c.device_s for c in completions) == pytest.approx(engine.busy_s, rel=1e-9)
+    assert engine.num_running == engine.num_waiting == engine.stored_tokens == 0
+
+
+def test_the_arena_never_exceeds_its_bytes_and_one_sequence_must_fit(
+    tiny_model_dirs: dict[str, Path],
+) -> None:
+    policy = PolicyConfig(name="random", budget=32, window_size=6)
+    engine = make_engine(tiny_model_dirs["llama"], policy, MemoryConfig(kv_gib=2**-11))
+    assert 0 < engine.arena.num_bytes <= 2**19
+    assert engine.max_seqs == 2**19 // (32 * engine.arena.shape.bytes_per_token)
+    assert (
+        make_engine(
+            tiny_model_dirs["llama"], policy, MemoryConfig(kv_gib=2**-11, max_seqs=2)
+        ).max_seqs
+        == 2
+    )
+    needed = 32 * engine.arena.shape.bytes_per_token
+    with pytest.raises(
+        ConfigError, match=rf"memory.kv_gib \(1e-06\) .* = {needed} bytes, got 1073 bytes"
+    ):
+        make_engine(tiny_model_dirs["llama"], policy, MemoryConfig(kv_gib=1e-6))
+
+
+def test_requests_that_cannot_run_become_errors_and_the_others_go_on(
+    tiny_model_dirs: dict[str, Path],
+) -> None:
+    policy = PolicyConfig(name="window", budget=24, window_size=6)
+    engine = make_engine(tiny_model_dirs["llama"], policy, MemoryConfig(max_seqs=3))
+    requests = [
+        Request("long", prompt_token_ids=[9] * 18),
+        Request("longest that fits", prompt_token_ids=[9] * 17),
+        Request("empty", prompt_token_ids=[]),
+        Request("not a token", prompt_token_ids=[10**6]),
+        Request("nothing"),
+        Request("roleless", messages=[{"content": "hello"}]),
+        Request("fine", prompt="hello"),
+    ]
+    by_id = {completion.request_id: completion for completion in engine.generate(requests)}
+    assert {k for k, c in by_id.items() if c.finish_reason != "error"} == {
+        "longest that fits",
+        "fine",
+    }
+    assert by_id["long"].error_type == "PromptTooLongError"
+    assert "at most 17 tokens" in (by_id["long"].error_message or "")
+    assert {by_id[k].error_type for k in ("empty", "not a token", "nothing", "roleless")} == {
+        "BadRowError"
+    }
+
+
+def test_policy_full_means_the_full_cache_whatever_else_is_set(
+    tiny_model_dirs: dict[str, Path],
+) -> None:
+    """`policy.name=full` on the command line must give a bounded run's reference."""
+    bounded = PolicyConfig(name="full", budget=16, window_size=4)
+    memory = MemoryConfig(max_seqs=2, max_prompt_tokens=20)
+    requests = [Request("a", prompt_token_ids=list(range(10, 20)))]
+    (completion,) = make_engine(tiny_model_dirs["llama"], bounded, memory).generate(requests)
+    (reference,) = make_engine(
+        tiny_model_dirs["llama"], PolicyConfig(name="full"), memory
+    ).generate(requests)
+    assert completion.completion_token_ids == reference.completion_token_ids
+    assert completion.evicted_tokens == 0
+
+
+def test_generate_reads_ahead_no_more_than_a_batch(tiny_model_dirs: dict[str, Path]) -> None:
+    engine = make_engine(
+        tiny_model_dirs["llama"], PolicyConfig(name="full"), MemoryConfig(max_seqs=3), 5
+    )
+    read: list[int] = []
+
+    def source():
+        for index in range(40):
+            read.append(index)
+            yield Request(str(index), prompt_token_ids=[10 + index])
+
+    completions = engine.generate(source())
+    next(completions)
+    assert len(read) <= 2 * 3
+    assert len(list(completions)) == 39
+
+
+def test_a_model_that_is_no_causal_language_model_is_refused_before_loading_weights(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "vit"}')
+    with pytest.raises(ConfigError, match=r"must be a causal language model, got .*'vit'"):
+        inspect_model(ModelConfig(name=str(tmp_path)))
+    with pytest.raises(
+        ConfigError, match="must be 'embedded', the path of a Hugging Face model or a hub id"
+    ):
+        inspect_model(ModelConfig(name=str(tmp_path / "nowhere")))
+    (tmp_path / "config.json").write_text('{"model_type": "mamba"}')
+    with pytest.raises(ConfigError, match="attention layers"):
+        inspect_model(ModelConfig(name=str(tmp_path)))
+
+
+def test_a_model_that_changes_its_logits_after_the_head_is_refused(
+    tiny_model_dirs: dict[str, Path], tmp_path: Path
+) -> None:
+    """Cohere scales its logits, Gemma 2 caps them: sampling from the bare head would draw other tokens."""
+    import torch
+    from transformers import CohereConfig, CohereForCausalLM
+
+    torch.manual_seed(0)
+    config = CohereConfig(
+        vocab_size=720,
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        logit_scale=0.1,
+    )
+    CohereForCausalLM(config).save_pretrained(tmp_path)
+    from transformers import AutoTokenizer
+
+    AutoTokenizer.from_pretrained(tiny_model_dirs["llama"]).save_pretrained(tmp_path)
+    with pytest.raises(ConfigError, match="output head"):
+        load_model(ModelConfig(name=str(tmp_path)))
+
+
+def test_the_readmes_library_example_runs() -> None:
+    (example,) = re.findall(r"```python\n(.*?)```", README.read_text(), flags=re.DOTALL)
+    namespace: dict[str, object] = {}
+    exec(example, namespace)
+    assert "completion" in namespace
