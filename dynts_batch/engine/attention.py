@@ -94,19 +94,23 @@ class PrefillStep:
 class DecodeStep:
     """One new token a lane: stored at `slots` [B], its position in `positions` [B], then attention over the lane.
 
-    The first B lanes are read in place, up to the longest; a mask hides the slots beyond a shorter lane's end and,
-    in sliding-window layers, the tokens that have left the window.
+    The first B lanes are read in place, up to the longest (`max_len` slots, the new one included); where the lanes
+    differ (`is_ragged`), a mask hides the slots beyond a shorter lane's end. Sliding-window layers also mask the tokens
+    that have left the window.
     """
 
     def __init__(
-        self, arena: KVArena, slots: torch.Tensor, positions: torch.Tensor, max_len: int
+        self,
+        arena: KVArena,
+        slots: torch.Tensor,
+        positions: torch.Tensor,
+        *,
+        max_len: int,
+        is_ragged: bool,
     ) -> None:
-        self._arena, self._slots, self._positions, self._max_len = arena, slots, positions, max_len
-        self._live = (
-            torch.arange(max_len, device=slots.device) <= slots[:, None, None, None]
-        )  # [B, 1, 1, S]
-        self._ragged = not bool((slots == max_len - 1).all())
-        self._visible: dict[tuple[int | None, int], torch.Tensor | None] = {}
+        self._arena, self._slots, self._positions = arena, slots, positions
+        self._max_len, self._is_ragged = max_len, is_ragged
+        self._masks: dict[tuple[int | None, int], torch.Tensor | None] = {}
 
     def attend(
         self,
@@ -118,30 +122,37 @@ class DecodeStep:
     ) -> torch.Tensor:
         self._arena.append(layer, self._slots, key, value)
         keys, values = self._arena.stored(layer, len(self._slots), self._max_len)
-        visible = self._visible_slots(layer, options.sliding_window)
-        batch, num_heads, _, head_dim = query.shape
-        num_kv_heads = keys.shape[1]
+        mask = self._mask(layer, options.sliding_window)
         if options.sinks is not None:
-            return attend_masked(query, keys, values, visible, options)
+            return attend_masked(query, keys, values, mask, options)
         # The query heads of a group stand as query rows of their key/value head: nothing is repeated.
-        grouped = query.view(batch, num_kv_heads, num_heads // num_kv_heads, head_dim)
+        grouped = query.view(len(query), keys.shape[1], -1, query.shape[-1])
         output = F.scaled_dot_product_attention(
-            grouped, keys, values, attn_mask=visible, scale=options.scale
+            grouped, keys, values, attn_mask=mask, scale=options.scale
         )
-        return output.view(batch, num_heads, 1, head_dim)
+        return output.view(query.shape)
 
-    def _visible_slots(self, layer: int, window: int | None) -> torch.Tensor | None:
-        """[B, 1 or K, 1, S] bool, or None where every slot is visible; the same for all layers that share it."""
-        per_layer = layer if window is not None and self._arena.shape.per_head else 0
-        if (window, per_layer) not in self._visible:
-            visible = self._live if self._ragged or window is not None else None
-            if window is not None:
-                stored = self._arena.positions[
-                    : len(self._slots), per_layer, :, None, : self._max_len
-                ]
-                visible = self._live & (stored > (self._positions - window)[:, None, None, None])
-            self._visible[window, per_layer] = visible
-        return self._visible[window, per_layer]
+    def _mask(self, layer: int, window: int | None) -> torch.Tensor | None:
+        """Additive mask [B, 1 or K, 1, S] of a layer, made once for all layers that share it; None: all is visible."""
+        shared = (window, layer if window is not None and self._arena.shape.per_head else 0)
+        if shared not in self._masks:
+            self._masks[shared] = self._make_mask(*shared)
+        return self._masks[shared]
+
+    def _make_mask(self, window: int | None, layer: int) -> torch.Tensor | None:
+        if window is None and not self._is_ragged:
+            return None
+        slot = torch.arange(self._max_len, device=self._slots.device)
+        visible = slot <= self._slots[:, None, None, None]
+        if window is not None:
+            stored = self._arena.positions[: len(self._slots), layer, :, None, : self._max_len]
+            visible = visible & (stored > (self._positions - window)[:, None, None, None])
+        return additive_mask(visible, self._arena.shape.dtype)
+
+
+def additive_mask(visible: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """0 where `visible`, else minus infinity."""
+    return torch.zeros_like(visible, dtype=dtype).masked_fill_(~visible, -torch.inf)
 
 
 def attend_causal(
@@ -154,26 +165,39 @@ def attend_causal(
             query, key, value, is_causal=True, scale=options.scale, enable_gqa=True
         )
     position = torch.arange(length, device=query.device)
-    distance = position[:, None] - position
-    visible = (distance >= 0) & (distance < (window or length))
-    return attend_masked(query, key, value, visible, options)
+    mask = causal_mask(position, position, window, query.dtype)
+    return attend_masked(query, key, value, mask, options)
+
+
+def causal_mask(
+    query_positions: torch.Tensor,
+    key_positions: torch.Tensor,
+    window: int | None,
+    dtype: torch.dtype,
+) -> torch.Tensor:
+    """Additive mask [T, S]: a query sees its own and earlier positions, the newest `window` of them if there is one."""
+    distance = query_positions[:, None] - key_positions
+    visible = distance >= 0
+    if window is not None:
+        visible &= distance < window
+    return additive_mask(visible, dtype)
 
 
 def attend_masked(
     query: torch.Tensor,
     keys: torch.Tensor,
     values: torch.Tensor,
-    visible: torch.Tensor | None,
+    mask: torch.Tensor | None,
     options: Options,
 ) -> torch.Tensor:
     """Attention written out, for layers with sinks: query [B, H, T, D], keys and values [B, K, S, D],
-    `visible` broadcastable to [B, K, T, S] -> [B, H, T, D]."""
-    probs = attention_probs(query, keys, visible, options).to(values.dtype)
+    `mask` broadcastable to [B, K, T, S] -> [B, H, T, D]."""
+    probs = attention_probs(query, keys, mask, options).to(values.dtype)
     return torch.einsum("bkgts,bksd->bkgtd", probs, values).reshape(query.shape)
 
 
 def attention_probs(
-    query: torch.Tensor, keys: torch.Tensor, visible: torch.Tensor | None, options: Options
+    query: torch.Tensor, keys: torch.Tensor, mask: torch.Tensor | None, options: Options
 ) -> torch.Tensor:
     """Softmax attention in float32, [B, K, H // K, T, S].
 
@@ -183,9 +207,8 @@ def attention_probs(
     num_kv_heads = keys.shape[1]
     grouped = query.reshape(batch, num_kv_heads, num_heads // num_kv_heads, length, head_dim)
     logits = torch.einsum("bkgtd,bksd->bkgts", grouped, keys).float() * options.scale
-    if visible is not None:
-        visible = visible.unsqueeze(2) if visible.ndim == 4 else visible
-        logits = logits.masked_fill(~visible, -torch.inf)
+    if mask is not None:
+        logits += mask.unsqueeze(-3)  # the same for all query heads of a group
     if options.sinks is None:
         return logits.softmax(dim=-1)
     sinks = options.sinks.float().view(1, num_kv_heads, -1, 1, 1).expand(*logits.shape[:-1], 1)

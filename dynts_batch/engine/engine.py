@@ -185,8 +185,9 @@ class Engine:
         ]
         lanes, token_ids = self._tensor(list(admitted)), self._tensor(padded)
         positions = torch.arange(longest, device=self._model.device).expand_as(token_ids)
+        self.arena.write_column("positions", lanes, slots=positions, values=positions)
         hidden_states = self._forward(token_ids, positions, PrefillStep(self.arena, lanes))
-        self._record(hidden_states, lanes, slots=positions, positions=positions)
+        self._record(hidden_states, lanes, slots=positions)
         for sequence, length in zip(sequences, lengths, strict=True):
             sequence.store(length)
         last = hidden_states[torch.arange(len(lengths)), self._tensor(lengths) - 1]
@@ -196,16 +197,17 @@ class Engine:
             sequence.decoding_at = now
 
     def _decode(self, running: list[Sequence]) -> None:
-        slots = self._tensor([sequence.cache_len for sequence in running])
+        cache_lens = [sequence.cache_len for sequence in running]
+        slots = self._tensor(cache_lens)
         positions = self._tensor([sequence.num_processed for sequence in running])
         token_ids = self._tensor([sequence.completion_token_ids[-1] for sequence in running])
-        max_len = 1 + max(sequence.cache_len for sequence in running)
         lanes = torch.arange(len(running), device=self._model.device)
-        step = DecodeStep(self.arena, slots, positions, max_len)
-        # The new token's position is stored first: sliding-window layers read it in the same step.
+        max_len, is_ragged = max(cache_lens) + 1, min(cache_lens) < max(cache_lens)
+        step = DecodeStep(self.arena, slots, positions, max_len=max_len, is_ragged=is_ragged)
+        # Before the forward pass: sliding-window layers read it in the same step.
         self.arena.write_column("positions", lanes, slots[:, None], positions[:, None])
         hidden_states = self._forward(token_ids[:, None], positions[:, None], step)
-        self._record(hidden_states, lanes, slots[:, None], positions[:, None])
+        self._record(hidden_states, lanes, slots[:, None])
         for sequence in running:
             sequence.store(1)
         self._sample(running, hidden_states[:, -1])
@@ -265,18 +267,12 @@ class Engine:
         ).last_hidden_state
 
     def _record(
-        self,
-        hidden_states: torch.Tensor,
-        lanes: torch.Tensor,
-        slots: torch.Tensor,
-        positions: torch.Tensor,
+        self, hidden_states: torch.Tensor, lanes: torch.Tensor, slots: torch.Tensor
     ) -> None:
-        """Keep what the policy requires of the tokens just stored."""
-        self.arena.write_column("positions", lanes, slots, positions)
+        """Keep what the policy requires of the tokens just processed: hidden_states [B, T, hidden_size]."""
         if self._predictor is not None:
-            self.arena.write_column(
-                "importance", lanes, slots, self._predictor(hidden_states.float())
-            )
+            importance = self._predictor(hidden_states.float())
+            self.arena.write_column("importance", lanes, slots, importance)
 
     def _sample(self, sequences: list[Sequence], hidden_states: torch.Tensor) -> None:
         """Draw and append the next token of each sequence from its newest hidden state [B, hidden_size]."""

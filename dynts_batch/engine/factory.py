@@ -1,7 +1,8 @@
 """From a configuration to an engine, real or fake: the one place that knows there are two.
 
 `check_engine` refuses whatever can be refused without loading weights or taking a GPU, so a run can
-call it first; `load_engine` does the loading. torch is imported only where a model needs it.
+call it first; `load_engine` does the loading. torch is imported only where a model needs it, so that
+a fake worker starts at once.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ from typing import Any, Protocol
 from dynts_batch.config import Config
 from dynts_batch.engine.fake import FakeEngine, FakeSettings, is_fake
 from dynts_batch.errors import ConfigError
-from dynts_batch.kvcache.policies import make_policy
 from dynts_batch.records import Completion, Request
 
 
@@ -50,6 +50,8 @@ def check_engine(config: Config, *, on_gpu: bool) -> dict[str, Any]:
 
     Raises: ConfigError.
     """
+    from dynts_batch.kvcache.policies import make_policy
+
     policy = make_policy(config.policy)
     if is_fake(config.model.name):
         FakeSettings.parse(config.model.name)

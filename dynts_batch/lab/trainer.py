@@ -72,31 +72,39 @@ def reasoner_config(vocab_size: int, eos_token_id: int, pad_token_id: int) -> Qw
 
 @torch.no_grad()
 def mimic_lookups(model: Qwen2ForCausalLM) -> None:
-    """Start the first two layers near the circuit that look-ups need (mimetic initialisation, arXiv 2305.09828).
+    """Start the first three layers near the circuits that look-ups need (mimetic initialisation, arXiv 2305.09828).
 
-    To recall `k 12` after a later `k`, one head must write each token's predecessor beside it, and a head of the next
-    layer must match the current token against it (induction heads, arXiv 2209.11895). Left to chance, this pair takes
-    most of a small training to form.
+    To recall `k 12` after a later `k`, heads must write each token's predecessors beside it, and a head of the next
+    layer must match the current token against them (induction heads, arXiv 2209.11895). To copy the definition
+    `m = k + 5`, the token before the current one must match the one two before, and so on. Left to chance, these pairs
+    take most of a small training to form.
     """
-    first, second = (layer.self_attn for layer in model.model.layers[:2])
-    head_dim, hidden_size = first.head_dim, model.config.hidden_size
+    layers = [layer.self_attn for layer in model.model.layers]
+    head_dim, hidden_size = layers[0].head_dim, model.config.hidden_size
+    num_heads = model.config.num_attention_heads
+    group = num_heads // model.config.num_key_value_heads
     for layer in model.model.layers:
-        layer.self_attn.o_proj.weight *= (
-            0.1  # so that a token's own embedding is heard in every layer
-        )
+        layer.self_attn.o_proj.weight *= 0.1  # so that a token's own embedding is heard everywhere
         layer.mlp.down_proj.weight *= 0.1
-    _look_back(first, model.model.rotary_emb.inv_freq)
     # The slow half of the RoPE frequencies hardly turns over a trace: it matches at any distance.
-    slow = torch.cat(
-        [torch.arange(head_dim // 4, head_dim // 2) + half for half in (0, head_dim // 2)]
-    )
-    read = torch.linalg.qr(torch.randn(hidden_size, len(slow))).Q.T
-    written = torch.linalg.qr(torch.randn(hidden_size, len(slow))).Q
-    dims = torch.arange(len(slow))
-    first.v_proj.weight[dims] = read
-    first.o_proj.weight[:, dims] = 0.2 * written
-    second.q_proj.weight[slow] = read
-    second.k_proj.weight[slow] = written.T
+    slow = [torch.arange(head_dim // 4, head_dim // 2) + half for half in (0, head_dim // 2)]
+    dims = torch.cat(slow)
+    width = len(dims)
+    read = torch.linalg.qr(torch.randn(hidden_size, width)).Q.T
+    written = torch.linalg.qr(torch.randn(hidden_size, num_heads * width)).Q.split(width, dim=1)
+    _look_back(layers[0], model.model.rotary_emb.inv_freq)
+    for head in range(num_heads):  # head i writes the token i + 1 before
+        layers[0].v_proj.weight[head // group * head_dim + dims] = read
+        layers[0].o_proj.weight[:, head * head_dim + dims] = 0.2 * written[head]
+    # (layer, key/value head, what its first query head looks for, what its keys show)
+    for layer, kv_head, wanted, shown in (
+        (1, 0, 3 * read, written[0]),
+        (1, 1, written[0].T, written[1]),
+        (2, 0, written[1].T, written[2]),
+        (2, 1, written[2].T, written[3]),
+    ):
+        layers[layer].q_proj.weight[kv_head * group * head_dim + dims] = wanted
+        layers[layer].k_proj.weight[kv_head * head_dim + dims] = shown.T
 
 
 def _look_back(attention: Any, frequencies: torch.Tensor, strength: float = 5.0) -> None:

@@ -7,6 +7,7 @@ fleet knows nothing about what the calls are for.
 from __future__ import annotations
 
 import contextlib
+import os
 import uuid
 from collections import Counter
 from collections.abc import Sequence
@@ -17,8 +18,17 @@ from ray.exceptions import RayError, RayTaskError
 
 from dynts_batch.errors import DyntsError
 from dynts_batch.runner.cluster import Resources
-from dynts_batch.runner.driver import Died, Event, Loaded, Reported
-from dynts_batch.runner.messages import Assignment, Job, Report, WorkerInfo
+from dynts_batch.runner.messages import (
+    Assignment,
+    Died,
+    Event,
+    Job,
+    Left,
+    Loaded,
+    Report,
+    Reported,
+    WorkerInfo,
+)
 from dynts_batch.runner.worker import Worker
 from dynts_batch.telemetry import setup_logging
 
@@ -30,6 +40,9 @@ class WorkerActor:
 
     def load(self, worker_id: str, job: Job) -> WorkerInfo:
         setup_logging(worker_id=worker_id)
+        # A node without that folder has no use for relative paths: the path is named when it fails.
+        with contextlib.suppress(FileNotFoundError):
+            os.chdir(job.working_dir)
         self._worker = Worker(worker_id, job)
         return self._worker.info
 
@@ -56,19 +69,19 @@ class RayFleet:
         self._num_started = 0
         self._actors: dict[str, Any] = {}
         self._infos: dict[str, WorkerInfo] = {}
-        self._calls: dict[Any, str] = {}
+        self._calls: dict[Any, tuple[str, bool]] = {}
 
     def start(self) -> None:
         worker_id = f"{self._session}-{self._num_started:03d}"
         self._num_started += 1
         actor = self._actors[worker_id] = self._actor_class.remote()
-        self._calls[actor.load.remote(worker_id, self._job)] = worker_id
+        self._call(worker_id, actor.load.remote(worker_id, self._job))
 
     def send(self, worker_id: str, assignments: Sequence[Assignment], *, has_more: bool) -> None:
         call = self._actors[worker_id].work.remote(
             assignments, has_more=has_more, device_share=self._device_share(worker_id)
         )
-        self._calls[call] = worker_id
+        self._call(worker_id, call)
 
     def wait(self, timeout_s: float) -> list[Event]:
         if not self._calls:
@@ -76,16 +89,19 @@ class RayFleet:
         done, _ = ray.wait(list(self._calls), num_returns=1, timeout=timeout_s)
         if done:  # and whatever else is there by now
             done, _ = ray.wait(list(self._calls), num_returns=len(self._calls), timeout=0)
-        return [self._event(self._calls.pop(call), call) for call in done]
+        return [self._event(call) for call in done]
 
-    def close(self) -> list[Event]:
-        for worker_id in self._infos:
-            self._calls[self._actors[worker_id].close.remote()] = worker_id
+    def close(self) -> None:
         for worker_id in self._actors.keys() - self._infos.keys():
             self._kill(worker_id)  # still loading: there is nothing to store
-        return []
+        for worker_id in self._infos:
+            self._call(worker_id, self._actors[worker_id].close.remote(), is_last=True)
 
-    def _event(self, worker_id: str, call: Any) -> Event:
+    def _call(self, worker_id: str, call: Any, *, is_last: bool = False) -> None:
+        self._calls[call] = worker_id, is_last
+
+    def _event(self, call: Any) -> Event:
+        worker_id, is_last = self._calls.pop(call)
         try:
             result = ray.get(call)
         except RayTaskError as error:
@@ -99,11 +115,15 @@ class RayFleet:
         if isinstance(result, WorkerInfo):
             self._infos[worker_id] = result
             return Loaded(worker_id, result)
+        if is_last:
+            self._kill(worker_id)
+            return Left(worker_id, result)
         return Reported(worker_id, result)
 
     def _kill(self, worker_id: str) -> None:
         """Make sure that it is gone: what seems dead may be a process that hangs."""
         self._infos.pop(worker_id, None)
+        self._calls = {c: who for c, who in self._calls.items() if who[0] != worker_id}
         with contextlib.suppress(RayError):
             ray.kill(self._actors.pop(worker_id))
 

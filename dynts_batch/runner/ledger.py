@@ -59,9 +59,9 @@ class Ledger:
         return not (self._pending or self._only_suspects or self._leases)
 
     @property
-    def has_pending(self) -> bool:
-        """Whether a worker with room can get more work at once."""
-        return bool(self._pending)
+    def num_pending(self) -> int:
+        """Shards that wait for a worker."""
+        return len(self._pending) + len(self._only_suspects)
 
     @property
     def num_done(self) -> int:
@@ -74,20 +74,22 @@ class Ledger:
         """Units that are not run any more, with the reason their last worker died of."""
         return self._quarantined
 
+    def has_work_for(self, worker_id: str) -> bool:
+        """Whether `take` would give `worker_id` a shard."""
+        held = self._held_by(worker_id)
+        if any(lease.is_alone for lease in held):
+            return False
+        return bool(self._pending or (self._only_suspects and not held))
+
     def take(self, worker_id: str) -> Lease | None:
         """Lease a shard to `worker_id`; None if there is nothing that it may have now."""
-        held = [lease for lease in self._leases.values() if lease.worker_id == worker_id]
-        if any(lease.is_alone for lease in held):
+        if not self.has_work_for(worker_id):
             return None
         if self._pending:
             shard = self._pending.popleft()
             return self._lease(shard, worker_id, frozenset(self._suspects(shard)), is_alone=False)
-        if self._only_suspects and not held:
-            shard = self._only_suspects.popleft()
-            return self._lease(
-                shard, worker_id, frozenset(self._suspects(shard)[1:]), is_alone=True
-            )
-        return None
+        shard = self._only_suspects.popleft()
+        return self._lease(shard, worker_id, frozenset(self._suspects(shard)[1:]), is_alone=True)
 
     def record(
         self,
@@ -115,18 +117,24 @@ class Ledger:
             self._enqueue(shard)
 
     def release(self, worker_id: str, reason: str | None) -> None:
-        """Take back all that a worker held; `reason` says what it died of, None that it left.
+        """Take back all that a worker held.
 
-        A death counts against every unit that was in flight.
+        `reason` says what it died of: that counts against every unit that was in flight. None says
+        that it left, having stored the rows it had.
         """
-        for lease in [x for x in self._leases.values() if x.worker_id == worker_id]:
+        for lease in self._held_by(worker_id):
             finished = self._finished[lease.shard]
             self._end_lease(lease.shard, worker_id)
-            if reason is not None:
+            if reason is None:
+                self._saved[lease.shard] = finished
+            else:
                 self._attempts[lease.shard] += 1
                 in_flight = set(self._plan.units(lease.shard)) - finished - lease.held_back
                 self._blame(in_flight - self._saved.get(lease.shard, set()), reason, lease)
             self._enqueue(lease.shard)
+
+    def _held_by(self, worker_id: str) -> list[Lease]:
+        return [lease for lease in self._leases.values() if lease.worker_id == worker_id]
 
     def _lease(
         self, shard: int, worker_id: str, held_back: frozenset[int], *, is_alone: bool

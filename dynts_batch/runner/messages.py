@@ -20,6 +20,8 @@ class Job:
     source_schema: pa.Schema
     num_gpus: float
     """What Ray gives each worker."""
+    working_dir: str
+    """The driver's, which relative paths in the configuration are relative to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,3 +116,38 @@ class Report:
     """Nothing is left to do until the next assignment."""
     stored_tokens: int
     num_running: int
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A worker is ready for assignments."""
+
+    worker_id: str
+    info: WorkerInfo
+
+
+@dataclass(frozen=True, slots=True)
+class Reported:
+    """A worker's call came back."""
+
+    worker_id: str
+    report: Report
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """A worker stored what it had and ended, as it was asked to."""
+
+    worker_id: str
+    report: Report
+
+
+@dataclass(frozen=True, slots=True)
+class Died:
+    """A worker is gone, with all that it had not stored."""
+
+    worker_id: str
+    reason: str
+
+
+Event = Loaded | Reported | Left | Died

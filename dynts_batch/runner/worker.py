@@ -40,8 +40,13 @@ class Worker:
     """Loads its engine when made, then `work`s as often as it is asked to, then `close`s."""
 
     def __init__(self, worker_id: str, job: Job) -> None:
-        """Raises: ConfigError where the settings do not fit this machine."""
+        """Raises:
+        ConfigError: the settings do not fit this machine.
+        RunDirError: this machine cannot see the run directory.
+        """
         config = self._config = job.config
+        self._run_dir = RunDir(str(config.run.dir))
+        self._run_dir.fingerprint()
         num_threads = max(1, int(config.workers.num_cpus))
         self._engine = load_engine(_for_device(job), num_threads=num_threads)
         self._uuid = gpu_uuid(self._engine)
@@ -51,7 +56,6 @@ class Worker:
         self._energy = EnergyShares()
         self._device_share = 1.0
         self._place = self._find_place(worker_id)
-        self._run_dir = RunDir(str(config.run.dir))
         self._timeline = Timeline(self._place)
         self._grader = Grader(config.grading.kind, timeout_s=config.grading.timeout_s)
         self._writer = ShardWriter(self._run_dir, row_schema(job.source_schema), self._grader)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import torch
 
-from dynts_batch.engine.attention import Options, attend_causal, attention_probs
+from dynts_batch.engine.attention import Options, attend_causal, attention_probs, causal_mask
 from dynts_batch.engine.loader import LoadedModel
 from dynts_batch.training.traces import Trace
 
@@ -46,11 +46,9 @@ class LabelStep:
         position = torch.arange(seq_len, device=query.device)
         for chunk in position[self._answer_start :].split(rows_per_chunk):
             # The diagonal needs no zeroing: no answer token is a thinking token.
-            distance = chunk[:, None] - position
-            visible = (distance >= 0) & (distance < (options.sliding_window or seq_len))
-            self._total += attention_probs(query[:, :, chunk], key, visible, options).sum(
-                dim=(0, 1, 2, 3)
-            )
+            mask = causal_mask(chunk, position, options.sliding_window, query.dtype)
+            probs = attention_probs(query[:, :, chunk], key, mask, options)
+            self._total += probs.sum(dim=(0, 1, 2, 3))
             self._num_rows += num_heads * len(chunk)
         return attend_causal(query, key, value, options)
 

@@ -1,0 +1,1 @@
+"""What a run directory says, for people. Reads run directories only."""

@@ -1,0 +1,89 @@
+"""Everything that can be checked is checked here, before Ray starts or a GPU is taken."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from dataclasses import dataclass
+
+import torch
+
+from dynts_batch.config import Config
+from dynts_batch.data.reader import open_source
+from dynts_batch.data.run_dir import RunDir
+from dynts_batch.data.source import Source
+from dynts_batch.engine.factory import check_engine
+from dynts_batch.errors import ConfigError
+from dynts_batch.runner.fingerprint import make_fingerprint
+from dynts_batch.runner.plan import Plan
+
+
+@dataclass(frozen=True)
+class PreparedRun:
+    """A run that may start: its settings hold, its input is readable, its directory is its own."""
+
+    config: Config
+    source: Source
+    plan: Plan
+    run_dir: RunDir
+    is_new: bool
+    committed_shards: frozenset[int]
+    checkpointed_shards: frozenset[int]
+    shards_to_do: tuple[int, ...]
+    """Those that are not committed, and with run.retry_failed those that hold error rows."""
+
+
+def prepare(config: Config, *, is_local: bool) -> PreparedRun:
+    """Check `config` and make or resume its run directory. `is_local`: the run stays on this machine.
+
+    Raises:
+        ConfigError, InputError: a user's mistake.
+        RunDirError: the run directory cannot be used, or holds another run.
+    """
+    config = _with_absolute_run_dir(config)
+    _check_gpus(config)
+    model = check_engine(config, on_gpu=_may_be_on_gpu(config, is_local=is_local))
+    source = open_source(config.input)
+    source.validate()
+    plan = Plan(source.num_rows, config.sampling.num_samples, config.run.shard_rows)
+    run_dir = RunDir(str(config.run.dir))
+    is_new = run_dir.create_or_resume(config, make_fingerprint(config, model, source, plan))
+    committed = run_dir.finished_shards()
+    to_do = set(range(plan.num_shards)) - committed
+    if config.run.retry_failed:
+        to_do |= run_dir.failed_units().keys()
+    return PreparedRun(
+        config=config,
+        source=source,
+        plan=plan,
+        run_dir=run_dir,
+        is_new=is_new,
+        committed_shards=frozenset(committed),
+        checkpointed_shards=frozenset(run_dir.list_shards("checkpoints")),
+        shards_to_do=tuple(sorted(to_do)),
+    )
+
+
+def _with_absolute_run_dir(config: Config) -> Config:
+    """Workers write to it from folders of their own."""
+    path = str(config.run.dir)
+    if "://" not in path:
+        path = os.path.abspath(os.path.expanduser(path))
+    return dataclasses.replace(config, run=dataclasses.replace(config.run, dir=path))
+
+
+def _check_gpus(config: Config) -> None:
+    num_gpus, device = config.workers.num_gpus, config.model.device
+    if num_gpus is not None and num_gpus > 1:
+        raise ConfigError(
+            f"workers.num_gpus must be at most 1, since an engine runs on one GPU, got {num_gpus:g}"
+        )
+    if num_gpus == 0 and device == "cuda":
+        raise ConfigError("workers.num_gpus must be above 0 when model.device is cuda, got 0")
+
+
+def _may_be_on_gpu(config: Config, *, is_local: bool) -> bool:
+    """Of a cluster's nodes nothing is known yet."""
+    if config.model.device == "cpu" or config.workers.num_gpus == 0:
+        return False
+    return not is_local or torch.cuda.is_available()

@@ -1,0 +1,128 @@
+"""One run from its configuration file to its exit status: what jobs/reason.py does.
+
+Imports heavy packages only once they are needed: a typing error in the configuration must not wait
+for torch, nor a missing column for Ray.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from dynts_batch.config import load_config
+from dynts_batch.errors import ConfigError, DyntsError, InputError, RunDirError
+from dynts_batch.report.summary import Summary, render, summarise
+
+if TYPE_CHECKING:
+    from dynts_batch.runner.preflight import PreparedRun
+
+EXIT_OK = 0
+EXIT_BROKEN = 1
+EXIT_UNUSABLE = 2
+EXIT_ROWS_FAILED = 3
+EXIT_SIGNAL = 128
+"""Plus the number of the signal, as shells have it."""
+
+
+def reason(config_path: str, overrides: Sequence[str]) -> int:
+    """Run, resume or find finished what `config_path` describes; the exit status."""
+    console = Console(stderr=True)
+    try:
+        return _reason(config_path, overrides, console)
+    except (ConfigError, InputError, RunDirError) as error:
+        _say(console, f"error: {error}")
+        return EXIT_UNUSABLE
+    except DyntsError as error:
+        _say(console, f"error: {error}. {_HINT}")
+        return EXIT_BROKEN
+    except KeyboardInterrupt:
+        _say(console, f"interrupted. {_HINT}")
+        return EXIT_SIGNAL + 2
+
+
+_HINT = "What is done is in the run directory; the same command goes on from there."
+
+
+def _reason(config_path: str, overrides: Sequence[str], console: Console) -> int:
+    config = load_config(config_path, overrides)
+
+    from dynts_batch.runner.preflight import prepare
+
+    address = os.environ.get("RAY_ADDRESS") or None
+    run = prepare(config, is_local=address is None)
+    if run.shards_to_do:
+        _say(console, _opening(run))
+        stopped_by = _drive(run, address, console)
+        if stopped_by is not None:
+            return EXIT_SIGNAL + stopped_by
+    else:
+        _say(console, f"nothing to do: all {run.plan.num_units:,} rows are in {run.run_dir.path}")
+    summary = summarise(run.run_dir)
+    _seal(run, summary)
+    Console(file=sys.stdout).print(render(summary))
+    return EXIT_ROWS_FAILED if summary.num_errors else EXIT_OK
+
+
+def _drive(run: PreparedRun, address: str | None, console: Console) -> int | None:
+    """Do what is left of `run`; the number of the signal that stopped it, if one did."""
+    from dynts_batch.runner.cluster import describe_resources, open_cluster, plan_resources
+    from dynts_batch.runner.display import Display
+    from dynts_batch.runner.driver import Driver
+    from dynts_batch.runner.fleet import RayFleet
+    from dynts_batch.runner.messages import Job
+    from dynts_batch.runner.stop_signal import catch_stop_signals
+
+    with open_cluster(address), catch_stop_signals() as stop, Display(console) as display:
+        resources = plan_resources(run.config, is_local=address is None)
+        display.note(
+            f"{resources.num_workers} workers of {resources.num_cpus:g} CPU and"
+            f" {resources.num_gpus:g} GPU on a Ray cluster of {describe_resources()}"
+        )
+        job = Job(run.config, run.source.schema, resources.num_gpus, os.getcwd())
+        driver = Driver(
+            run,
+            RayFleet(job, resources),
+            num_workers=resources.num_workers,
+            show=display.show,
+            warn=display.note,
+        )
+        if driver.run(lambda: stop.is_set):
+            return None
+        display.note(f"stopped with {driver.num_done:,} of {run.plan.num_units:,} rows. {_HINT}")
+        return stop.number
+
+
+def _opening(run: PreparedRun) -> str:
+    todo, num_shards = len(run.shards_to_do), run.plan.num_shards
+    verb = "starting" if run.is_new else "resuming"
+    return (
+        f"{verb} {run.run_dir.path}: {todo:,} of {num_shards:,} shards to do,"
+        f" {run.plan.num_units:,} rows in all"
+    )
+
+
+def _seal(run: PreparedRun, summary: Summary) -> None:
+    """Write the manifest, once every unit is known to have a row.
+
+    Raises: RunDirError if rows are missing or too many.
+    """
+    if summary.num_rows != run.plan.num_units:
+        raise RunDirError(
+            f"{run.run_dir.path} must hold {run.plan.num_units} rows, got {summary.num_rows}:"
+            " delete the damaged files in rows/ and run again"
+        )
+    manifest = {
+        "num_rows": summary.num_rows,
+        "num_shards": run.plan.num_shards,
+        "finish_reasons": dict(sorted(summary.finish_reasons.items())),
+    }
+    if run.run_dir.read_manifest() != manifest:
+        run.run_dir.write_manifest(manifest)
+
+
+def _say(console: Console, text: str) -> None:
+    console.print(text, highlight=False, markup=False, soft_wrap=True)
