@@ -136,7 +136,7 @@ class FakeEngine:
         self._admit()
         if not self._running:
             return completions
-        if not self._settings.simulated:
+        if self._settings.step_s and not self._settings.simulated:
             time.sleep(self._settings.step_s)
         self.busy_s += self._settings.step_s
         for sequence in self._running:

@@ -24,13 +24,14 @@ PROSE_WEIGHT = 0.2
 
 @dataclass(frozen=True)
 class Stage:
-    """One lesson. `recall`, `arithmetic` and `terse` are the shares of the drills and of traces without digressions;
-    the rest are whole traces, of `min_steps`..`max_steps` derived letters. It ends when the accuracy over the last
+    """One lesson. `recall`, `arithmetic` and `copying` are the shares of the drills, `terse` that of traces without
+    digressions; the rest are whole traces, of `min_steps`..`max_steps` derived letters. It ends when the accuracy over the last
     hundred batches reaches `target`, or after `max_tokens`."""
 
     name: str
     recall: float
     arithmetic: float
+    copying: float
     terse: float
     min_steps: int
     max_steps: int
@@ -39,10 +40,10 @@ class Stage:
 
 
 STAGES = (
-    Stage("recall", 1.0, 0.0, 0.0, 0, 0, 0.98, 10_000_000),
-    Stage("terse", 0.05, 0.35, 0.6, 1, 8, 0.985, 15_000_000),
-    Stage("short", 0.03, 0.07, 0.3, 1, 6, 0.995, 10_000_000),
-    Stage("long", 0.02, 0.03, 0.15, 2, 15, 0.9995, 25_000_000),
+    Stage("recall", 1.0, 0.0, 0.0, 0.0, 0, 0, 0.98, 10_000_000),
+    Stage("terse", 0.05, 0.3, 0.25, 0.4, 1, 8, 0.97, 10_000_000),
+    Stage("short", 0.03, 0.12, 0.1, 0.25, 1, 6, 0.985, 5_000_000),
+    Stage("long", 0.02, 0.03, 0.05, 0.1, 2, 15, 0.9995, 8_000_000),
 )
 
 
@@ -75,28 +76,47 @@ class BatchSampler:
         examples: list[list[tuple[int, float, bool]]] = []
         longest = 0
         while (len(examples) + 1) * longest <= self._tokens_per_batch:
-            if kind < stage.recall:
-                example = self._example(_recall_drill(rng))
-            elif kind < stage.recall + stage.arithmetic:
-                example = self._example(_arithmetic_drill(rng))
-            else:
-                terse = kind < stage.recall + stage.arithmetic + stage.terse
-                example = self._worked(generate_problem(rng, "hard", num_steps), terse=terse)
+            problem = generate_problem(rng, "hard", num_steps) if num_steps else None
+            example = self._draw_example(rng, stage, kind, problem)
             longest = max(longest, len(example))
             examples.append(example)
         return self._collate(examples, longest)
 
-    def _worked(self, problem: Problem, *, terse: bool) -> list[tuple[int, float, bool]]:
-        """Prompt (no loss), reasoning, `</think>`, answer, end of sequence."""
-        messages = [{"role": "user", "content": problem.question}]
-        prompt = self._tokenizer.apply_chat_template(
-            messages, tokenize=False, add_generation_prompt=True
-        )
-        example = [(token, 0.0, False) for token in self._tokenizer.encode(prompt)]
-        example += self._example(problem.reasoning(terse=terse))
+    def _draw_example(
+        self, rng: random.Random, stage: Stage, kind: float, problem: Problem | None
+    ) -> list[tuple[int, float, bool]]:
+        """An example of the exercise that the uniform draw `kind` falls on."""
+        if kind < (share := stage.recall):
+            return self._example(_recall_drill(rng))
+        if kind < (share := share + stage.arithmetic):
+            return self._example(_arithmetic_drill(rng))
+        assert problem is not None, "a stage with problems says how long they are"
+        if kind < (share := share + stage.copying):
+            return self._prompt(f"{problem.question} Copy the rules.") + self._example(
+                _copying(problem)
+            )
+        if kind < share + stage.terse:
+            return self._worked(
+                f"{problem.question} Be brief.", problem.reasoning(terse=True), problem
+            )
+        return self._worked(problem.question, problem.reasoning(), problem)
+
+    def _worked(
+        self, question: str, reasoning: Iterable[Segment], problem: Problem
+    ) -> list[tuple[int, float, bool]]:
+        """Prompt, reasoning, `</think>`, answer, end of sequence."""
+        example = self._prompt(question) + self._example(reasoning)
         example += self._example([Segment(THINK_END, decisive=True)])
         example += self._example(problem.conclusion())
         return example + self._example([Segment(END, decisive=True)])
+
+    def _prompt(self, question: str) -> list[tuple[int, float, bool]]:
+        """The question in the chat template; it carries no loss."""
+        messages = [{"role": "user", "content": question}]
+        prompt = self._tokenizer.apply_chat_template(
+            messages, tokenize=False, add_generation_prompt=True
+        )
+        return [(token, 0.0, False) for token in self._tokenizer.encode(prompt)]
 
     def _example(self, segments: Iterable[Segment]) -> list[tuple[int, float, bool]]:
         return [
@@ -125,6 +145,14 @@ def _recall_drill(rng: random.Random) -> Iterable[Segment]:
             yield Segment(f" {name}")
             yield Segment(f" {values[name]}", decisive=True)
             yield Segment(",")
+
+
+def _copying(problem: Problem) -> Iterable[Segment]:
+    """The rules of the question, line by line; what counts is the sign, which is the hardest to find."""
+    for step in problem.steps:
+        yield Segment(f"\n {step.name} = {step.left}")
+        yield Segment(f" {step.op}", decisive=True)
+        yield Segment(f" {step.right}")
 
 
 def _arithmetic_drill(rng: random.Random) -> Iterable[Segment]:

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
-from transformers import PreTrainedTokenizerBase, Qwen2Config, Qwen2ForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase
 
 from dynts_batch.lab.curriculum import STAGES, Batch, BatchSampler, Stage
 from dynts_batch.lab.tokenizer import build_tokenizer
@@ -35,7 +35,7 @@ class TrainingConfig:
     tokens_per_batch: int = 4096
     learning_rate: float = 3e-3
     warmup_steps: int = 100
-    decay_tokens: int = 12_000_000
+    decay_tokens: int = 6_000_000
     checkpoint_s: float = 120.0
     log_every: int = 50
 
@@ -52,26 +52,36 @@ class Progress:
     cpu_s: float = 0.0
 
 
-def reasoner_config(vocab_size: int, eos_token_id: int, pad_token_id: int) -> Qwen2Config:
-    """The embedded model's shape: 0.9 M parameters, grouped-query attention."""
-    return Qwen2Config(
-        vocab_size=vocab_size,
+def build_model(tokenizer: PreTrainedTokenizerBase) -> LlamaForCausalLM:
+    """The untrained model: 0.9 M parameters, grouped-query attention, biases on queries, keys and values as in Qwen2.
+
+    It is a Llama because transformers gives every model of type "qwen2" its own tokenizer class, which splits numbers
+    into digits whatever tokenizer.json says.
+    """
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
         hidden_size=128,
         intermediate_size=384,
         num_hidden_layers=4,
         num_attention_heads=4,
         num_key_value_heads=2,
         max_position_embeddings=4096,
+        attention_bias=True,
         tie_word_embeddings=True,
         initializer_range=0.05,
-        eos_token_id=eos_token_id,
-        pad_token_id=pad_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
         bos_token_id=None,
     )
+    model = LlamaForCausalLM(config)
+    for layer in model.model.layers:
+        layer.self_attn.o_proj.bias.requires_grad_(False)  # stays zero
+    mimic_lookups(model)
+    return model
 
 
 @torch.no_grad()
-def mimic_lookups(model: Qwen2ForCausalLM) -> None:
+def mimic_lookups(model: LlamaForCausalLM) -> None:
     """Start the first three layers near the circuits that look-ups need (mimetic initialisation, arXiv 2305.09828).
 
     To recall `k 12` after a later `k`, heads must write each token's predecessors beside it, and a head of the next
@@ -95,10 +105,10 @@ def mimic_lookups(model: Qwen2ForCausalLM) -> None:
     _look_back(layers[0], model.model.rotary_emb.inv_freq)
     for head in range(num_heads):  # head i writes the token i + 1 before
         layers[0].v_proj.weight[head // group * head_dim + dims] = read
-        layers[0].o_proj.weight[:, head * head_dim + dims] = 0.2 * written[head]
+        layers[0].o_proj.weight[:, head * head_dim + dims] = 0.1 * written[head]
     # (layer, key/value head, what its first query head looks for, what its keys show)
     for layer, kv_head, wanted, shown in (
-        (1, 0, 3 * read, written[0]),
+        (1, 0, 2.5 * read, written[0]),
         (1, 1, written[0].T, written[1]),
         (2, 0, written[1].T, written[2]),
         (2, 1, written[2].T, written[3]),
@@ -135,14 +145,12 @@ class Trainer:
         self._tokenizer: PreTrainedTokenizerBase = build_tokenizer()
         self._sampler = BatchSampler(self._tokenizer, config.seed, config.tokens_per_batch)
         torch.manual_seed(config.seed)
-        self.model = Qwen2ForCausalLM(
-            reasoner_config(
-                len(self._tokenizer), self._tokenizer.eos_token_id, self._tokenizer.pad_token_id
-            )
-        ).to(self._device)
-        mimic_lookups(self.model)
+        self.model = build_model(self._tokenizer).to(self._device)
         self._optimizer = torch.optim.AdamW(
-            self.model.parameters(), lr=config.learning_rate, betas=(0.9, 0.95), weight_decay=0.0
+            [parameter for parameter in self.model.parameters() if parameter.requires_grad],
+            lr=config.learning_rate,
+            betas=(0.9, 0.95),
+            weight_decay=0.0,
         )
         self.progress = Progress()
         self._accuracies: deque[float] = deque(maxlen=ACCURACY_WINDOW)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dynts_batch.data.progress import Progress
+from dynts_batch.report.units import duration
 
 
 def render(path: str, progress: Progress) -> str:
@@ -18,10 +19,10 @@ def render(path: str, progress: Progress) -> str:
     if progress.checkpointed_rows:
         lines.append(f"in progress {progress.checkpointed_rows:,} rows of unfinished shards")
     if not progress.sealed:
-        rate = progress.rows_per_s
+        rate, eta_s = progress.rows_per_s, progress.eta_s
         lines += [
             f"throughput  {'n/a' if rate is None else f'{rate * 3600:,.0f} rows/h'}",
-            f"ETA         {_duration(progress.eta_s)}",
+            f"ETA         {'n/a' if eta_s is None else duration(eta_s)}",
         ]
     return "\n".join(lines)
 
@@ -31,12 +32,4 @@ def _state(progress: Progress) -> str:
         return "finished"
     if progress.idle_s is None:
         return "no row yet"
-    return f"last wrote {_duration(progress.idle_s)} ago"
-
-
-def _duration(seconds: float | None) -> str:
-    if seconds is None:
-        return "n/a"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}"
+    return f"last wrote {duration(progress.idle_s)} ago"

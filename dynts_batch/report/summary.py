@@ -11,9 +11,11 @@ from dataclasses import dataclass, field
 
 import pyarrow as pa
 import pyarrow.compute as pc
+from rich.console import Console
 from rich.table import Table
 
 from dynts_batch.data.run_dir import RunDir
+from dynts_batch.report.units import duration, size
 
 _COLUMNS = (
     "finish_reason",
@@ -48,6 +50,8 @@ class Summary:
     cost_usd: float | None = 0.0
     arena_bytes: int | None = None
     """Of the largest worker."""
+    worker_times_s: dict[str, tuple[float, float]] = field(default_factory=dict)
+    """First and last sample of each worker's telemetry, Unix time."""
     device_peak_bytes: int | None = None
     rss_peak_bytes: int | None = None
 
@@ -63,6 +67,15 @@ class Summary:
     def num_answers(self) -> int:
         """Rows that were run: the failed ones have nothing to count."""
         return self.num_rows - self.num_errors
+
+    @property
+    def wall_s(self) -> float:
+        """Seconds in which at least one worker worked, all starts of the run together."""
+        total_s, until_s = 0.0, 0.0
+        for start_s, end_s in sorted(self.worker_times_s.values()):
+            total_s += max(0.0, end_s - max(start_s, until_s))
+            until_s = max(until_s, end_s)
+        return total_s
 
     def add(self, rows: pa.RecordBatch) -> None:
         """Count `rows`, which have at least the columns of `_COLUMNS`."""
@@ -82,7 +95,10 @@ class Summary:
         self.cost_usd = _sum_or_unknown(self.cost_usd, run["cost_usd"])
 
     def add_telemetry(self, samples: pa.Table) -> None:
-        """Take the peaks of a worker's telemetry."""
+        """Take the peaks and the times of a part of a worker's telemetry."""
+        worker_id, times = samples["worker_id"][0].as_py(), pc.min_max(samples["time_s"]).as_py()
+        former = self.worker_times_s.get(worker_id, (times["min"], times["max"]))
+        self.worker_times_s[worker_id] = min(former[0], times["min"]), max(former[1], times["max"])
         for name in ("arena_bytes", "device_peak_bytes", "rss_peak_bytes"):
             found = [
                 x for x in (getattr(self, name), pc.max(samples[name]).as_py()) if x is not None
@@ -103,9 +119,15 @@ def summarise(run_dir: RunDir) -> Summary:
     return summary
 
 
-def render(summary: Summary) -> Table:
-    """The table for a terminal."""
-    table = Table(title="dynts-batch run", show_header=False, title_justify="left")
+def show(summary: Summary, console: Console) -> None:
+    """Print the table, and where the files are."""
+    console.print(_table(summary))
+    # Not in the table: a path that is broken into lines cannot be copied.
+    console.print(f"{summary.path}/rows/*.parquet", highlight=False, markup=False, soft_wrap=True)
+
+
+def _table(summary: Summary) -> Table:
+    table = Table(show_header=False)
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
     for name, value in _lines(summary):
@@ -120,8 +142,9 @@ def _lines(summary: Summary) -> list[tuple[str, str]]:
         ("correct", _of(summary.num_correct, summary.num_graded, "n/a: no row was graded")),
         ("generated tokens", f"{summary.completion_tokens:,}"),
         ("stored / total tokens", _of(summary.stored_tokens, summary.full_tokens, "n/a")),
-        ("tokens/s per device", _rate(summary.completion_tokens, summary.device_s)),
-        ("peak KV per sequence", _size(summary.peak_kv_bytes)),
+        ("time", duration(summary.wall_s)),
+        ("tokens/s", _speed(summary)),
+        ("peak KV per sequence", size(summary.peak_kv_bytes)),
         ("KV arena per worker", _size(summary.arena_bytes)),
         _memory_line(summary),
         ("device hours", f"{summary.device_s / 3600:,.4f}"),
@@ -131,7 +154,6 @@ def _lines(summary: Summary) -> list[tuple[str, str]]:
             "cost per correct answer",
             _cost(summary.cost_usd, summary.num_correct, "none is correct"),
         ),
-        ("files", f"{summary.path}/rows/*.parquet"),
     ]
 
 
@@ -139,8 +161,13 @@ def _of(part: int, whole: int, otherwise: str) -> str:
     return f"{part:,} / {whole:,} ({part / whole:.1%})" if whole else otherwise
 
 
+def _speed(summary: Summary) -> str:
+    per_device = _rate(summary.completion_tokens, summary.device_s)
+    return f"{_rate(summary.completion_tokens, summary.wall_s)} ({per_device} per busy device)"
+
+
 def _rate(count: int, seconds: float) -> str:
-    return f"{count / seconds:,.0f}" if seconds else "n/a"
+    return f"{count / seconds:,.1f}" if seconds else "n/a"
 
 
 def _memory_line(summary: Summary) -> tuple[str, str]:
@@ -150,14 +177,7 @@ def _memory_line(summary: Summary) -> tuple[str, str]:
 
 
 def _size(num_bytes: int | None) -> str:
-    if num_bytes is None:
-        return "n/a"
-    value, unit = float(num_bytes), "bytes"
-    for unit in ("bytes", "KiB", "MiB", "GiB"):
-        if value < 1024 or unit == "GiB":
-            break
-        value /= 1024
-    return f"{value:,.0f} bytes" if unit == "bytes" else f"{value:,.1f} {unit}"
+    return "n/a" if num_bytes is None else size(num_bytes)
 
 
 def _energy(joules: float | None) -> str:

@@ -12,6 +12,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from dynts_batch.report.units import duration
 from dynts_batch.runner.driver import State
 
 LINE_S = 30.0
@@ -71,7 +72,10 @@ def _facts(state: State) -> list[str]:
         facts.append(f"stored/total tokens {totals.stored_tokens / totals.full_tokens:.0%}")
     if totals.cost_usd is not None:
         facts.append(f"${totals.cost_usd:,.4f}")
-    facts.append(f"{state.num_running} running on {state.num_workers} workers")
+    if state.num_workers == 0 and totals.rows == 0:
+        facts.append("waiting for workers to load")
+    else:
+        facts.append(f"{state.num_running} running on {state.num_workers} workers")
     facts.append(f"ETA {_eta(state)}")
     return facts
 
@@ -82,14 +86,7 @@ def _eta(state: State) -> str:
         return "0:00"
     if state.totals.rows == 0:
         return "?"
-    return format_duration(left * state.elapsed_s / state.totals.rows)
-
-
-def format_duration(seconds: float) -> str:
-    """h:mm:ss, or m:ss below an hour."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+    return duration(left * state.elapsed_s / state.totals.rows)
 
 
 def _panel(state: State) -> Table:

@@ -58,6 +58,7 @@ class State:
     num_running: int
     totals: Totals
     elapsed_s: float
+    """Since the first worker was ready."""
 
 
 class Driver:
@@ -81,12 +82,7 @@ class Driver:
         self._idle: dict[str, int] = {}
         self._totals = Totals()
         self._deaths_in_a_row = 0
-        self._started_s = time.monotonic()
-
-    @property
-    def num_done(self) -> int:
-        """Rows in the run directory or about to be."""
-        return self._ledger.num_done
+        self._started_s: float | None = None
 
     def run(self, is_stopped: Callable[[], bool]) -> bool:
         """Work until every unit has a row, or until `is_stopped`; whether every unit has one.
@@ -110,6 +106,7 @@ class Driver:
     def _handle(self, event: Event) -> None:
         match event:
             case Loaded(worker_id, info):
+                self._started_s = self._started_s or time.monotonic()
                 self._reports[worker_id] = None
                 self._idle[worker_id] = 2 * info.max_seqs
             case Reported(worker_id, report):
@@ -181,6 +178,7 @@ class Driver:
 
     def _bury(self, worker_id: str, reason: str) -> None:
         num_quarantined = len(self._ledger.quarantined)
+        self._record_commits(worker_id)
         self._ledger.release(worker_id, reason)
         self._reports.pop(worker_id, None)
         self._idle.pop(worker_id, None)
@@ -194,6 +192,14 @@ class Driver:
             )
         self._warn(f"worker {worker_id} died and is replaced, its rows are run again: {reason}")
         self._fleet.start()
+
+    def _record_commits(self, worker_id: str) -> None:
+        """Find the shards that a worker committed and did not live to report."""
+        run, ledger = self._run, self._ledger
+        on_disk = run.run_dir.finished_shards() - run.committed_shards
+        committed = [shard for shard in ledger.held_by(worker_id) if shard in on_disk]
+        units = [unit for shard in committed for unit in run.plan.units(shard)]
+        ledger.record(worker_id, units, committed, [])
 
     def _close(self) -> None:
         self._fleet.close()
@@ -217,7 +223,7 @@ class Driver:
             num_workers=len(self._reports),
             num_running=sum(report.num_running for report in reports),
             totals=self._totals,
-            elapsed_s=time.monotonic() - self._started_s,
+            elapsed_s=time.monotonic() - (self._started_s or time.monotonic()),
         )
 
 

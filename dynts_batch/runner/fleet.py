@@ -1,7 +1,7 @@
 """The workers of a run as Ray actors: starting them, talking to them, noticing that one died.
 
-Each worker has one call under way at a time, so a worker that dies fails exactly one call. The
-fleet knows nothing about what the calls are for.
+Each worker has one call under way (two while it is asked to close), and a call that fails is how a
+death is noticed. The fleet knows nothing about what the calls are for.
 """
 
 from __future__ import annotations
@@ -89,7 +89,8 @@ class RayFleet:
         done, _ = ray.wait(list(self._calls), num_returns=1, timeout=timeout_s)
         if done:  # and whatever else is there by now
             done, _ = ray.wait(list(self._calls), num_returns=len(self._calls), timeout=0)
-        return [self._event(call) for call in done]
+        # Of two calls to a worker that died while it was asked to close, one tells it.
+        return [self._event(call) for call in done if call in self._calls]
 
     def close(self) -> None:
         for worker_id in self._actors.keys() - self._infos.keys():
@@ -111,7 +112,7 @@ class RayFleet:
             return Died(worker_id, f"{type(error.cause).__name__}: {error.cause}")
         except RayError as error:
             self._kill(worker_id)
-            return Died(worker_id, _shortened(str(error)))
+            return Died(worker_id, _in_short(error))
         if isinstance(result, WorkerInfo):
             self._infos[worker_id] = result
             return Loaded(worker_id, result)
@@ -134,6 +135,9 @@ class RayFleet:
         return 1.0 if device_uuid is None else 1.0 / uuids[device_uuid]
 
 
-def _shortened(text: str) -> str:
-    words = " ".join(text.split())
-    return words if len(words) <= _MAX_REASON_CHARS else f"{words[:_MAX_REASON_CHARS]}..."
+def _in_short(error: RayError) -> str:
+    """What Ray says in many lines: the detail of the exit if it knows it, without actor ids."""
+    lines = [line for line in str(error).splitlines() if not line.startswith("\t")]
+    text = " ".join(" ".join(lines).split())
+    text = text.partition("Worker exit detail: ")[2] or text
+    return text if len(text) <= _MAX_REASON_CHARS else f"{text[:_MAX_REASON_CHARS]}..."

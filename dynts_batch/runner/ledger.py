@@ -74,9 +74,13 @@ class Ledger:
         """Units that are not run any more, with the reason their last worker died of."""
         return self._quarantined
 
+    def held_by(self, worker_id: str) -> list[int]:
+        """Shards leased to `worker_id`."""
+        return [lease.shard for lease in self._leases_of(worker_id)]
+
     def has_work_for(self, worker_id: str) -> bool:
         """Whether `take` would give `worker_id` a shard."""
-        held = self._held_by(worker_id)
+        held = self._leases_of(worker_id)
         if any(lease.is_alone for lease in held):
             return False
         return bool(self._pending or (self._only_suspects and not held))
@@ -122,7 +126,7 @@ class Ledger:
         `reason` says what it died of: that counts against every unit that was in flight. None says
         that it left, having stored the rows it had.
         """
-        for lease in self._held_by(worker_id):
+        for lease in self._leases_of(worker_id):
             finished = self._finished[lease.shard]
             self._end_lease(lease.shard, worker_id)
             if reason is None:
@@ -133,7 +137,7 @@ class Ledger:
                 self._blame(in_flight - self._saved.get(lease.shard, set()), reason, lease)
             self._enqueue(lease.shard)
 
-    def _held_by(self, worker_id: str) -> list[Lease]:
+    def _leases_of(self, worker_id: str) -> list[Lease]:
         return [lease for lease in self._leases.values() if lease.worker_id == worker_id]
 
     def _lease(

@@ -14,6 +14,7 @@ from dynts_batch.data.run_dir import RunDir
 from dynts_batch.data.source import Source
 from dynts_batch.engine.factory import check_engine
 from dynts_batch.errors import ConfigError
+from dynts_batch.grading import Grader
 from dynts_batch.runner.fingerprint import make_fingerprint
 from dynts_batch.runner.plan import Plan
 
@@ -42,6 +43,7 @@ def prepare(config: Config, *, is_local: bool) -> PreparedRun:
     """
     config = _with_absolute_run_dir(config)
     _check_gpus(config)
+    Grader(config.grading.kind, timeout_s=config.grading.timeout_s).close()
     model = check_engine(config, on_gpu=_may_be_on_gpu(config, is_local=is_local))
     source = open_source(config.input)
     source.validate()

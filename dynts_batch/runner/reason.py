@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 
 from dynts_batch.config import load_config
+from dynts_batch.data.progress import read_progress
 from dynts_batch.errors import ConfigError, DyntsError, InputError, RunDirError
-from dynts_batch.report.summary import Summary, render, summarise
+from dynts_batch.report.summary import Summary, show, summarise
+from dynts_batch.telemetry import setup_logging
 
 if TYPE_CHECKING:
     from dynts_batch.runner.preflight import PreparedRun
@@ -48,6 +51,7 @@ _HINT = "What is done is in the run directory; the same command goes on from the
 
 
 def _reason(config_path: str, overrides: Sequence[str], console: Console) -> int:
+    setup_logging()
     config = load_config(config_path, overrides)
 
     from dynts_batch.runner.preflight import prepare
@@ -63,7 +67,7 @@ def _reason(config_path: str, overrides: Sequence[str], console: Console) -> int
         _say(console, f"nothing to do: all {run.plan.num_units:,} rows are in {run.run_dir.path}")
     summary = summarise(run.run_dir)
     _seal(run, summary)
-    Console(file=sys.stdout).print(render(summary))
+    show(summary, Console(file=sys.stdout))
     return EXIT_ROWS_FAILED if summary.num_errors else EXIT_OK
 
 
@@ -92,7 +96,9 @@ def _drive(run: PreparedRun, address: str | None, console: Console) -> int | Non
         )
         if driver.run(lambda: stop.is_set):
             return None
-        display.note(f"stopped with {driver.num_done:,} of {run.plan.num_units:,} rows. {_HINT}")
+        done = read_progress(run.run_dir, time.time())
+        num_done = done.finished_rows + done.checkpointed_rows
+        display.note(f"stopped with {num_done:,} of {done.num_rows:,} rows. {_HINT}")
         return stop.number
 
 

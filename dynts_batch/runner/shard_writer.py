@@ -100,7 +100,7 @@ class ShardWriter:
                 self._end(shard, finished)
         return finished
 
-    def checkpoint(self) -> Finished:
+    def checkpoint(self) -> None:
         """Store the rows of open shards that are not on disk yet.
 
         Raises: RunDirError where the run directory cannot be written.
@@ -109,7 +109,6 @@ class ShardWriter:
             if len(shard.rows) > shard.num_checkpointed:
                 self._run_dir.write_checkpoint(shard.number, shard.table(self._schema))
                 shard.num_checkpointed = len(shard.rows)
-        return Finished()
 
     def _row(self, item: Item, result: Measured, attempt: int) -> dict[str, Any]:
         completion = result.completion

@@ -49,13 +49,14 @@ class Worker:
         self._run_dir.fingerprint()
         num_threads = max(1, int(config.workers.num_cpus))
         self._engine = load_engine(_for_device(job), num_threads=num_threads)
-        self._uuid = gpu_uuid(self._engine)
+        uuid = gpu_uuid(self._engine)
         # Measuring starts here: the energy that loading took belongs to no row.
-        self._meter = DeviceMeter([] if self._uuid is None else [self._uuid])
+        self._meter = DeviceMeter([] if uuid is None else [uuid])
         self._meter.start()
         self._energy = EnergyShares()
         self._device_share = 1.0
-        self._place = self._find_place(worker_id)
+        self._place = _find_place(worker_id, self._meter)
+        self._uuid: str | None = self._place["device_uuid"]
         self._timeline = Timeline(self._place)
         self._grader = Grader(config.grading.kind, timeout_s=config.grading.timeout_s)
         self._writer = ShardWriter(self._run_dir, row_schema(job.source_schema), self._grader)
@@ -63,7 +64,6 @@ class Worker:
         self._written: deque[Future[Finished]] = deque()
         self._checkpoint_at_s = time.monotonic() + config.run.checkpoint_s
         self._completion_tokens = 0
-        self._num_parts = 0
 
     @property
     def info(self) -> WorkerInfo:
@@ -104,9 +104,7 @@ class Worker:
 
         Raises: RunDirError where the run directory cannot be written.
         """
-        self._written.append(self._thread.submit(self._writer.checkpoint))
-        self._timeline.add(self._sample())
-        self._write_timeline()
+        self._checkpoint()
         self._thread.shutdown(wait=True)
         self._meter.close()
         self._grader.close()
@@ -151,10 +149,12 @@ class Worker:
             if not self._engine.has_work():
                 self._meter.sample()  # the last rows get all that is not dealt out yet
             self._energy.update(self._meter.energy_j(self._uuid), device_share=self._device_share)
-        results = [self._measure(completion) for completion in completions]
+        devices = self._meter.summary().devices
+        peak_bytes = devices[0].memory_peak_bytes if devices else None
+        results = [self._measure(completion, peak_bytes) for completion in completions]
         self._written.append(self._thread.submit(self._writer.add, results))
 
-    def _measure(self, completion: Completion) -> Measured:
+    def _measure(self, completion: Completion, peak_bytes: int | None) -> Measured:
         device_s = completion.device_s * self._device_share
         energy_j = None
         if self._uuid is not None:
@@ -163,22 +163,23 @@ class Worker:
             **self._place,
             "energy_j": energy_j,
             "cost_usd": price(device_s, energy_j, self._config.cost),
-            "device_peak_bytes": self._device_peak_bytes(),
+            "device_peak_bytes": peak_bytes,
         }
         return Measured(dataclasses.replace(completion, device_s=device_s), extras)
 
     def _checkpoint_if_due(self) -> None:
         if time.monotonic() >= self._checkpoint_at_s:
             self._checkpoint_at_s = time.monotonic() + self._config.run.checkpoint_s
-            self._written.append(self._thread.submit(self._writer.checkpoint))
+            self._checkpoint()
 
-    def _write_timeline(self) -> None:
-        table, part = self._timeline.take_part(), self._num_parts
-        self._num_parts += 1
-        self._written.append(self._thread.submit(self._store_timeline, part, table))
+    def _checkpoint(self) -> None:
+        self._timeline.add(self._sample())
+        part, samples = self._timeline.part()
+        self._written.append(self._thread.submit(self._store, part, samples))
 
-    def _store_timeline(self, part: int, table: pa.Table) -> Finished:
-        self._run_dir.write_telemetry(self._place["worker_id"], part, table)
+    def _store(self, part: int, samples: pa.Table) -> Finished:
+        self._writer.checkpoint()
+        self._run_dir.write_telemetry(self._place["worker_id"], part, samples)
         return Finished()
 
     # ---- reports ------------------------------------------------------------------------------
@@ -194,8 +195,6 @@ class Worker:
         self._completion_tokens += finished.totals.completion_tokens
         if self._timeline.is_due:
             self._timeline.add(self._sample())
-        if self._timeline.is_part_due:
-            self._write_timeline()
         return Report(
             finished=finished,
             num_wanted=self._num_wanted(),
@@ -222,20 +221,17 @@ class Worker:
             "power_mean_w": None if device is None else device.power_mean_w,
         }
 
-    def _device_peak_bytes(self) -> int | None:
-        devices = self._meter.summary().devices
-        return devices[0].memory_peak_bytes if devices else None
 
-    def _find_place(self, worker_id: str) -> dict[str, Any]:
-        devices = self._meter.summary().devices
-        return {
-            "worker_id": worker_id,
-            "node": socket.gethostname(),
-            "device_name": devices[0].name
-            if devices
-            else platform.processor() or platform.machine(),
-            "device_uuid": self._uuid,
-        }
+def _find_place(worker_id: str, meter: DeviceMeter) -> dict[str, Any]:
+    """The columns of every row of this worker that say where it ran."""
+    devices = meter.summary().devices
+    processor = platform.processor() or platform.machine()
+    return {
+        "worker_id": worker_id,
+        "node": socket.gethostname(),
+        "device_name": devices[0].name if devices else processor,
+        "device_uuid": devices[0].uuid if devices else None,
+    }
 
 
 def _for_device(job: Job) -> Config:

@@ -44,7 +44,7 @@ def test_the_shape_is_the_papers() -> None:
     ("model", "hidden_size", "message"),
     [
         ("org/other", 16, "must be made for model"),
-        ("org/model", 32, "must be made for hidden_size 32, got 16"),
+        ("org/model", 32, "with hidden_size 32, got model org/model with hidden_size 16"),
     ],
 )
 def test_a_predictor_for_another_model_is_refused(
@@ -53,6 +53,11 @@ def test_a_predictor_for_another_model_is_refused(
     saved(tmp_path / "p.safetensors")
     with pytest.raises(ConfigError, match=message):
         load_predictor(tmp_path / "p.safetensors", model=model, hidden_size=hidden_size)
+
+
+def test_a_local_copy_of_the_model_is_the_same_model(tmp_path: Path) -> None:
+    saved(tmp_path / "p.safetensors")
+    load_predictor(tmp_path / "p.safetensors", model="/models/model/", hidden_size=16)
 
 
 def test_files_that_are_no_predictor_are_refused(tmp_path: Path) -> None:

@@ -1,0 +1,66 @@
+"""Laws of the seam between a configuration and an engine."""
+
+import dataclasses
+
+import pytest
+
+from dynts_batch.config import Config, MemoryConfig, ModelConfig, PolicyConfig, SamplingConfig
+from dynts_batch.engine.engine import Engine
+from dynts_batch.engine.factory import allocator_peak_bytes, check_engine, gpu_uuid, load_engine
+from dynts_batch.engine.fake import FakeEngine
+from dynts_batch.errors import ConfigError
+
+CONFIG = Config(
+    sampling=SamplingConfig(max_new_tokens=8),
+    policy=PolicyConfig("full"),
+    memory=MemoryConfig(max_seqs=2, max_prompt_tokens=8),
+)
+
+
+def _with_model(name: str, **memory: float) -> Config:
+    return dataclasses.replace(
+        CONFIG,
+        model=ModelConfig(name, device="cpu"),
+        memory=dataclasses.replace(CONFIG.memory, **memory),
+    )
+
+
+def test_a_name_gives_the_engine_it_names(tiny_model_dirs):
+    real = load_engine(_with_model(str(tiny_model_dirs["llama"])), num_threads=1)
+    fake = load_engine(_with_model("fake"), num_threads=1)
+    assert isinstance(real, Engine)
+    assert isinstance(fake, FakeEngine)
+    for engine in (real, fake):
+        assert (engine.max_seqs, engine.arena.capacity) == (2, 16)
+        assert gpu_uuid(engine) is None
+        assert allocator_peak_bytes(engine) is None
+
+
+def test_checking_loads_nothing_and_refuses_what_loading_would(tiny_model_dirs, monkeypatch):
+    monkeypatch.setattr("dynts_batch.engine.loader.load_model", None)
+    name = str(tiny_model_dirs["llama"])
+    identity = check_engine(_with_model(name), on_gpu=False)
+    assert identity["name"] == name
+    with pytest.raises(ConfigError, match="at least one sequence"):
+        check_engine(_with_model(name, kv_gib=1e-7), on_gpu=False)
+
+
+def test_the_identity_of_a_model_is_the_same_in_every_process(tiny_model_dirs):
+    config = _with_model(str(tiny_model_dirs["llama"]))
+    assert check_engine(config, on_gpu=False) == check_engine(config, on_gpu=True)
+    other = _with_model(str(tiny_model_dirs["qwen3"]))
+    assert (
+        check_engine(other, on_gpu=False)["config_sha256"]
+        != check_engine(config, on_gpu=False)["config_sha256"]
+    )
+
+
+@pytest.mark.parametrize("name", ["fake", "fake:step_s=1"])
+def test_a_fake_is_the_same_model_however_fast(name):
+    assert check_engine(_with_model(name), on_gpu=False) == {"name": "fake"}
+
+
+def test_a_policy_is_checked_for_every_engine():
+    config = dataclasses.replace(_with_model("fake"), policy=PolicyConfig("widow", budget=9))
+    with pytest.raises(ConfigError, match=r"policy\.name must be one of"):
+        check_engine(config, on_gpu=False)

@@ -1,0 +1,60 @@
+"""Laws of the entry points: they run from any folder, and their exit status tells what happened."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from fake_run import write_config, write_problems
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+def _job(name: str, *args: object, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, str(REPOSITORY / "jobs" / name), *map(str, args)],
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_reason_ends_with_2_and_one_line_for_a_users_mistake(tmp_path):
+    config = write_config(tmp_path, write_problems(tmp_path / "problems.jsonl", 1))
+    done = _job("reason.py", config, "policy.widow_size=3", cwd=Path("/"))
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.startswith("error: unknown config key policy.widow_size")
+    assert done.stderr.count("\n") == 1
+
+
+def test_reason_without_a_configuration_explains_itself(tmp_path):
+    done = _job("reason.py", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "usage:" in done.stderr
+
+
+def test_status_of_what_is_no_run_directory_ends_with_2(tmp_path):
+    done = _job("status.py", tmp_path, cwd=Path("/"))
+    assert done.returncode == 2
+    assert done.stderr == (
+        f"error: {tmp_path} is not a run directory: it has no fingerprint.json\n"
+    )
+
+
+@pytest.mark.parametrize("module", ["ray", "torch"])
+def test_status_needs_neither_ray_nor_torch(module, tmp_path):
+    code = f"""
+import runpy, sys
+sys.argv = ["status.py", {str(tmp_path)!r}]
+try:
+    runpy.run_path({str(REPOSITORY / "jobs" / "status.py")!r}, run_name="__main__")
+except SystemExit as status:
+    assert status.code == 2
+assert {module!r} not in sys.modules
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,192 @@
+"""Laws of a run, without Ray: whatever dies, every unit ends up with its one right row."""
+
+import dataclasses
+import os
+
+import pytest
+from fake_run import make_config, stable_rows, write_problems
+from local_fleet import LocalFleet
+
+from dynts_batch.data.progress import read_progress
+from dynts_batch.data.run_dir import RunDir
+from dynts_batch.errors import DyntsError, RunDirError
+from dynts_batch.runner.driver import Driver
+from dynts_batch.runner.messages import Died, Job
+from dynts_batch.runner.preflight import prepare
+
+
+def _run(config, *, num_workers=2, dies=lambda call: False, stop_after_rows=None):
+    """One start of a run; its driver, what it warned of, its states, and the fleet."""
+    run = prepare(config, is_local=True)
+    fleet = LocalFleet(Job(run.config, run.source.schema, 0, os.getcwd()), dies=dies)
+    states, warnings = [], []
+    driver = Driver(run, fleet, num_workers=num_workers, show=states.append, warn=warnings.append)
+
+    def is_stopped():
+        return stop_after_rows is not None and states and states[-1].totals.rows >= stop_after_rows
+
+    is_complete = driver.run(is_stopped)
+    assert is_complete == (run.run_dir.finished_shards() == set(range(run.plan.num_shards)))
+    return driver, warnings, states, fleet
+
+
+def test_every_unit_gets_its_row_in_the_order_of_the_input(tmp_path):
+    config = make_config(tmp_path, sampling={"num_samples": 3, "temperature": 1.0})
+    _run(config)
+    rows = stable_rows(config.run.dir)
+    units = [(row["request_id"], row["sample_index"]) for row in rows]
+    assert units == [(f"p{i}", k) for i in range(23) for k in range(3)]
+    assert {row["finish_reason"] for row in rows} == {"stop", "length"}
+    assert all(row["correct"] is not None for row in rows)
+    assert any(row["correct"] for row in rows)
+
+
+def test_several_small_shards_are_in_flight_in_a_worker(tmp_path):
+    config = make_config(tmp_path, run={"shard_rows": 1, "dir": str(tmp_path / "run")})
+    _, _, states, fleet = _run(config)
+    assert min(fleet.shards_at_once.values()) > 1
+    assert states[-1].num_done == 23
+
+
+@pytest.mark.parametrize("checkpoint_s", [1e-9, 60.0])
+def test_a_run_with_dying_workers_equals_an_undisturbed_one(tmp_path, checkpoint_s):
+    calm = make_config(tmp_path, run={"dir": str(tmp_path / "calm")})
+    _run(calm)
+    config = make_config(
+        tmp_path, run={"dir": str(tmp_path / "run"), "checkpoint_s": checkpoint_s, "shard_rows": 5}
+    )
+    _, warnings, states, _ = _run(config, dies=lambda call: call in (1, 3, 4))
+    assert len(warnings) == 3
+    assert stable_rows(config.run.dir) == stable_rows(calm.run.dir)
+    assert states[-1].num_done == 23
+
+
+def test_a_shard_that_was_committed_but_not_reported_is_not_run_again(tmp_path):
+    config = make_config(tmp_path, num_rows=8, run={"dir": str(tmp_path / "run"), "shard_rows": 4})
+
+    class Mute(LocalFleet):
+        """Its first worker stores all it has, and dies before it says so."""
+
+        def _work(self, worker_id, assignments, has_more):
+            event = super()._work(worker_id, assignments, has_more)
+            if worker_id != "local-0":
+                return event
+            self._workers.pop(worker_id).close()
+            return Died(worker_id, "silenced")
+
+    run = prepare(config, is_local=True)
+    fleet = Mute(Job(run.config, run.source.schema, 0, os.getcwd()))
+    states = []
+    driver = Driver(run, fleet, num_workers=1, show=states.append, warn=lambda text: None)
+    assert driver.run(lambda: False)
+    assert states[-1].num_done == 8
+    assert states[-1].totals.rows == 0
+
+
+def test_a_stopped_run_resumes_and_equals_an_undisturbed_one(tmp_path, monkeypatch):
+    monkeypatch.setattr("dynts_batch.runner.worker.REPORT_S", 0.05)
+    calm = make_config(tmp_path, run={"dir": str(tmp_path / "calm")})
+    _run(calm)
+    config = make_config(tmp_path, model={"name": "fake:step_s=0.01"}, memory={"max_seqs": 2})
+    rows_kept = [0]
+    while rows_kept[-1] < 23:
+        _, warnings, _, _ = _run(config, stop_after_rows=4)
+        assert not warnings
+        progress = read_progress(RunDir(config.run.dir), now=0.0)
+        rows_kept.append(progress.finished_rows + progress.checkpointed_rows)
+        assert rows_kept[-1] >= min(23, rows_kept[-2] + 4), "a row that was done is lost"
+    assert len(rows_kept) > 2
+    assert stable_rows(config.run.dir) == stable_rows(calm.run.dir)
+
+
+def test_only_the_request_that_kills_is_quarantined(tmp_path):
+    config = make_config(tmp_path)
+    write_problems(tmp_path / "problems.jsonl", 23, {7: "please [[raise]] now", 8: "[[raise]]"})
+    _run(config)
+    failed = [row for row in stable_rows(config.run.dir) if row["finish_reason"] == "error"]
+    assert [(row["request_id"], row["error_type"]) for row in failed] == [
+        ("p7", "QuarantinedError"),
+        ("p8", "QuarantinedError"),
+    ]
+
+
+def test_a_bad_source_row_becomes_an_error_row_with_its_reason(tmp_path):
+    config = make_config(tmp_path)
+    config = dataclasses.replace(config, input=dataclasses.replace(config.input, id_column=None))
+    with (tmp_path / "problems.jsonl").open("a") as file:
+        file.write('{"id": "bad", "question": \n{"id": "null", "question": null, "answer": "1"}\n')
+    _run(config)
+    errors = [row for row in stable_rows(config.run.dir) if row["finish_reason"] == "error"]
+    assert [row["error_type"] for row in errors] == ["BadRowError", "BadRowError"]
+    assert len(stable_rows(config.run.dir)) == 25
+
+
+def test_a_prompt_above_the_budget_becomes_an_error_row(tmp_path):
+    config = make_config(tmp_path)
+    write_problems(tmp_path / "problems.jsonl", 6, {2: "word " * 40})
+    _run(config)
+    errors = [row for row in stable_rows(config.run.dir) if row["finish_reason"] == "error"]
+    assert [(row["request_id"], row["error_type"]) for row in errors] == [
+        ("p2", "PromptTooLongError")
+    ]
+
+
+def test_retry_failed_runs_the_error_rows_only(tmp_path):
+    config = make_config(tmp_path, sampling={"max_new_tokens": 5})
+    problems = (tmp_path / "problems.jsonl").read_text()
+    # The same content under the fingerprint, but the engine raises: as a transient failure would.
+    trouble = dataclasses.replace(config, run=dataclasses.replace(config.run, max_attempts=1))
+    _run(trouble, num_workers=1, dies=lambda call: call == 1)
+    before = {row["request_id"]: row for row in stable_rows(config.run.dir)}
+    failed = {id_ for id_, row in before.items() if row["finish_reason"] == "error"}
+    assert 0 < len(failed) < 23
+    assert (tmp_path / "problems.jsonl").read_text() == problems
+
+    retry = dataclasses.replace(config, run=dataclasses.replace(config.run, retry_failed=True))
+    _, _, states, _ = _run(retry)
+    assert states[-1].totals.rows == len(failed)
+    after = {row["request_id"]: row for row in stable_rows(config.run.dir)}
+    assert len(after) == 23
+    assert not any(row["finish_reason"] == "error" for row in after.values())
+    assert all(after[id_] == before[id_] for id_ in before.keys() - failed)
+
+
+def test_workers_that_only_die_end_the_run_instead_of_failing_every_row(tmp_path):
+    config = make_config(tmp_path, run={"dir": str(tmp_path / "run"), "max_attempts": 3})
+    run = prepare(config, is_local=True)
+
+    class Hopeless(LocalFleet):
+        def _load(self, worker_id):
+            return Died(worker_id, "out of memory")
+
+    fleet = Hopeless(Job(run.config, run.source.schema, 0, os.getcwd()))
+    driver = Driver(run, fleet, num_workers=2, show=lambda state: None, warn=lambda text: None)
+    with pytest.raises(DyntsError, match=r"7 workers in a row died .* out of memory"):
+        driver.run(lambda: False)
+
+
+def test_an_unwritable_run_directory_ends_the_run_and_leaves_it_resumable(tmp_path, monkeypatch):
+    config = make_config(tmp_path)
+
+    def fail(*args):
+        raise RunDirError("no space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunDir, "commit_shard", fail)
+        with pytest.raises(RunDirError, match="no space left"):
+            _run(config)
+    _run(config)
+    assert len(stable_rows(config.run.dir)) == 23
+
+
+def test_costs_sum_to_the_device_time(tmp_path):
+    config = make_config(
+        tmp_path,
+        model={"name": "fake:step_s=0.5,simulated=true"},
+        cost={"usd_per_gpu_hour": 36.0},
+    )
+    _, _, states, _ = _run(config)
+    totals = states[-1].totals
+    assert totals.device_s > 1
+    assert totals.cost_usd == pytest.approx(totals.device_s * 0.01)
+    assert totals.energy_j is None  # no GPU: unknown, not zero

@@ -1,0 +1,147 @@
+"""Laws of the start of a run: what can be refused is refused in clear words, before Ray starts."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from fake_run import write_config, write_problems
+from transformers import T5Config
+
+from dynts_batch.config import load_config
+from dynts_batch.runner import reason as reason_module
+from dynts_batch.runner.preflight import prepare
+from dynts_batch.runner.reason import reason
+
+
+@pytest.fixture(autouse=True)
+def _ray_is_not_reached(monkeypatch):
+    def fail(*args):
+        pytest.fail("the run went on to start Ray")
+
+    monkeypatch.setattr(reason_module, "_drive", fail)
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> str:
+    return str(write_config(tmp_path, write_problems(tmp_path / "problems.jsonl", 5)))
+
+
+def _refused(capsys, config: str, *overrides: str) -> str:
+    """The one message of a run that is refused."""
+    capsys.readouterr()
+    assert reason(config, overrides) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    message = captured.err.strip()
+    assert message.startswith("error: ")
+    assert "Traceback" not in message
+    assert not (Path(config).parent / "run" / "rows").exists()
+    return message.removeprefix("error: ")
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("policy.widow_size=3", "unknown config key policy.widow_size"),
+        ("run.shard_row=3", "unknown config key run.shard_row. Did you mean shard_rows?"),
+        ("run.shard_rows=many", "run.shard_rows must be an integer, got 'many'"),
+        ("input.path=nowhere.jsonl", "input.path must be a file or a folder, got 'nowhere.jsonl'"),
+        ("input.prompt_column=questio", "input.prompt_column 'questio' is not a column of"),
+        ("policy.window_size=16", "policy.window_size must be smaller than policy.budget (16)"),
+        ("policy.name=widow", "policy.name must be one of"),
+        ("model.name=fake:speed=1", "model.name: unknown setting 'speed'"),
+        ("workers.num_gpus=2", "workers.num_gpus must be at most 1, since an engine runs on one"),
+    ],
+)
+def test_a_wrong_setting_is_named(capsys, config, override, message):
+    assert _refused(capsys, config, override).startswith(message)
+
+
+def test_a_gpu_model_without_gpus_is_refused(capsys, config):
+    message = _refused(capsys, config, "model.device=cuda", "workers.num_gpus=0")
+    assert message.startswith("workers.num_gpus must be above 0 when model.device is cuda, got 0")
+
+
+def test_a_missing_configuration_file_is_named(capsys, tmp_path):
+    assert "absent.yaml" in _refused(capsys, str(tmp_path / "absent.yaml"))
+
+
+def test_duplicate_ids_are_named_with_their_places(capsys, config, tmp_path):
+    with (tmp_path / "problems.jsonl").open("a") as file:
+        file.write('{"id": "p2", "question": "again", "answer": "1"}\n')
+    message = _refused(capsys, config)
+    assert message.startswith("input.id_column 'id' must be unique, got 'p2' in line 3 and line 6")
+
+
+def test_a_model_that_is_no_causal_lm_is_refused(capsys, config, tmp_path):
+    T5Config().save_pretrained(tmp_path / "t5")
+    message = _refused(capsys, config, f"model.name={tmp_path / 't5'}")
+    assert message.startswith("model.name must be a causal language model, got ")
+    assert message.endswith("of type 't5'")
+
+
+def test_memory_too_small_for_one_sequence_names_both_numbers(capsys, config, tiny_model_dirs):
+    message = _refused(
+        capsys, config, f"model.name={tiny_model_dirs['llama']}", "memory.kv_gib=0.000001"
+    )
+    assert "at least one sequence: 16 tokens x 772 bytes = 12352 bytes, got 1073 bytes" in message
+
+
+def test_a_folder_that_holds_something_else_is_refused(capsys, config, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "thesis.tex").write_text("precious")
+    assert "thesis.tex" in _refused(capsys, config)
+    assert (tmp_path / "run" / "thesis.tex").read_text() == "precious"
+
+
+def test_another_run_in_the_directory_is_refused_with_the_differences(capsys, config):
+    prepare(load_config(config), is_local=True)
+    message = _refused(capsys, config, "sampling.seed=7", "policy.budget=15")
+    assert "sampling.seed: 0 there, 7 now" in message
+    assert "policy.budget: 16 there, 15 now" in message
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("workers.max=3", "workers.num_cpus=2"),
+        ("memory.max_seqs=9", "run.checkpoint_s=3", "run.max_attempts=7"),
+        ("cost.usd_per_gpu_hour=3.5",),
+        ("model.name=fake:step_s=0.5",),
+    ],
+)
+def test_settings_that_no_row_depends_on_may_change(config, overrides):
+    first = prepare(load_config(config), is_local=True)
+    again = prepare(load_config(config, overrides), is_local=True)
+    assert (first.is_new, again.is_new) == (True, False)
+
+
+def test_changed_data_are_refused(capsys, config, tmp_path):
+    prepare(load_config(config), is_local=True)
+    write_problems(tmp_path / "problems.jsonl", 5, {3: "another question"})
+    assert "input.content" in _refused(capsys, config)
+
+
+def test_the_fingerprint_identifies_a_model_by_its_content(config, tiny_model_dirs, tmp_path):
+    run = prepare(load_config(config, [f"model.name={tiny_model_dirs['llama']}"]), is_local=True)
+    model = json.loads((tmp_path / "run" / "fingerprint.json").read_text())["model"]
+    assert run.run_dir.fingerprint()["model"] == model
+    assert model["chat_template_sha256"] is not None
+    assert len(model["config_sha256"]) == 64
+
+
+def test_a_refused_run_never_imports_ray(tmp_path):
+    config = write_config(tmp_path, write_problems(tmp_path / "problems.jsonl", 2))
+    code = f"""
+import sys
+from dynts_batch.runner.reason import reason
+assert reason({str(config)!r}, ["run.shard_rows=0"]) == 2
+assert "torch" not in sys.modules
+assert reason({str(config)!r}, ["input.id_column=answer"]) == 2
+assert "ray" not in sys.modules
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("error: ") == 2
