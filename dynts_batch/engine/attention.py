@@ -130,7 +130,7 @@ class DecodeStep:
         output = F.scaled_dot_product_attention(
             grouped, keys, values, attn_mask=mask, scale=options.scale
         )
-        return output.view(query.shape)
+        return output.reshape(query.shape)
 
     def _mask(self, layer: int, window: int | None) -> torch.Tensor | None:
         """Additive mask [B, 1 or K, 1, S] of a layer, made once for all layers that share it; None: all is visible."""

@@ -105,11 +105,15 @@ class Engine:
     def generate(self, requests: Iterable[Request]) -> Iterator[Completion]:
         """Completions of `requests` as they finish, reading no more of them ahead than one batch.
 
-        A request that cannot be run gives a completion with finish_reason "error".
+        A request that cannot be run gives a completion with finish_reason "error". Sequences that an abandoned
+        earlier call left behind are dropped.
         """
+        self._waiting.clear()
+        self._failed.clear()
+        self._lanes.clear()
         source, exhausted = iter(requests), False
         while True:
-            while not exhausted and self.num_waiting < self.max_seqs:
+            while not exhausted and self.num_waiting + len(self._failed) < self.max_seqs:
                 request = next(source, None)
                 if request is None:
                     exhausted = True

@@ -70,8 +70,9 @@ def check_engine(config: Config, *, on_gpu: bool) -> dict[str, Any]:
         "name": config.model.name,
         # A branch moves on; the commit it stood for when the run began does not.
         "revision": getattr(model_config, "_commit_hash", None) or config.model.revision,
-        "dtype": config.model.dtype,
-        "predictor": config.model.predictor,
+        "dtype": str(dtype).removeprefix("torch."),
+        # The content, not the path: another predictor under the same name keeps other tokens.
+        "predictor_sha256": _predictor_sha256(config) if "importance" in policy.requires else None,
         "config_sha256": _sha256(model_config.to_json_string(use_diff=False)),
         "chat_template_sha256": _chat_template_sha256(config),
     }
@@ -132,6 +133,13 @@ def _chat_template_sha256(config: Config) -> str | None:
         raise ConfigError(f"model.name: cannot load the tokenizer of {name!r}: {error}") from None
     template = tokenizer.chat_template
     return None if template is None else _sha256(str(template))
+
+
+def _predictor_sha256(config: Config) -> str:
+    """Raises: ConfigError where the model has no predictor."""
+    from dynts_batch.engine.loader import predictor_path
+
+    return hashlib.sha256(predictor_path(config.model).read_bytes()).hexdigest()
 
 
 def _sha256(text: str) -> str:

@@ -24,6 +24,7 @@ from dynts_batch.config import MemoryConfig, ModelConfig
 from dynts_batch.engine.attention import PrefillStep, register_attention
 from dynts_batch.errors import ConfigError
 from dynts_batch.kvcache.arena import ArenaShape, KVArena
+from dynts_batch.kvcache.policies.full import Full
 from dynts_batch.kvcache.policy import Policy
 from dynts_batch.kvcache.predictor import ImportancePredictor, load_predictor
 
@@ -163,16 +164,26 @@ def load_model(config: ModelConfig) -> LoadedModel:
     return loaded
 
 
+def predictor_path(config: ModelConfig) -> Path:
+    """The file of the importance predictor: the configured one, or the one beside the model's files.
+
+    Raises: ConfigError where there is none.
+    """
+    path = Path(config.predictor or Path(model_path(config.name)) / "predictor.safetensors")
+    if not path.is_file():
+        raise ConfigError(
+            "model.predictor must be the path of an importance predictor for"
+            f" {config.name!r}, got {config.predictor!r}"
+        )
+    return path
+
+
 def load_importance(config: ModelConfig, model: LoadedModel) -> ImportancePredictor:
     """The importance predictor for `model`, on its device.
 
     Raises: ConfigError where there is none, or it was made for another model.
     """
-    path = Path(config.predictor or Path(model_path(config.name)) / "predictor.safetensors")
-    if not path.is_file():
-        raise ConfigError(
-            f"model.predictor must be the path of an importance predictor for {config.name!r}, got {config.predictor!r}"
-        )
+    path = predictor_path(config)
     predictor = load_predictor(path, model=config.name, hidden_size=model.config.hidden_size)
     return predictor.to(device=model.device, dtype=torch.float32)
 
@@ -188,7 +199,7 @@ def _stop_token_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) 
 @torch.inference_mode()
 def _check_head(name: str, model: PreTrainedModel, loaded: LoadedModel) -> None:
     """Some models scale or cap their logits after the head; the engine would sample other tokens than they do."""
-    full = Policy()
+    full = Full()
     arena = KVArena(arena_shape(model.config, full, model.dtype), 1, 4, loaded.device)
     token_ids = torch.tensor([[0, 1, 2, 3]], device=loaded.device) % model.config.vocab_size
     step = PrefillStep(arena, torch.zeros(1, dtype=torch.long, device=loaded.device))

@@ -57,8 +57,14 @@ class PromptRenderer:
         return text, self._checked(self.encode(text, add_special_tokens=not has_template))
 
     def encode(self, text: str, *, add_special_tokens: bool = False) -> list[int]:
-        """Token ids of rendered text."""
-        return self._tokenizer.encode(text, add_special_tokens=add_special_tokens)
+        """Token ids of rendered text.
+
+        Raises: BadRowError where it is no valid text, e.g. half of a surrogate pair.
+        """
+        try:
+            return self._tokenizer.encode(text, add_special_tokens=add_special_tokens)
+        except (TypeError, ValueError) as error:
+            raise BadRowError(f"the prompt cannot be tokenised: {error}") from error
 
     def _from_messages(self, messages: Sequence[Mapping[str, Any]]) -> str:
         # Templates print what is missing as nothing, so a wrong key would pass unnoticed.

@@ -13,6 +13,9 @@ import torch
 
 from dynts_batch.errors import ConfigError
 
+#: The per-slot values that the engine can record, besides positions.
+RECORDED = frozenset({"importance"})
+
 
 @dataclass(frozen=True)
 class Slots:
@@ -42,7 +45,7 @@ class Policy:
 
     #: The name in `policy.name`.
     name: ClassVar[str]
-    #: Per-slot values the engine records for this policy, e.g. "importance" (the predictor's score).
+    #: Per-slot values the engine records for this policy, out of `RECORDED`: "importance" is the predictor's score.
     requires: ClassVar[tuple[str, ...]] = ()
     #: Whether each layer and KV head keeps its own tokens.
     per_head: ClassVar[bool] = False
@@ -53,7 +56,14 @@ class Policy:
     protect_prompt: bool = True
 
     def __post_init__(self) -> None:
-        if self.budget is not None and self.budget <= self.window_size + self.num_sinks:
+        if self.budget is None:
+            raise ConfigError(f"policy.budget is required by policy {self.name!r}, got nothing")
+        if self.window_size < 0 or not 0 < self.keep_ratio <= 1:
+            raise ConfigError(
+                "policy.window_size must be at least 0 and policy.keep_ratio in (0, 1],"
+                f" got {self.window_size} and {self.keep_ratio}"
+            )
+        if self.budget <= self.window_size + self.num_sinks:
             raise ConfigError(
                 f"policy.window_size must be smaller than policy.budget ({self.budget}) by more than the "
                 f"{self.num_sinks} sink tokens, got {self.window_size}"

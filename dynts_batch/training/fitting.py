@@ -124,6 +124,7 @@ def _train(
         config.learning_rate,
         total_steps=config.epochs * steps_per_epoch,
         pct_start=config.warmup,
+        cycle_momentum=False,
     )
     for epoch in range(config.epochs):
         total = 0.0

@@ -27,5 +27,5 @@ def test_a_contender_can_run_again_and_again() -> None:
 
 
 def test_an_unknown_contender_is_refused() -> None:
-    with pytest.raises(ConfigError, match="policy.name must be one of"):
+    with pytest.raises(ConfigError, match=r"policy\.name must be one of"):
         make_contender("vllm", TINY)

@@ -80,7 +80,10 @@ def test_it_has_all_that_the_engine_has():
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("fake:step=1", "model.name: unknown setting 'step' of 'fake:step=1'. Did you mean step_s?"),
+        (
+            "fake:step=1",
+            "model.name: unknown setting 'step' of 'fake:step=1'. Did you mean step_s?",
+        ),
         ("fake:step_s=fast", "model.name: step_s must be a number of seconds, got 'fast'"),
         ("fake:simulated=yes", "model.name: simulated must be true or false, got 'yes'"),
     ],

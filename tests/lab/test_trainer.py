@@ -17,8 +17,8 @@ CONFIG = TrainingConfig(tokens_per_batch=128, decay_tokens=600, checkpoint_s=0.0
 @pytest.fixture(autouse=True)
 def short_stages(monkeypatch: pytest.MonkeyPatch) -> None:
     stages = (
-        Stage("recall", 1.0, 0.0, 0.0, 0, 0, 1.1, 400),
-        Stage("short", 0.2, 0.2, 0.3, 1, 2, 1.1, 800),
+        Stage("recall", 1.0, 0.0, 0.0, 0.0, 0, 0, 1.1, 400),
+        Stage("short", 0.2, 0.2, 0.2, 0.2, 1, 2, 1.1, 800),
     )
     monkeypatch.setattr(trainer_module, "STAGES", stages)
 
@@ -65,7 +65,9 @@ def test_batches_depend_on_seed_stage_and_step_alone() -> None:
 
 def test_the_prompt_and_the_padding_carry_no_loss_and_every_answer_does() -> None:
     tokenizer = build_tokenizer()
-    batch = BatchSampler(tokenizer, 0, 4000).draw(Stage("long", 0.0, 0.0, 0.0, 3, 5, 1.0, 1), 0)
+    batch = BatchSampler(tokenizer, 0, 4000).draw(
+        Stage("long", 0.0, 0.0, 0.0, 0.0, 3, 5, 1.0, 1), 0
+    )
     opening = tokenizer.convert_tokens_to_ids("<think>")
     for token_ids, weights in zip(batch.token_ids.tolist(), batch.weights, strict=True):
         start = token_ids.index(opening) + 1

@@ -8,7 +8,7 @@ from typing import get_type_hints
 
 from dynts_batch.config import PolicyConfig
 from dynts_batch.errors import ConfigError, choices_hint
-from dynts_batch.kvcache.policy import Policy
+from dynts_batch.kvcache.policy import RECORDED, Policy
 
 POLICIES: dict[str, type[Policy]] = {}
 
@@ -18,6 +18,7 @@ def register(name: str) -> Callable[[type[Policy]], type[Policy]]:
 
     def add(policy_class: type[Policy]) -> type[Policy]:
         assert name not in POLICIES, f"policy {name!r} is registered twice"
+        assert set(policy_class.requires) <= RECORDED, f"{name!r} requires what no engine records"
         policy_class.name = name
         POLICIES[name] = policy_class
         return policy_class
