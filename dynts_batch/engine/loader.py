@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from transformers import (
     MODEL_FOR_CAUSAL_LM_MAPPING,
+    MODEL_FOR_MASKED_LM_MAPPING,
     AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -73,7 +74,9 @@ def inspect_model(config: ModelConfig) -> PretrainedConfig:
         raise ConfigError(
             f"model.name must be 'embedded', the path of a Hugging Face model or a hub id, got {config.name!r}: {reason}"
         ) from None
-    if type(model_config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
+    # BERT and its kin have a causal head too, but read both ways.
+    is_encoder = type(model_config) in MODEL_FOR_MASKED_LM_MAPPING
+    if is_encoder or type(model_config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
         raise ConfigError(
             f"model.name must be a causal language model, got {config.name!r} of type {model_config.model_type!r}"
         )

@@ -22,6 +22,10 @@ from dynts_batch.lab.tokenizer import END, THINK_END
 PROSE_WEIGHT = 0.2
 
 
+#: (token id, loss weight, decisive, lasting)
+Token = tuple[int, float, bool, bool]
+
+
 @dataclass(frozen=True)
 class Stage:
     """One lesson. `recall`, `arithmetic` and `copying` are the shares of the drills, `terse` that of traces without
@@ -37,6 +41,8 @@ class Stage:
     max_steps: int
     target: float
     max_tokens: int
+    forgetting: bool = False
+    """Whether old tokens that state no fact may be hidden, so that nothing comes to depend on them."""
 
 
 STAGES = (
@@ -44,17 +50,20 @@ STAGES = (
     Stage("terse", 0.05, 0.3, 0.25, 0.4, 1, 8, 0.97, 10_000_000),
     Stage("short", 0.03, 0.12, 0.1, 0.25, 1, 6, 0.985, 5_000_000),
     Stage("long", 0.02, 0.03, 0.05, 0.1, 2, 15, 0.9995, 8_000_000),
+    Stage("forgetful", 0.02, 0.03, 0.05, 0.05, 2, 15, 0.9995, 2_000_000, forgetting=True),
 )
 
 
 @dataclass(frozen=True)
 class Batch:
     """`token_ids` [rows, length] int64, right-padded; `weights` [rows, length] float32, the loss weight of
-    *predicting* each token; `decisive` [rows, length] bool, the tokens that accuracy is measured on."""
+    *predicting* each token; `decisive` [rows, length] bool, the tokens that accuracy is measured on; `lasting` [rows,
+    length] bool, the tokens that are never hidden."""
 
     token_ids: torch.Tensor
     weights: torch.Tensor
     decisive: torch.Tensor
+    lasting: torch.Tensor
 
 
 class BatchSampler:
@@ -73,7 +82,7 @@ class BatchSampler:
         rng = random.Random(f"{self._seed}-{stage.name}-{step}")
         kind = rng.random()
         num_steps = rng.randint(stage.min_steps, stage.max_steps)
-        examples: list[list[tuple[int, float, bool]]] = []
+        examples: list[list[Token]] = []
         longest = 0
         while (len(examples) + 1) * longest <= self._tokens_per_batch:
             problem = generate_problem(rng, "hard", num_steps) if num_steps else None
@@ -84,7 +93,7 @@ class BatchSampler:
 
     def _draw_example(
         self, rng: random.Random, stage: Stage, kind: float, problem: Problem | None
-    ) -> list[tuple[int, float, bool]]:
+    ) -> list[Token]:
         """An example of the exercise that the uniform draw `kind` falls on."""
         if kind < (share := stage.recall):
             return self._example(_recall_drill(rng))
@@ -101,35 +110,39 @@ class BatchSampler:
             )
         return self._worked(problem.question, problem.reasoning(), problem)
 
-    def _worked(
-        self, question: str, reasoning: Iterable[Segment], problem: Problem
-    ) -> list[tuple[int, float, bool]]:
+    def _worked(self, question: str, reasoning: Iterable[Segment], problem: Problem) -> list[Token]:
         """Prompt, reasoning, `</think>`, answer, end of sequence."""
-        example = self._prompt(question) + self._example(reasoning)
+        example = self._prompt(question) + self._example(reasoning, forgettable=True)
         example += self._example([Segment(THINK_END, decisive=True)])
         example += self._example(problem.conclusion())
         return example + self._example([Segment(END, decisive=True)])
 
-    def _prompt(self, question: str) -> list[tuple[int, float, bool]]:
+    def _prompt(self, question: str) -> list[Token]:
         """The question in the chat template; it carries no loss."""
         messages = [{"role": "user", "content": question}]
         prompt = self._tokenizer.apply_chat_template(
             messages, tokenize=False, add_generation_prompt=True
         )
-        return [(token, 0.0, False) for token in self._tokenizer.encode(prompt)]
+        return [(token, 0.0, False, True) for token in self._tokenizer.encode(prompt)]
 
-    def _example(self, segments: Iterable[Segment]) -> list[tuple[int, float, bool]]:
+    def _example(self, segments: Iterable[Segment], *, forgettable: bool = False) -> list[Token]:
+        """`forgettable`: only facts last."""
         return [
-            (token, 1.0 if segment.decisive else PROSE_WEIGHT, segment.decisive)
+            (
+                token,
+                1.0 if segment.decisive else PROSE_WEIGHT,
+                segment.decisive,
+                segment.fact or not forgettable,
+            )
             for segment in segments
             for token in self._encode(segment.text)
         ]
 
-    def _collate(self, examples: list[list[tuple[int, float, bool]]], longest: int) -> Batch:
-        padding = (self._pad_token_id, 0.0, False)
+    def _collate(self, examples: list[list[Token]], longest: int) -> Batch:
+        padding = (self._pad_token_id, 0.0, False, True)
         rows = [example + [padding] * (longest - len(example)) for example in examples]
-        token_ids, weights, decisive = zip(*(zip(*row, strict=True) for row in rows), strict=True)
-        return Batch(torch.tensor(token_ids), torch.tensor(weights), torch.tensor(decisive))
+        columns = zip(*(zip(*row, strict=True) for row in rows), strict=True)
+        return Batch(*(torch.tensor(column) for column in columns))
 
 
 def _recall_drill(rng: random.Random) -> Iterable[Segment]:

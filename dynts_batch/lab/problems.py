@@ -45,11 +45,13 @@ DIGRESSIONS = (
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A piece of a trace. `decisive`: it states a fact or chooses an operand; `aside`: digression or re-check."""
+    """A piece of a trace. `decisive`: it states a fact or chooses an operand; `aside`: digression or re-check; `fact`:
+    the statement of a value that later lines need."""
 
     text: str
     decisive: bool = False
     aside: bool = False
+    fact: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,8 +130,8 @@ class Problem:
             yield Segment(f" {text}", decisive=True)
         yield from self._working(step.left, step.op, step.right)
         yield Segment(",")
-        yield Segment(f" {step.name}", decisive=True)
-        yield Segment(f" {self.values[step.name]}", decisive=True)
+        yield Segment(f" {step.name}", decisive=True, fact=True)
+        yield Segment(f" {self.values[step.name]}", decisive=True, fact=True)
         yield Segment(".")
 
     def _working(self, left: str | int, op: str, right: str | int) -> Iterator[Segment]:
@@ -247,8 +249,8 @@ def _listing(pairs: Iterable[tuple[str, int]]) -> Iterator[Segment]:
     for index, (name, value) in enumerate(pairs):
         if index:
             yield Segment(",", decisive=True)
-        yield Segment(f" {name}", decisive=True)
-        yield Segment(f" {value}", decisive=True)
+        yield Segment(f" {name}", decisive=True, fact=True)
+        yield Segment(f" {value}", decisive=True, fact=True)
     yield Segment(".", decisive=True)
 
 

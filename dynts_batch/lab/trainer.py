@@ -167,7 +167,7 @@ class Trainer:
         ):
             stage = STAGES[min(self.progress.stage, len(STAGES) - 1)]
             batch = self._sampler.draw(stage, self.progress.step)
-            loss, accuracy = self._train_step(batch)
+            loss, accuracy = self._train_step(batch, self._mask(batch, stage))
             self._advance(stage, batch.token_ids.numel(), accuracy)
             self.progress.cpu_s = cpu_before + time.process_time() - started
             if self.progress.step % self._config.log_every == 0:
@@ -178,14 +178,32 @@ class Trainer:
         self._checkpoint()
         self._export()
 
-    def _train_step(self, batch: Batch) -> tuple[float, float]:
+    def _mask(self, batch: Batch, stage: Stage) -> torch.Tensor | None:
+        """What each token sees, [rows, 1, T, T] bool, or None for all that came before.
+
+        Where the stage forgets, a random share of the tokens that do not last is hidden from those more than a random
+        window behind, as an eviction would: a model that never lost a token leans on any of them.
+        """
+        if not stage.forgetting:
+            return None
+        rng = torch.Generator().manual_seed(self.progress.step)
+        window = int(torch.randint(24, 96, (), generator=rng))
+        share = float(torch.rand((), generator=rng)) * 1.5  # all of them in a third of the batches
+        lasting = batch.lasting[:, :-1]
+        hidden = ~lasting & (torch.rand(lasting.shape, generator=rng) < share)
+        position = torch.arange(lasting.shape[1])
+        distance = position[:, None] - position
+        visible = (distance >= 0) & ~(hidden[:, None, :] & (distance >= window))
+        return visible[:, None].to(self._device)
+
+    def _train_step(self, batch: Batch, mask: torch.Tensor | None) -> tuple[float, float]:
         """One optimiser step; returns (loss, accuracy on the decisive tokens)."""
         token_ids = batch.token_ids.to(self._device)
         weights = batch.weights[:, 1:].to(self._device)
         decisive = batch.decisive[:, 1:].to(self._device)
         for group in self._optimizer.param_groups:
             group["lr"] = self._config.learning_rate * self._lr_factor()
-        logits = self.model(input_ids=token_ids[:, :-1]).logits
+        logits = self.model(input_ids=token_ids[:, :-1], attention_mask=mask).logits
         targets = token_ids[:, 1:]
         losses = F.cross_entropy(logits.transpose(1, 2), targets, reduction="none")
         loss = (losses * weights).sum() / weights.sum()

@@ -127,6 +127,9 @@ def test_a_model_that_is_no_causal_language_model_is_refused_before_loading_weig
         ConfigError, match="must be 'embedded', the path of a Hugging Face model or a hub id"
     ):
         inspect_model(ModelConfig(name=str(tmp_path / "nowhere")))
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    with pytest.raises(ConfigError, match=r"must be a causal language model, got .*'bert'"):
+        inspect_model(ModelConfig(name=str(tmp_path)))
     (tmp_path / "config.json").write_text('{"model_type": "mamba"}')
     with pytest.raises(ConfigError, match="attention layers"):
         inspect_model(ModelConfig(name=str(tmp_path)))
