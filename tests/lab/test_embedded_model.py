@@ -9,7 +9,7 @@ from dynts_batch.lab.problems import Problem, problem_set
 from dynts_batch.records import Completion, Request
 
 PROBLEMS = problem_set(seed=31_337, num_problems=30)
-BUDGET = 230
+BUDGET = 240
 
 
 def solve(policy: PolicyConfig) -> list[tuple[Problem, Completion]]:
