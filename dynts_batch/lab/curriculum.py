@@ -15,8 +15,9 @@ from functools import lru_cache
 import torch
 from transformers import PreTrainedTokenizerBase
 
+from dynts_batch.engine.prompt import THINK_END
 from dynts_batch.lab.problems import LETTERS, MAX_VALUE, Problem, Segment, generate_problem
-from dynts_batch.lab.tokenizer import END, THINK_END
+from dynts_batch.lab.tokenizer import END
 
 #: Loss weight of words that carry no fact: enough to learn the prose, too little to drown the facts.
 PROSE_WEIGHT = 0.2

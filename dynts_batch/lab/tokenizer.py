@@ -9,10 +9,10 @@ import random
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
+from dynts_batch.engine.prompt import THINK_END, THINK_START
 from dynts_batch.lab.problems import DIGRESSIONS, LETTERS, MAX_VALUE, problem_set
 
 PAD, END, USER, ASSISTANT, SYSTEM = "<|pad|>", "<|end|>", "<|user|>", "<|assistant|>", "<|system|>"
-THINK_START, THINK_END = "<think>", "</think>"
 SPECIAL_TOKENS = (PAD, END, USER, ASSISTANT, SYSTEM, THINK_START, THINK_END)
 
 #: The generation prompt opens the thinking, as the templates of the R1-Distill models do.
