@@ -137,7 +137,9 @@ class Engine:
             return
         key = sequence_key(self._sampling.seed, request.request_id, request.sample_index)
         self._waiting.append(
-            Sequence(request, prompt, token_ids, key, self._renderer.think_end, time.perf_counter())
+            Sequence(
+                request, prompt, token_ids, key, self._renderer.find_answer, time.perf_counter()
+            )
         )
 
     def has_work(self) -> bool:
@@ -316,7 +318,7 @@ class Engine:
     def _complete(self, sequence: Sequence) -> Completion:
         assert sequence.finish_reason is not None
         token_ids = sequence.completion_token_ids
-        text = self._renderer.split(sequence.prompt_token_ids, token_ids)
+        text = self._renderer.split(sequence.prompt_token_ids, token_ids, sequence.answer_start)
         bytes_per_token = self.arena.shape.kv_bytes_per_token
         now = time.perf_counter()
         return Completion(

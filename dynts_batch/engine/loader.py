@@ -22,7 +22,7 @@ from transformers import (
 )
 
 from dynts_batch.config import MemoryConfig, ModelConfig
-from dynts_batch.engine.attention import PrefillStep, register_attention
+from dynts_batch.engine.attention import ATTENTION_NAME, PrefillStep, register_attention
 from dynts_batch.errors import ConfigError
 from dynts_batch.kvcache.arena import ArenaShape, KVArena
 from dynts_batch.kvcache.policies.full import Full
@@ -35,6 +35,15 @@ DEFAULT_MAX_SEQS = 32
 GPU_MEMORY_SHARE = 0.8
 #: Kinds of attention layers whose cache the arena can hold.
 LAYER_TYPES = {"full_attention", "sliding_attention"}
+#: Rotary embeddings whose frequencies follow the longest sequence of a batch.
+CHANGING_ROPE_TYPES = {"dynamic", "longrope"}
+#: What the arena attention does not compute: capped logits, and keys and values in a latent space or shared by layers.
+UNSUPPORTED_KEYS = (
+    "attn_logit_softcapping",
+    "final_logit_softcapping",
+    "kv_lora_rank",
+    "num_kv_shared_layers",
+)
 
 
 @dataclass(frozen=True)
@@ -85,7 +94,25 @@ def inspect_model(config: ModelConfig) -> PretrainedConfig:
             f"model.name must have only {' or '.join(sorted(LAYER_TYPES))} layers, got {config.name!r} with "
             f"{', '.join(sorted(unknown))}"
         )
+    if changing := _rope_types(model_config) & CHANGING_ROPE_TYPES:
+        # Keys are stored after RoPE, and a row must not depend on its batch-mates' lengths.
+        raise ConfigError(
+            f"model.name must have positions that do not change with the length of the batch, got {config.name!r} with"
+            f" rope_type {', '.join(sorted(changing))}"
+        )
+    if found := [key for key in UNSUPPORTED_KEYS if getattr(model_config, key, None)]:
+        raise ConfigError(
+            f"model.name must have plain grouped-query attention and uncapped logits, got {config.name!r} with"
+            f" {', '.join(f'{key}={getattr(model_config, key)}' for key in found)}"
+        )
     return model_config
+
+
+def _rope_types(model_config: PretrainedConfig) -> set[str]:
+    """Kinds of rotary embedding; some models have one for each type of layer."""
+    parameters = getattr(model_config, "rope_parameters", None) or {}
+    groups = [parameters, *(group for group in parameters.values() if isinstance(group, dict))]
+    return {str(group["rope_type"]) for group in groups if "rope_type" in group}
 
 
 def pick_dtype(
@@ -136,7 +163,7 @@ def plan_max_seqs(
 def load_model(config: ModelConfig) -> LoadedModel:
     """Load weights and tokenizer.
 
-    Raises: ConfigError where the model cannot be loaded or its logits are not its head applied to its decoder.
+    Raises: ConfigError where the model cannot be loaded, or the engine does not reproduce its logits.
     """
     model_config = inspect_model(config)
     device = pick_device(config)
@@ -163,7 +190,7 @@ def load_model(config: ModelConfig) -> LoadedModel:
         config=model.config,
         device=device,
     )
-    _check_head(config.name, model, loaded)
+    _check_logits(config.name, model, loaded)
     return loaded
 
 
@@ -200,17 +227,26 @@ def _stop_token_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) 
 
 
 @torch.inference_mode()
-def _check_head(name: str, model: PreTrainedModel, loaded: LoadedModel) -> None:
-    """Some models scale or cap their logits after the head; the engine would sample other tokens than they do."""
-    full = Full()
-    arena = KVArena(arena_shape(model.config, full, model.dtype), 1, 4, loaded.device)
-    token_ids = torch.tensor([[0, 1, 2, 3]], device=loaded.device) % model.config.vocab_size
+def _check_logits(name: str, model: PreTrainedModel, loaded: LoadedModel) -> None:
+    """The engine's logits must be the model's own, computed with its own attention.
+
+    Some models scale logits after the head, or attend in ways of their own, and would otherwise go on in silence.
+    """
+    length = 16
+    token_ids = torch.arange(length, device=loaded.device)[None] % model.config.vocab_size
+    model.set_attn_implementation("eager")
+    expected = model(input_ids=token_ids, use_cache=False).logits.float()
+    model.set_attn_implementation(ATTENTION_NAME)
+    arena = KVArena(arena_shape(model.config, Full(), model.dtype), 1, length, loaded.device)
     step = PrefillStep(arena, torch.zeros(1, dtype=torch.long, device=loaded.device))
-    logits = model(input_ids=token_ids, use_cache=False, kv_step=step).logits
-    hidden_states = loaded.decoder(
-        input_ids=token_ids, use_cache=False, kv_step=step
-    ).last_hidden_state
-    if not torch.allclose(logits, loaded.head(hidden_states), rtol=1e-2, atol=1e-2):
+    try:
+        hidden_states = loaded.decoder(input_ids=token_ids, use_cache=False, kv_step=step)
+        difference = (loaded.head(hidden_states.last_hidden_state).float() - expected).abs().max()
+    except RuntimeError as error:  # keys or values of another shape than the configuration says
+        raise ConfigError(f"model.name: {name!r} does not fit the KV arena: {error}") from None
+    share = difference.item() / max(expected.abs().max().item(), 1e-6)
+    if not share <= (1e-3 if model.dtype == torch.float32 else 5e-2):
         raise ConfigError(
-            f"model.name: the logits of {name!r} are not its output head applied to its decoder"
+            f"model.name: the engine must reproduce the logits of {name!r}, got a difference of {share:.0%} of the"
+            " largest logit: its attention or its output head is not a plain one"
         )

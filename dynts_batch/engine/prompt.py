@@ -13,6 +13,8 @@ from dynts_batch.errors import BadRowError
 from dynts_batch.records import Request
 
 THINK_START, THINK_END = "<think>", "</think>"
+#: Enough of a prompt's end to hold a think tag and white space, however they are tokenised.
+_TAIL_TOKENS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,9 +31,10 @@ class PromptRenderer:
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self._tokenizer = tokenizer
-        self._think_start = tuple(tokenizer.encode(THINK_START, add_special_tokens=False))
-        #: One token for most models; matched as a sequence so that any tokenizer works.
-        self.think_end = tuple(tokenizer.encode(THINK_END, add_special_tokens=False))
+        #: Only after one of these can the text end in `</think>`: spares decoding at every other token.
+        self._closing_token_ids = frozenset(
+            token_id for token, token_id in tokenizer.get_vocab().items() if THINK_END[-1] in token
+        )
 
     def render(self, request: Request) -> tuple[str | None, list[int]]:
         """The text the model reads (None if the request came as ids) and its token ids.
@@ -87,36 +90,57 @@ class PromptRenderer:
         return token_ids
 
     def opens_thinking(self, prompt_token_ids: Sequence[int]) -> bool:
-        """Whether the prompt's last think tag is an open one, as R1's generation prompt leaves it."""
-        start = _rfind(prompt_token_ids, self._think_start)
-        return start >= 0 and start > _rfind(prompt_token_ids, self.think_end)
+        """Whether the prompt ends in an open think tag, as R1's generation prompt does.
+
+        A tag anywhere else is the user's text and opens nothing.
+        """
+        return self._raw(prompt_token_ids[-_TAIL_TOKENS:]).rstrip().endswith(THINK_START)
+
+    def find_answer(self, completion_token_ids: Sequence[int]) -> int | None:
+        """Where `</think>` begins, if the newest token completes it: the index of its first token.
+
+        Matched as text: tokenizers without a token of its own for the tag merge its ends with their neighbours.
+        """
+        if completion_token_ids[-1] not in self._closing_token_ids:
+            return None
+        num_tokens = len(completion_token_ids)
+        # A token is at least one byte, so the tag spans no more tokens than it has bytes.
+        for start in range(num_tokens - 1, max(-1, num_tokens - 1 - len(THINK_END)), -1):
+            if THINK_END in self._raw(completion_token_ids[start:]):
+                return start
+        return None
 
     def split(
-        self, prompt_token_ids: Sequence[int], completion_token_ids: Sequence[int]
+        self,
+        prompt_token_ids: Sequence[int],
+        completion_token_ids: Sequence[int],
+        answer_start: int | None,
     ) -> SplitText:
-        """Reasoning is what stands before the first end of thinking; an unclosed tag leaves all of it reasoning."""
-        end = _find(completion_token_ids, self.think_end)
-        if end >= 0:
-            reasoning_tokens, answer_start = end, end + len(self.think_end)
-        elif self.opens_thinking((*prompt_token_ids, *completion_token_ids)):
-            reasoning_tokens, answer_start = len(completion_token_ids), None
-        else:
-            return SplitText(None, self._decode(completion_token_ids), 0)
-        reasoning = self._decode(completion_token_ids[:reasoning_tokens]).removeprefix(THINK_START)
-        answer = None if answer_start is None else self._decode(completion_token_ids[answer_start:])
-        return SplitText(reasoning, answer, reasoning_tokens)
+        """Reasoning is what stands before the first end of thinking, which begins at token `answer_start`; a tag that
+        is never closed leaves all of it reasoning."""
+        text = self._decode(completion_token_ids)
+        if answer_start is None:
+            opens = self.opens_thinking(prompt_token_ids)
+            if opens or self._raw(completion_token_ids).lstrip().startswith(THINK_START):
+                return SplitText(_without_tag(text), None, len(completion_token_ids))
+            return SplitText(None, text, 0)
+        reasoning = self._decode(completion_token_ids[:answer_start])
+        rest = completion_token_ids[answer_start:]
+        end = next(i for i in range(1, len(rest) + 1) if THINK_END in self._raw(rest[:i]))
+        # The tag's first and last token may hold a piece of the text around it.
+        before, _, after = self._raw(rest[:end]).partition(THINK_END)
+        answer = after + self._decode(rest[end:])
+        return SplitText(_without_tag(reasoning + before), answer, answer_start)
 
     def _decode(self, token_ids: Sequence[int]) -> str:
         return self._tokenizer.decode(list(token_ids), skip_special_tokens=True)
 
-
-def _find(token_ids: Sequence[int], pattern: tuple[int, ...]) -> int:
-    """Index of the first occurrence of `pattern`, or -1, as str.find."""
-    return next(
-        (i for i in range(len(token_ids)) if tuple(token_ids[i : i + len(pattern)]) == pattern), -1
-    )
+    def _raw(self, token_ids: Sequence[int]) -> str:
+        """With special tokens, which some tokenizers take the tags for."""
+        return self._tokenizer.decode(list(token_ids), skip_special_tokens=False)
 
 
-def _rfind(token_ids: Sequence[int], pattern: tuple[int, ...]) -> int:
-    starts = range(len(token_ids) - len(pattern), -1, -1)
-    return next((i for i in starts if tuple(token_ids[i : i + len(pattern)]) == pattern), -1)
+def _without_tag(reasoning: str) -> str:
+    """Without the opening tag of a model that writes it itself, perhaps after a line break."""
+    text = reasoning.lstrip()
+    return text.removeprefix(THINK_START) if text.startswith(THINK_START) else reasoning

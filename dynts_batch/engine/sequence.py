@@ -1,5 +1,6 @@
 """One request in flight: its tokens, its place in the arena and its counters. Plain Python, no tensors."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from dynts_batch.records import FinishReason, Request
@@ -14,7 +15,8 @@ class Sequence:
     prompt_token_ids: list[int]
     key: int
     """Key of its randomness, from (seed, request_id, sample_index)."""
-    think_end: tuple[int, ...]
+    find_answer: Callable[[list[int]], int | None]
+    """Where the end of thinking begins, if the newest completion token completes it."""
     added_at: float
     completion_token_ids: list[int] = field(default_factory=list)
     cache_len: int = 0
@@ -57,12 +59,8 @@ class Sequence:
     def append(self, token_id: int, stop_token_ids: frozenset[int], max_new_tokens: int) -> None:
         """Take the newly sampled token and notice the ends it brings."""
         self.completion_token_ids.append(token_id)
-        pattern = self.think_end
-        if (
-            self.answer_start is None
-            and tuple(self.completion_token_ids[-len(pattern) :]) == pattern
-        ):
-            self.answer_start = len(self.completion_token_ids) - len(pattern)
+        if self.answer_start is None:
+            self.answer_start = self.find_answer(self.completion_token_ids)
         if token_id in stop_token_ids:
             self.finish_reason = "stop"
         elif len(self.completion_token_ids) >= max_new_tokens:

@@ -7,7 +7,6 @@ import pytest
 
 from dynts_batch.config import MemoryConfig, ModelConfig, PolicyConfig, SamplingConfig
 from dynts_batch.engine import Engine
-from dynts_batch.engine.loader import inspect_model, load_model
 from dynts_batch.errors import ConfigError
 from dynts_batch.records import Request
 
@@ -115,48 +114,6 @@ def test_generate_reads_ahead_no_more_than_a_batch(tiny_model_dirs: dict[str, Pa
     next(completions)
     assert len(read) <= 2 * 3
     assert len(list(completions)) == 39
-
-
-def test_a_model_that_is_no_causal_language_model_is_refused_before_loading_weights(
-    tmp_path: Path,
-) -> None:
-    (tmp_path / "config.json").write_text('{"model_type": "vit"}')
-    with pytest.raises(ConfigError, match=r"must be a causal language model, got .*'vit'"):
-        inspect_model(ModelConfig(name=str(tmp_path)))
-    with pytest.raises(
-        ConfigError, match="must be 'embedded', the path of a Hugging Face model or a hub id"
-    ):
-        inspect_model(ModelConfig(name=str(tmp_path / "nowhere")))
-    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
-    with pytest.raises(ConfigError, match=r"must be a causal language model, got .*'bert'"):
-        inspect_model(ModelConfig(name=str(tmp_path)))
-    (tmp_path / "config.json").write_text('{"model_type": "mamba"}')
-    with pytest.raises(ConfigError, match="attention layers"):
-        inspect_model(ModelConfig(name=str(tmp_path)))
-
-
-def test_a_model_that_changes_its_logits_after_the_head_is_refused(
-    tiny_model_dirs: dict[str, Path], tmp_path: Path
-) -> None:
-    """Cohere scales its logits, Gemma 2 caps them: sampling from the bare head would draw other tokens."""
-    import torch
-    from transformers import CohereConfig, CohereForCausalLM
-
-    torch.manual_seed(0)
-    config = CohereConfig(
-        vocab_size=720,
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        logit_scale=0.1,
-    )
-    CohereForCausalLM(config).save_pretrained(tmp_path)
-    from transformers import AutoTokenizer
-
-    AutoTokenizer.from_pretrained(tiny_model_dirs["llama"]).save_pretrained(tmp_path)
-    with pytest.raises(ConfigError, match="output head"):
-        load_model(ModelConfig(name=str(tmp_path)))
 
 
 def test_the_readmes_library_example_runs() -> None:

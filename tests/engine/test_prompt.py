@@ -1,8 +1,10 @@
 """Rendering requests and splitting completions into reasoning and answer."""
 
 import pytest
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
 
-from dynts_batch.engine.prompt import PromptRenderer
+from dynts_batch.engine.prompt import PromptRenderer, SplitText
 from dynts_batch.errors import BadRowError
 from dynts_batch.lab.tokenizer import build_tokenizer
 from dynts_batch.records import Request
@@ -27,6 +29,15 @@ def test_messages_are_rendered_as_they_are() -> None:
     assert text == "<|system|>Be brief.<|user|>2 + 2?<|assistant|><think>"
 
 
+def split_as_generated(
+    renderer: PromptRenderer, prompt_token_ids: list[int], token_ids: list[int]
+) -> SplitText:
+    """Split a completion whose end of thinking is looked for token by token, as the engine does."""
+    found = (renderer.find_answer(token_ids[: n + 1]) for n in range(len(token_ids)))
+    answer_start = next((start for start in found if start is not None), None)
+    return renderer.split(prompt_token_ids, token_ids, answer_start)
+
+
 @pytest.mark.parametrize(
     ("prompt", "completion", "reasoning", "answer", "reasoning_tokens"),
     [
@@ -37,29 +48,46 @@ def test_messages_are_rendered_as_they_are() -> None:
         ("", " It is 5.<|end|>", None, " It is 5.", 0),
         ("<think> old</think>", " It is 5.", None, " It is 5.", 0),
         ("<think>", " a</think> b</think> c", " a", " b c", 1),
+        ("<think>\n", " so 5", " so 5", None, 2),  # R1's template adds a line break
+        ("", "\n<think> so 5</think> It is 5.", "\n so 5", " It is 5.", 4),
+        # A user who writes the tag opens no thinking of the model's.
+        ("What does <think> mean?<|assistant|>", " It is 5.", None, " It is 5.", 0),
     ],
 )
 def test_split(
     prompt: str, completion: str, reasoning: str | None, answer: str | None, reasoning_tokens: int
 ) -> None:
-    split = RENDERER.split(ids(f"<|user|>x{prompt}"), ids(completion))
+    split = split_as_generated(RENDERER, ids(f"<|user|>x{prompt}"), ids(completion))
     assert (split.reasoning, split.answer) == (reasoning, answer)
     assert split.reasoning_tokens == reasoning_tokens
 
 
+def byte_level_tokenizer(*merges: tuple[str, str]) -> PreTrainedTokenizerFast:
+    """Bytes, and what `merges` make of them."""
+    tokens = [*sorted(pre_tokenizers.ByteLevel.alphabet()), *(a + b for a, b in merges)]
+    vocabulary = {token: token_id for token_id, token in enumerate(tokens)}
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=list(merges)))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer)
+
+
 def test_an_end_of_thinking_of_several_tokens_is_found() -> None:
     """The reference code needs `</think>` to be one token."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
-
-    alphabet = {char: i for i, char in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
-    tokenizer = Tokenizer(models.BPE(vocab=alphabet, merges=[]))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    renderer = PromptRenderer(PreTrainedTokenizerFast(tokenizer_object=tokenizer))
-    assert len(renderer.think_end) == len("</think>")
-    split = renderer.split(renderer.encode("hi<think>"), renderer.encode("abc</think>d"))
+    renderer = PromptRenderer(byte_level_tokenizer())
+    completion = renderer.encode("abc</think>d")
+    assert len(completion) == len("abc</think>d")
+    split = split_as_generated(renderer, renderer.encode("hi<think>"), completion)
     assert (split.reasoning, split.answer, split.reasoning_tokens) == ("abc", "d", 3)
+
+
+def test_an_end_of_thinking_that_merges_with_its_neighbours_is_found() -> None:
+    """A BPE without a token of its own for the tag: `.</` before it and `>\\n` after it are tokens."""
+    renderer = PromptRenderer(byte_level_tokenizer((".", "<"), (".<", "/"), (">", "\u010a")))
+    completion = renderer.encode("abc.</think>\nd")
+    assert renderer.encode("</think>")[-1] not in completion
+    split = split_as_generated(renderer, renderer.encode("hi<think>"), completion)
+    assert (split.reasoning, split.answer, split.reasoning_tokens) == ("abc.", "\nd", 3)
 
 
 def test_a_request_needs_exactly_one_kind_of_prompt() -> None:

@@ -1,0 +1,103 @@
+"""Laws of loading: a model that the engine would run wrongly is refused, most of them before any weight is read."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoTokenizer, CohereConfig, CohereForCausalLM, PreTrainedModel
+
+from dynts_batch.config import ModelConfig
+from dynts_batch.engine.loader import inspect_model, load_model
+from dynts_batch.errors import ConfigError
+
+
+def test_a_model_that_is_no_causal_language_model_is_refused_before_loading_weights(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "vit"}')
+    with pytest.raises(ConfigError, match=r"must be a causal language model, got .*'vit'"):
+        inspect_model(ModelConfig(name=str(tmp_path)))
+    with pytest.raises(
+        ConfigError, match="must be 'embedded', the path of a Hugging Face model or a hub id"
+    ):
+        inspect_model(ModelConfig(name=str(tmp_path / "nowhere")))
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    with pytest.raises(ConfigError, match=r"must be a causal language model, got .*'bert'"):
+        inspect_model(ModelConfig(name=str(tmp_path)))
+    (tmp_path / "config.json").write_text('{"model_type": "mamba"}')
+    with pytest.raises(ConfigError, match="attention layers"):
+        inspect_model(ModelConfig(name=str(tmp_path)))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"model_type": "gemma2"}, "attn_logit_softcapping=50.0, final_logit_softcapping=30.0"),
+        ({"model_type": "deepseek_v3"}, "kv_lora_rank=512"),
+        (
+            {
+                "model_type": "phi3",
+                "hidden_size": 64,
+                "num_attention_heads": 4,
+                "pad_token_id": 0,
+                "original_max_position_embeddings": 16,
+                "rope_parameters": {
+                    "rope_type": "longrope",
+                    "rope_theta": 10000.0,
+                    "short_factor": [1.0] * 8,
+                    "long_factor": [2.0] * 8,
+                },
+            },
+            "rope_type longrope",
+        ),
+        (
+            {
+                "model_type": "llama",
+                "rope_parameters": {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 2.0},
+            },
+            "rope_type dynamic",
+        ),
+    ],
+    ids=lambda value: value["model_type"] if isinstance(value, dict) else "",
+)
+def test_a_model_that_the_arena_cannot_serve_is_refused_before_loading_weights(
+    tmp_path: Path, settings: dict, message: str
+) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(settings))
+    with pytest.raises(ConfigError, match=message):
+        inspect_model(ModelConfig(name=str(tmp_path)))
+
+
+def saved_with_tokenizer(model: PreTrainedModel, tokenizer_dir: Path, folder: Path) -> ModelConfig:
+    model.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(tokenizer_dir).save_pretrained(folder)
+    return ModelConfig(name=str(folder), device="cpu")
+
+
+def test_a_model_that_changes_its_logits_after_the_head_is_refused(
+    tiny_model_dirs: dict[str, Path], tmp_path: Path
+) -> None:
+    """Cohere scales its logits: sampling from the bare head would draw other tokens."""
+    torch.manual_seed(0)
+    config = CohereConfig(
+        vocab_size=720,
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        logit_scale=0.1,
+    )
+    saved = saved_with_tokenizer(CohereForCausalLM(config), tiny_model_dirs["llama"], tmp_path)
+    with pytest.raises(ConfigError, match="must reproduce the logits"):
+        load_model(saved)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("architecture", ["llama", "qwen2", "qwen3", "gpt_oss"])
+def test_a_model_that_the_engine_reproduces_is_loaded_in_any_dtype(
+    tiny_model_dirs: dict[str, Path], architecture: str, dtype: str
+) -> None:
+    name = str(tiny_model_dirs[architecture])
+    loaded = load_model(ModelConfig(name=name, device="cpu", dtype=dtype))  # type: ignore[arg-type]
+    assert loaded.decoder.dtype == getattr(torch, dtype)
