@@ -7,12 +7,10 @@ a fake worker starts at once.
 
 from __future__ import annotations
 
-import hashlib
 from typing import Any, Protocol
 
 from dynts_batch.config import Config
 from dynts_batch.engine.fake import FakeEngine, FakeSettings, is_fake
-from dynts_batch.errors import ConfigError
 from dynts_batch.records import Completion, Request
 
 
@@ -60,22 +58,16 @@ def check_engine(config: Config, *, on_gpu: bool) -> dict[str, Any]:
     import torch
 
     from dynts_batch.engine import loader
+    from dynts_batch.engine.identity import model_identity
 
     model_config = loader.inspect_model(config.model)
     dtype = loader.pick_dtype(config.model, model_config, torch.device("cuda" if on_gpu else "cpu"))
     shape = loader.arena_shape(model_config, policy, dtype)
     capacity = policy.capacity(config.memory.max_prompt_tokens, config.sampling.max_new_tokens)
     loader.plan_max_seqs(shape, capacity, config.memory, free_bytes=None)
-    return {
-        "name": config.model.name,
-        # A branch moves on; the commit it stood for when the run began does not.
-        "revision": getattr(model_config, "_commit_hash", None) or config.model.revision,
-        "dtype": str(dtype).removeprefix("torch."),
-        # The content, not the path: another predictor under the same name keeps other tokens.
-        "predictor_sha256": _predictor_sha256(config) if "importance" in policy.requires else None,
-        "config_sha256": _sha256(model_config.to_json_string(use_diff=False)),
-        "chat_template_sha256": _chat_template_sha256(config),
-    }
+    return model_identity(
+        config.model, model_config, dtype, needs_predictor="importance" in policy.requires
+    )
 
 
 def load_engine(config: Config, *, num_threads: int) -> AnyEngine:
@@ -118,29 +110,3 @@ def _device(engine: AnyEngine) -> Any:
 
     assert isinstance(engine, Engine), type(engine)
     return engine.arena.positions.device
-
-
-def _chat_template_sha256(config: Config) -> str | None:
-    """Raises: ConfigError where the model's folder holds no tokenizer."""
-    from transformers import AutoTokenizer
-
-    from dynts_batch.engine.loader import model_path
-
-    name, revision = config.model.name, config.model.revision
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(model_path(name), revision=revision)
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"model.name: cannot load the tokenizer of {name!r}: {error}") from None
-    template = tokenizer.chat_template
-    return None if template is None else _sha256(str(template))
-
-
-def _predictor_sha256(config: Config) -> str:
-    """Raises: ConfigError where the model has no predictor."""
-    from dynts_batch.engine.loader import predictor_path
-
-    return hashlib.sha256(predictor_path(config.model).read_bytes()).hexdigest()
-
-
-def _sha256(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()

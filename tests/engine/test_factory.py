@@ -1,8 +1,10 @@
 """Laws of the seam between a configuration and an engine."""
 
 import dataclasses
+import shutil
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 from dynts_batch.config import Config, MemoryConfig, ModelConfig, PolicyConfig, SamplingConfig
 from dynts_batch.engine.engine import Engine
@@ -53,6 +55,28 @@ def test_the_identity_of_a_model_is_the_same_in_every_process(tiny_model_dirs):
         check_engine(other, on_gpu=False)["config_sha256"]
         != check_engine(config, on_gpu=False)["config_sha256"]
     )
+
+
+def test_other_weights_under_the_same_name_are_another_model(tiny_model_dirs, tmp_path):
+    """A run must not go on with a checkpoint that was trained further in the same folder."""
+    folder = shutil.copytree(tiny_model_dirs["llama"], tmp_path / "model")
+    before = check_engine(_with_model(str(folder)), on_gpu=False)
+    weights = load_file(folder / "model.safetensors")
+    weights["model.norm.weight"] += 0.01
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    after = check_engine(_with_model(str(folder)), on_gpu=False)
+    assert {key for key in before if before[key] != after[key]} == {"weights_sha256"}
+
+
+def test_missing_and_damaged_weights_are_refused_before_anything_loads(tiny_model_dirs, tmp_path):
+    folder = shutil.copytree(tiny_model_dirs["llama"], tmp_path / "model")
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1000])
+    with pytest.raises(ConfigError, match=r"model\.safetensors' is damaged"):
+        check_engine(_with_model(str(folder)), on_gpu=False)
+    weights.unlink()
+    with pytest.raises(ConfigError, match=r"must hold its weights as model\*\.safetensors"):
+        check_engine(_with_model(str(folder)), on_gpu=False)
 
 
 @pytest.mark.parametrize("name", ["fake", "fake:step_s=1"])
