@@ -113,6 +113,9 @@ class RunConfig:
     """A request in flight at this many worker deaths becomes an error row."""
     retry_failed: bool = False
     """Run the rows with finish_reason "error" of a finished run again."""
+    trace_rows: int = 0
+    """Record for this many rows, spread evenly over the run, which tokens were evicted when (column token_trace,
+    shown by jobs/report.py); some ten bytes a token."""
 
 
 @dataclass(frozen=True)
@@ -297,6 +300,7 @@ def _check_run(run: RunConfig, grading: GradingConfig) -> None:
     _at_least("run.shard_rows", run.shard_rows, 1)
     _above_zero("run.checkpoint_s", run.checkpoint_s)
     _at_least("run.max_attempts", run.max_attempts, 1)
+    _at_least("run.trace_rows", run.trace_rows, 0)
     _above_zero("grading.timeout_s", grading.timeout_s)
 
 

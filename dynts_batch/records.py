@@ -8,9 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 FinishReason = Literal["stop", "length", "error"]
+
+
+class TokenTrace(TypedDict):
+    """What became of every token of one sequence, prompt first; three lists of the same length."""
+
+    token_texts: list[str]
+    """Joined, they are the text, special tokens included; a character of several tokens stands in the last one."""
+    evicted_at: list[int | None]
+    """How many tokens the sequence had when the last layer and head dropped this one; None: never."""
+    kept_share: list[float]
+    """Share of the layers and heads that hold the token at the end: 0 or 1 where all keep the same tokens."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +37,8 @@ class Request:
     prompt: str | None = None
     messages: Sequence[Mapping[str, Any]] | None = None
     prompt_token_ids: Sequence[int] | None = None
+    trace: bool = False
+    """Record which tokens were evicted when."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +79,8 @@ class Completion:
     decode_s: float = 0.0
     device_s: float = 0.0
     """This sequence's share of the time of the batches it was in; shares sum to the total."""
+    token_trace: TokenTrace | None = None
+    """For a request with `trace`."""
 
     @classmethod
     def failed(cls, request: Request, error: Exception, *, seed: int | None = None) -> Completion:

@@ -19,6 +19,20 @@ def _field(name: str, type_: pa.DataType, description: str, *, nullable: bool = 
 
 _TEXT = pa.string()
 
+
+def _list(type_: pa.DataType) -> pa.DataType:
+    return pa.list_(pa.field("element", type_))  # the name that Parquet gives it back
+
+
+#: See records.TokenTrace.
+TOKEN_TRACE = pa.struct(
+    [
+        ("token_texts", _list(pa.string())),
+        ("evicted_at", _list(pa.int32())),
+        ("kept_share", _list(pa.float32())),
+    ]
+)
+
 IDENTITY = (
     _field("request_id", _TEXT, "Stable id of the prompt", nullable=False),
     _field("sample_index", pa.int64(), "Which sample of the prompt, from 0", nullable=False),
@@ -58,6 +72,14 @@ RESULT = (
     _field("device_uuid", _TEXT, "NVML UUID of the GPU; null on CPU"),
     _field("device_peak_bytes", pa.int64(), "Peak memory of the device when the row finished"),
     _field("attempt", pa.int64(), "1 for the first try of the row's shard"),
+    _field(
+        "token_trace",
+        TOKEN_TRACE,
+        "What became of every token in the KV cache, for a sample of rows (run.trace_rows), else"
+        " null. Lists by token, prompt first: its text, how many tokens the sequence had when the"
+        " last layer and head dropped it (null: never), and the share of them that hold it at the"
+        " end (0 or 1 unless layers and heads keep tokens of their own)",
+    ),
 )
 OWN_FIELDS = {field.name: field for field in IDENTITY + RESULT}
 

@@ -67,9 +67,9 @@ class SourceRow:
     reference: str | None = None
     error: BadRowError | None = None
 
-    def request(self, sample_index: int) -> Request:
+    def request(self, sample_index: int, *, trace: bool = False) -> Request:
         """Sample `sample_index` of this row; it has no prompt if the row has an error."""
-        return Request(self.request_id, sample_index, self.prompt, self.messages)
+        return Request(self.request_id, sample_index, self.prompt, self.messages, trace=trace)
 
 
 class Source:

@@ -13,6 +13,7 @@ import torch
 
 from dynts_batch.config import MemoryConfig, ModelConfig, PolicyConfig, SamplingConfig
 from dynts_batch.engine.attention import DecodeStep, KVStep, PrefillStep
+from dynts_batch.engine.eviction_trace import EvictionTrace
 from dynts_batch.engine.loader import (
     LoadedModel,
     arena_shape,
@@ -30,7 +31,7 @@ from dynts_batch.kvcache.policies import make_policy
 from dynts_batch.kvcache.policy import Policy, Slots
 from dynts_batch.kvcache.predictor import ImportancePredictor
 from dynts_batch.kvcache.select import num_kept_candidates, select
-from dynts_batch.records import Completion, Request
+from dynts_batch.records import Completion, Request, TokenTrace
 
 #: Prompt tokens, padding included, that one prefill takes at most: it bounds the activations.
 MAX_PREFILL_TOKENS = 8192
@@ -138,7 +139,13 @@ class Engine:
         key = sequence_key(self._sampling.seed, request.request_id, request.sample_index)
         self._waiting.append(
             Sequence(
-                request, prompt, token_ids, key, self._renderer.find_answer, time.perf_counter()
+                request,
+                prompt,
+                token_ids,
+                key,
+                self._renderer.find_answer,
+                time.perf_counter(),
+                EvictionTrace() if request.trace else None,
             )
         )
 
@@ -237,8 +244,11 @@ class Engine:
         scores = self._policy.score(slots).expand_as(slots.positions)
         kept_slots = select(scores, slots.cache_len, num_first, num_last, num_kept)
         self.arena.evict(list(full), kept_slots)
-        for sequence, retained in zip(full.values(), counts, strict=True):
+        for (lane, sequence), retained in zip(full.items(), counts, strict=True):
             sequence.evict(sum(retained))
+            if sequence.trace is not None:
+                kept_positions = self.arena.positions[lane, ..., : sequence.cache_len]
+                sequence.trace.observe(kept_positions, sequence.num_processed)
 
     def _retire(self) -> list[Completion]:
         """Complete the finished sequences; their lanes become holes."""
@@ -342,7 +352,14 @@ class Engine:
             prefill_s=sequence.decoding_at - sequence.admitted_at,
             decode_s=now - sequence.decoding_at,
             device_s=sequence.device_s,
+            token_trace=self._token_trace(sequence),
         )
+
+    def _token_trace(self, sequence: Sequence) -> TokenTrace | None:
+        if sequence.trace is None:
+            return None
+        token_ids = [*sequence.prompt_token_ids, *sequence.completion_token_ids]
+        return sequence.trace.record(self._renderer.token_texts(token_ids))
 
     def _tensor(self, values: Any) -> torch.Tensor:
         return torch.tensor(values, device=self._model.device)

@@ -23,7 +23,7 @@ from typing import Self
 
 from dynts_batch.config import MemoryConfig, PolicyConfig, SamplingConfig
 from dynts_batch.errors import BadRowError, ConfigError, PromptTooLongError, RowError, choices_hint
-from dynts_batch.records import Completion, FinishReason, Request
+from dynts_batch.records import Completion, FinishReason, Request, TokenTrace
 
 NAME = "fake"
 KV_BYTES_PER_TOKEN = 1024
@@ -198,7 +198,22 @@ class FakeEngine:
             queue_s=sequence.admitted_s - sequence.added_s,
             decode_s=time.perf_counter() - sequence.admitted_s,
             device_s=sequence.device_s,
+            token_trace=self._token_trace(sequence) if sequence.request.trace else None,
         )
+
+    def _token_trace(self, sequence: _Sequence) -> TokenTrace:
+        """Prompt and numbers, of which the oldest that no longer fit are gone."""
+        generated = [f" {number}" for number in range(sequence.completion_tokens)]
+        texts = [*(f"{word} " for word in sequence.prompt.split()), *generated]
+        last = len(texts) - 1  # the newest token is never stored
+        gone = last - min(last, self.arena.capacity)
+        return {
+            "token_texts": texts,
+            "evicted_at": [
+                self.arena.capacity + i + 1 if i < gone else None for i in range(last + 1)
+            ],
+            "kept_share": [float(i >= gone) for i in range(last + 1)],
+        }
 
 
 def _pair(part: str) -> tuple[str, str]:

@@ -15,6 +15,8 @@ from dynts_batch.records import Request
 THINK_START, THINK_END = "<think>", "</think>"
 #: Enough of a prompt's end to hold a think tag and white space, however they are tokenised.
 _TAIL_TOKENS = 16
+#: A character is at most four bytes, and a token at least one: more are broken text, to be shown as it is.
+_MAX_CHARACTER_TOKENS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +133,22 @@ class PromptRenderer:
         before, _, after = self._raw(rest[:end]).partition(THINK_END)
         answer = after + self._decode(rest[end:])
         return SplitText(_without_tag(reasoning + before), answer, answer_start)
+
+    def token_texts(self, token_ids: Sequence[int]) -> list[str]:
+        """The text that each token adds; "" for one whose bytes are no whole character yet.
+
+        Some tokenizers drop the space before a token that stands first, so each is decoded behind its predecessors.
+        """
+        texts: list[str] = []
+        start = read = 0  # the tokens start..read-1 are the context, decoded already
+        for end in range(1, len(token_ids) + 1):
+            known, text = self._raw(token_ids[start:read]), self._raw(token_ids[start:end])
+            is_whole = not text.endswith("\ufffd") or end - read >= _MAX_CHARACTER_TOKENS
+            is_whole |= end == len(token_ids)
+            texts.append(text[len(known) :] if is_whole else "")
+            if is_whole:
+                start, read = read, end
+        return texts
 
     def _decode(self, token_ids: Sequence[int]) -> str:
         return self._tokenizer.decode(list(token_ids), skip_special_tokens=True)

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from dynts_batch.engine.eviction_trace import EvictionTrace
 from dynts_batch.records import FinishReason, Request
 
 
@@ -18,6 +19,7 @@ class Sequence:
     find_answer: Callable[[list[int]], int | None]
     """Where the end of thinking begins, if the newest completion token completes it."""
     added_at: float
+    trace: EvictionTrace | None = None
     completion_token_ids: list[int] = field(default_factory=list)
     cache_len: int = 0
     answer_start: int | None = None

@@ -154,7 +154,8 @@ class Driver:
         for unit in run.plan.units(shard):
             index, sample_index = run.plan.row_and_sample(unit)
             error: RowError | None = rows[index].error or self._quarantine(unit)
-            items.append(Item(unit, sample_index, rows[index], error))
+            trace = run.plan.is_among(unit, run.config.run.trace_rows)
+            items.append(Item(unit, sample_index, rows[index], error, trace))
         may_have_checkpoint = shard in self._may_have_checkpoint
         self._may_have_checkpoint.add(shard)
         return Assignment(

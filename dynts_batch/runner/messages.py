@@ -33,6 +33,8 @@ class Item:
     row: SourceRow
     error: RowError | None = None
     """Why it gets an error row without being run."""
+    trace: bool = False
+    """Record which tokens were evicted when."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,6 +42,11 @@ class Plan:
         """The source row of `unit`, and which of its samples it is."""
         return divmod(unit, self.num_samples)
 
+    def is_among(self, unit: int, num_units: int) -> bool:
+        """Whether `unit` is one of `num_units` units that are spread evenly over the run."""
+        wanted = min(num_units, self.num_units)
+        return unit * wanted // self.num_units < (unit + 1) * wanted // self.num_units
+
     def rows(self, shard: int) -> range:
         """The source rows that the units of `shard` come from; neighbours may share one."""
         units = self.units(shard)

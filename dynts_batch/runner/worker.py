@@ -123,7 +123,7 @@ class Worker:
 
     def _add(self, item: Item) -> Completion | None:
         """Give a unit to the engine; the completion of one that it does not even get."""
-        request = item.row.request(item.sample_index)
+        request = item.row.request(item.sample_index, trace=item.trace)
         seed = self._config.sampling.seed
         if item.error is not None:
             return Completion.failed(request, item.error, seed=seed)

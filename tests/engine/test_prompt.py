@@ -94,3 +94,23 @@ def test_a_request_needs_exactly_one_kind_of_prompt() -> None:
     for request in (Request("a"), Request("a", prompt="x", prompt_token_ids=[9])):
         with pytest.raises(BadRowError, match="exactly one"):
             RENDERER.render(request)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["a b", "caf\u00e9 \u2264 \U0001d54f!", "\U0001f469\u200d\U0001f680", " lead", "x\ufffdy"],
+)
+def test_the_texts_of_tokens_join_to_the_text(text: str) -> None:
+    tokenizer = byte_level_tokenizer()
+    token_ids = tokenizer.encode(text)
+    texts = PromptRenderer(tokenizer).token_texts(token_ids)
+    assert len(texts) == len(token_ids) == len(text.encode())
+    assert "".join(texts) == text
+
+
+def test_bytes_that_are_no_text_are_shown_as_broken_and_spoil_nothing_after_them() -> None:
+    tokenizer = byte_level_tokenizer()
+    (lone,) = tokenizer.encode("\u00e9")[:1]
+    texts = PromptRenderer(tokenizer).token_texts([lone] * 6 + tokenizer.encode("ok"))
+    assert "".join(texts).endswith("ok")
+    assert set("".join(texts)) == {"\ufffd", "o", "k"}

@@ -190,3 +190,25 @@ def test_costs_sum_to_the_device_time(tmp_path):
     assert totals.device_s > 1
     assert totals.cost_usd == pytest.approx(totals.device_s * 0.01)
     assert totals.energy_j is None  # no GPU: unknown, not zero
+
+
+def test_a_sample_of_rows_is_traced_whoever_dies_and_no_other_column_changes(tmp_path):
+    plain = make_config(tmp_path, run={"dir": str(tmp_path / "plain"), "shard_rows": 5})
+    _run(plain)
+    traced_run = {"dir": str(tmp_path / "run"), "shard_rows": 5, "trace_rows": 4}
+    config = make_config(tmp_path, run=traced_run)
+    _run(config, dies=lambda call: call in (1, 3))
+    assert stable_rows(config.run.dir) == stable_rows(plain.run.dir)
+    rows = _rows(config)
+    assert [row["token_trace"] is not None for row in rows].count(True) == 4
+    assert all(row["token_trace"] is None for row in _rows(plain))
+    for row in rows:
+        if row["token_trace"] is not None:
+            assert (
+                len(row["token_trace"]["token_texts"])
+                == row["prompt_tokens"] + row["completion_tokens"]
+            )
+
+
+def _rows(config):
+    return [row for batch in RunDir(config.run.dir).read_rows() for row in batch.to_pylist()]

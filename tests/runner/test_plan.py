@@ -1,5 +1,7 @@
 """Laws of the plan."""
 
+import itertools
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -33,3 +35,11 @@ def test_the_rows_of_a_shard_are_those_of_its_units(plan):
 def test_samples_of_one_row_may_fall_in_two_shards():
     plan = Plan(num_rows=3, num_samples=3, shard_rows=4)
     assert [list(plan.rows(shard)) for shard in range(3)] == [[0, 1], [1, 2], [2]]
+
+
+@given(PLANS, st.integers(0, 300))
+def test_a_sample_of_units_has_its_size_and_is_spread_evenly(plan, wanted):
+    units = [unit for unit in range(plan.num_units) if plan.is_among(unit, wanted)]
+    assert len(units) == min(wanted, plan.num_units)
+    gaps = {after - before for before, after in itertools.pairwise(units)}
+    assert not gaps or max(gaps) - min(gaps) <= 1

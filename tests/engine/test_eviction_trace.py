@@ -1,0 +1,66 @@
+"""Laws of the eviction trace: it accounts for every token the counters count, and changes nothing."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from dynts_batch.config import MemoryConfig, ModelConfig, PolicyConfig, SamplingConfig
+from dynts_batch.engine import Engine
+from dynts_batch.records import Completion, Request
+
+BUDGET = 24
+
+
+def run(folder: Path, policy: str, *, trace: bool) -> list[Completion]:
+    engine = Engine.load(
+        ModelConfig(name=str(folder)),
+        PolicyConfig(name=policy, budget=BUDGET, window_size=6, keep_ratio=0.5),
+        SamplingConfig(temperature=0.9, max_new_tokens=60),
+        MemoryConfig(max_seqs=3),
+    )
+    requests = [
+        Request(str(i), prompt_token_ids=list(range(10, 14 + i)), trace=trace) for i in range(4)
+    ]
+    completions = sorted(engine.generate(requests), key=lambda c: c.request_id)
+    times = {"queue_s": 0, "prefill_s": 0, "decode_s": 0, "device_s": 0}
+    return [dataclasses.replace(completion, **times) for completion in completions]
+
+
+@pytest.mark.parametrize("policy", ["window", "random", "full"])
+def test_it_accounts_for_every_eviction(tiny_model_dirs: dict[str, Path], policy: str) -> None:
+    for completion in run(tiny_model_dirs["llama"], policy, trace=True):
+        trace = completion.token_trace
+        assert trace is not None
+        seq_len = completion.prompt_tokens + completion.completion_tokens
+        assert [len(values) for values in trace.values()] == [seq_len] * 3
+        stored = trace["kept_share"][: seq_len - 1]  # the newest token is never stored
+        assert sum(stored) == pytest.approx(seq_len - 1 - completion.evicted_tokens)
+        assert all(at is None for at in trace["evicted_at"][: completion.prompt_tokens])
+        for position, (at, share) in enumerate(
+            zip(trace["evicted_at"], trace["kept_share"], strict=True)
+        ):
+            assert (at is None) == (share > 0)
+            assert at is None or position < at <= seq_len - 1
+
+
+def test_where_all_heads_agree_the_cache_can_be_replayed_step_by_step(
+    tiny_model_dirs: dict[str, Path],
+) -> None:
+    for completion in run(tiny_model_dirs["llama"], "window", trace=True):
+        assert completion.token_trace is not None
+        evicted_at = completion.token_trace["evicted_at"]
+        times = {at for at in evicted_at if at is not None}
+        assert len(times) == completion.num_evictions
+        for seq_len in range(1, len(evicted_at)):
+            held = [at is None or at > seq_len for at in evicted_at[:seq_len]]
+            assert sum(held) <= BUDGET
+            # The policy is `window`: what goes is the oldest behind the prompt.
+            assert held[completion.prompt_tokens :] == sorted(held[completion.prompt_tokens :])
+
+
+def test_tracing_changes_nothing_else(tiny_model_dirs: dict[str, Path]) -> None:
+    traced = run(tiny_model_dirs["llama"], "random", trace=True)
+    plain = run(tiny_model_dirs["llama"], "random", trace=False)
+    assert all(completion.token_trace is None for completion in plain)
+    assert [dataclasses.replace(completion, token_trace=None) for completion in traced] == plain
