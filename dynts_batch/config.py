@@ -1,8 +1,8 @@
-"""The configuration of one run: frozen dataclasses, read once from YAML and `key=value` overrides.
+"""The configuration of one run: frozen dataclasses and the rules between their keys.
 
-Owns names, types, defaults and the rules between keys; the only file that imports omegaconf. Knows
-nothing about which policies or models exist: a policy's own parameters travel in `policy.options`
-and are checked against the policy's class by the registry in kvcache/policies.
+Owns names, types, defaults and rules; config_file.py reads them from YAML. Knows nothing about which
+policies or models exist: the keys of `policy` are checked by the policy's own class, and those that
+are its alone travel in `policy.options`.
 
 Units are in the names: `_s` seconds, `_gib` GiB (2**30 bytes), `_usd` US dollars.
 """
@@ -10,19 +10,10 @@ Units are in the names: `_s` seconds, `_gib` GiB (2**30 bytes), `_usd` US dollar
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
-from types import NoneType, UnionType
-from typing import IO, Any, Literal, TypeVar, cast, get_args, get_origin, get_type_hints
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
 
-from omegaconf import OmegaConf
-from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
-from yaml import YAMLError  # type: ignore[import-untyped]  # comes with omegaconf
-
-from dynts_batch.errors import ConfigError, choices_hint
-
-T = TypeVar("T")
+from dynts_batch.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -37,6 +28,8 @@ class ModelConfig:
     device: Literal["auto", "cpu", "cuda"] = "auto"
     predictor: str | None = None
     """Path of the importance predictor; null = the one embedded beside the model."""
+    trust_remote_code: bool = False
+    """Run the Python code that a hub model brings along. It runs with all your rights."""
 
 
 @dataclass(frozen=True)
@@ -45,8 +38,9 @@ class InputConfig:
 
     path: str | None = None
     """Required. "embedded" (the problems that come with the package), a file, or a folder of Parquet
-    files or of `datasets.save_to_disk`."""
-    format: Literal["auto", "parquet", "arrow", "jsonl", "csv"] = "auto"
+    files or of `datasets.save_to_disk`; a local path or a URI (s3://, gs://, anything fsspec opens)."""
+    format: Literal["auto", "parquet", "arrow", "jsonl", "csv", "openai"] = "auto"
+    """openai: lines of OpenAI's batch API; ids and messages are theirs, no column is to be named."""
     id_column: str | None = None
     """Column with unique ids; null = a hash of the prompt and its position."""
     prompt_column: str | None = None
@@ -104,7 +98,7 @@ class RunConfig:
     """Where results go, and how the work is cut and retried."""
 
     dir: str | None = None
-    """Required. The run directory; the same one again resumes."""
+    """Required. The run directory, a path or a URI as input.path; the same one again resumes."""
     shard_rows: int = 64
     """Units (request x sample) per shard: per retry and per output file."""
     checkpoint_s: float = 60.0
@@ -116,6 +110,12 @@ class RunConfig:
     trace_rows: int = 0
     """Record for this many rows, spread evenly over the run, which tokens were evicted when (column token_trace,
     shown by jobs/report.py); some ten bytes a token."""
+    stall_s: float = 900.0
+    """A worker that does nothing for so long is taken for hung, and replaced."""
+    max_cost_usd: float | None = None
+    """Stop once the device time of all starts of the run has cost this much."""
+    max_hours: float | None = None
+    """Stop this start of the run after so many hours."""
 
 
 @dataclass(frozen=True)
@@ -161,49 +161,6 @@ class Config:
     cost: CostConfig = field(default_factory=CostConfig)
 
 
-def load_config(path: str | IO[str], overrides: Sequence[str] = ()) -> Config:
-    """Read the YAML file at `path` (or an open one), apply `key=value` overrides in order, and check every rule.
-
-    Raises:
-        ConfigError: the file cannot be read, or a key is unknown, mistyped or breaks a rule.
-    """
-    groups = _gather_policy_options(_read(path, overrides))
-    _check_keys(groups)
-    try:
-        # Structured nodes of a frozen dataclass are read-only; a merge gives a new tree.
-        merged = OmegaConf.merge(OmegaConf.structured(Config), OmegaConf.create(_escape(groups)))
-        config = cast(Config, OmegaConf.to_object(merged))
-    except OmegaConfBaseException as error:
-        raise _type_error(groups, error) from None
-    validate(config)
-    return config
-
-
-def to_yaml(config: Config) -> str:
-    """`config` as YAML that `load_config` reads back to an equal object."""
-    groups = asdict(config)
-    groups["policy"] |= groups["policy"].pop("options")
-    return OmegaConf.to_yaml(OmegaConf.create(_escape(groups)))
-
-
-def load_settings(settings_class: type[T], overrides: Sequence[str]) -> T:
-    """A flat settings dataclass with `key=value` overrides, for the jobs that need no run.
-
-    Raises:
-        ConfigError: a key is unknown or mistyped.
-    """
-    schema = OmegaConf.structured(settings_class)
-    try:
-        merged = OmegaConf.merge(schema, OmegaConf.from_dotlist(list(overrides)))
-        return cast(T, OmegaConf.to_object(merged))
-    except ConfigKeyError as error:
-        raise ConfigError(
-            f"unknown key {error.full_key}. {choices_hint(str(error.full_key), list(schema))}"
-        ) from None
-    except (OmegaConfBaseException, TypeError, YAMLError) as error:
-        raise ConfigError(f"cannot read the settings: {_first_line(error)}") from None
-
-
 def validate(config: Config) -> None:
     """Check the rules that types cannot state; for configs that are built in Python.
 
@@ -212,9 +169,9 @@ def validate(config: Config) -> None:
     """
     _check_input(config.input)
     _check_sampling(config.sampling)
-    _check_policy(config.policy)
     _check_resources(config.memory, config.workers, config.cost)
     _check_run(config.run, config.grading)
+    _check_limits(config.run, config.cost)
 
 
 # ---- rules -------------------------------------------------------------------------------------
@@ -223,6 +180,11 @@ def validate(config: Config) -> None:
 def _check_input(config: InputConfig) -> None:
     if not config.path:
         raise ConfigError("input.path is required: the data set to read, got nothing")
+    if config.limit is not None:
+        _at_least("input.limit", config.limit, 1)
+    if config.format == "openai":
+        _check_openai(config)
+        return
     if not config.prompt_column and not config.messages_column:
         raise ConfigError(
             "input.prompt_column or input.messages_column is required: name the column that holds"
@@ -233,8 +195,16 @@ def _check_input(config: InputConfig) -> None:
             "input.prompt_column and input.messages_column exclude each other: name one of them,"
             f" got {config.prompt_column!r} and {config.messages_column!r}"
         )
-    if config.limit is not None:
-        _at_least("input.limit", config.limit, 1)
+
+
+def _check_openai(config: InputConfig) -> None:
+    for key in ("id_column", "prompt_column", "messages_column"):
+        column = getattr(config, key)
+        if column is not None:
+            raise ConfigError(
+                f"input.{key} must be null where input.format is openai, since the format says where"
+                f" ids and messages are, got {column!r}"
+            )
 
 
 def _check_sampling(config: SamplingConfig) -> None:
@@ -252,26 +222,6 @@ def _check_sampling(config: SamplingConfig) -> None:
         raise ConfigError(
             "sampling.num_samples must be 1 when sampling.temperature is 0 (greedy samples are all"
             f" the same), got {config.num_samples}"
-        )
-
-
-def _check_policy(config: PolicyConfig) -> None:
-    _at_least("policy.window_size", config.window_size, 0)
-    if not 0 < config.keep_ratio <= 1:
-        raise ConfigError(f"policy.keep_ratio must be in (0, 1], got {config.keep_ratio}")
-    if config.budget is not None:
-        _at_least("policy.budget", config.budget, 1)
-    if config.name == "full":  # never evicts: it may go without a budget, and has no window
-        return
-    if config.budget is None:
-        raise ConfigError(
-            "policy.budget is required: the cap on stored tokens per sequence; only policy 'full'"
-            f" goes without, got policy {config.name!r}"
-        )
-    if config.window_size >= config.budget:
-        raise ConfigError(
-            f"policy.window_size must be smaller than policy.budget ({config.budget}),"
-            f" got {config.window_size}"
         )
 
 
@@ -301,7 +251,21 @@ def _check_run(run: RunConfig, grading: GradingConfig) -> None:
     _above_zero("run.checkpoint_s", run.checkpoint_s)
     _at_least("run.max_attempts", run.max_attempts, 1)
     _at_least("run.trace_rows", run.trace_rows, 0)
+    _above_zero("run.stall_s", run.stall_s)
     _above_zero("grading.timeout_s", grading.timeout_s)
+
+
+def _check_limits(run: RunConfig, cost: CostConfig) -> None:
+    if run.max_hours is not None:
+        _above_zero("run.max_hours", run.max_hours)
+    if run.max_cost_usd is None:
+        return
+    _above_zero("run.max_cost_usd", run.max_cost_usd)
+    if not cost.usd_per_gpu_hour and not cost.usd_per_kwh:
+        raise ConfigError(
+            "run.max_cost_usd needs a price: set cost.usd_per_gpu_hour or cost.usd_per_kwh,"
+            " got neither"
+        )
 
 
 def _at_least(key: str, value: float, low: int) -> None:
@@ -312,85 +276,3 @@ def _at_least(key: str, value: float, low: int) -> None:
 def _above_zero(key: str, value: float) -> None:
     if not (math.isfinite(value) and value > 0):
         raise ConfigError(f"{key} must be above 0, got {value}")
-
-
-# ---- reading -----------------------------------------------------------------------------------
-
-
-def _read(path: str | IO[str], overrides: Sequence[str]) -> dict[str, Any]:
-    """YAML and overrides merged into plain groups, interpolations resolved."""
-    for override in overrides:
-        if not override.partition("=")[1] or not override.partition("=")[0].strip():
-            raise ConfigError(f"an override must be key=value, got {override!r}")
-    try:
-        tree = OmegaConf.load(path)
-    except (OSError, UnicodeDecodeError, YAMLError) as error:
-        raise ConfigError(f"cannot read the config file {path!r}: {error}") from None
-    try:
-        merged = OmegaConf.merge(tree, OmegaConf.from_dotlist(list(overrides)))
-        groups = OmegaConf.to_container(merged, resolve=True)
-    except (OmegaConfBaseException, TypeError, YAMLError) as error:
-        raise ConfigError(f"cannot read the config: {_first_line(error)}") from None
-    if not isinstance(groups, dict):
-        raise ConfigError(f"{path!r} must hold a mapping of groups, got {type(groups).__name__}")
-    # `memory:` with nothing below it is an empty group, as YAML users expect.
-    return {str(group): {} if keys is None else keys for group, keys in groups.items()}
-
-
-def _gather_policy_options(groups: dict[str, Any]) -> dict[str, Any]:
-    """Move the keys of `policy` that are not common to all policies into `policy.options`."""
-    policy = groups.get("policy", {})
-    if not isinstance(policy, dict):
-        return groups
-    common = {f.name for f in fields(PolicyConfig)} - {"options"}
-    options = {str(key): value for key, value in policy.items() if key not in common}
-    known = {key: value for key, value in policy.items() if key in common}
-    return groups | {"policy": known | {"options": options}}
-
-
-def _check_keys(groups: Mapping[str, Any]) -> None:
-    hints = get_type_hints(Config)
-    for group, keys in groups.items():
-        if group not in hints:
-            raise ConfigError(f"unknown config key {group}. {choices_hint(group, list(hints))}")
-        choices = [f.name for f in fields(hints[group])]
-        if not isinstance(keys, Mapping):
-            raise ConfigError(f"{group} must hold keys ({', '.join(choices)}), got {keys!r}")
-        for key in keys:
-            if key not in choices:
-                hint = choices_hint(str(key), choices)
-                raise ConfigError(f"unknown config key {group}.{key}. {hint}")
-
-
-def _type_error(groups: Mapping[str, Any], error: OmegaConfBaseException) -> ConfigError:
-    """OmegaConf's conversion error in this package's words."""
-    group, _, key = (error.full_key or "").partition(".")
-    if not key or key not in groups.get(group, {}):
-        return ConfigError(f"cannot read the config: {_first_line(error)}")
-    hint = get_type_hints(get_type_hints(Config)[group])[key]
-    return ConfigError(f"{group}.{key} must be {_describe(hint)}, got {groups[group][key]!r}")
-
-
-def _describe(hint: Any) -> str:
-    if get_origin(hint) is Literal:
-        return f"one of {', '.join(get_args(hint))}"
-    if get_origin(hint) is UnionType:
-        return " or ".join(_describe(arg) for arg in get_args(hint))
-    words = {int: "an integer", float: "a number", str: "text", bool: "true or false"}
-    return (words | {NoneType: "null"})[hint]
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0]
-
-
-def _escape(value: Any) -> Any:
-    """Text that looks like an interpolation was already resolved: keep it from being one again."""
-    if isinstance(value, dict):
-        return {key: _escape(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_escape(item) for item in value]
-    if not isinstance(value, str):
-        return value
-    # OmegaConf reads \${ as a plain ${, and then halves the backslashes that stand before it.
-    return re.sub(r"(\\*)\$\{", lambda match: match[1] * 2 + r"\${", value)

@@ -13,8 +13,8 @@ from rich.console import Console
 
 from dynts_batch.benchmarks.contenders import Workload
 from dynts_batch.benchmarks.measure import measure, print_table
-from dynts_batch.config import load_settings
-from dynts_batch.errors import ConfigError
+from dynts_batch.config_file import load_settings
+from dynts_batch.exit_status import exit_status_of
 
 
 def main() -> int:
@@ -28,13 +28,9 @@ def main() -> int:
     )
     parser.add_argument("overrides", nargs="*", metavar="key=value")
     args = parser.parse_args()
-    try:
-        workload = load_settings(Workload, args.overrides)
-        names = args.contenders.split(",")
-        speeds = measure(names, workload, args.rounds)
-    except ConfigError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    workload = load_settings(Workload, args.overrides)
+    names = args.contenders.split(",")
+    speeds = measure(names, workload, args.rounds)
     console = Console()
     console.print(workload)
     print_table(speeds, names[0], console)
@@ -49,4 +45,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_status_of(main))

@@ -1,8 +1,9 @@
 """Answer a data set: `python jobs/reason.py CONFIG [key=value ...]`.
 
 The same command again resumes; on a finished run it does nothing. Exit status: 0 every row is
-there, 3 every row is there and some failed, 2 a setting, the input or the run directory is unusable,
-1 the run broke off, 130 or 143 it was interrupted.
+there, 3 every row is there and some failed, 4 run.max_cost_usd or run.max_hours stopped it, 2 a
+setting, the input or the run directory is unusable, 1 the run broke off, 130 or 143 it was
+interrupted.
 """
 
 import argparse

@@ -9,7 +9,7 @@ import time
 
 from dynts_batch.data.progress import read_progress
 from dynts_batch.data.run_dir import RunDir
-from dynts_batch.errors import RunDirError
+from dynts_batch.exit_status import exit_status_of
 from dynts_batch.report.status import render
 
 
@@ -19,13 +19,9 @@ def main() -> int:
     )
     parser.add_argument("run_dir", metavar="RUN_DIR", help="folder or URI, as in run.dir")
     args = parser.parse_args()
-    try:
-        print(render(args.run_dir, read_progress(RunDir(args.run_dir), time.time())))
-    except RunDirError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    print(render(args.run_dir, read_progress(RunDir(args.run_dir), time.time())))
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_status_of(main))

@@ -9,8 +9,8 @@ import logging
 import sys
 from pathlib import Path
 
-from dynts_batch.config import load_settings
-from dynts_batch.errors import DyntsError
+from dynts_batch.config_file import load_settings
+from dynts_batch.exit_status import exit_status_of
 from dynts_batch.training.fitting import FitConfig
 from dynts_batch.training.pipeline import train_predictor
 
@@ -24,11 +24,7 @@ def main() -> int:
     parser.add_argument("overrides", nargs="*", metavar="key=value")
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    try:
-        metrics = train_predictor(args.run_dir, args.out, load_settings(FitConfig, args.overrides))
-    except DyntsError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    metrics = train_predictor(args.run_dir, args.out, load_settings(FitConfig, args.overrides))
     for name, value in metrics.notes().items():
         print(f"held-out {name}: {value}")
     print(f"wrote {args.out}")
@@ -36,4 +32,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_status_of(main))

@@ -9,8 +9,8 @@ import logging
 import sys
 from pathlib import Path
 
-from dynts_batch.config import load_settings
-from dynts_batch.errors import ConfigError
+from dynts_batch.config_file import load_settings
+from dynts_batch.exit_status import exit_status_of
 from dynts_batch.lab.evaluation import greedy_accuracy
 from dynts_batch.lab.trainer import Trainer, TrainingConfig
 
@@ -23,11 +23,7 @@ def main() -> int:
     parser.add_argument("overrides", nargs="*", metavar="key=value")
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    try:
-        config = load_settings(TrainingConfig, args.overrides)
-    except ConfigError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    config = load_settings(TrainingConfig, args.overrides)
     Trainer(args.out_dir, config).run()
     for difficulty, (num_correct, num_problems) in greedy_accuracy(args.out_dir).items():
         print(f"{difficulty}: {num_correct} of {num_problems} fresh problems right")
@@ -35,4 +31,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_status_of(main))

@@ -7,7 +7,8 @@ from typing import Any
 import pyarrow as pa
 import yaml
 
-from dynts_batch.config import Config, load_config
+from dynts_batch.config import Config
+from dynts_batch.config_file import load_config
 from dynts_batch.data.run_dir import RunDir
 
 #: Columns that depend on the problem and the settings only, not on who ran the row and when.

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from dynts_batch.config import Config, PolicyConfig, load_config, to_yaml, validate
+from dynts_batch.config import Config, PolicyConfig, validate
+from dynts_batch.config_file import load_config, to_yaml
 from dynts_batch.errors import ConfigError
 
 MINIMAL = """
@@ -72,7 +73,7 @@ def test_a_group_without_keys_is_empty(tmp_path):
         ("run.shard_row=3", "unknown config key run.shard_row. Did you mean shard_rows? Choices"),
         (
             "input.format=xml",
-            "input.format must be one of auto, parquet, arrow, jsonl, csv, got 'xm",
+            "input.format must be one of auto, parquet, arrow, jsonl, csv, openai, got 'xm",
         ),
         ("policy.budget=5.5", "policy.budget must be an integer or null, got 5.5"),
         ("policy.budget=true", "policy.budget must be an integer or null, got True"),
@@ -83,7 +84,7 @@ def test_a_group_without_keys_is_empty(tmp_path):
         ("run.dir.deeper=1", "run.dir must be text or null, got {'deeper': 1}"),
         (
             "model=tiny",
-            "model must hold keys (name, revision, dtype, device, predictor), got 'tiny'",
+            "model must hold keys (name, revision, dtype, device, predictor, trust_remote_code), got",
         ),
         ("policy.budget", "an override must be key=value, got 'policy.budget'"),
         ("=3", "an override must be key=value, got '=3'"),
@@ -98,15 +99,6 @@ def test_an_unknown_key_or_a_wrong_type_is_named_with_the_choices(minimal, overr
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (
-            ["policy.window_size=512"],
-            "policy.window_size must be smaller than policy.budget (512), ",
-        ),
-        (["policy.window_size=-1"], "policy.window_size must be at least 0, got -1"),
-        (["policy.keep_ratio=0"], "policy.keep_ratio must be in (0, 1], got 0.0"),
-        (["policy.keep_ratio=.nan"], "policy.keep_ratio must be in (0, 1], got nan"),
-        (["policy.budget=null"], "policy.budget is required"),
-        (["policy.budget=0"], "policy.budget must be at least 1, got 0"),
         (["input.path=null"], "input.path is required"),
         (["input.prompt_column=null"], "input.prompt_column or input.messages_column is required"),
         (["input.messages_column=chat"], "input.prompt_column and input.messages_column exclude"),
@@ -133,6 +125,17 @@ def test_an_unknown_key_or_a_wrong_type_is_named_with_the_choices(minimal, overr
         (["workers.min=0"], "workers.min must be at least 1, got 0"),
         (["workers.min=3", "workers.max=2"], "workers.max must be at least workers.min (3), got 2"),
         (["workers.num_gpus=-1"], "workers.num_gpus must be at least 0, got -1.0"),
+        (["run.stall_s=0"], "run.stall_s must be above 0, got 0.0"),
+        (["run.max_hours=0"], "run.max_hours must be above 0, got 0.0"),
+        (
+            ["run.max_cost_usd=0", "cost.usd_per_gpu_hour=1"],
+            "run.max_cost_usd must be above 0, got 0.0",
+        ),
+        (["run.max_cost_usd=5"], "run.max_cost_usd needs a price: set cost.usd_per_gpu_hour or"),
+        (
+            ["input.format=openai"],
+            "input.prompt_column must be null where input.format is openai, since the format says",
+        ),
         (["grading.timeout_s=0"], "grading.timeout_s must be above 0, got 0.0"),
         (["cost.usd_per_kwh=-1"], "cost.usd_per_kwh must be at least 0, got -1.0"),
     ],
@@ -141,9 +144,9 @@ def test_a_broken_rule_names_the_key_the_rule_and_the_value(minimal, overrides, 
     assert _error(minimal, *overrides).startswith(message)
 
 
-def test_only_full_goes_without_a_budget_and_a_window(minimal):
-    overrides = ["policy.name=full", "policy.budget=null", "policy.window_size=100000"]
-    assert load_config(minimal, overrides).policy.budget is None
+def test_the_rules_of_policy_are_its_classs_own(minimal):
+    overrides = ["policy.budget=1", "policy.window_size=100000"]
+    assert load_config(minimal, overrides).policy.budget == 1
 
 
 @pytest.mark.parametrize(

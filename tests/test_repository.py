@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from dynts_batch.config import load_config
+from dynts_batch.config_file import load_config
 from dynts_batch.kvcache.policies import POLICIES, make_policy
 
 ROOT = Path(__file__).parents[1]

@@ -1,11 +1,12 @@
 """open_source: from the `input` group of the configuration to a Source.
 
 Owns which format a path has and which files belong to it; the formats themselves are in
-columnar.py, jsonl.py and csv_text.py.
+columnar.py, jsonl.py, csv_text.py and openai_batch.py.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Sequence
 from importlib.resources import files
@@ -14,10 +15,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import fs as pafs
 
-from dynts_batch.config import InputConfig
+from dynts_batch.config import InputConfig, SamplingConfig
 from dynts_batch.data.columnar import ArrowFile, ColumnarTable, ParquetGroup, Segment, readable
 from dynts_batch.data.csv_text import CsvTable
 from dynts_batch.data.jsonl import JsonlTable
+from dynts_batch.data.openai_batch import ID_COLUMN, MESSAGES_COLUMN, OpenaiTable
 from dynts_batch.data.schema import row_schema
 from dynts_batch.data.source import Source, Table
 from dynts_batch.data.storage import open_filesystem
@@ -32,8 +34,10 @@ _SUFFIXES = {
 }
 
 
-def open_source(config: InputConfig) -> Source:
+def open_source(config: InputConfig, sampling: SamplingConfig = SamplingConfig()) -> Source:
     """Open the data set that `config` names. Reads footers of Parquet, all lines of text formats.
+
+    `sampling` is the run's: requests that bring parameters of their own must agree with it.
 
     Raises:
         InputError: no such file, unknown format, unreadable, empty, or a named column is missing
@@ -52,7 +56,12 @@ def open_source(config: InputConfig) -> Source:
         raise InputError(f"input.path must be a file or a folder, got {config.path!r}: not found")
     paths = _list_files(filesystem, info)
     format_ = _detect_format(paths, path) if config.format == "auto" else config.format
-    table = _open_table(filesystem, path, paths, format_, config.limit)
+    table: Table
+    if format_ == "openai":
+        table = OpenaiTable(filesystem, _only_file(paths, path, format_), config.limit, sampling)
+        config = dataclasses.replace(config, id_column=ID_COLUMN, messages_column=MESSAGES_COLUMN)
+    else:
+        table = _open_table(filesystem, path, paths, format_, config.limit)
     _check_storable(table)
     return Source(table, config)
 
@@ -89,9 +98,14 @@ def _open_table(
         return _open_parquet(filesystem, path, files)
     if format_ == "arrow":
         return _open_arrow(filesystem, path, files)
+    path = _only_file(files, path, format_)
+    return (JsonlTable if format_ == "jsonl" else CsvTable)(filesystem, path, limit)
+
+
+def _only_file(files: Sequence[str], path: str, format_: str) -> str:
     if files != [path]:
         raise InputError(f"input.path must be one file for format {format_}, got folder {path}")
-    return (JsonlTable if format_ == "jsonl" else CsvTable)(filesystem, path, limit)
+    return path
 
 
 def _open_parquet(filesystem: pafs.FileSystem, path: str, files: Sequence[str]) -> ColumnarTable:

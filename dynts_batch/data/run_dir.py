@@ -27,7 +27,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyarrow import fs as pafs
 
-from dynts_batch.config import Config, load_config, to_yaml
+from dynts_batch.config import Config
+from dynts_batch.config_file import load_config, to_yaml
 from dynts_batch.data.storage import Storage
 from dynts_batch.errors import FingerprintError, RunDirError
 

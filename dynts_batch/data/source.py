@@ -170,7 +170,7 @@ class Source:
         return SourceRow(index, id_, raw.columns, prompt, messages, reference, error)
 
     def _request_id(self, index: int, raw: RawRow) -> str:
-        if self._id_column is None or raw.error is not None:
+        if self._id_column is None or (raw.error is not None and not raw.values):
             return _hashed_id(index, self._payload(raw))
         id_ = raw.values.get(self._id_column)
         # bool is an int in Python, and 1.0 == 1: only exact types keep ids apart.

@@ -7,6 +7,8 @@ trouble, to prove that a run survives it:
 
     [[kill]]    the process is killed as soon as the request is admitted
     [[raise]]   the step that admits the request raises
+    [[hang]]    the step that admits the request never ends
+    [[oom:N]]   a step with the request and more than N - 1 others runs out of memory
 
 Knows nothing about torch.
 """
@@ -15,6 +17,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import signal
 import time
 from collections import deque
@@ -28,6 +31,7 @@ from dynts_batch.records import Completion, FinishReason, Request, TokenTrace
 NAME = "fake"
 KV_BYTES_PER_TOKEN = 1024
 DEFAULT_MAX_SEQS = 32
+_OUT_OF_MEMORY = re.compile(r"\[\[oom:(\d+)\]\]")
 
 
 @dataclass(frozen=True)
@@ -96,7 +100,11 @@ class FakeEngine:
         memory: MemoryConfig,
     ) -> None:
         self._settings, self._sampling = settings, sampling
-        capacity = policy.budget or memory.max_prompt_tokens + sampling.max_new_tokens
+        # What the policy's own class says (a test holds the two equal): asking it would cost every
+        # fake worker the import of torch.
+        capacity = policy.budget
+        if policy.name == "full" or capacity is None:
+            capacity = memory.max_prompt_tokens + sampling.max_new_tokens
         self.arena = FakeArena(memory.max_seqs or DEFAULT_MAX_SEQS, capacity)
         self.busy_s = 0.0
         self._waiting: deque[_Sequence] = deque()
@@ -136,6 +144,7 @@ class FakeEngine:
         self._admit()
         if not self._running:
             return completions
+        self._run_out_of_memory()
         if self._settings.step_s and not self._settings.simulated:
             time.sleep(self._settings.step_s)
         self.busy_s += self._settings.step_s
@@ -172,6 +181,15 @@ class FakeEngine:
                 os.kill(os.getpid(), signal.SIGKILL)
             if "[[raise]]" in sequence.prompt:
                 raise RuntimeError("the prompt asked for an exception")
+            while "[[hang]]" in sequence.prompt:
+                time.sleep(1)
+
+    def _run_out_of_memory(self) -> None:
+        for sequence in self._running:
+            if match := _OUT_OF_MEMORY.search(sequence.prompt):
+                most = int(match[1])
+                if len(self._running) > most:
+                    raise MemoryError(f"{len(self._running)} sequences, {most} fit")
 
     def _complete(self, sequence: _Sequence) -> Completion:
         number = len(sequence.prompt) + (sequence.draw % 8 == 1)

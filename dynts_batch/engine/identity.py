@@ -80,7 +80,11 @@ def _pieces(path: Path) -> Iterator[bytes]:
 
 def _chat_template_sha256(config: ModelConfig) -> str | None:
     try:
-        tokenizer = AutoTokenizer.from_pretrained(model_path(config.name), revision=config.revision)
+        tokenizer = AutoTokenizer.from_pretrained(
+            model_path(config.name),
+            revision=config.revision,
+            trust_remote_code=config.trust_remote_code,
+        )
     except (OSError, ValueError) as error:
         raise ConfigError(
             f"model.name: cannot load the tokenizer of {config.name!r}: {error}"

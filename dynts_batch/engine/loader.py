@@ -77,7 +77,11 @@ def inspect_model(config: ModelConfig) -> PretrainedConfig:
     Raises: ConfigError where it cannot be found, is no causal language model, or has layers without a KV cache.
     """
     try:
-        model_config = AutoConfig.from_pretrained(model_path(config.name), revision=config.revision)
+        model_config = AutoConfig.from_pretrained(
+            model_path(config.name),
+            revision=config.revision,
+            trust_remote_code=config.trust_remote_code,
+        )
     except (OSError, ValueError) as error:
         reason = str(error).partition("\n")[0]
         raise ConfigError(
@@ -170,6 +174,7 @@ def load_model(config: ModelConfig) -> LoadedModel:
     source: dict[str, Any] = {
         "pretrained_model_name_or_path": model_path(config.name),
         "revision": config.revision,
+        "trust_remote_code": config.trust_remote_code,
     }
     try:
         tokenizer = AutoTokenizer.from_pretrained(**source)

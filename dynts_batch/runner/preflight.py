@@ -45,7 +45,7 @@ def prepare(config: Config, *, is_local: bool) -> PreparedRun:
     _check_gpus(config)
     Grader(config.grading.kind, timeout_s=config.grading.timeout_s).close()
     model = check_engine(config, on_gpu=_may_be_on_gpu(config, is_local=is_local))
-    source = open_source(config.input)
+    source = open_source(config.input, config.sampling)
     source.validate()
     plan = Plan(source.num_rows, config.sampling.num_samples, config.run.shard_rows)
     run_dir = RunDir(str(config.run.dir))

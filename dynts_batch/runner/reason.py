@@ -14,37 +14,21 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from dynts_batch.config import load_config
+from dynts_batch.config_file import load_config
 from dynts_batch.data.progress import read_progress
-from dynts_batch.errors import ConfigError, DyntsError, InputError, RunDirError
+from dynts_batch.errors import RunDirError
+from dynts_batch.exit_status import EXIT_OK, EXIT_ROWS_FAILED, EXIT_SIGNAL, exit_status_of
 from dynts_batch.report.summary import Summary, show, summarise
 from dynts_batch.telemetry import setup_logging
 
 if TYPE_CHECKING:
     from dynts_batch.runner.preflight import PreparedRun
 
-EXIT_OK = 0
-EXIT_BROKEN = 1
-EXIT_UNUSABLE = 2
-EXIT_ROWS_FAILED = 3
-EXIT_SIGNAL = 128
-"""Plus the number of the signal, as shells have it."""
-
 
 def reason(config_path: str, overrides: Sequence[str]) -> int:
     """Run, resume or find finished what `config_path` describes; the exit status."""
     console = Console(stderr=True)
-    try:
-        return _reason(config_path, overrides, console)
-    except (ConfigError, InputError, RunDirError) as error:
-        _say(console, f"error: {error}")
-        return EXIT_UNUSABLE
-    except DyntsError as error:
-        _say(console, f"error: {error}. {_HINT}")
-        return EXIT_BROKEN
-    except KeyboardInterrupt:
-        _say(console, f"interrupted. {_HINT}")
-        return EXIT_SIGNAL + 2
+    return exit_status_of(lambda: _reason(config_path, overrides, console), hint=_HINT)
 
 
 _HINT = "What is done is in the run directory; the same command goes on from there."

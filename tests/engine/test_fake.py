@@ -8,6 +8,7 @@ from dynts_batch.config import MemoryConfig, PolicyConfig, SamplingConfig
 from dynts_batch.engine.engine import Engine
 from dynts_batch.engine.fake import FakeEngine, FakeSettings, is_fake
 from dynts_batch.errors import ConfigError
+from dynts_batch.kvcache.policies import POLICIES, make_policy
 from dynts_batch.records import Completion, Request
 
 REQUESTS = [Request(f"r{i}", prompt=f"how many characters {'x ' * i}") for i in range(12)]
@@ -92,6 +93,24 @@ def test_a_wrong_setting_is_named(name, message):
     with pytest.raises(ConfigError) as caught:
         FakeSettings.parse(name)
     assert str(caught.value).startswith(message)
+
+
+@pytest.mark.parametrize("name", POLICIES)
+def test_its_sequences_have_the_room_that_the_policy_gives_them(name):
+    policy = PolicyConfig(name=name, budget=100, window_size=8)
+    engine = FakeEngine(
+        FakeSettings(), policy, SamplingConfig(max_new_tokens=30), MemoryConfig(max_prompt_tokens=7)
+    )
+    assert engine.arena.capacity == make_policy(policy).capacity(7, 30)
+
+
+def test_it_runs_out_of_memory_where_a_prompt_says_so():
+    engine = _engine(max_seqs=4)
+    for index in range(4):
+        engine.add_request(Request(f"r{index}", prompt="[[oom:2]]"))
+    with pytest.raises(MemoryError, match="4 sequences, 2 fit"):
+        engine.step()
+    assert len(_run(_engine(max_seqs=2), [Request("r", prompt="[[oom:2]]")])) == 1
 
 
 def test_only_its_own_names_select_it():

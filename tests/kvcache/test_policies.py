@@ -205,6 +205,12 @@ def test_the_answer_is_protected_as_long_as_a_candidate_is_left() -> None:
             PolicyConfig(name="dints", budget=40),
             "policy.name must be one of .*dynts.*, got 'dints'",
         ),
+        (PolicyConfig(name="window"), "policy.budget is required"),
+        (PolicyConfig(name="window", budget=0, window_size=0), "policy.window_size must be"),
+        (
+            PolicyConfig(name="window", budget=40, window_size=8, keep_ratio=float("nan")),
+            r"policy.keep_ratio in \(0, 1\]",
+        ),
         (
             PolicyConfig(name="window", budget=40, window_size=40),
             "policy.window_size must be smaller",

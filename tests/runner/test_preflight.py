@@ -9,7 +9,7 @@ import pytest
 from fake_run import write_config, write_problems
 from transformers import T5Config
 
-from dynts_batch.config import load_config
+from dynts_batch.config_file import load_config
 from dynts_batch.runner import reason as reason_module
 from dynts_batch.runner.preflight import prepare
 from dynts_batch.runner.reason import reason

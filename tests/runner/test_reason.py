@@ -11,7 +11,7 @@ import psutil
 import pytest
 from fake_run import stable_rows, write_config, write_problems
 
-from dynts_batch.config import load_config
+from dynts_batch.config_file import load_config
 from dynts_batch.data.run_dir import RunDir
 from dynts_batch.engine import Engine
 from dynts_batch.records import Request

@@ -1,0 +1,147 @@
+"""From a YAML file and `key=value` overrides to a checked Config, and back to YAML.
+
+The only file that imports omegaconf. Owns the words of a message about an unknown or mistyped key;
+the rules between keys are config.py's.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields
+from types import NoneType, UnionType
+from typing import IO, Any, Literal, TypeVar, cast, get_args, get_origin, get_type_hints
+
+from omegaconf import OmegaConf
+from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
+from yaml import YAMLError  # type: ignore[import-untyped]  # comes with omegaconf
+
+from dynts_batch.config import Config, PolicyConfig, validate
+from dynts_batch.errors import ConfigError, choices_hint
+
+T = TypeVar("T")
+
+
+def load_config(path: str | IO[str], overrides: Sequence[str] = ()) -> Config:
+    """Read the YAML file at `path` (or an open one), apply `key=value` overrides in order, and check every rule.
+
+    Raises:
+        ConfigError: the file cannot be read, or a key is unknown, mistyped or breaks a rule.
+    """
+    groups = _gather_policy_options(_read(path, overrides))
+    _check_keys(groups)
+    try:
+        # Structured nodes of a frozen dataclass are read-only; a merge gives a new tree.
+        merged = OmegaConf.merge(OmegaConf.structured(Config), OmegaConf.create(_escape(groups)))
+        config = cast(Config, OmegaConf.to_object(merged))
+    except OmegaConfBaseException as error:
+        raise _type_error(groups, error) from None
+    validate(config)
+    return config
+
+
+def to_yaml(config: Config) -> str:
+    """`config` as YAML that `load_config` reads back to an equal object."""
+    groups = asdict(config)
+    groups["policy"] |= groups["policy"].pop("options")
+    return OmegaConf.to_yaml(OmegaConf.create(_escape(groups)))
+
+
+def load_settings(settings_class: type[T], overrides: Sequence[str]) -> T:
+    """A flat settings dataclass with `key=value` overrides, for the jobs that need no run.
+
+    Raises:
+        ConfigError: a key is unknown or mistyped.
+    """
+    schema = OmegaConf.structured(settings_class)
+    try:
+        merged = OmegaConf.merge(schema, OmegaConf.from_dotlist(list(overrides)))
+        return cast(T, OmegaConf.to_object(merged))
+    except ConfigKeyError as error:
+        raise ConfigError(
+            f"unknown key {error.full_key}. {choices_hint(str(error.full_key), list(schema))}"
+        ) from None
+    except (OmegaConfBaseException, TypeError, YAMLError) as error:
+        raise ConfigError(f"cannot read the settings: {_first_line(error)}") from None
+
+
+# ---- reading -----------------------------------------------------------------------------------
+
+
+def _read(path: str | IO[str], overrides: Sequence[str]) -> dict[str, Any]:
+    """YAML and overrides merged into plain groups, interpolations resolved."""
+    for override in overrides:
+        if not override.partition("=")[1] or not override.partition("=")[0].strip():
+            raise ConfigError(f"an override must be key=value, got {override!r}")
+    try:
+        tree = OmegaConf.load(path)
+    except (OSError, UnicodeDecodeError, YAMLError) as error:
+        raise ConfigError(f"cannot read the config file {path!r}: {error}") from None
+    try:
+        merged = OmegaConf.merge(tree, OmegaConf.from_dotlist(list(overrides)))
+        groups = OmegaConf.to_container(merged, resolve=True)
+    except (OmegaConfBaseException, TypeError, YAMLError) as error:
+        raise ConfigError(f"cannot read the config: {_first_line(error)}") from None
+    if not isinstance(groups, dict):
+        raise ConfigError(f"{path!r} must hold a mapping of groups, got {type(groups).__name__}")
+    # `memory:` with nothing below it is an empty group, as YAML users expect.
+    return {str(group): {} if keys is None else keys for group, keys in groups.items()}
+
+
+def _gather_policy_options(groups: dict[str, Any]) -> dict[str, Any]:
+    """Move the keys of `policy` that are not common to all policies into `policy.options`."""
+    policy = groups.get("policy", {})
+    if not isinstance(policy, dict):
+        return groups
+    common = {f.name for f in fields(PolicyConfig)} - {"options"}
+    options = {str(key): value for key, value in policy.items() if key not in common}
+    known = {key: value for key, value in policy.items() if key in common}
+    return groups | {"policy": known | {"options": options}}
+
+
+def _check_keys(groups: Mapping[str, Any]) -> None:
+    hints = get_type_hints(Config)
+    for group, keys in groups.items():
+        if group not in hints:
+            raise ConfigError(f"unknown config key {group}. {choices_hint(group, list(hints))}")
+        choices = [f.name for f in fields(hints[group])]
+        if not isinstance(keys, Mapping):
+            raise ConfigError(f"{group} must hold keys ({', '.join(choices)}), got {keys!r}")
+        for key in keys:
+            if key not in choices:
+                hint = choices_hint(str(key), choices)
+                raise ConfigError(f"unknown config key {group}.{key}. {hint}")
+
+
+def _type_error(groups: Mapping[str, Any], error: OmegaConfBaseException) -> ConfigError:
+    """OmegaConf's conversion error in this package's words."""
+    group, _, key = (error.full_key or "").partition(".")
+    if not key or key not in groups.get(group, {}):
+        return ConfigError(f"cannot read the config: {_first_line(error)}")
+    hint = get_type_hints(get_type_hints(Config)[group])[key]
+    return ConfigError(f"{group}.{key} must be {_describe(hint)}, got {groups[group][key]!r}")
+
+
+def _describe(hint: Any) -> str:
+    if get_origin(hint) is Literal:
+        return f"one of {', '.join(get_args(hint))}"
+    if get_origin(hint) is UnionType:
+        return " or ".join(_describe(arg) for arg in get_args(hint))
+    words = {int: "an integer", float: "a number", str: "text", bool: "true or false"}
+    return (words | {NoneType: "null"})[hint]
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]
+
+
+def _escape(value: Any) -> Any:
+    """Text that looks like an interpolation was already resolved: keep it from being one again."""
+    if isinstance(value, dict):
+        return {key: _escape(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_escape(item) for item in value]
+    if not isinstance(value, str):
+        return value
+    # OmegaConf reads \${ as a plain ${, and then halves the backslashes that stand before it.
+    return re.sub(r"(\\*)\$\{", lambda match: match[1] * 2 + r"\${", value)
