@@ -13,7 +13,9 @@ import torch
 import torch.nn.functional as F
 from transformers import AttentionInterface
 
+from dynts_batch.engine.observer import Observe
 from dynts_batch.kvcache.arena import KVArena
+from dynts_batch.kvcache.probs import Options, additive_mask, attention_probs
 
 ATTENTION_NAME = "dynts_arena"
 
@@ -27,21 +29,10 @@ class KVStep(Protocol):
         query: torch.Tensor,
         key: torch.Tensor,
         value: torch.Tensor,
-        options: "Options",
+        options: Options,
     ) -> torch.Tensor:
         """Store key and value [B, K, T, D] and return the attention [B, H, T, D] of `query` [B, H, T, D]."""
         ...
-
-
-class Options:
-    """How a layer attends: `scale`, `sliding_window` in tokens or None, `sinks` [H] or None."""
-
-    __slots__ = ("scale", "sinks", "sliding_window")
-
-    def __init__(
-        self, scale: float, sliding_window: int | None, sinks: torch.Tensor | None
-    ) -> None:
-        self.scale, self.sliding_window, self.sinks = scale, sliding_window, sinks
 
 
 @cache
@@ -76,8 +67,8 @@ class PrefillStep:
     Causal attention hides the padding from every real token, so it needs no mask.
     """
 
-    def __init__(self, arena: KVArena, lanes: torch.Tensor) -> None:
-        self._arena, self._lanes = arena, lanes
+    def __init__(self, arena: KVArena, lanes: torch.Tensor, observe: Observe | None = None) -> None:
+        self._arena, self._lanes, self._observe = arena, lanes, observe
 
     def attend(
         self,
@@ -88,6 +79,8 @@ class PrefillStep:
         options: Options,
     ) -> torch.Tensor:
         self._arena.write_prompt(layer, self._lanes, key, value)
+        if self._observe is not None:
+            self._observe(layer, query, options)
         return attend_causal(query, key, value, options)
 
 
@@ -104,11 +97,13 @@ class DecodeStep:
         arena: KVArena,
         slots: torch.Tensor,
         positions: torch.Tensor,
+        observe: Observe | None = None,
         *,
         max_len: int,
         is_ragged: bool,
     ) -> None:
         self._arena, self._slots, self._positions = arena, slots, positions
+        self._observe = observe
         self._max_len, self._is_ragged = max_len, is_ragged
         self._masks: dict[tuple[int | None, int], torch.Tensor | None] = {}
 
@@ -121,6 +116,8 @@ class DecodeStep:
         options: Options,
     ) -> torch.Tensor:
         self._arena.append(layer, self._slots, key, value)
+        if self._observe is not None:
+            self._observe(layer, query, options)
         keys, values = self._arena.stored(layer, len(self._slots), self._max_len)
         mask = self._mask(layer, options.sliding_window)
         if options.sinks is not None:
@@ -148,11 +145,6 @@ class DecodeStep:
             stored = self._arena.positions[: len(self._slots), layer, :, None, : self._max_len]
             visible = visible & (stored > (self._positions - window)[:, None, None, None])
         return additive_mask(visible, self._arena.shape.dtype)
-
-
-def additive_mask(visible: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """0 where `visible`, else minus infinity."""
-    return torch.zeros_like(visible, dtype=dtype).masked_fill_(~visible, -torch.inf)
 
 
 def attend_causal(
@@ -194,22 +186,3 @@ def attend_masked(
     `mask` broadcastable to [B, K, T, S] -> [B, H, T, D]."""
     probs = attention_probs(query, keys, mask, options).to(values.dtype)
     return torch.einsum("bkgts,bksd->bkgtd", probs, values).reshape(query.shape)
-
-
-def attention_probs(
-    query: torch.Tensor, keys: torch.Tensor, mask: torch.Tensor | None, options: Options
-) -> torch.Tensor:
-    """Softmax attention in float32, [B, K, H // K, T, S].
-
-    A sink is one more logit, which takes mass and gives nothing: with sinks the last axis sums to less than 1.
-    """
-    batch, num_heads, length, head_dim = query.shape
-    num_kv_heads = keys.shape[1]
-    grouped = query.reshape(batch, num_kv_heads, num_heads // num_kv_heads, length, head_dim)
-    logits = torch.einsum("bkgtd,bksd->bkgts", grouped, keys).float() * options.scale
-    if mask is not None:
-        logits += mask.unsqueeze(-3)  # the same for all query heads of a group
-    if options.sinks is None:
-        return logits.softmax(dim=-1)
-    sinks = options.sinks.float().view(1, num_kv_heads, -1, 1, 1).expand(*logits.shape[:-1], 1)
-    return torch.cat((logits, sinks), dim=-1).softmax(dim=-1)[..., :-1]

@@ -21,6 +21,7 @@ from dynts_batch.engine.loader import (
     load_model,
     plan_max_seqs,
 )
+from dynts_batch.engine.observer import Observer
 from dynts_batch.engine.prompt import PromptRenderer
 from dynts_batch.engine.sampling import sample
 from dynts_batch.engine.sequence import Sequence
@@ -28,9 +29,10 @@ from dynts_batch.errors import PromptTooLongError, RowError
 from dynts_batch.kvcache.arena import KVArena
 from dynts_batch.kvcache.counter_rng import sequence_key
 from dynts_batch.kvcache.policies import make_policy
-from dynts_batch.kvcache.policy import Policy, Slots
+from dynts_batch.kvcache.policy import Counts, Policy
 from dynts_batch.kvcache.predictor import ImportancePredictor
-from dynts_batch.kvcache.select import num_kept_candidates, select
+from dynts_batch.kvcache.select import select
+from dynts_batch.kvcache.view import Slots
 from dynts_batch.records import Completion, Request, TokenTrace
 
 #: Prompt tokens, padding included, that one prefill takes at most: it bounds the activations.
@@ -63,6 +65,7 @@ class Engine:
         )
         max_seqs = plan_max_seqs(shape, capacity, memory, free_bytes)
         self.arena = KVArena(shape, max_seqs, capacity, model.device)
+        self._observer = Observer(self.arena)
         self._waiting: deque[Sequence] = deque()
         self._failed: list[Completion] = []
         #: The sequence in each lane; None is a hole that the next admission fills.
@@ -199,8 +202,9 @@ class Engine:
         lanes, token_ids = self._tensor(list(admitted)), self._tensor(padded)
         positions = torch.arange(longest, device=self._model.device).expand_as(token_ids)
         self.arena.write_column("positions", lanes, slots=positions, values=positions)
-        hidden_states = self._forward(token_ids, positions, PrefillStep(self.arena, lanes))
-        self._record(hidden_states, lanes, slots=positions)
+        observe = self._observer.prompts(lanes, self._tensor(lengths), longest)
+        hidden_states = self._forward(token_ids, positions, PrefillStep(self.arena, lanes, observe))
+        self._record(token_ids, hidden_states, lanes, slots=positions)
         for sequence, length in zip(sequences, lengths, strict=True):
             sequence.store(length)
         last = hidden_states[torch.arange(len(lengths)), self._tensor(lengths) - 1]
@@ -216,11 +220,14 @@ class Engine:
         token_ids = self._tensor([sequence.completion_token_ids[-1] for sequence in running])
         lanes = torch.arange(len(running), device=self._model.device)
         max_len, is_ragged = max(cache_lens) + 1, min(cache_lens) < max(cache_lens)
-        step = DecodeStep(self.arena, slots, positions, max_len=max_len, is_ragged=is_ragged)
+        observe = self._observer.tokens(lanes, slots, positions, max_len)
+        step = DecodeStep(
+            self.arena, slots, positions, observe, max_len=max_len, is_ragged=is_ragged
+        )
         # Before the forward pass: sliding-window layers read it in the same step.
         self.arena.write_column("positions", lanes, slots[:, None], positions[:, None])
         hidden_states = self._forward(token_ids[:, None], positions[:, None], step)
-        self._record(hidden_states, lanes, slots[:, None])
+        self._record(token_ids[:, None], hidden_states, lanes, slots[:, None])
         for sequence in running:
             sequence.store(1)
         self._sample(running, hidden_states[:, -1])
@@ -236,13 +243,19 @@ class Engine:
         }
         if not full:
             return
-        counts = [self._eviction_counts(sequence) for sequence in full.values()]
-        num_first, num_last, num_kept = (
-            self._tensor(column) for column in zip(*counts, strict=True)
-        )
-        slots = self._view(full)
+        counts = [
+            self._policy.counts(
+                prompt_tokens=len(sequence.prompt_token_ids),
+                answer_tokens=sequence.answer_tokens,
+                cache_len=sequence.cache_len,
+            )
+            for sequence in full.values()
+        ]
+        slots = self._view(full, counts)
         scores = self._policy.score(slots).expand_as(slots.positions)
-        kept_slots = select(scores, slots.cache_len, num_first, num_last, num_kept)
+        kept_slots = select(
+            scores, slots.cache_len, slots.num_first, slots.num_last, slots.num_kept
+        )
         self.arena.evict(list(full), kept_slots)
         for (lane, sequence), retained in zip(full.items(), counts, strict=True):
             sequence.evict(sum(retained))
@@ -283,12 +296,19 @@ class Engine:
         ).last_hidden_state
 
     def _record(
-        self, hidden_states: torch.Tensor, lanes: torch.Tensor, slots: torch.Tensor
+        self,
+        token_ids: torch.Tensor,
+        hidden_states: torch.Tensor,
+        lanes: torch.Tensor,
+        slots: torch.Tensor,
     ) -> None:
-        """Keep what the policy requires of the tokens just processed: hidden_states [B, T, hidden_size]."""
+        """Keep what the policy requires of the tokens just processed: token_ids and slots [B, T], hidden_states
+        [B, T, hidden_size]."""
         if self._predictor is not None:
             importance = self._predictor(hidden_states.float())
             self.arena.write_column("importance", lanes, slots, importance)
+        if "token_id" in self.arena.columns:
+            self.arena.write_column("token_id", lanes, slots, token_ids)
 
     def _sample(self, sequences: list[Sequence], hidden_states: torch.Tensor) -> None:
         """Draw and append the next token of each sequence from its newest hidden state [B, hidden_size]."""
@@ -298,23 +318,21 @@ class Engine:
         for sequence, token_id in zip(sequences, token_ids.tolist(), strict=True):
             sequence.append(token_id, self._model.stop_token_ids, self._sampling.max_new_tokens)
 
-    def _eviction_counts(self, sequence: Sequence) -> tuple[int, int, int]:
-        """How many oldest, newest and other tokens of `sequence` stay."""
-        num_first = self._policy.num_protected_first(len(sequence.prompt_token_ids))
-        num_last = self._policy.num_protected_last(
-            sequence.answer_tokens, sequence.cache_len - num_first
+    def _view(self, sequences: dict[int, Sequence], counts: list[Counts]) -> Slots:
+        num_first, num_last, num_kept = (
+            self._tensor(column) for column in zip(*counts, strict=True)
         )
-        num_candidates = sequence.cache_len - num_first - num_last
-        return num_first, num_last, num_kept_candidates(num_candidates, self._policy.keep_ratio)
-
-    def _view(self, sequences: dict[int, Sequence]) -> Slots:
-        lanes = self._tensor(list(sequences))
         return Slots(
-            positions=self.arena.positions[lanes],
-            columns={name: column[lanes] for name, column in self.arena.columns.items()},
+            arena=self.arena,
+            lanes=self._tensor(list(sequences)),
             cache_len=self._tensor([s.cache_len for s in sequences.values()]),
             seq_len=self._tensor([s.seq_len for s in sequences.values()]),
-            keys=self._tensor([s.key for s in sequences.values()]),
+            num_first=num_first,
+            num_last=num_last,
+            num_kept=num_kept,
+            rng_keys=self._tensor([s.key for s in sequences.values()]),
+            options=self._observer.options,
+            token_text=self._renderer.token_text,
         )
 
     def _charge(self, sequences: list[Sequence], started: float) -> float:

@@ -137,6 +137,8 @@ def arena_shape(model_config: PretrainedConfig, policy: Policy, dtype: torch.dty
         dtype=dtype,
         per_head=policy.per_head,
         columns=policy.requires,
+        num_queries=policy.num_queries,
+        num_query_heads=num_heads,
     )
 
 
@@ -147,7 +149,7 @@ def plan_max_seqs(
 
     Raises: ConfigError where not even one fits, naming both numbers.
     """
-    sequence_bytes = capacity * shape.bytes_per_token
+    sequence_bytes = shape.bytes_per_sequence(capacity)
     if memory.kv_gib is None and free_bytes is None:
         return memory.max_seqs or DEFAULT_MAX_SEQS
     if memory.kv_gib is not None:
@@ -157,8 +159,9 @@ def plan_max_seqs(
         budget_bytes, source = int(free_bytes * GPU_MEMORY_SHARE), "the GPU's free memory"
     num_seqs = budget_bytes // sequence_bytes
     if num_seqs < 1:
+        queries = f" and {shape.num_queries} queries" if shape.num_queries else ""
         raise ConfigError(
-            f"{source} must hold at least one sequence: {capacity} tokens x {shape.bytes_per_token} bytes = "
+            f"{source} must hold at least one sequence: {capacity} tokens x {shape.bytes_per_token} bytes{queries} = "
             f"{sequence_bytes} bytes, got {budget_bytes} bytes"
         )
     return min(num_seqs, memory.max_seqs or num_seqs)

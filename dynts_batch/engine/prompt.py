@@ -150,6 +150,10 @@ class PromptRenderer:
                 start, read = read, end
         return texts
 
+    def token_text(self, token_id: int) -> str:
+        """The text of one token, special ones included."""
+        return self._tokenizer.decode([token_id])
+
     def _decode(self, token_ids: Sequence[int]) -> str:
         return self._tokenizer.decode(list(token_ids), skip_special_tokens=True)
 

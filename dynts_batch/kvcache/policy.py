@@ -1,35 +1,31 @@
 """What an eviction policy is: it scores slots and says which are protected. It moves nothing.
 
-To add a method: write `policies/NAME.py` with a frozen dataclass that derives from `Policy`, give it a docstring
-with the paper and its parameters as fields, declare what it `requires`, return scores, and `@register` it under its
-name. The laws in tests/kvcache/test_policies.py then hold it to its contract.
+To add a method: write `policies/NAME.py` with a frozen dataclass that derives from `Policy`, or from `HeadwisePolicy`
+if it scores each layer and KV head apart; give it a docstring with the paper and its parameters as fields, declare what
+it `requires`, return scores, and `@register` it under its name. The laws in tests/kvcache/test_policies.py then hold it
+to its contract. A policy in a module of its own, outside this package, is `policy.name=module:Class`.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import torch
 
 from dynts_batch.errors import ConfigError
+from dynts_batch.kvcache.select import num_kept_candidates
+from dynts_batch.kvcache.view import LayerSlots, Slots
 
-#: The per-slot values that the engine can record, besides positions.
-RECORDED = frozenset({"importance"})
+#: The per-slot values that the engine can record, besides positions: the predictor's score, the token's id, and
+#: the attention that the slot has received from all queries since it was stored.
+RECORDED = frozenset({"importance", "token_id", "attention"})
 
 
-@dataclass(frozen=True)
-class Slots:
-    """The rows to evict from, as a policy sees them.
+class Counts(NamedTuple):
+    """How many of a row's oldest and newest stored tokens stay, and of the candidates between them."""
 
-    `positions` and every column are [rows, *granularity, slots]; `cache_len` [rows] says how many slots
-    are live. `keys` [rows] are the sequences' randomness keys, `seq_len` [rows] their logical lengths.
-    """
-
-    positions: torch.Tensor
-    columns: Mapping[str, torch.Tensor]
-    cache_len: torch.Tensor
-    seq_len: torch.Tensor
-    keys: torch.Tensor
+    first: int
+    last: int
+    kept: int
 
 
 @dataclass(frozen=True)
@@ -45,11 +41,6 @@ class Policy:
 
     #: The name in `policy.name`.
     name: ClassVar[str]
-    #: Per-slot values the engine records for this policy, out of `RECORDED`: "importance" is the predictor's score.
-    requires: ClassVar[tuple[str, ...]] = ()
-    #: Whether each layer and KV head keeps its own tokens.
-    per_head: ClassVar[bool] = False
-
     budget: int | None = None
     window_size: int = 128
     keep_ratio: float = 0.3
@@ -63,11 +54,33 @@ class Policy:
                 "policy.window_size must be at least 0 and policy.keep_ratio in (0, 1],"
                 f" got {self.window_size} and {self.keep_ratio}"
             )
+        if not 0 <= self.num_queries <= self.budget:
+            raise ConfigError(
+                f"policy.{self.name} can look at no more queries than policy.budget ({self.budget}), and no fewer"
+                f" than none, got {self.num_queries}"
+            )
         if self.budget <= self.window_size + self.num_sinks:
             raise ConfigError(
                 f"policy.window_size must be smaller than policy.budget ({self.budget}) by more than the "
                 f"{self.num_sinks} sink tokens, got {self.window_size}"
             )
+
+    # What a policy needs of the forward pass; it pays for nothing else. A plain class attribute overrides each.
+
+    @property
+    def requires(self) -> tuple[str, ...]:
+        """Per-slot values that the engine records for this policy, out of `RECORDED`."""
+        return ()
+
+    @property
+    def num_queries(self) -> int:
+        """How many of each row's newest queries the engine remembers for this policy, at most `budget`."""
+        return 0
+
+    @property
+    def per_head(self) -> bool:
+        """Whether each layer and KV head keeps its own tokens."""
+        return False
 
     @property
     def num_sinks(self) -> int:
@@ -85,6 +98,13 @@ class Policy:
         """
         return answer_tokens if self.window_size < answer_tokens < num_free else self.window_size
 
+    def counts(self, *, prompt_tokens: int, answer_tokens: int, cache_len: int) -> Counts:
+        """What of a row of `cache_len` stored tokens stays; at least one goes."""
+        num_first = self.num_protected_first(prompt_tokens)
+        num_last = self.num_protected_last(answer_tokens, cache_len - num_first)
+        num_candidates = cache_len - num_first - num_last
+        return Counts(num_first, num_last, num_kept_candidates(num_candidates, self.keep_ratio))
+
     def capacity(self, max_prompt_tokens: int, max_new_tokens: int) -> int:
         """Slots that a sequence needs: the budget, whatever its prompt and completion may grow to."""
         assert self.budget is not None, "config.validate() requires a budget"
@@ -101,3 +121,33 @@ class Policy:
         Only candidates' scores are read. Pure: the same slots give the same scores.
         """
         raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class HeadwisePolicy(Policy):
+    """Base of the policies that score every layer and KV head apart, from keys, values or queries.
+
+    `shared_index`: all layers and heads keep the same tokens, those with the highest mean score, as DynTS does and as
+    the baselines of its paper do.
+    """
+
+    shared_index: bool = False
+
+    @property
+    def per_head(self) -> bool:
+        return not self.shared_index
+
+    def score(self, slots: Slots) -> torch.Tensor:
+        if not self.shared_index:
+            return torch.stack([self._scores(layer) for layer in slots.layers()], dim=1)
+        total = sum(self._scores(layer).mean(dim=1, keepdim=True) for layer in slots.layers())
+        assert isinstance(total, torch.Tensor), "a model has layers"
+        return total[:, None]
+
+    def score_layer(self, layer: LayerSlots) -> torch.Tensor:
+        """Scores of all slots of one layer, higher = keep, [rows, KV heads or 1, slots]. Pure, as `score` is."""
+        raise NotImplementedError
+
+    def _scores(self, layer: LayerSlots) -> torch.Tensor:
+        num_heads, num_slots = layer.slots.arena.shape.num_kv_heads, layer.slots.arena.capacity
+        return self.score_layer(layer).expand(-1, num_heads, num_slots)

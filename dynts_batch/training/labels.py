@@ -9,12 +9,10 @@ from dataclasses import dataclass
 
 import torch
 
-from dynts_batch.engine.attention import Options, attend_causal, attention_probs, causal_mask
+from dynts_batch.engine.attention import attend_causal
 from dynts_batch.engine.loader import LoadedModel
+from dynts_batch.kvcache.probs import Options, attention_received
 from dynts_batch.training.traces import Trace
-
-#: Bytes that one chunk of attention rows may take.
-CHUNK_BYTES = 64 * 2**20
 
 
 @dataclass(frozen=True)
@@ -41,15 +39,14 @@ class LabelStep:
         value: torch.Tensor,
         options: Options,
     ) -> torch.Tensor:
-        num_heads, seq_len = query.shape[1], query.shape[2]
-        rows_per_chunk = max(1, CHUNK_BYTES // (4 * num_heads * seq_len))
-        position = torch.arange(seq_len, device=query.device)
-        for chunk in position[self._answer_start :].split(rows_per_chunk):
-            # The diagonal needs no zeroing: no answer token is a thinking token.
-            mask = causal_mask(chunk, position, options.sliding_window, query.dtype)
-            probs = attention_probs(query[:, :, chunk], key, mask, options)
-            self._total += probs.sum(dim=(0, 1, 2, 3))
-            self._num_rows += num_heads * len(chunk)
+        # The diagonal needs no zeroing: no answer token is a thinking token.
+        position = torch.arange(query.shape[2], device=query.device)[None]
+        answer, seq_len = slice(self._answer_start, None), position.new_tensor([query.shape[2]])
+        received = attention_received(
+            query[:, :, answer], key, position[:, answer], position[:, None], seq_len, options
+        )
+        self._total += received.sum(dim=(0, 1))
+        self._num_rows += query.shape[1] * (query.shape[2] - self._answer_start)
         return attend_causal(query, key, value, options)
 
     def labels(self) -> torch.Tensor:

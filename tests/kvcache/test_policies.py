@@ -1,11 +1,16 @@
 """The laws every policy obeys (methods.md, section 4), over the whole registry, through the engine itself."""
 
 import random
+import re
+import sys
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 import torch
+from policy_references import HEADWISE, SHARED, kept, reference_scores
+from policy_slots import CAPACITY, make_slots
 
 from dynts_batch.config import MemoryConfig, ModelConfig, PolicyConfig, SamplingConfig
 from dynts_batch.engine import Engine
@@ -13,8 +18,9 @@ from dynts_batch.engine.loader import LoadedModel, load_model
 from dynts_batch.errors import ConfigError
 from dynts_batch.kvcache.arena import KVArena
 from dynts_batch.kvcache.policies import POLICIES, make_policy, register
-from dynts_batch.kvcache.policy import Policy, Slots
+from dynts_batch.kvcache.policy import Policy
 from dynts_batch.kvcache.predictor import ImportancePredictor
+from dynts_batch.kvcache.select import select
 from dynts_batch.records import Completion, Request
 
 EVICTING = sorted(POLICIES.keys() - {"full"})
@@ -85,8 +91,13 @@ def test_a_budget_that_is_never_reached_equals_full(name: str, model: LoadedMode
         assert bounded[request_id].completion_token_ids == completion.completion_token_ids
 
 
+@pytest.mark.parametrize("architecture", ["qwen2", "gpt_oss"])
 @pytest.mark.parametrize("name", EVICTING)
-def test_a_row_does_not_depend_on_its_batch_mates(name: str, model: LoadedModel) -> None:
+def test_a_row_does_not_depend_on_its_batch_mates(
+    name: str, architecture: str, tiny_model_dirs: dict[str, Path]
+) -> None:
+    """Where some layers have a sliding window, and where they have sinks too."""
+    model = load_model(ModelConfig(name=str(tiny_model_dirs[architecture])))
     policy = PolicyConfig(name=name, budget=40, window_size=8, keep_ratio=0.4)
     together = run(make_engine(model, policy, max_seqs=4), requests())
     alone = run(make_engine(model, policy, max_seqs=1), requests())
@@ -143,16 +154,35 @@ def test_the_same_slots_give_the_same_scores(name: str) -> None:
     assert first.expand_as(slots.positions).shape == slots.positions.shape
 
 
-def make_slots(policy: Policy, rows: int = 3) -> Slots:
-    torch.manual_seed(0)
-    shape = (rows, 2, 3, 40) if policy.per_head else (rows, 1, 1, 40)
-    return Slots(
-        positions=torch.rand(shape).argsort(dim=-1).int().sort(dim=-1).values,
-        columns={name: torch.rand(shape) for name in policy.requires},
-        cache_len=torch.full((rows,), 40),
-        seq_len=torch.tensor([40, 55, 70])[:rows],
-        keys=torch.arange(rows),
-    )
+#: Options under which a policy has another reference, by the name of that reference.
+VARIANTS: dict[str, tuple[str, dict[str, object]]] = {
+    name: (name, {}) for name in EVICTING if name != "h2o"
+} | {"h2o-last": ("h2o", {"accumulate": False})}
+
+
+def test_every_policy_has_a_slow_reference() -> None:
+    """h2o's own sum has one in tests/engine/test_observer.py, over the steps of a whole run."""
+    assert {name for name, _ in VARIANTS.values()} | {"h2o"} == set(EVICTING)
+    assert VARIANTS.keys() == HEADWISE.keys() | SHARED.keys()
+
+
+@pytest.mark.parametrize("shared_index", [False, True])
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_what_is_kept_equals_the_slow_reference(variant: str, shared_index: bool) -> None:
+    """With groups of query heads, gaps in the positions, a layer with sinks and a sliding window, and repeated keys."""
+    name, options = VARIANTS[variant]
+    if shared_index:
+        if variant in SHARED:
+            pytest.skip("all layers and heads share anyway")
+        options = options | {"shared_index": True}
+    policy = make_policy(PolicyConfig(name=name, budget=CAPACITY, window_size=6, options=options))
+    slots = make_slots(policy)
+    scores = policy.score(slots).expand_as(slots.positions)
+    chosen = select(scores, slots.cache_len, slots.num_first, slots.num_last, slots.num_kept)
+    for row in range(len(scores)):
+        for layer, heads in enumerate(reference_scores(variant, slots, policy, row)):
+            for head, expected in enumerate(heads):
+                assert chosen[row, layer, head].tolist() == kept(slots, row, expected)
 
 
 def test_window_keeps_the_newest_and_streaming_also_the_sinks() -> None:
@@ -175,7 +205,32 @@ def test_window_keeps_the_newest_and_streaming_also_the_sinks() -> None:
 def test_dynts_scores_are_the_predicted_importance() -> None:
     policy = make_policy(PolicyConfig(name="dynts", budget=40, window_size=8))
     slots = make_slots(policy)
-    assert torch.equal(policy.score(slots), slots.columns["importance"])
+    assert torch.equal(policy.score(slots), slots.column("importance"))
+
+
+def test_bottom_keeps_what_dynts_would_drop_first() -> None:
+    config = PolicyConfig(name="dynts", budget=40, window_size=8)
+    slots = make_slots(make_policy(config))
+    bottom = make_policy(replace(config, options={"bottom": True}))
+    assert torch.equal(bottom.score(slots), -slots.column("importance"))
+
+
+def test_a_prompt_inside_the_ratio_loses_its_newest_tokens_as_in_the_reference_code(
+    model: LoadedModel, evictions: list[Observed]
+) -> None:
+    """k = int((L - W) * r) tokens stay besides the window, of the prompt's 37 too, which is longer than B - W."""
+    options = {"prompt_in_ratio": True}
+    policy = PolicyConfig("dynts", budget=40, window_size=8, keep_ratio=0.5, options=options)
+    prompt = list(range(10, 10 + 37))
+    completion = run(make_engine(model, policy), [Request("a", prompt_token_ids=prompt)])["a"]
+    assert completion.num_evictions == len(evictions) > 1
+    for observed in evictions:
+        assert observed.kept_slots.flatten().tolist() == [*range(16), *range(32, 40)]
+    outside_the_ratio = replace(policy, options={})
+    refused = run(make_engine(model, outside_the_ratio), [Request("a", prompt_token_ids=prompt)])
+    assert refused["a"].error_type == "PromptTooLongError"
+    with pytest.raises(ConfigError, match="prompt_in_ratio needs"):
+        make_policy(replace(policy, protect_prompt=False))
 
 
 def test_random_draws_differ_by_sequence_eviction_layer_head_and_token_and_are_uniform() -> None:
@@ -185,9 +240,7 @@ def test_random_draws_differ_by_sequence_eviction_layer_head_and_token_and_are_u
     assert len(scores.unique()) == scores.numel()
     later = policy.score(replace(slots, seq_len=slots.seq_len + 1))
     assert (scores != later).all()
-    many = policy.score(
-        replace(make_slots(policy), positions=torch.arange(3 * 2 * 3 * 40).view(3, 2, 3, 40))
-    )
+    many = torch.stack([policy.score(make_slots(policy, seed=seed)) for seed in range(10)])
     assert abs(many.mean().item() - 0.5) < 0.05
 
 
@@ -244,17 +297,58 @@ def test_a_wrong_policy_is_refused_by_name_rule_and_value(
         make_policy(config)
 
 
-def test_a_policy_can_be_added_from_outside_the_package(model: LoadedModel) -> None:
-    @register("oldest")
+@pytest.fixture
+def outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The policy of the README's guide, in a module of its own; its name."""
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    (module,) = re.findall(r"```python\n(# my_policies.py.*?)```", readme, flags=re.DOTALL)
+    (tmp_path / "my_policies.py").write_text(module)
+    monkeypatch.syspath_prepend(tmp_path)
+    yield "my_policies:Oldest"
+    POLICIES.pop("my_policies:Oldest", None)
+    sys.modules.pop("my_policies", None)
+
+
+def test_a_policy_from_outside_the_package_obeys_the_laws(
+    outside: str, model: LoadedModel, tiny_model_dirs: dict[str, Path], evictions: list[Observed]
+) -> None:
+    """The README's guide, step by step, with no file of this package touched."""
+    test_a_budget_that_is_never_reached_equals_full(outside, model)
+    test_a_row_does_not_depend_on_its_batch_mates(outside, "gpt_oss", tiny_model_dirs)
+    evictions.clear()
+    test_counts_are_exact_and_kept_slots_ascending_unique_and_protected(
+        outside, True, model, evictions
+    )
+    test_the_same_slots_give_the_same_scores(outside)
+    newest_candidate = CAPACITY - 8 - 1
+    assert all(newest_candidate not in observed.kept_slots for observed in evictions)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("my_policies:Newest", "has no attribute 'Newest'"),
+        ("my_policys:Oldest", "No module named 'my_policys'"),
+        ("my_policies:dataclass", "which is no Policy"),
+        ("my_policies:", "or module:Class, got 'my_policies:'"),
+    ],
+)
+def test_a_policy_that_is_not_there_is_refused(outside: str, name: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        make_policy(PolicyConfig(name=name, budget=40, window_size=8))
+
+
+def test_a_name_is_registered_once_and_what_no_engine_records_is_refused() -> None:
+    with pytest.raises(ConfigError, match="got 'window' again"):
+        register("window")(Policy)
+
+    @register("greedy")
     @dataclass(frozen=True)
-    class Oldest(Policy):
-        def score(self, slots: Slots) -> torch.Tensor:
-            return -slots.positions.float()
+    class Greedy(Policy):
+        requires = ("mood",)
 
     try:
-        completion = run(
-            make_engine(model, PolicyConfig(name="oldest", budget=40, window_size=8)), requests(1)
-        )["0"]
-        assert completion.num_evictions > 0
+        with pytest.raises(ConfigError, match=r"must require only .*importance.*, got 'mood'"):
+            make_policy(PolicyConfig(name="greedy", budget=400))
     finally:
-        del POLICIES["oldest"]
+        del POLICIES["greedy"]

@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM
 
 from dynts_batch.config import ModelConfig
 from dynts_batch.engine.loader import load_model
-from dynts_batch.training import labels
+from dynts_batch.kvcache import probs
 from dynts_batch.training.labels import label_trace
 from dynts_batch.training.traces import Trace
 
@@ -29,7 +29,7 @@ def test_labels_equal_the_full_attention_definition(
     tiny_model_dirs: dict[str, Path],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(labels, "CHUNK_BYTES", chunk_bytes)
+    monkeypatch.setattr(probs, "CHUNK_BYTES", chunk_bytes)
     folder, trace = tiny_model_dirs[architecture], random_trace(1)
     reference = AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager")
     with torch.no_grad():

@@ -14,11 +14,14 @@ POLICIES: dict[str, type[Policy]] = {}
 
 
 def register(name: str) -> Callable[[type[Policy]], type[Policy]]:
-    """Class decorator: make a policy available as `policy.name=NAME`."""
+    """Class decorator: make a policy available as `policy.name=NAME`.
+
+    Raises: ConfigError where another policy has that name.
+    """
 
     def add(policy_class: type[Policy]) -> type[Policy]:
-        assert name not in POLICIES, f"policy {name!r} is registered twice"
-        assert set(policy_class.requires) <= RECORDED, f"{name!r} requires what no engine records"
+        if name in POLICIES:
+            raise ConfigError(f"policy.name must be new to be registered, got {name!r} again")
         policy_class.name = name
         POLICIES[name] = policy_class
         return policy_class
@@ -31,11 +34,7 @@ def make_policy(config: PolicyConfig) -> Policy:
 
     Raises: ConfigError for an unknown policy, an unknown or mistyped parameter, or a broken rule.
     """
-    if config.name not in POLICIES:
-        raise ConfigError(
-            f"policy.name must be one of {', '.join(sorted(POLICIES))}, got {config.name!r}"
-        )
-    policy_class = POLICIES[config.name]
+    policy_class = POLICIES.get(config.name) or _import_policy(config.name)
     common = {f.name for f in fields(Policy)}
     own = {
         f.name: get_type_hints(policy_class)[f.name]
@@ -44,7 +43,30 @@ def make_policy(config: PolicyConfig) -> Policy:
     }
     for key, value in config.options.items():
         _check_option(config.name, key, value, own)
-    return policy_class(**{key: getattr(config, key) for key in common}, **config.options)
+    policy = policy_class(**{key: getattr(config, key) for key in common}, **config.options)
+    if unknown := set(policy.requires) - RECORDED:
+        raise ConfigError(
+            f"policy {config.name!r} must require only {', '.join(sorted(RECORDED))}, got {min(unknown)!r}"
+        )
+    return policy
+
+
+def _import_policy(name: str) -> type[Policy]:
+    """The class that `name`, "module:Class", stands for: only the name has to reach a worker, and the module its path.
+
+    Raises: ConfigError where it stands for none.
+    """
+    module_name, _, class_name = name.partition(":")
+    rule = f"policy.name must be one of {', '.join(sorted(POLICIES))} or module:Class, got {name!r}"
+    if not module_name or not class_name:
+        raise ConfigError(rule)
+    try:
+        found = getattr(import_module(module_name), class_name)
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f"{rule}: {error}") from None
+    if not (isinstance(found, type) and issubclass(found, Policy)):
+        raise ConfigError(f"{rule}, which is no Policy")
+    return POLICIES.get(name) or register(name)(found)
 
 
 def _check_option(policy: str, key: str, value: object, own: dict[str, type]) -> None:

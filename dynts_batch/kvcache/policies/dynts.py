@@ -4,8 +4,11 @@ from dataclasses import dataclass
 
 import torch
 
+from dynts_batch.errors import ConfigError
 from dynts_batch.kvcache.policies import register
-from dynts_batch.kvcache.policy import Policy, Slots
+from dynts_batch.kvcache.policy import Counts, Policy
+from dynts_batch.kvcache.select import num_kept_candidates
+from dynts_batch.kvcache.view import Slots
 
 
 @register("dynts")
@@ -14,11 +17,39 @@ class DynTS(Policy):
     """Keeps the candidates with the highest predicted importance (arXiv 2601.18383).
 
     The importance predictor reads a token's final hidden state once, when its keys are stored; all layers and heads
-    keep the same tokens. Deviation from the reference code: the prompt is protected outside the ratio, where the
-    reference lets it take a part of the kept tokens.
+    keep the same tokens. `bottom`: keep the least important ones, the paper's ablation. `prompt_in_ratio`: the kept
+    share is one of all tokens older than the window and the prompt takes its part of it, as in the reference code, so
+    that a prompt longer than that share loses its newest tokens; it needs `protect_prompt`. Deviation where it is off,
+    the default: the prompt is protected outside the ratio.
     """
 
     requires = ("importance",)
 
+    bottom: bool = False
+    prompt_in_ratio: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.prompt_in_ratio and not self.protect_prompt:
+            raise ConfigError(
+                "policy.prompt_in_ratio needs policy.protect_prompt to be true, got false"
+            )
+
+    def counts(self, *, prompt_tokens: int, answer_tokens: int, cache_len: int) -> Counts:
+        counts = super().counts(
+            prompt_tokens=prompt_tokens, answer_tokens=answer_tokens, cache_len=cache_len
+        )
+        if not self.prompt_in_ratio:
+            return counts
+        num_kept = num_kept_candidates(cache_len - counts.last, self.keep_ratio)
+        num_first = min(prompt_tokens, num_kept)
+        return Counts(num_first, counts.last, num_kept - num_first)
+
+    def longest_prompt(self, max_prompt_tokens: int) -> int:
+        longest = super().longest_prompt(max_prompt_tokens)
+        # A prompt that may be cut needs to leave no room for the window.
+        return longest + self.window_size if self.prompt_in_ratio else longest
+
     def score(self, slots: Slots) -> torch.Tensor:
-        return slots.columns["importance"]
+        importance = slots.column("importance")
+        return -importance if self.bottom else importance

@@ -6,7 +6,8 @@ import torch
 
 from dynts_batch.errors import ConfigError
 from dynts_batch.kvcache.policies import register
-from dynts_batch.kvcache.policy import Policy, Slots
+from dynts_batch.kvcache.policy import Policy
+from dynts_batch.kvcache.view import Slots
 
 
 @register("streaming")

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import torch
 
 from dynts_batch.kvcache.policies import register
-from dynts_batch.kvcache.policy import Policy, Slots
+from dynts_batch.kvcache.policy import Policy
+from dynts_batch.kvcache.view import Slots
 
 
 @register("window")

@@ -1,0 +1,69 @@
+"""Records what a policy requires of the queries while the model runs: the newest ones, and the attention slots receive.
+
+The queries are those that the fast attention has anyway, and the fast attention stays on. Owns no memory: the arena
+does. Letters as in kvcache/probs.py.
+"""
+
+from collections.abc import Callable
+
+import torch
+
+from dynts_batch.kvcache.arena import KVArena
+from dynts_batch.kvcache.probs import Options, attention_received
+
+#: Called by each layer, after it has stored its keys, with its number, its queries [R, H, T, D], and how it attends.
+Observe = Callable[[int, torch.Tensor, Options], None]
+
+
+class Observer:
+    """`options`: how each layer attends, known once it has been seen."""
+
+    def __init__(self, arena: KVArena) -> None:
+        self._arena = arena
+        self._num_queries = arena.shape.num_queries
+        self._wants_attention = "attention" in arena.shape.columns
+        self.options: dict[int, Options] = {}
+
+    def prompts(self, lanes: torch.Tensor, lengths: torch.Tensor, longest: int) -> Observe | None:
+        """For whole prompts of `lengths` [R] in `lanes` [R], right-padded to `longest`; None: nothing is required."""
+        slots = torch.arange(longest, device=lanes.device).expand(len(lanes), longest)
+        positions = slots.masked_fill(slots >= lengths[:, None], -1)
+        newest = (lengths - 1)[:, None] - torch.arange(self._num_queries, device=lanes.device)
+        return self._observe(lanes, longest, lengths, slots, positions, newest)
+
+    def tokens(
+        self, lanes: torch.Tensor, slots: torch.Tensor, positions: torch.Tensor, max_len: int
+    ) -> Observe | None:
+        """For one token of each lane, the longest of which has `max_len` slots then, at slot `slots` [R] and position
+        `positions` [R]; None: nothing is required."""
+        positions = positions[:, None]
+        return self._observe(lanes, max_len, slots + 1, slots[:, None], positions, positions)
+
+    def _observe(
+        self,
+        lanes: torch.Tensor,
+        max_len: int,
+        cache_len: torch.Tensor,
+        slots: torch.Tensor,
+        positions: torch.Tensor,
+        remembered: torch.Tensor,
+    ) -> Observe | None:
+        """`slots`, `positions` [R, T] of the queries; `remembered` [R, w]: positions of those to remember."""
+        arena = self._arena
+        if self._wants_attention:  # a lane's slots are used again and again
+            arena.write_column("attention", lanes, slots, torch.zeros_like(slots))
+
+        def observe(layer: int, query: torch.Tensor, options: Options) -> None:
+            self.options[layer] = options
+            if self._num_queries:
+                # Of a prompt shorter than num_queries, the first query stands in for those that never were.
+                index = (remembered - positions[:, :1]).clamp(min=0)
+                picked = query.transpose(1, 2)[torch.arange(len(lanes))[:, None], index]
+                arena.write_queries(layer, lanes, remembered, picked.transpose(1, 2))
+            if self._wants_attention:
+                keys = arena.keys(layer, lanes, max_len)
+                stored = arena.positions[lanes, layer if arena.shape.per_head else 0, :, :max_len]
+                received = attention_received(query, keys, positions, stored, cache_len, options)
+                arena.add_to_column("attention", layer, lanes, received)
+
+        return observe if self._num_queries or self._wants_attention else None

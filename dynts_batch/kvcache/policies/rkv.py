@@ -1,0 +1,76 @@
+"""R-KV: tokens that recent queries attend to and that no newer token repeats stay."""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+
+from dynts_batch.errors import ConfigError
+from dynts_batch.kvcache.policies import register
+from dynts_batch.kvcache.policies.snapkv import check_pooling
+from dynts_batch.kvcache.policy import HeadwisePolicy
+from dynts_batch.kvcache.view import LayerSlots
+
+#: Bytes of similarities held at once.
+_CHUNK_BYTES = 64 * 2**20
+
+
+@register("rkv")
+@dataclass(frozen=True)
+class RKV(HeadwisePolicy):
+    """Keeps the candidates with the highest `importance_weight` x importance - (1 - importance_weight) x redundancy, per
+    layer and KV head (Cai et al. 2025, arXiv 2505.24133).
+
+    Importance: softmax over the candidates of the last `observation_window` queries' logits (maximum over the query
+    heads of the group), mean over the queries, max-pooled over `kernel_size` neighbours. Redundancy: softmax over the
+    candidates of the mean cosine similarity of a key to the others; each key's most recent near-duplicate (similarity
+    above `similarity_threshold`) is spared its part, so that the newest copy of a repeated thought survives. Deviations:
+    it evicts when the budget is reached, not every 128 tokens; each row has its own redundancy, where the public code
+    takes the first row's for all; a key without near-duplicates spares no other, where that code spares the oldest.
+    """
+
+    importance_weight: float = 0.1
+    observation_window: int = 8
+    kernel_size: int = 7
+    similarity_threshold: float = 0.5
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_pooling(self.observation_window, self.kernel_size)
+        if not 0 <= self.importance_weight <= 1:
+            raise ConfigError(
+                f"policy.importance_weight must be in [0, 1], got {self.importance_weight}"
+            )
+
+    @property
+    def num_queries(self) -> int:
+        return self.observation_window
+
+    def score_layer(self, layer: LayerSlots) -> torch.Tensor:
+        weight = self.importance_weight
+        return weight * self._importance(layer) - (1 - weight) * self._redundancy(layer)
+
+    def _importance(self, layer: LayerSlots) -> torch.Tensor:
+        logits = layer.logits(self.num_queries).amax(dim=2)  # [R, K, w, S]
+        logits = logits.masked_fill(~layer.is_candidate[:, :, None], -torch.inf)
+        # A sliding-window layer may hide every candidate from a query.
+        probs = logits.softmax(dim=-1).nan_to_num().mean(dim=2)
+        return F.max_pool1d(probs, self.kernel_size, stride=1, padding=self.kernel_size // 2)
+
+    def _redundancy(self, layer: LayerSlots) -> torch.Tensor:
+        """[R, K, S]."""
+        keys = F.normalize(layer.keys.float(), dim=-1).masked_fill(
+            ~layer.is_candidate[..., None], 0.0
+        )
+        rows, num_heads, num_slots, _ = keys.shape
+        total = torch.zeros(rows, num_heads, num_slots, device=keys.device)
+        slot = torch.arange(num_slots, device=keys.device)
+        for chunk in slot.split(max(1, _CHUNK_BYTES // (4 * rows * num_heads * num_slots))):
+            similarity = keys[:, :, chunk] @ keys.transpose(2, 3)  # [R, K, chunk, S]
+            similarity.masked_fill_(chunk[:, None] == slot, 0.0)
+            is_near = similarity > self.similarity_threshold
+            newest = torch.where(is_near, slot, -1).amax(dim=-1, keepdim=True)
+            similarity.masked_fill_(is_near & (slot == newest), 0.0)
+            total += similarity.sum(dim=2)
+        mean = total / layer.is_candidate.sum(dim=-1, keepdim=True)
+        return mean.masked_fill(~layer.is_candidate, -torch.inf).softmax(dim=-1)

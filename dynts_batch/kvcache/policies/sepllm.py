@@ -1,0 +1,35 @@
+"""SepLLM: separators stay, and with them what their segments said."""
+
+from dataclasses import dataclass
+
+import torch
+
+from dynts_batch.kvcache.policies import register
+from dynts_batch.kvcache.policies.streaming import Streaming
+from dynts_batch.kvcache.view import Slots
+
+SEPARATORS = frozenset(".,;:?!\n\t")
+
+
+@register("sepllm")
+@dataclass(frozen=True)
+class SepLLM(Streaming):
+    """Keeps separator tokens, the first `num_sink_tokens` and the window (Chen et al. 2024, arXiv 2412.12094).
+
+    A separator is a token whose text is made of `. , ; : ? !`, newlines, tabs and spaces, and not of spaces alone. Of
+    more separators than there is room for the newest stay; room that they leave goes to the newest other tokens.
+    """
+
+    requires = ("token_id",)
+
+    def score(self, slots: Slots) -> torch.Tensor:
+        positions = slots.positions.float()
+        token_ids, index = slots.column("token_id").long().unique(return_inverse=True)
+        flags = [is_separator(slots.token_text(token_id)) for token_id in token_ids.tolist()]
+        is_sep = torch.tensor(flags, device=positions.device)[index]
+        # Any separator outranks every other token; within each kind the newer does.
+        return positions + is_sep * slots.seq_len[:, None, None, None]
+
+
+def is_separator(text: str) -> bool:
+    return bool(text.strip(" ")) and set(text.replace(" ", "")) <= SEPARATORS

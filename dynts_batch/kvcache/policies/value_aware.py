@@ -1,0 +1,50 @@
+"""VaSE: tokens with large values stay, and a draw from the window's attention fills the rest."""
+
+from dataclasses import dataclass
+
+import torch
+
+from dynts_batch.errors import ConfigError
+from dynts_batch.kvcache.policies import register
+from dynts_batch.kvcache.policy import HeadwisePolicy
+from dynts_batch.kvcache.view import LayerSlots
+
+
+@register("value_aware")
+@dataclass(frozen=True)
+class ValueAware(HeadwisePolicy):
+    """Keeps the `value_share` of the kept candidates with the widest value range, max(v) - min(v), and draws the others
+    without replacement in proportion to the attention of the last `observation_window` queries, per layer and KV head
+    (VaSE, arXiv 2606.03928). Large-magnitude values are what prevents repetition loops.
+
+    Deviations: the share and the number of queries are not published; ours are fields with defaults.
+    """
+
+    value_share: float = 0.25
+    observation_window: int = 32
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.value_share <= 1 or self.observation_window < 1:
+            raise ConfigError(
+                "policy.value_share must be in [0, 1] and policy.observation_window at least 1, got"
+                f" {self.value_share} and {self.observation_window}"
+            )
+
+    @property
+    def num_queries(self) -> int:
+        return self.observation_window
+
+    def score_layer(self, layer: LayerSlots) -> torch.Tensor:
+        values = layer.values.float()
+        value_range = values.amax(dim=-1) - values.amin(dim=-1)  # [R, K, S]
+        order = value_range.masked_fill(~layer.is_candidate, -torch.inf).argsort(
+            dim=-1, descending=True, stable=True
+        )
+        num_by_value = (layer.slots.num_kept * self.value_share).long().view(-1, 1, 1)
+        is_wide = order.argsort(dim=-1) < num_by_value
+        weights = layer.attention(self.num_queries).sum(dim=(2, 3)).double()
+        # The largest log(u) / w are a draw without replacement in proportion to w (Efraimidis and Spirakis 2006).
+        drawn = layer.draws().clamp(min=1e-300).log() / weights.clamp(min=1e-300)
+        # Ranks, because the draws' sizes mean nothing and would not bear a mean over heads.
+        return drawn.argsort(dim=-1).argsort(dim=-1) / drawn.shape[-1] + is_wide

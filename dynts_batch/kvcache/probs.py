@@ -1,0 +1,91 @@
+"""Attention written out: the softmax of queries over stored keys, for sinks, statistics and labels.
+
+Letters: R rows, H query heads, K key/value heads, T queries, S slots, D head_dim. Knows nothing about the model's
+own fast attention, nor about who reads the result.
+"""
+
+import torch
+
+#: Bytes of attention that `attention_received` holds at once, as long as one query of each row fits.
+CHUNK_BYTES = 64 * 2**20
+
+
+class Options:
+    """How a layer attends: `scale`, `sliding_window` in tokens or None, `sinks` [H] or None."""
+
+    __slots__ = ("scale", "sinks", "sliding_window")
+
+    def __init__(
+        self, scale: float, sliding_window: int | None, sinks: torch.Tensor | None
+    ) -> None:
+        self.scale, self.sliding_window, self.sinks = scale, sliding_window, sinks
+
+
+def attention_logits(query: torch.Tensor, keys: torch.Tensor, scale: float) -> torch.Tensor:
+    """Scaled products in float32, [R, K, H // K, T, S], of query [R, H, T, D] and keys [R, K, S, D]."""
+    rows, num_heads, length, head_dim = query.shape
+    num_kv_heads = keys.shape[1]
+    grouped = query.reshape(rows, num_kv_heads, num_heads // num_kv_heads, length, head_dim)
+    return torch.einsum("bkgtd,bksd->bkgts", grouped, keys).float() * scale
+
+
+def attention_probs(
+    query: torch.Tensor, keys: torch.Tensor, mask: torch.Tensor | None, options: Options
+) -> torch.Tensor:
+    """Softmax attention in float32, [R, K, H // K, T, S]; `mask` is added to the logits, broadcastable to [R, K, T, S].
+
+    A sink is one more logit, which takes mass and gives nothing: with sinks the last axis sums to less than 1.
+    """
+    logits = attention_logits(query, keys, options.scale)
+    if mask is not None:
+        logits += mask.unsqueeze(-3)  # the same for all query heads of a group
+    if options.sinks is None:
+        return logits.softmax(dim=-1)
+    sinks = options.sinks.float().view(1, keys.shape[1], -1, 1, 1).expand(*logits.shape[:-1], 1)
+    return torch.cat((logits, sinks), dim=-1).softmax(dim=-1)[..., :-1]
+
+
+def additive_mask(visible: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """0 where `visible`, else minus infinity."""
+    return torch.zeros_like(visible, dtype=dtype).masked_fill_(~visible, -torch.inf)
+
+
+def visible_slots(
+    query_positions: torch.Tensor,
+    slot_positions: torch.Tensor,
+    cache_len: torch.Tensor,
+    window: int | None,
+) -> torch.Tensor:
+    """Which live slots a query sees, bool [R, K or 1, T, S]: those of its own and earlier positions, the newest `window`
+    of them if there is one. `query_positions` [R, T], `slot_positions` [R, K or 1, S], `cache_len` [R]."""
+    slot = torch.arange(slot_positions.shape[-1], device=slot_positions.device)
+    distance = query_positions[:, None, :, None] - slot_positions[:, :, None, :]
+    visible = (distance >= 0) & (slot < cache_len[:, None, None, None])
+    return visible if window is None else visible & (distance < window)
+
+
+def attention_received(
+    query: torch.Tensor,
+    keys: torch.Tensor,
+    query_positions: torch.Tensor,
+    slot_positions: torch.Tensor,
+    cache_len: torch.Tensor,
+    options: Options,
+) -> torch.Tensor:
+    """Attention that each slot gets from all T queries and the query heads of its group, float32 [R, K, S].
+
+    Shapes as in `visible_slots`. A query at a negative position is padding and gives nothing. The queries are taken in
+    chunks, so memory grows with S, not with T x S.
+    """
+    rows, num_heads, length, _ = query.shape
+    total = torch.zeros(keys.shape[:3], dtype=torch.float32, device=keys.device)
+    queries_per_chunk = max(1, CHUNK_BYTES // (4 * rows * num_heads * keys.shape[2]))
+    for chunk in torch.arange(length, device=query.device).split(queries_per_chunk):
+        positions = query_positions[:, chunk]
+        visible = visible_slots(
+            positions.clamp(min=0), slot_positions, cache_len, options.sliding_window
+        )
+        mask = additive_mask(visible, query.dtype)
+        probs = attention_probs(query[:, :, chunk], keys, mask, options)
+        total += (probs * (positions >= 0)[:, None, None, :, None]).sum(dim=(2, 3))
+    return total

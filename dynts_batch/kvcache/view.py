@@ -1,0 +1,137 @@
+"""What a policy sees of the rows to evict from. Everything here is a copy: a policy moves and changes nothing.
+
+Letters: R rows, H query heads, K key/value heads, S slots (the arena's capacity), D head_dim, w queries,
+G the policy's granularity (see arena.py). Knows nothing about any policy.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+
+from dynts_batch.kvcache.arena import KVArena
+from dynts_batch.kvcache.counter_rng import uniform
+from dynts_batch.kvcache.probs import (
+    Options,
+    additive_mask,
+    attention_logits,
+    attention_probs,
+    visible_slots,
+)
+
+
+@dataclass(frozen=True)
+class Slots:
+    """The rows to evict from: int64 [R] each, but for what is said otherwise.
+
+    `lanes`: where they are. `cache_len`: live slots. `seq_len`: logical lengths, the token that has been drawn but not
+    processed included. `num_first`, `num_last`: oldest and newest slots that stay, `num_kept`: how many of those between
+    them do. `rng_keys`: keys of the sequences' randomness. `options`: how each layer attends, as far as queries were
+    recorded. `token_text`: the text of a token id.
+    """
+
+    arena: KVArena
+    lanes: torch.Tensor
+    cache_len: torch.Tensor
+    seq_len: torch.Tensor
+    num_first: torch.Tensor
+    num_last: torch.Tensor
+    num_kept: torch.Tensor
+    rng_keys: torch.Tensor
+    options: Mapping[int, Options]
+    token_text: Callable[[int], str]
+
+    @cached_property
+    def positions(self) -> torch.Tensor:
+        """Logical positions of the stored tokens, int32 [R, *G, S]."""
+        return self.arena.positions[self.lanes]
+
+    @cached_property
+    def is_candidate(self) -> torch.Tensor:
+        """Which slots are up for selection, bool [R, S]."""
+        slot = torch.arange(self.arena.capacity, device=self.lanes.device)
+        end = self.cache_len - self.num_last
+        return (slot >= self.num_first[:, None]) & (slot < end[:, None])
+
+    def column(self, name: str) -> torch.Tensor:
+        """A recorded per-slot value that the policy requires, float32 [R, *G, S]."""
+        return self.arena.columns[name][self.lanes]
+
+    def layers(self) -> Iterator["LayerSlots"]:
+        """The layers, one at a time: what one has copied is freed before the next."""
+        for layer in range(self.arena.shape.num_layers):
+            yield LayerSlots(self, layer)
+
+
+class LayerSlots:
+    """One layer of the rows; nothing is copied or computed before it is asked for."""
+
+    def __init__(self, slots: Slots, layer: int) -> None:
+        self.slots, self.layer = slots, layer
+
+    @property
+    def is_candidate(self) -> torch.Tensor:
+        """Which slots are up for selection, bool [R, 1, S]."""
+        return self.slots.is_candidate[:, None]
+
+    @property
+    def positions(self) -> torch.Tensor:
+        """Logical positions of the stored tokens, int32 [R, K or 1, S]."""
+        return self.slots.positions[:, self.layer if self.slots.arena.shape.per_head else 0]
+
+    @cached_property
+    def keys(self) -> torch.Tensor:
+        """Stored keys, RoPE applied, [R, K, S, D]; slots beyond a row's cache_len hold anything finite."""
+        arena = self.slots.arena
+        return arena.keys(self.layer, self.slots.lanes, arena.capacity)
+
+    @cached_property
+    def values(self) -> torch.Tensor:
+        """Stored values, [R, K, S, D]."""
+        arena = self.slots.arena
+        return arena.values(self.layer, self.slots.lanes, arena.capacity)
+
+    def query_positions(self, num_queries: int) -> torch.Tensor:
+        """Positions of the last queries, oldest first, int64 [R, w]."""
+        newest = self.slots.seq_len[:, None] - 2  # the last token drawn has not been processed
+        return newest - torch.arange(num_queries - 1, -1, -1, device=newest.device)
+
+    def queries(self, num_queries: int) -> torch.Tensor:
+        """The last queries, RoPE applied, oldest first, [R, H, w, D]."""
+        positions = self.query_positions(num_queries)
+        return self.slots.arena.read_queries(self.layer, self.slots.lanes, positions)
+
+    def logits(self, num_queries: int) -> torch.Tensor:
+        """Scaled attention logits of the last queries, minus infinity where the layer hides a slot, [R, K, H // K, w, S]."""
+        logits = attention_logits(self.queries(num_queries), self.keys, self._options.scale)
+        return logits.masked_fill(~self._visible(num_queries).unsqueeze(2), -torch.inf)
+
+    def attention(self, num_queries: int) -> torch.Tensor:
+        """The attention that the last queries pay to the stored tokens, sinks counted, [R, K, H // K, w, S]."""
+        mask = additive_mask(self._visible(num_queries), torch.float32)
+        probs = attention_probs(self.queries(num_queries), self.keys, mask, self._options)
+        # In a sliding-window layer all that an older query saw may be gone: it pays nothing then, not NaN.
+        return probs.nan_to_num()
+
+    def draws(self) -> torch.Tensor:
+        """Uniform draws in [0, 1), float64 [R, K, S]: a function of the sequence, its length, the layer, the head and the
+        token, so that they depend on neither the batch nor a restart."""
+        rows, num_heads = len(self.slots.lanes), self.slots.arena.shape.num_kv_heads
+        heads = torch.arange(num_heads, device=self.slots.lanes.device) + self.layer * num_heads
+        draw = uniform(self.slots.rng_keys, self.slots.seq_len)
+        # One key per (sequence, eviction, layer, head), then one draw per token.
+        key = (draw * 2.0**53).long().view(rows, 1, 1) + (heads.view(1, -1, 1) << 53)
+        return uniform(key, self.positions.long())
+
+    @property
+    def _options(self) -> Options:
+        return self.slots.options[self.layer]
+
+    def _visible(self, num_queries: int) -> torch.Tensor:
+        return visible_slots(
+            self.query_positions(num_queries),
+            self.positions,
+            self.slots.cache_len,
+            self._options.sliding_window,
+        )

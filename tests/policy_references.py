@@ -1,0 +1,223 @@
+"""Slow references of the policies: one slot at a time, in plain Python on lists, from the papers' formulas."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from dynts_batch.kvcache.policy import Policy
+from dynts_batch.kvcache.view import Slots
+
+Vector = list[float]
+
+
+@dataclass
+class Head:
+    """One row, layer and KV head: what is stored, and the last queries of the group, oldest first."""
+
+    keys: list[Vector]
+    values: list[Vector]
+    positions: list[int]
+    queries: list[list[Vector]]
+    query_positions: list[int]
+    scale: float
+    window: int | None
+    sinks: list[float] | None
+    candidates: list[int]
+    num_kept: int
+    draws: list[float]
+
+    def logit(self, query: int, member: int, slot: int) -> float:
+        distance = self.query_positions[query] - self.positions[slot]
+        if distance < 0 or (self.window is not None and distance >= self.window):
+            return -math.inf
+        return self.scale * dot(self.queries[member][query], self.keys[slot])
+
+    def attention(self, query: int, member: int) -> Vector:
+        """Over all stored tokens, sinks counted."""
+        logits = [self.logit(query, member, slot) for slot in range(len(self.keys))]
+        extra = [] if self.sinks is None else [self.sinks[member]]
+        return softmax(logits + extra)[: len(logits)]
+
+
+def dot(a: Vector, b: Vector) -> float:
+    return sum(x * y for x, y in zip(a, b, strict=True))
+
+
+def norm(a: Vector) -> float:
+    return math.sqrt(dot(a, a))
+
+
+def cosine(a: Vector, b: Vector) -> float:
+    return dot(a, b) / (norm(a) * norm(b))
+
+
+def softmax(x: Vector) -> Vector:
+    top = max(x)
+    if top == -math.inf:
+        return [0.0] * len(x)
+    exps = [math.exp(value - top) for value in x]
+    return [e / sum(exps) for e in exps]
+
+
+def window_attention(head: Head) -> Vector:
+    """Summed over the last queries and the group."""
+    rows = [
+        head.attention(query, member)
+        for member in range(len(head.queries))
+        for query in range(len(head.query_positions))
+    ]
+    return [sum(column) for column in zip(*rows, strict=True)]
+
+
+def snapkv(head: Head, policy: Policy) -> Vector:
+    half = policy.kernel_size // 2  # type: ignore[attr-defined]
+    total = window_attention(head)
+    alive = [total[s] if s in head.candidates else 0.0 for s in range(len(total))]
+    padded = [0.0] * half + alive + [0.0] * half
+    return [sum(padded[s : s + 2 * half + 1]) for s in range(len(total))]
+
+
+def rkv(head: Head, policy: Policy) -> Vector:
+    importance = dict.fromkeys(head.candidates, 0.0)
+    for query in range(len(head.query_positions)):
+        logits = [
+            max(head.logit(query, member, slot) for member in range(len(head.queries)))
+            for slot in head.candidates
+        ]
+        for slot, prob in zip(head.candidates, softmax(logits), strict=True):
+            importance[slot] += prob / len(head.query_positions)
+    half = policy.kernel_size // 2  # type: ignore[attr-defined]
+    pooled = {
+        s: max(importance.get(n, 0.0) for n in range(s - half, s + half + 1))
+        for s in head.candidates
+    }
+    similar = {
+        (i, j): 0.0 if i == j else cosine(head.keys[i], head.keys[j])
+        for i in head.candidates
+        for j in head.candidates
+    }
+    for i in head.candidates:
+        near = [j for j in head.candidates if similar[i, j] > 0.5]
+        if near:
+            similar[i, max(near)] = 0.0
+    means = [
+        sum(similar[i, j] for i in head.candidates) / len(head.candidates) for j in head.candidates
+    ]
+    redundancy = dict(zip(head.candidates, softmax(means), strict=True))
+    return [
+        0.1 * pooled[s] - 0.9 * redundancy[s] if s in pooled else 0.0 for s in range(len(head.keys))
+    ]
+
+
+def keydiff(head: Head, policy: Policy) -> Vector:
+    unit = [[x / norm(head.keys[s]) for x in head.keys[s]] for s in head.candidates]
+    anchor = [sum(column) / len(unit) for column in zip(*unit, strict=True)]
+    return [-cosine(key, anchor) for key in head.keys]
+
+
+def value_aware(head: Head, policy: Policy) -> Vector:
+    """Ranks of the draws, and 1 more for the widest values."""
+    ranges = {s: max(head.values[s]) - min(head.values[s]) for s in head.candidates}
+    wide = sorted(head.candidates, key=lambda s: (-ranges[s], s))[: int(head.num_kept * 0.25)]
+    weights, slots = window_attention(head), range(len(head.keys))
+    drawn = [math.log(head.draws[s]) / max(weights[s], 1e-300) for s in slots]
+    ranks = {s: rank for rank, s in enumerate(sorted(slots, key=lambda s: drawn[s]))}
+    return [ranks[s] / len(slots) + (s in wide) for s in slots]
+
+
+#: By policy: the scores of one head.
+HEADWISE: dict[str, Callable[[Head, Policy], Vector]] = {
+    "snapkv": snapkv,
+    "rkv": rkv,
+    "keydiff": keydiff,
+    "value_aware": value_aware,
+    "tova": lambda head, policy: window_attention(head),
+    "h2o-last": lambda head, policy: window_attention(head),
+    "knorm": lambda head, policy: [-norm(key) for key in head.keys],
+    "random": lambda head, policy: head.draws,
+}
+
+
+def sepllm(slots: Slots, row: int) -> Vector:
+    lane = int(slots.lanes[row])
+    token_ids = slots.arena.columns["token_id"][lane, 0, 0].int().tolist()
+    positions = slots.arena.positions[lane, 0, 0].tolist()
+    separators = [
+        set(slots.token_text(t)) <= set(" .,\n") and slots.token_text(t) != " " for t in token_ids
+    ]
+    return [
+        p + 1000.0 * is_separator for p, is_separator in zip(positions, separators, strict=True)
+    ]
+
+
+#: By policy: the scores of one row, the same for all layers and heads.
+SHARED: dict[str, Callable[[Slots, int], Vector]] = {
+    "dynts": lambda slots, row: slots.arena.columns["importance"][
+        int(slots.lanes[row]), 0, 0
+    ].tolist(),
+    "window": lambda slots, row: list(range(slots.arena.capacity)),
+    "streaming": lambda slots, row: list(range(slots.arena.capacity)),
+    "sepllm": sepllm,
+}
+
+
+def reference_scores(name: str, slots: Slots, policy: Policy, row: int) -> list[list[Vector]]:
+    """By layer and head; one of each where they share."""
+    if name in SHARED:
+        return [[SHARED[name](slots, row)]]
+    layers = [
+        [HEADWISE[name](head, policy) for head in heads_of(slots, policy, row, layer)]
+        for layer in range(slots.arena.shape.num_layers)
+    ]
+    if name == "tova":
+        layers = [[mean(heads)] * len(heads) for heads in layers]
+    return layers if policy.per_head else [[mean([mean(heads) for heads in layers])]]
+
+
+def mean(vectors: list[Vector]) -> Vector:
+    return [sum(column) / len(vectors) for column in zip(*vectors, strict=True)]
+
+
+def kept(slots: Slots, row: int, scores: Vector) -> list[int]:
+    """What an eviction keeps by these scores, ascending."""
+    first, last, num_kept = (int(x[row]) for x in (slots.num_first, slots.num_last, slots.num_kept))
+    end = int(slots.cache_len[row]) - last
+    best = sorted(range(first, end), key=lambda slot: (-scores[slot], slot))[:num_kept]
+    return sorted([*range(first), *best, *range(end, int(slots.cache_len[row]))])
+
+
+def heads_of(slots: Slots, policy: Policy, row: int, layer: int) -> list[Head]:
+    """Every KV head of a row and layer, read from the arena's own state."""
+    arena, lane = slots.arena, int(slots.lanes[row])
+    keys, values = arena.stored(layer, arena.max_seqs, arena.capacity)
+    first, last = int(slots.num_first[row]), int(slots.num_last[row])
+    newest = int(slots.seq_len[row]) - 2
+    query_positions = list(range(newest - policy.num_queries + 1, newest + 1))
+    options, group = slots.options[layer], arena.shape.num_query_heads // arena.shape.num_kv_heads
+    draws = list(slots.layers())[layer].draws()
+    made = []
+    for head in range(arena.shape.num_kv_heads):
+        members = range(head * group, head * group + group)
+        place = (layer, head) if policy.per_head else (0, 0)
+        ring = arena._queries[layer][lane] if policy.num_queries else None
+        made.append(
+            Head(
+                keys=keys[lane, head].tolist(),
+                values=values[lane, head].tolist(),
+                positions=arena.positions[lane][place].tolist(),
+                queries=[
+                    []
+                    if ring is None
+                    else [ring[m, p % policy.num_queries].tolist() for p in query_positions]
+                    for m in members
+                ],
+                query_positions=query_positions,
+                scale=options.scale,
+                window=options.sliding_window,
+                sinks=None if options.sinks is None else [options.sinks[m].item() for m in members],
+                candidates=list(range(first, int(slots.cache_len[row]) - last)),
+                num_kept=int(slots.num_kept[row]),
+                draws=draws[row, head].tolist(),
+            )
+        )
+    return made

@@ -1,0 +1,64 @@
+"""Slots for policies to score: a real arena filled with random tokens, queries and columns."""
+
+import torch
+
+from dynts_batch.kvcache.arena import ArenaShape, KVArena
+from dynts_batch.kvcache.policy import RECORDED, Policy
+from dynts_batch.kvcache.probs import Options
+from dynts_batch.kvcache.view import Slots
+
+LAYERS, KV_HEADS, GROUP, HEAD_DIM, CAPACITY = 2, 2, 2, 4, 40
+SLIDING_WINDOW = 30
+WORDS = ("a", ".", " so", ",\n", " ", "1.5")
+
+
+def make_slots(policy: Policy, rows: int = 3, prompt_tokens: int = 5, seed: int = 0) -> Slots:
+    """Full rows, in lanes that are not the first ones. The last layer has sinks and a sliding window."""
+    torch.manual_seed(seed)
+    shape = ArenaShape(
+        *(LAYERS, KV_HEADS, HEAD_DIM, torch.float32),
+        per_head=policy.per_head,
+        columns=tuple(sorted(RECORDED)),
+        num_queries=policy.num_queries,
+        num_query_heads=KV_HEADS * GROUP,
+    )
+    arena = KVArena(shape, rows + 2, CAPACITY, torch.device("cpu"))
+    lanes, seq_len = torch.arange(rows) + 2, torch.tensor([CAPACITY + 1, 55, 70])[:rows]
+    _fill(arena, lanes, seq_len)
+    counts = policy.counts(prompt_tokens=prompt_tokens, answer_tokens=0, cache_len=CAPACITY)
+    num_first, num_last, num_kept = (torch.full((rows,), count) for count in counts)
+    options = Options(0.7, None, None), Options(0.5, SLIDING_WINDOW, torch.randn(KV_HEADS * GROUP))
+    return Slots(
+        arena=arena,
+        lanes=lanes,
+        cache_len=torch.full((rows,), CAPACITY),
+        seq_len=seq_len,
+        num_first=num_first,
+        num_last=num_last,
+        num_kept=num_kept,
+        rng_keys=torch.arange(rows) * 977,
+        options=dict(enumerate(options)),
+        token_text=lambda token_id: WORDS[token_id % len(WORDS)],
+    )
+
+
+def _fill(arena: KVArena, lanes: torch.Tensor, seq_len: torch.Tensor) -> None:
+    shape = arena.shape
+    stored = (len(lanes), shape.num_kv_heads, arena.capacity, shape.head_dim)
+    for layer in range(shape.num_layers):
+        keys = torch.randn(stored)
+        keys[:, :, 20:26] = keys[:, :, 10:16] + 0.05 * torch.randn_like(keys[:, :, :6])  # repeated
+        arena.write_prompt(layer, lanes, keys, torch.randn(stored))
+        if shape.num_queries:
+            positions = (seq_len - 1)[:, None] - torch.arange(1, shape.num_queries + 1)
+            queries = torch.randn(
+                len(lanes), shape.num_query_heads, shape.num_queries, shape.head_dim
+            )
+            arena.write_queries(layer, lanes, positions, queries)
+    for row, lane in enumerate(lanes.tolist()):
+        for place in arena.positions[lane].flatten(0, 1):
+            gaps = torch.randperm(int(seq_len[row]) - 2)[: arena.capacity - 1].sort().values
+            place[:] = torch.cat((gaps, seq_len[row : row + 1] - 2))
+    for column in arena.columns.values():
+        column[:] = torch.rand_like(column)
+    arena.columns["token_id"][:] = torch.randint(0, 30, arena.columns["token_id"].shape).float()
