@@ -37,6 +37,8 @@ class Request:
     prompt: str | None = None
     messages: Sequence[Mapping[str, Any]] | None = None
     prompt_token_ids: Sequence[int] | None = None
+    max_new_tokens: int | None = None
+    """Fewer than the run's `sampling.max_new_tokens`, where this request wants them; None: the run's."""
     trace: bool = False
     """Record which tokens were evicted when."""
 

@@ -1,76 +1,38 @@
-"""The engines that are compared: ours with each policy, and Hugging Face `generate`.
+"""The engines that are compared: ours with each policy, and what a user would run instead.
 
-All run the same random-weight model on the same prompts and generate exactly `max_new_tokens` greedily.
+All run the same random-weight model on the same load. A contender is a function from a load to its timed completions;
+making one loads its model.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable
 
 import torch
-from transformers import AutoTokenizer, Qwen2Config, Qwen2ForCausalLM
+from transformers import (
+    AutoTokenizer,
+    ContinuousBatchingConfig,
+    GenerationConfig,
+)
 
+from dynts_batch.benchmarks.kvpress_process import kvpress_process
+from dynts_batch.benchmarks.static_batches import generate_static_batches
+from dynts_batch.benchmarks.stopwatch import Timed, timed
+from dynts_batch.benchmarks.workload import Load, Workload
 from dynts_batch.config import MemoryConfig, PolicyConfig, SamplingConfig
 from dynts_batch.engine.attention import register_attention
 from dynts_batch.engine.engine import Engine
 from dynts_batch.engine.loader import LoadedModel, model_path
-from dynts_batch.kvcache.policies import make_policy
+from dynts_batch.errors import ConfigError
+from dynts_batch.kvcache.policies import POLICIES, make_policy
 from dynts_batch.kvcache.predictor import ImportancePredictor
-from dynts_batch.records import Request
+from dynts_batch.records import Completion, Request
 
-#: Generates for all prompts and returns the completions' token ids.
-Contender = Callable[[], list[list[int]]]
-
-
-@dataclass(frozen=True)
-class Workload:
-    """An equal batch: `batch_size` prompts of `prompt_tokens` random tokens, `max_new_tokens` each.
-
-    The model is a random Qwen2 with grouped-query attention, about 20 M parameters as the defaults have it.
-    """
-
-    batch_size: int = 16
-    prompt_tokens: int = 64
-    max_new_tokens: int = 2048
-    budget: int = 512
-    window_size: int = 128
-    keep_ratio: float = 0.4
-    hidden_size: int = 512
-    num_layers: int = 6
-    num_heads: int = 8
-    num_kv_heads: int = 2
-    vocab_size: int = 8192
-    dtype: str = "float32"
-
-    def prompts(self) -> list[list[int]]:
-        generator = torch.Generator().manual_seed(0)
-        shape = (self.batch_size, self.prompt_tokens)
-        # The renderer's tokenizer bounds the ids of a prompt.
-        return torch.randint(0, 256, shape, generator=generator).tolist()
-
-    def model(self) -> Qwen2ForCausalLM:
-        torch.manual_seed(0)
-        config = Qwen2Config(
-            vocab_size=self.vocab_size,
-            hidden_size=self.hidden_size,
-            intermediate_size=self.hidden_size * 11 // 4,
-            num_hidden_layers=self.num_layers,
-            num_attention_heads=self.num_heads,
-            num_key_value_heads=self.num_kv_heads,
-            max_position_embeddings=65536,
-        )
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        return (
-            Qwen2ForCausalLM(config)
-            .to(device, getattr(torch, self.dtype))
-            .eval()
-            .requires_grad_(False)
-        )
+Contender = Callable[[Load], Timed]
+PEERS = ("hf-generate", "hf-static", "hf-continuous", "kvpress")
 
 
-def dynts_batch_engine(workload: Workload, policy_name: str) -> Contender:
-    """Our engine with the named policy; `dynts` gets a predictor with random weights, which costs what a real one does."""
-    model = workload.model()
+def make_engine(workload: Workload, policy_name: str, load: Load) -> Engine:
+    """Our engine, sized for `load`; the importance predictor has random weights, which cost what real ones do."""
+    model = workload.make_model()
     model.set_attn_implementation(register_attention())
     loaded = LoadedModel(
         decoder=model.base_model,
@@ -83,57 +45,94 @@ def dynts_batch_engine(workload: Workload, policy_name: str) -> Contender:
     policy = make_policy(
         PolicyConfig(policy_name, workload.budget, workload.window_size, workload.keep_ratio)
     )
+    torch.manual_seed(0)
     predictor = (
-        ImportancePredictor(workload.hidden_size).to(model.device) if policy.requires else None
+        ImportancePredictor(workload.hidden_size).to(model.device)
+        if "importance" in policy.requires
+        else None
     )
-    sampling = SamplingConfig(temperature=0.0, max_new_tokens=workload.max_new_tokens)
-    memory = MemoryConfig(max_seqs=workload.batch_size, max_prompt_tokens=workload.prompt_tokens)
-    engine = Engine(loaded, policy, predictor, sampling, memory)
-    prompts = workload.prompts()
-
-    def run() -> list[list[int]]:
-        requests = (Request(str(i), prompt_token_ids=p) for i, p in enumerate(prompts))
-        completions = sorted(engine.generate(requests), key=lambda c: int(c.request_id))
-        return [list(completion.completion_token_ids) for completion in completions]
-
-    return run
+    sampling = SamplingConfig(temperature=0.0, max_new_tokens=max(load.num_new_tokens))
+    memory = MemoryConfig(max_seqs=load.batch_size, max_prompt_tokens=max(map(len, load.prompts)))
+    return Engine(loaded, policy, predictor, sampling, memory)
 
 
-def huggingface_generate(workload: Workload, cache_implementation: str | None = None) -> Contender:
-    """`model.generate` in one batch, with the default cache or the one named."""
-    model = workload.model()
-    token_ids = torch.tensor(workload.prompts(), device=model.device)
-    settings: dict[str, Any] = {
-        "max_new_tokens": workload.max_new_tokens,
-        "do_sample": False,
-        "eos_token_id": None,
-        "pad_token_id": 0,
-    }
-    if cache_implementation is not None:
-        settings["cache_implementation"] = cache_implementation
-
-    @torch.inference_mode()
-    def run() -> list[list[int]]:
-        output = model.generate(token_ids, attention_mask=torch.ones_like(token_ids), **settings)
-        return output[:, token_ids.shape[1] :].tolist()
-
-    return run
+def run_engine(engine: Engine, load: Load) -> list[Completion]:
+    """Completions in the load's order."""
+    requests = (
+        Request(str(index), prompt_token_ids=prompt, max_new_tokens=num_new_tokens)
+        for index, (prompt, num_new_tokens) in enumerate(
+            zip(load.prompts, load.num_new_tokens, strict=True)
+        )
+    )
+    return sorted(engine.generate(requests), key=lambda completion: int(completion.request_id))
 
 
-def make_contender(name: str, workload: Workload) -> Contender:
-    """`hf-generate`, `hf-static`, or the name of one of our policies.
+def dynts_batch_engine(workload: Workload, policy_name: str, load: Load) -> Contender:
+    engine = make_engine(workload, policy_name, load)
+    return lambda load: timed(
+        lambda: [list(c.completion_token_ids) for c in run_engine(engine, load)]
+    )
 
-    Raises: ConfigError for an unknown policy.
+
+def huggingface_generate(workload: Workload, cache_implementation: str | None) -> Contender:
+    model = workload.make_model()
+    return lambda load: timed(lambda: generate_static_batches(model, load, cache_implementation))
+
+
+def huggingface_continuous(workload: Workload) -> Contender:
+    """transformers' continuous batching, with a paged cache that holds one batch of the load at full length."""
+    model = workload.make_model()
+    # -1 is its own word for "never stop".
+    settings = GenerationConfig(do_sample=False, eos_token_id=-1, pad_token_id=0)
+
+    def run(load: Load) -> list[list[int]]:
+        longest = max(map(len, load.prompts)) + max(load.num_new_tokens)
+        page_size = ContinuousBatchingConfig.page_size
+        paging = ContinuousBatchingConfig(
+            num_blocks=load.batch_size * (longest // page_size + 1),
+            max_batch_tokens=max(4096, load.batch_size),
+            max_requests_per_batch=load.batch_size,
+            allow_block_sharing=False,
+        )
+        manager = model.init_continuous_batching(settings, paging)
+        manager.start()
+        try:
+            ids = [
+                manager.add_request(prompt, max_new_tokens=n)
+                for prompt, n in zip(load.prompts, load.num_new_tokens, strict=True)
+            ]
+            found: dict[str, list[int]] = {}
+            while len(found) < len(ids):
+                result = manager.get_result(timeout=1)
+                if result is not None and result.is_finished():
+                    found[result.request_id] = result.generated_tokens
+                assert result is not None or manager.is_running(), "it died: see its log"
+        finally:
+            manager.stop(block=True)
+            manager.destroy()
+        return [found[request_id] for request_id in ids]
+
+    return lambda load: timed(lambda: run(load))
+
+
+def make_contender(
+    name: str, workload: Workload, load: Load, kvpress_python: str | None = None
+) -> Contender:
+    """One of `PEERS`, or the name of one of our policies. `load` is the largest that it will be given.
+
+    Raises: ConfigError for an unknown name, or kvpress without its interpreter.
     """
     match name:
         case "hf-generate":
-            return huggingface_generate(workload)
+            return huggingface_generate(workload, None)
         case "hf-static":
             return huggingface_generate(workload, "static")
-        case _:
-            return dynts_batch_engine(workload, name)
-
-
-def check_lengths(outputs: Sequence[Sequence[int]], workload: Workload) -> None:
-    """A benchmark that generated less than it claims would report a speed it does not have."""
-    assert [len(output) for output in outputs] == [workload.max_new_tokens] * workload.batch_size
+        case "hf-continuous":
+            return huggingface_continuous(workload)
+        case "kvpress":
+            return kvpress_process(workload, kvpress_python)
+    if name not in POLICIES:
+        raise ConfigError(
+            f"a contender must be one of {', '.join((*PEERS, *sorted(POLICIES)))}, got {name!r}"
+        )
+    return dynts_batch_engine(workload, name, load)

@@ -1,45 +1,77 @@
 """Times contenders in turns, so that drift of the machine's speed falls on all of them, and prints ratios."""
 
 import statistics
-import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-import torch
 from rich.console import Console
 from rich.table import Table
 
-from dynts_batch.benchmarks.contenders import Workload, check_lengths, make_contender
+from dynts_batch.benchmarks.contenders import Contender
+from dynts_batch.benchmarks.workload import Load
+
+WARM_UP_TOKENS = 16
+Row = dict[str, Any]
 
 
-def measure(names: Sequence[str], workload: Workload, rounds: int) -> dict[str, list[float]]:
-    """Tokens per second of each contender in each round, everything from the prompt to the last token counted.
+def measure(
+    contenders: Mapping[str, Contender], loads: Mapping[str, Load], rounds: int
+) -> list[Row]:
+    """One row for each contender and round, everything from the prompt to the last token counted.
 
-    One short warm-up each is not counted.
+    A short warm-up each is not counted.
     """
-    contenders = {name: make_contender(name, workload) for name in names}
-    speeds: dict[str, list[float]] = {name: [] for name in names}
-    for round_index in range(rounds + 1):
+    for name, run in contenders.items():
+        run(loads[name].shortened(WARM_UP_TOKENS))
+    rows: list[Row] = []
+    for index in range(rounds):
         for name, run in contenders.items():
-            started = time.perf_counter()
-            outputs = run()
-            if torch.cuda.is_available():
-                torch.cuda.synchronize()
-            elapsed = time.perf_counter() - started
-            check_lengths(outputs, workload)
-            if round_index > 0:
-                speeds[name].append(workload.batch_size * workload.max_new_tokens / elapsed)
-    return speeds
+            load = loads[name]
+            result = run(load)
+            check_lengths(result.completions, load)
+            rows.append(
+                {
+                    "contender": name,
+                    "round": index,
+                    "batch_size": load.batch_size,
+                    "tokens": load.total_new_tokens,
+                    "wall_s": result.wall_s,
+                    "cpu_s": result.cpu_s,
+                    "tokens_per_s": load.total_new_tokens / result.wall_s,
+                    "tokens_per_cpu_s": load.total_new_tokens / result.cpu_s,
+                }
+            )
+    return rows
 
 
-def print_table(speeds: dict[str, list[float]], baseline: str, console: Console) -> None:
-    """Median tokens/s, and each contender's ratio to the baseline of the same round: median (min to max)."""
-    table = Table(title=f"tokens/s, ratios to {baseline} within the same round")
-    for title in ("contender", "tokens/s", "ratio", "min", "max"):
-        table.add_column(title, justify="left" if title == "contender" else "right")
-    for name, values in speeds.items():
-        ratios = [a / b for a, b in zip(values, speeds[baseline], strict=True)]
-        cells = (statistics.median(ratios), min(ratios), max(ratios))
-        table.add_row(
-            name, f"{statistics.median(values):.0f}", *(f"{ratio:.2f}x" for ratio in cells)
-        )
+def check_lengths(completions: Sequence[Sequence[int]], load: Load) -> None:
+    """A benchmark that generated less than it claims would report a speed it does not have."""
+    assert [len(completion) for completion in completions] == load.num_new_tokens
+
+
+def ratios(rows: Sequence[Row], name: str, baseline: str, column: str) -> list[float]:
+    """`column` of a contender over the baseline's in the same round."""
+    ours, theirs = (
+        [row[column] for row in rows if row["contender"] == wanted] for wanted in (name, baseline)
+    )
+    return [a / b for a, b in zip(ours, theirs, strict=True)]
+
+
+def print_table(rows: Sequence[Row], console: Console) -> None:
+    """Median speeds, and each contender's ratio to the first one's in the same round: median (min-max)."""
+    names = list(dict.fromkeys(row["contender"] for row in rows))
+    table = Table(title=f"ratios to {names[0]} within the same round: median (min-max)")
+    table.add_column("contender", no_wrap=True)
+    for title in ("batch", "tokens/s", "ratio", "per CPU second", "ratio"):
+        table.add_column(title, justify="right")
+    for name in names:
+        own = [row for row in rows if row["contender"] == name]
+        cells = [name, str(own[0]["batch_size"])]
+        for column in ("tokens_per_s", "tokens_per_cpu_s"):
+            found = ratios(rows, name, names[0], column)
+            cells += [
+                f"{statistics.median(row[column] for row in own):,.0f}",
+                f"{statistics.median(found):.2f} ({min(found):.2f}-{max(found):.2f})",
+            ]
+        table.add_row(*cells)
     console.print(table)

@@ -148,6 +148,7 @@ class Engine:
                 key,
                 self._renderer.find_answer,
                 time.perf_counter(),
+                self._max_new_tokens(request),
                 EvictionTrace() if request.trace else None,
             )
         )
@@ -316,7 +317,11 @@ class Engine:
         positions = self._tensor([sequence.seq_len for sequence in sequences])
         token_ids = sample(self._model.head(hidden_states), self._sampling, keys, positions)
         for sequence, token_id in zip(sequences, token_ids.tolist(), strict=True):
-            sequence.append(token_id, self._model.stop_token_ids, self._sampling.max_new_tokens)
+            sequence.append(token_id, self._model.stop_token_ids)
+
+    def _max_new_tokens(self, request: Request) -> int:
+        largest = self._sampling.max_new_tokens
+        return largest if request.max_new_tokens is None else min(request.max_new_tokens, largest)
 
     def _view(self, sequences: dict[int, Sequence], counts: list[Counts]) -> Slots:
         num_first, num_last, num_kept = (

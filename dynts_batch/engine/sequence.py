@@ -19,6 +19,7 @@ class Sequence:
     find_answer: Callable[[list[int]], int | None]
     """Where the end of thinking begins, if the newest completion token completes it."""
     added_at: float
+    max_new_tokens: int
     trace: EvictionTrace | None = None
     completion_token_ids: list[int] = field(default_factory=list)
     cache_len: int = 0
@@ -58,12 +59,12 @@ class Sequence:
         self.evicted_tokens += self.cache_len - retained_len
         self.cache_len = retained_len
 
-    def append(self, token_id: int, stop_token_ids: frozenset[int], max_new_tokens: int) -> None:
+    def append(self, token_id: int, stop_token_ids: frozenset[int]) -> None:
         """Take the newly sampled token and notice the ends it brings."""
         self.completion_token_ids.append(token_id)
         if self.answer_start is None:
             self.answer_start = self.find_answer(self.completion_token_ids)
         if token_id in stop_token_ids:
             self.finish_reason = "stop"
-        elif len(self.completion_token_ids) >= max_new_tokens:
+        elif len(self.completion_token_ids) >= self.max_new_tokens:
             self.finish_reason = "length"

@@ -1,31 +1,75 @@
 """The benchmark's own honesty: every contender generates the same tokens, all that it claims, from the same prompts."""
 
+import sys
+from dataclasses import replace
+
 import pytest
 
-from dynts_batch.benchmarks.contenders import Workload, make_contender
-from dynts_batch.benchmarks.measure import measure
+from dynts_batch.benchmarks.contenders import make_contender
+from dynts_batch.benchmarks.growth import growth
+from dynts_batch.benchmarks.loads import LOADS, equal_memory, ragged
+from dynts_batch.benchmarks.measure import check_lengths, measure, ratios
+from dynts_batch.benchmarks.workload import Load, Workload
 from dynts_batch.errors import ConfigError
 
 TINY = Workload(
     batch_size=3, prompt_tokens=8, max_new_tokens=24, budget=64, window_size=8,
-    hidden_size=64, num_layers=2, num_heads=4, num_kv_heads=2, vocab_size=300,
+    hidden_size=64, intermediate_size=96, num_layers=2, num_heads=4, num_kv_heads=2, vocab_size=300,
 )  # fmt: skip
+#: Prompts and completions of different lengths, more than one batch.
+RAGGED = Load([[5, 6, 7], [8] * 9, [9, 10], [11] * 4, [12]], [4, 24, 11, 1, 7], batch_size=2)
 
 
-def test_all_contenders_generate_the_same_tokens_where_nothing_is_evicted() -> None:
-    outputs = [
-        make_contender(name, TINY)() for name in ("hf-generate", "hf-static", "full", "dynts")
-    ]
-    assert all(output == outputs[0] for output in outputs[1:])
-    assert [len(row) for row in outputs[0]] == [24] * 3
+@pytest.mark.parametrize("load", [TINY.load(), RAGGED], ids=["equal", "ragged"])
+def test_all_contenders_generate_the_same_tokens_where_nothing_is_evicted(load: Load) -> None:
+    names = ("hf-generate", "hf-static", "hf-continuous", "full", "dynts")
+    completions = [make_contender(name, TINY, load)(load).completions for name in names]
+    check_lengths(completions[0], load)
+    assert all(completion == completions[0] for completion in completions[1:])
 
 
-def test_a_contender_can_run_again_and_again() -> None:
-    speeds = measure(["full", "window"], TINY, rounds=2)
-    assert {name: len(values) for name, values in speeds.items()} == {"full": 2, "window": 2}
-    assert all(speed > 0 for values in speeds.values() for speed in values)
+def test_rounds_alternate_and_ratios_are_within_a_round() -> None:
+    loads = LOADS["equal-batch"](["full", "window"], TINY)
+    contenders = {name: make_contender(name, TINY, load) for name, load in loads.items()}
+    rows = measure(contenders, loads, rounds=2)
+    assert [(row["round"], row["contender"]) for row in rows] == [
+        (0, "full"), (0, "window"), (1, "full"), (1, "window"),
+    ]  # fmt: skip
+    assert all(row["tokens"] == 3 * 24 and row["tokens_per_s"] > 0 for row in rows)
+    assert ratios(rows, "full", "full", "tokens_per_cpu_s") == [1.0, 1.0]
 
 
-def test_an_unknown_contender_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"policy\.name must be one of"):
-        make_contender("vllm", TINY)
+def test_at_equal_memory_each_has_its_own_largest_batch() -> None:
+    longer = replace(
+        TINY, max_new_tokens=120, kv_gib=1.0 * 128 * 2 * TINY.kv_bytes_per_token / 2**30
+    )
+    loads = equal_memory(["hf-generate", "window"], longer)
+    assert loads["hf-generate"].batch_size == 2
+    assert loads["window"].batch_size == 4
+    assert loads["hf-generate"].prompts == loads["window"].prompts
+    with pytest.raises(ConfigError, match=r"kv_gib \(1e-06\) must hold one sequence"):
+        equal_memory(["window"], replace(TINY, kv_gib=1e-6))
+
+
+def test_the_ragged_load_has_the_embedded_models_lengths() -> None:
+    load = ragged(["full"], Workload(batch_size=4, num_requests=3, max_new_tokens=40))["full"]
+    assert len(load.prompts) == len(load.num_new_tokens) == 3
+    assert all(0 < n <= 40 for n in load.num_new_tokens)
+
+
+@pytest.mark.parametrize("name", ["window", "hf-generate"])
+def test_growth_covers_the_positions_in_whole_eviction_cycles(name: str) -> None:
+    rows = growth(name, replace(TINY, max_new_tokens=300))
+    cycle = TINY.budget - TINY.retained_len
+    assert [(row["position"] - TINY.prompt_tokens) % cycle for row in rows] == [0]
+    assert rows[0]["step_s"] > 0
+
+
+def test_a_contender_that_cannot_run_is_refused() -> None:
+    load = TINY.load()
+    with pytest.raises(ConfigError, match=r"a contender must be one of .*kvpress.*got 'vllm'"):
+        make_contender("vllm", TINY, load)
+    with pytest.raises(ConfigError, match="needs --kvpress-python"):
+        make_contender("kvpress", TINY, load)
+    with pytest.raises(ConfigError, match="ended with status 1"):
+        make_contender("kvpress", TINY, load, kvpress_python=sys.executable)

@@ -1,0 +1,99 @@
+"""Step time against position: flat where the cache is bounded, growing where it is not."""
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from dynts_batch.benchmarks.contenders import make_engine
+from dynts_batch.benchmarks.measure import Row
+from dynts_batch.benchmarks.workload import Load, Workload
+from dynts_batch.engine.engine import Engine
+from dynts_batch.errors import ConfigError
+from dynts_batch.records import Request
+
+#: Decode steps that are averaged at least.
+MIN_SPAN = 256
+
+
+def growth(name: str, workload: Workload) -> list[Row]:
+    """Mean time of a step in spans of positions, of one of our policies or `hf-generate`.
+
+    A span is a whole number of eviction cycles, so that all spans hold the same mix of cache lengths.
+    """
+    load = workload.load()
+    if load.batch_size < len(load.prompts):
+        raise ConfigError(f"growth runs one batch, got num_requests {len(load.prompts)}")
+    clock = (
+        _generate_clock(workload, load)
+        if name == "hf-generate"
+        else _engine_clock(name, workload, load)
+    )
+    times = list(clock)
+    cycle = workload.budget - workload.retained_len
+    span = cycle * -(-MIN_SPAN // cycle)
+    rows = []
+    # What is left at the end is no whole span.
+    for start in range(0, len(times) - span, span):
+        step = (times[start + span] - times[start]) / span
+        rows.append(
+            {"contender": name, "position": workload.prompt_tokens + start + span, "step_s": step}
+        )
+    return rows
+
+
+def _now() -> float:
+    """CPU time, which other processes on the machine lengthen little; with a GPU, the time at which it is done."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+        return time.perf_counter()
+    return time.process_time()
+
+
+def _engine_clock(name: str, workload: Workload, load: Load) -> Iterator[float]:
+    engine: Engine = make_engine(workload, name, load)
+    for index, (prompt, length) in enumerate(zip(load.prompts, load.num_new_tokens, strict=True)):
+        engine.add_request(Request(str(index), prompt_token_ids=prompt, max_new_tokens=length))
+    while engine.has_work():
+        engine.step()
+        yield _now()
+
+
+def _generate_clock(workload: Workload, load: Load) -> Iterator[float]:
+    times: list[float] = []
+
+    def record(token_ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
+        times.append(_now())
+        return torch.zeros(len(token_ids), dtype=torch.bool, device=token_ids.device)
+
+    model = workload.make_model()
+    token_ids = torch.tensor(load.prompts, device=model.device)
+    model.generate(
+        token_ids,
+        attention_mask=torch.ones_like(token_ids),
+        max_new_tokens=workload.max_new_tokens,
+        do_sample=False,
+        eos_token_id=None,
+        pad_token_id=0,
+        stopping_criteria=[record],
+    )
+    yield from times
+
+
+def print_growth(rows: list[Row], budget: int, console: Console) -> None:
+    """Each span's step beside the step at twice the budget, of the same contender."""
+    table = Table(
+        title=f"mean step up to a position, and its ratio to the step at 2 x budget ({2 * budget})"
+    )
+    for title in ("contender", "position", "step ms", "ratio"):
+        table.add_column(title, justify="left" if title == "contender" else "right")
+    for name in dict.fromkeys(row["contender"] for row in rows):
+        own = [row for row in rows if row["contender"] == name]
+        reference = next((row for row in own if row["position"] >= 2 * budget), own[-1])["step_s"]
+        for row in own:
+            cells = (f"{row['step_s'] * 1e3:.2f}", f"{row['step_s'] / reference:.2f}")
+            table.add_row(name, str(row["position"]), *cells)
+    console.print(table)

@@ -1,0 +1,73 @@
+"""The loads of the comparisons: an equal batch, an equal memory budget, and the ragged lengths of real traces."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from importlib.resources import files
+
+import pyarrow.parquet as pq
+import torch
+
+from dynts_batch.benchmarks.contenders import PEERS
+from dynts_batch.benchmarks.workload import Load, Workload
+from dynts_batch.config import MemoryConfig, PolicyConfig, SamplingConfig
+from dynts_batch.engine.engine import Engine
+from dynts_batch.errors import ConfigError
+from dynts_batch.kvcache.policies import make_policy
+from dynts_batch.records import Request
+
+
+def equal_batch(names: Sequence[str], workload: Workload) -> dict[str, Load]:
+    return dict.fromkeys(names, workload.load())
+
+
+def equal_memory(names: Sequence[str], workload: Workload) -> dict[str, Load]:
+    """The same requests for all, each with the largest batch whose KV cache fits into `kv_gib`.
+
+    Raises: ConfigError where not even one sequence fits.
+    """
+    num_tokens = int(workload.kv_gib * 2**30) // workload.kv_bytes_per_token
+    largest = {name: num_tokens // capacity(name, workload) for name in names}
+    if min(largest.values()) < 1:
+        raise ConfigError(
+            f"kv_gib ({workload.kv_gib}) must hold one sequence of every contender, got {num_tokens} tokens"
+        )
+    num_requests = workload.num_requests or max(largest.values())
+    load = replace(workload, num_requests=num_requests).load()
+    return {name: replace(load, batch_size=min(n, num_requests)) for name, n in largest.items()}
+
+
+def capacity(name: str, workload: Workload) -> int:
+    """Most tokens that a contender stores of one sequence."""
+    if name == "kvpress":
+        return workload.budget
+    if name in PEERS:
+        return workload.prompt_tokens + workload.max_new_tokens
+    policy = make_policy(
+        PolicyConfig(name, workload.budget, workload.window_size, workload.keep_ratio)
+    )
+    return policy.capacity(workload.prompt_tokens, workload.max_new_tokens)
+
+
+def ragged(names: Sequence[str], workload: Workload) -> dict[str, Load]:
+    """Prompts and completion lengths of the embedded model on the shipped problems, greedily decoded here and now."""
+    sampling = SamplingConfig(temperature=0.0, max_new_tokens=workload.max_new_tokens)
+    engine = Engine.load(
+        policy=PolicyConfig("full"),
+        sampling=sampling,
+        memory=MemoryConfig(max_seqs=2 * workload.batch_size, max_prompt_tokens=512),
+    )
+    questions = pq.read_table(str(files("dynts_batch.lab") / "problems.parquet"))["question"]
+    requests = (
+        Request(str(index), prompt=question)
+        for index, question in enumerate(questions.to_pylist()[: workload.num_requests])
+    )
+    completions = sorted(engine.generate(requests), key=lambda c: int(c.request_id))
+    generator = torch.Generator().manual_seed(0)
+    prompts = [
+        torch.randint(0, 256, (c.prompt_tokens,), generator=generator).tolist() for c in completions
+    ]
+    load = Load(prompts, [c.completion_tokens for c in completions], workload.batch_size)
+    return dict.fromkeys(names, load)
+
+
+LOADS = {"equal-batch": equal_batch, "equal-memory": equal_memory, "ragged": ragged}

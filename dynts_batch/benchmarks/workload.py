@@ -1,0 +1,102 @@
+"""What is measured: a model, and prompts with the number of tokens that each must generate.
+
+Imported by contenders in other environments too, so it needs torch and transformers and nothing of this package.
+"""
+
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel, Qwen2Config, Qwen2ForCausalLM
+
+
+@dataclass(frozen=True)
+class Workload:
+    """Sizes of the model and of the load. The model is a random Qwen2 with grouped-query attention, about 20 M parameters
+    as the defaults have it; every contender's is the same.
+    """
+
+    batch_size: int = 16
+    num_requests: int | None = None
+    """null = one batch."""
+    prompt_tokens: int = 64
+    max_new_tokens: int = 2048
+    budget: int = 512
+    window_size: int = 128
+    keep_ratio: float = 0.4
+    hidden_size: int = 512
+    intermediate_size: int = 1408
+    num_layers: int = 6
+    num_heads: int = 8
+    num_kv_heads: int = 2
+    vocab_size: int = 8192
+    dtype: str = "float32"
+    kv_gib: float = 0.25
+    """KV memory that each contender may fill with its own largest batch (equal-memory only)."""
+
+    def make_model(self) -> PreTrainedModel:
+        torch.manual_seed(0)
+        config = Qwen2Config(
+            vocab_size=self.vocab_size,
+            hidden_size=self.hidden_size,
+            intermediate_size=self.intermediate_size,
+            num_hidden_layers=self.num_layers,
+            num_attention_heads=self.num_heads,
+            num_key_value_heads=self.num_kv_heads,
+            max_position_embeddings=65536,
+        )
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        model = Qwen2ForCausalLM(config).to(device, getattr(torch, self.dtype))
+        return model.eval().requires_grad_(False)
+
+    @property
+    def kv_bytes_per_token(self) -> int:
+        head_dim = self.hidden_size // self.num_heads
+        itemsize = getattr(torch, self.dtype).itemsize
+        return 2 * self.num_layers * self.num_kv_heads * head_dim * itemsize
+
+    @property
+    def retained_len(self) -> int:
+        """Tokens that an eviction leaves, the prompt protected."""
+        candidates = self.budget - self.prompt_tokens - self.window_size
+        return self.prompt_tokens + self.window_size + int(candidates * self.keep_ratio)
+
+    def load(self) -> "Load":
+        """Prompts of one length with random tokens, and one number of new tokens for all."""
+        num_requests = self.num_requests or self.batch_size
+        generator = torch.Generator().manual_seed(0)
+        # Below 256, so that the embedded model's tokenizer knows them.
+        prompts = torch.randint(0, 256, (num_requests, self.prompt_tokens), generator=generator)
+        return Load(prompts.tolist(), [self.max_new_tokens] * num_requests, self.batch_size)
+
+
+@dataclass(frozen=True)
+class Load:
+    """`prompts[i]` must generate exactly `num_new_tokens[i]` tokens, greedily; at most `batch_size` run together."""
+
+    prompts: list[list[int]]
+    num_new_tokens: list[int]
+    batch_size: int
+
+    @property
+    def total_new_tokens(self) -> int:
+        return sum(self.num_new_tokens)
+
+    def shortened(self, num_new_tokens: int) -> "Load":
+        """One batch of it with few new tokens: a warm-up."""
+        few = [min(n, num_new_tokens) for n in self.num_new_tokens[: self.batch_size]]
+        return replace(self, prompts=self.prompts[: self.batch_size], num_new_tokens=few)
+
+    def batches(self) -> list["Load"]:
+        """Static batches, in order."""
+        return [
+            Load(
+                self.prompts[i : i + self.batch_size],
+                self.num_new_tokens[i : i + self.batch_size],
+                self.batch_size,
+            )
+            for i in range(0, len(self.prompts), self.batch_size)
+        ]
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
