@@ -10,10 +10,13 @@ Units are in the names: `_s` seconds, `_gib` GiB (2**30 bytes), `_usd` US dollar
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from dynts_batch.errors import ConfigError
+
+_FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 
 @dataclass(frozen=True)
@@ -133,7 +136,11 @@ class WorkersConfig:
 class GradingConfig:
     """How an answer is compared with its reference."""
 
-    kind: Literal["math", "exact", "none"] = "math"
+    kind: str = "math"
+    """math (the same number, text or mathematics), exact (the same number or text), none, or the
+    "module:function" of a grader of your own: function(answer, reference) -> True, False or None."""
+    benchmark: Literal["aime", "amc", "math", "gaokao", "gpqa", "gsm8k"] | None = None
+    """What its answers are; null = as the reference looks."""
     timeout_s: float = 5.0
     """Per answer; a comparison that takes longer counts as wrong."""
 
@@ -253,6 +260,11 @@ def _check_run(run: RunConfig, grading: GradingConfig) -> None:
     _at_least("run.trace_rows", run.trace_rows, 0)
     _above_zero("run.stall_s", run.stall_s)
     _above_zero("grading.timeout_s", grading.timeout_s)
+    if grading.kind not in ("math", "exact", "none") and not _FUNCTION.fullmatch(grading.kind):
+        raise ConfigError(
+            "grading.kind must be one of math, exact, none, or module:function of a grader of your own,"
+            f" got {grading.kind!r}"
+        )
 
 
 def _check_limits(run: RunConfig, cost: CostConfig) -> None:

@@ -6,11 +6,12 @@ the rules between keys are config.py's.
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from types import NoneType, UnionType
-from typing import IO, Any, Literal, TypeVar, cast, get_args, get_origin, get_type_hints
+from typing import IO, Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 from omegaconf import OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
@@ -38,6 +39,11 @@ def load_config(path: str | IO[str], overrides: Sequence[str] = ()) -> Config:
         raise _type_error(groups, error) from None
     validate(config)
     return config
+
+
+def override_config(config: Config, overrides: Sequence[str]) -> Config:
+    """`config` with `key=value` overrides, checked as by `load_config`. Raises: ConfigError."""
+    return load_config(io.StringIO(to_yaml(config)), overrides)
 
 
 def to_yaml(config: Config) -> str:
@@ -125,7 +131,7 @@ def _type_error(groups: Mapping[str, Any], error: OmegaConfBaseException) -> Con
 def _describe(hint: Any) -> str:
     if get_origin(hint) is Literal:
         return f"one of {', '.join(get_args(hint))}"
-    if get_origin(hint) is UnionType:
+    if get_origin(hint) in (UnionType, Union):
         return " or ".join(_describe(arg) for arg in get_args(hint))
     words = {int: "an integer", float: "a number", str: "text", bool: "true or false"}
     return (words | {NoneType: "null"})[hint]

@@ -50,8 +50,13 @@ def write_config(folder: Path, input_path: Path, **groups: dict[str, Any]) -> Pa
     return path
 
 
-def make_config(folder: Path, num_rows: int = 23, **groups: dict[str, Any]) -> Config:
-    problems = write_problems(folder / "problems.jsonl", num_rows)
+def make_config(
+    folder: Path,
+    num_rows: int = 23,
+    special: dict[int, str] | None = None,
+    **groups: dict[str, Any],
+) -> Config:
+    problems = write_problems(folder / "problems.jsonl", num_rows, special)
     return load_config(str(write_config(folder, problems, **groups)))
 
 

@@ -7,6 +7,7 @@
     errors/shard-00042.jsonl     the failed rows of a finished shard, to read and to count
     workers/NAME-00007.parquet   telemetry of a worker
     manifest.json                the seal, written last
+    regrade.json                 rows/ is being judged again, or was when that broke off
 
 Owns names, order of writes and verification; storage.py makes each write atomic. File names come
 from shard numbers and worker ids, never from data. Knows nothing about Ray or who runs the shards.
@@ -35,6 +36,8 @@ from dynts_batch.errors import FingerprintError, RunDirError
 Unit = tuple[str, int]
 """(request_id, sample_index) of one row."""
 
+HALF_REGRADED = "was being graded again when that broke off: its rows do not all follow the same rules. Run jobs/grade.py on it again"
+
 _SHARD_FILE = re.compile(r"shard-(\d{5,})\.(?:parquet|jsonl)")
 _WORKER_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
@@ -60,6 +63,8 @@ class RunDir:
             RunDirError: it holds something else than a run, or cannot be written.
         """
         assert {"num_units", "shard_rows"} <= fingerprint.keys(), fingerprint.keys()
+        if self.is_regrading():
+            raise RunDirError(f"{self.path} {HALF_REGRADED}")
         stored = self._read_json("fingerprint.json")
         if stored is None:
             self._refuse_foreign_folder()
@@ -93,6 +98,22 @@ class RunDir:
         """The seal, or None while the run is unfinished."""
         return self._read_json("manifest.json")
 
+    # ---- judging again -------------------------------------------------------------------------
+
+    def begin_regrade(self, settings: Mapping[str, Any]) -> None:
+        """State that from now on, and until `end_regrade`, some shards may be judged by other rules than the rest."""
+        self._write_json("regrade.json", settings)
+
+    def end_regrade(self, config: Config, fingerprint: Mapping[str, Any]) -> None:
+        """State that all shards are judged by the rules of `config`, which `fingerprint` names."""
+        self._storage.write("config.yaml", to_yaml(config).encode())
+        self._write_json("fingerprint.json", fingerprint)
+        self._storage.delete("regrade.json")
+
+    def is_regrading(self) -> bool:
+        """Whether judging again is under way, or broke off."""
+        return self._storage.read("regrade.json") is not None
+
     # ---- rows ----------------------------------------------------------------------------------
 
     def finished_shards(self) -> set[int]:
@@ -118,6 +139,16 @@ class RunDir:
         if not errors:  # a retry may have mended the shard
             self._storage.delete(_name("errors", shard, "jsonl"))
         self._storage.delete(_name("checkpoints", shard))
+
+    def replace_shard(self, shard: int, table: pa.Table) -> None:
+        """Store other columns for the rows of a finished shard.
+
+        Raises:
+            RunDirError: `table` has other rows than the shard, or in another order.
+        """
+        if _units(table) != _units(self.read_shard(shard)):
+            raise RunDirError(f"shard {shard} must keep its rows")
+        self.commit_shard(shard, table, _units(table))
 
     def read_shard(self, shard: int) -> pa.Table:
         """The rows of a finished shard."""

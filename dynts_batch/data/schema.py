@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import pyarrow as pa
 
+from dynts_batch.errors import ConfigError, choices_hint
+
 DESCRIPTION = b"description"
 SOURCE_COLUMN = b"source_column"
 """Metadata key of a field that comes from the source: the name it has there."""
@@ -101,6 +103,24 @@ def row_schema(source_schema: pa.Schema) -> pa.Schema:
             taken.add(name)
         source_fields.append(_source_field(field, name))
     return pa.schema([*IDENTITY, *source_fields, *RESULT])
+
+
+def source_column_name(schema: pa.Schema, column: str) -> str:
+    """What the source's `column` is called in output rows of `schema`.
+
+    Raises: ConfigError if the source had no such column.
+    """
+    names = {
+        field.metadata[SOURCE_COLUMN].decode(): field.name
+        for field in schema
+        if SOURCE_COLUMN in (field.metadata or {})
+    }
+    if column not in names:
+        raise ConfigError(
+            f"input.reference_column {column!r} is not a column of the input."
+            f" {choices_hint(column, list(names))}"
+        )
+    return names[column]
 
 
 def _source_field(field: pa.Field, name: str) -> pa.Field:

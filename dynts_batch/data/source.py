@@ -166,7 +166,7 @@ class Source:
             except BadRowError as bad:
                 error = BadRowError(f"{self._table.place(index)}: {bad}")
         if self._reference_column:
-            reference = _reference_text(raw.values.get(self._reference_column))
+            reference = reference_text(raw.values.get(self._reference_column))
         return SourceRow(index, id_, raw.columns, prompt, messages, reference, error)
 
     def _request_id(self, index: int, raw: RawRow) -> str:
@@ -274,7 +274,8 @@ def _is_unicode(value: Any) -> bool:
     return True
 
 
-def _reference_text(value: Any) -> str | None:
+def reference_text(value: Any) -> str | None:
+    """A cell of the reference column as text."""
     if value is None or isinstance(value, str):
         return value
     return json.dumps(value, ensure_ascii=False, default=str)

@@ -8,6 +8,9 @@ Where an answer is looked for, first hit wins:
 3. the last stated answer: "the final answer is x", "Answer: x";
 4. the last number, or the formula (`$...$`, `\(...\)`, `\[...\]`) that holds it.
 
+A fenced code block is text: 2 to 4 look for nothing inside one, and a block that 4 finds nothing behind
+is itself the answer.
+
 Every step is one scan with bounded lookahead: text is untrusted, and model loops make long ones.
 """
 
@@ -32,10 +35,15 @@ _LATEX_COMMAND = re.compile(r"\\[A-Za-z]+")
 _LEFT_SIDE = re.compile(r"[A-Za-z]{1,3}|[^A-Za-z]*")
 _WORD = re.compile(r"(?!(?:and|or)\b)\b[A-Za-z]{2,}", re.IGNORECASE)
 
-_NUMBER = re.compile(
+#: A number in a text, with its sign, decimals, exponent, denominator and percent sign.
+NUMBER = re.compile(
     r"-?\\[dt]?frac\{-?\d+\}\{\d+\}"
     r"|(?<![\w.])(?<!\d:)[-+\u2212]?(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+|(?=\.\d))(?:\.\d+)?"
     r"(?:[eE][-+]?\d{1,3}(?!\d))?(?:/\d+)?(?!:?\d)(?:\\?%)?"  # no part of 1:58
+)
+
+_CODE_BLOCK = re.compile(
+    r"^[ \t]*(`{3,}|~{3,})[^\n]*\n(.*?)(?:^[ \t]*\1[ \t]*$|\Z)", re.MULTILINE | re.DOTALL
 )
 
 _CHOICE = re.compile(r"\(([A-Z])\)|([A-Z])(?:$|[.:,)])")
@@ -51,19 +59,30 @@ _CHOICE_IN_PARENTHESES = re.compile(r"\(([A-Z])\)")
 
 def extract_answer(text: str) -> str | None:
     """The final answer in `text` by the module's four rules; None if it holds none."""
-    return _boxed(text) or _after_hashes(text) or _stated(text) or _last_formula_or_number(text)
+    blocks = list(_CODE_BLOCK.finditer(text))
+    prose = _CODE_BLOCK.sub("\n", text) if blocks else text
+    found = _boxed(text) or _after_hashes(prose) or _stated(prose)
+    if found is not None or not blocks:
+        return found or _last_formula_or_number(prose)
+    code = blocks[-1][2].rstrip()
+    return (
+        _last_formula_or_number(text[blocks[-1].end() :]) or code or _last_formula_or_number(prose)
+    )
 
 
 def extract_choice(text: str) -> str | None:
     """The chosen letter of a multiple-choice answer, "A" to "Z"; None if `text` names none.
 
-    Looked for in the last box, after "answer", "option" or "choice", in the last line, then in the
+    Looked for in the last box, after `####`, after "answer", "option" or "choice", in the last line, then in the
     whole text as a letter in parentheses or at the start. A box that holds something else is a
     decision against every letter.
     """
     boxed = _boxed(text)
     if boxed is not None:
         return _as_choice(boxed)
+    after_hashes = _after_hashes(text)
+    if after_hashes is not None and (letter := _as_choice(after_hashes)) is not None:
+        return letter
     stated = _last(_STATED_CHOICE, text)
     if stated is not None:
         return stated[1]
@@ -143,7 +162,7 @@ def _after_hashes(text: str) -> str | None:
     last_line, last_number = None, None
     for last_line in _HASH_LINE.finditer(text):
         content = last_line[1].strip().removeprefix("$").rstrip(".")
-        last_number = _NUMBER.fullmatch(content) or last_number
+        last_number = NUMBER.fullmatch(content) or last_number
     if last_line is not None and not text[last_line.end() :].strip():
         return last_line[1].strip()
     return last_number[0] if last_number is not None else None
@@ -162,7 +181,7 @@ def _stated(text: str) -> str | None:
         return _formula_value(formula)
     if formula is not None:
         return sentence
-    number = _NUMBER.search(sentence)
+    number = NUMBER.search(sentence)
     # "the answer is 42 apples" means 42, "2x + 1" and "5 or 9" mean themselves.
     if number is not None and _has_prose(sentence):
         return number[0]
@@ -170,7 +189,7 @@ def _stated(text: str) -> str | None:
 
 
 def _last_formula_or_number(text: str) -> str | None:
-    number, formula = _last(_NUMBER, text), _last(_FORMULA, text)
+    number, formula = _last(NUMBER, text), _last(_FORMULA, text)
     # Prose between two dollar signs is no formula: "he pays $5 and gets $2 back".
     if formula is None or _has_prose(formula[0]) or (number and number.end() > formula.end()):
         return number[0] if number is not None else None
@@ -181,7 +200,7 @@ def _formula_value(formula: re.Match[str]) -> str | None:
     """What the formula says: the number of `x = 5` or `2 + 3 = 5`, else all of it."""
     content = next(group for group in formula.groups() if group is not None).strip()
     left_side, _, right_side = (part.strip() for part in content.rpartition("="))
-    if _NUMBER.fullmatch(right_side) and _LEFT_SIDE.fullmatch(left_side):
+    if NUMBER.fullmatch(right_side) and _LEFT_SIDE.fullmatch(left_side):
         return right_side
     return content or None
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 import importlib.util
 import math
 from dataclasses import dataclass
-from typing import Literal, Self, get_args
+from fractions import Fraction
+from typing import Self
 
+from dynts_batch.config import GradingConfig
 from dynts_batch.errors import ConfigError
+from dynts_batch.grading.benchmarks import BENCHMARKS, Benchmark, read_number
 from dynts_batch.grading.equality import answers_equal, parse_number
 from dynts_batch.grading.extract import (
     extract_answer,
@@ -15,9 +18,9 @@ from dynts_batch.grading.extract import (
     extract_reference,
     reference_choice,
 )
-from dynts_batch.grading.verifier import Verifier
+from dynts_batch.grading.verifier import MATH_VERIFY, JudgeError, Verifier
 
-GradingKind = Literal["math", "exact", "none"]
+KINDS = ("math", "exact", "none")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,20 +39,40 @@ class Grader:
     - `math`: that, else mathematical equality by math-verify, at most `timeout_s` seconds per
       answer; an answer that takes longer or crashes the checker is wrong.
     - `none`: answers are extracted, nothing is judged.
+    - `module:function`: what `function(answer, reference)` of an importable module returns, True,
+      False or None for "no judgement". It gets the whole text after the end of thinking (None if
+      the model never got there) and the reference as text, and runs in a process of its own, with
+      the same bound.
 
     A reference that is one capital letter is a multiple-choice key: letters are compared.
+    `benchmark` names an entry of `BENCHMARKS`, which says more about the answers.
     """
 
-    def __init__(self, kind: GradingKind = "math", *, timeout_s: float = 5.0) -> None:
-        if kind not in get_args(GradingKind):
-            choices = ", ".join(get_args(GradingKind))
-            raise ConfigError(f"grading.kind must be one of {choices}, got {kind!r}")
+    def __init__(
+        self, kind: str = "math", *, benchmark: str | None = None, timeout_s: float = 5.0
+    ) -> None:
+        """Raises: ConfigError for a wrong setting, or a function that cannot be loaded."""
         if not timeout_s > 0:
             raise ConfigError(f"grading.timeout_s must be above 0, got {timeout_s}")
+        if benchmark is not None and benchmark not in BENCHMARKS:
+            raise ConfigError(
+                f"grading.benchmark must be one of {', '.join(BENCHMARKS)} or null, got {benchmark!r}"
+            )
         if kind == "math" and importlib.util.find_spec("math_verify") is None:
             raise ConfigError("grading.kind=math needs the package math-verify; or use exact, none")
         self._kind = kind
-        self._verifier = Verifier(timeout_s)
+        self._benchmark = (
+            BENCHMARKS[benchmark] if benchmark is not None else Benchmark("expression")
+        )
+        self._is_custom = kind not in KINDS
+        self._verifier = Verifier(timeout_s, kind if self._is_custom else MATH_VERIFY)
+        if self._is_custom:
+            self._load_function(benchmark)
+
+    @classmethod
+    def from_config(cls, config: GradingConfig) -> Self:
+        """Raises: ConfigError for a wrong setting, or a function that cannot be loaded."""
+        return cls(config.kind, benchmark=config.benchmark, timeout_s=config.timeout_s)
 
     def __enter__(self) -> Self:
         return self
@@ -60,6 +83,21 @@ class Grader:
     def close(self) -> None:
         """End the child process. Grading afterwards starts a new one."""
         self._verifier.close()
+
+    def _load_function(self, benchmark: str | None) -> None:
+        module, _, function = self._kind.partition(":")
+        if not module or not function:
+            raise ConfigError(
+                f"grading.kind must be one of {', '.join(KINDS)} or module:function, got {self._kind!r}"
+            )
+        if benchmark is not None:
+            raise ConfigError(
+                f"grading.benchmark must be null where grading.kind is a function, got {benchmark!r}"
+            )
+        try:
+            self._verifier.start()
+        except JudgeError as error:
+            raise ConfigError(f"grading.kind {self._kind!r} cannot be loaded: {error}") from error
 
     def grade(self, answer: str | None, reference: str | float | None) -> Grade:
         """Judge the text after the end of thinking, None if the model never got there.
@@ -73,21 +111,41 @@ class Grader:
         expected = None if self._kind == "none" else _reference_text(reference)
         if expected is None:
             return Grade(extract_answer(text), correct=None)
+        if self._is_custom:
+            correct = self._verifier.verify(answer, str(reference))
+            return Grade(extract_answer(text), correct)
         key = reference_choice(expected)
-        if key is not None:
+        if key is not None and key in self._benchmark.letters:
             letter = extract_choice(text)
             return Grade(letter or extract_answer(text), letter == key)
+        if self._benchmark.form in ("number", "integer") and parse_number(expected) is not None:
+            return self._grade_number(text, expected)
         if answers_equal(text, expected):  # "1:58 am" alone is an answer, though it holds a number
             return Grade(text.strip(), correct=True)
         extracted = extract_answer(text)
         return Grade(extracted, extracted is not None and self._equal(extracted, expected))
+
+    def _grade_number(self, text: str, expected: str) -> Grade:
+        extracted = extract_answer(text)
+        number = read_number(extracted or "")
+        if number is not None:
+            return Grade(_shown(number), number == parse_number(expected))
+        if extracted is None or self._benchmark.form == "integer":
+            return Grade(extracted, correct=False)
+        return Grade(extracted, self._equal(extracted, expected))
 
     def _equal(self, answer: str, reference: str) -> bool:
         if answers_equal(answer, reference):
             return True
         if self._kind == "exact" or _both_integers(answer, reference):
             return False
-        return self._verifier.verify(answer, reference)
+        return self._verifier.verify(answer, reference) is True
+
+
+def _shown(number: Fraction) -> str:
+    """As a decimal where that is exact and short: what a reader compares with."""
+    decimal = f"{float(number):g}"
+    return decimal if Fraction(decimal) == number else str(number)
 
 
 def _reference_text(reference: object) -> str | None:

@@ -1,9 +1,10 @@
-"""The parent's side of math-verify: one child process, restarted when it is slow or dies.
+"""The parent's side of judging: one child process, restarted when it is slow or dies.
 
-math-verify may hang, eat all memory or crash, and uses SIGALRM, which works in a main thread only.
-So it runs in `verifier_child.py`, started as a script: it imports neither torch nor Ray, and
-nothing is forked from a process with their threads. The protocol over one socket pair is a line of
-JSON to the child and one byte back; when either end dies the other reads end-of-file.
+math-verify may hang, eat all memory or crash, and uses SIGALRM, which works in a main thread only; a
+grader of the user's may do anything. So they run in `verifier_child.py`, started as a script: it
+imports neither torch nor Ray, and nothing is forked from a process with their threads. The protocol
+over one socket pair is a line of JSON to the child and one back; when either end dies the other
+reads end-of-file.
 """
 
 from __future__ import annotations
@@ -20,20 +21,29 @@ from pathlib import Path
 
 logger = logging.getLogger(__name__)
 
+MATH_VERIFY = "math-verify"
+
 _CHILD = Path(__file__).with_name("verifier_child.py")
 _START_TIMEOUT_S = 120.0  # it imports sympy; half a second on an idle machine
 _MEMORY_BYTES = 2 * 1024**3
 _MAX_CHARS = 500
 
 
-class Verifier:
-    """Mathematical equality of two expressions, each decided within `timeout_s` seconds.
+class JudgeError(RuntimeError):
+    """The function that judges cannot be loaded; the message is what its import raised."""
 
-    The child starts with the first call. Any thread may call; calls run one at a time.
+
+class Verifier:
+    """Whether an answer equals its reference, each pair decided within `timeout_s` seconds.
+
+    `function` is "math-verify" or "module:function", which is called with an answer and a reference
+    and returns True, False or None for "no judgement". The child starts with the first call. Any
+    thread may call; calls run one at a time.
     """
 
-    def __init__(self, timeout_s: float) -> None:
+    def __init__(self, timeout_s: float, function: str = MATH_VERIFY) -> None:
         self._timeout_s = timeout_s
+        self._function = function
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._channel: socket.socket | None = None
@@ -43,23 +53,38 @@ class Verifier:
         """Process id of the child, None while there is none."""
         return self._process.pid if self._process is not None else None
 
-    def verify(self, answer: str, reference: str) -> bool:
-        """True if math-verify finds the two equal.
+    def start(self) -> None:
+        """Start the child now. Raises: JudgeError, RuntimeError; see `verify`."""
+        with self._lock:
+            self._ready_channel()
 
-        False if not, if it takes longer than `timeout_s`, if it brings its process down, or if
-        either is longer than 500 characters. RuntimeError if the child cannot be started at all.
+    def verify(self, answer: str | None, reference: str) -> bool | None:
+        """What the function says of the two.
+
+        False also if it takes longer than `timeout_s` or brings its process down, and, for
+        math-verify, if it raises or either is longer than 500 characters. None also if a function
+        of the user's raises, which is logged.
+
+        Raises:
+            JudgeError: the function cannot be loaded.
+            RuntimeError: the child cannot be started at all.
         """
-        if max(len(answer), len(reference)) > _MAX_CHARS:
+        is_math = self._function == MATH_VERIFY
+        if is_math and max(len(answer or ""), len(reference)) > _MAX_CHARS:
             return False
         with self._lock:
             channel = self._ready_channel()
             request = json.dumps({"answer": answer, "reference": reference}) + "\n"
             try:
-                return _exchange(channel, request.encode(), self._timeout_s) == b"1"
+                reply = _exchange(channel, request.encode(), self._timeout_s)
             except TimeoutError:
-                logger.warning("math-verify took over %g s: counted as wrong", self._timeout_s)
+                logger.warning(
+                    "%s took over %g s: counted as wrong", self._function, self._timeout_s
+                )
             except OSError as error:
-                logger.warning("math-verify's process died (%s): counted as wrong", error)
+                logger.warning("%s's process died (%s): counted as wrong", self._function, error)
+            else:
+                return self._verdict(reply)
             self._stop(grace_s=0.0)
             return False
 
@@ -67,6 +92,14 @@ class Verifier:
         """End the child. A later `verify` starts a new one."""
         with self._lock:
             self._stop(grace_s=1.0)
+
+    def _verdict(self, reply: dict[str, object]) -> bool | None:
+        if "error" not in reply:
+            return reply["verdict"]  # type: ignore[return-value]  # the child checks it
+        if self._function == MATH_VERIFY:
+            return False
+        logger.warning("%s raised %s: the row is not judged", self._function, reply["error"])
+        return None
 
     def _ready_channel(self) -> socket.socket:
         """The socket to a living child. One that died between two rows costs neither of them."""
@@ -89,16 +122,24 @@ class Verifier:
 
     def _start(self) -> socket.socket:
         self._channel, child_end = socket.socketpair()
+        memory_bytes = _MEMORY_BYTES if self._function == MATH_VERIFY else 0
         with child_end:
             self._process = subprocess.Popen(
-                [sys.executable, "-P", str(_CHILD), str(self._timeout_s), str(_MEMORY_BYTES)],
+                [
+                    *(sys.executable, "-P", str(_CHILD)),
+                    *(str(self._timeout_s), str(memory_bytes), self._function),
+                ],
                 stdin=child_end.fileno(),
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
-                # The child must find math-verify wherever this process did, zip and venv included.
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+                # The child must find modules wherever this process does, zip and venv included, and
+                # a user's module in the folder that the job was started from.
+                env={**os.environ, "PYTHONPATH": os.pathsep.join([*filter(None, sys.path), "."])},
             )
-        _exchange(self._channel, b"", _START_TIMEOUT_S)
+        reply = _exchange(self._channel, b"", _START_TIMEOUT_S)
+        if "error" in reply:
+            self._stop(grace_s=1.0)
+            raise JudgeError(str(reply["error"]))
         return self._channel
 
     def _stop(self, *, grace_s: float) -> None:
@@ -114,14 +155,17 @@ class Verifier:
                 process.wait()
 
 
-def _exchange(channel: socket.socket, request: bytes, timeout_s: float) -> bytes:
-    """Send `request`, return the one byte that answers it. TimeoutError, or OSError if it died."""
+def _exchange(channel: socket.socket, request: bytes, timeout_s: float) -> dict[str, object]:
+    """Send `request`, return the line that answers it. TimeoutError, or OSError if it died."""
     deadline_s = time.monotonic() + timeout_s
     channel.settimeout(timeout_s)
     channel.sendall(request)
-    # A timeout of zero would make the socket non-blocking.
-    channel.settimeout(max(deadline_s - time.monotonic(), 1e-3))
-    reply = channel.recv(1)
-    if not reply:
-        raise ConnectionResetError("it closed the connection")
-    return reply
+    reply = b""
+    while not reply.endswith(b"\n"):
+        # A timeout of zero would make the socket non-blocking.
+        channel.settimeout(max(deadline_s - time.monotonic(), 1e-3))
+        received = channel.recv(1 << 16)
+        if not received:
+            raise ConnectionResetError("it closed the connection")
+        reply += received
+    return json.loads(reply)

@@ -12,7 +12,7 @@ from importlib.metadata import version
 from typing import Any
 
 import dynts_batch
-from dynts_batch.config import Config
+from dynts_batch.config import Config, GradingConfig
 from dynts_batch.data.source import Source
 from dynts_batch.runner.plan import Plan
 
@@ -32,7 +32,7 @@ def make_fingerprint(
         "policy": asdict(config.policy),
         "sampling": asdict(config.sampling),
         "max_prompt_tokens": config.memory.max_prompt_tokens,
-        "grading": config.grading.kind,
+        "grading": grading_fingerprint(config.grading),
         "input": {
             "content": source.fingerprint,
             **{key: columns[key] for key in columns if key.endswith("_column")},
@@ -42,3 +42,8 @@ def make_fingerprint(
             **{package: version(package) for package in _PACKAGES},
         },
     }
+
+
+def grading_fingerprint(config: GradingConfig) -> dict[str, Any]:
+    """What decides a judgement; re-grading changes this part of a fingerprint, and no other."""
+    return {"kind": config.kind, "benchmark": config.benchmark}

@@ -43,7 +43,7 @@ def prepare(config: Config, *, is_local: bool) -> PreparedRun:
     """
     config = _with_absolute_run_dir(config)
     _check_gpus(config)
-    Grader(config.grading.kind, timeout_s=config.grading.timeout_s).close()
+    Grader.from_config(config.grading).close()
     model = check_engine(config, on_gpu=_may_be_on_gpu(config, is_local=is_local))
     source = open_source(config.input, config.sampling)
     source.validate()

@@ -58,7 +58,7 @@ class Worker:
         self._place = _find_place(worker_id, self._meter)
         self._uuid: str | None = self._place["device_uuid"]
         self._timeline = Timeline(self._place)
-        self._grader = Grader(config.grading.kind, timeout_s=config.grading.timeout_s)
+        self._grader = Grader.from_config(config.grading)
         self._writer = ShardWriter(self._run_dir, row_schema(job.source_schema), self._grader)
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="writer")
         self._written: deque[Future[Finished]] = deque()

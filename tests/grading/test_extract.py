@@ -139,6 +139,7 @@ def test_a_reference_is_its_marked_part_or_all_of_it(reference: str, answer: str
 
 
 HOSTILE = [
+    "```\n", "```", "~~~\n~~~\n", "```\n1\n",
     r"\boxed{", "{", "}", "\\", "\\boxed ", r"\boxed{}", r"\boxed{1}, ", "####", "#### a\n", " ",
     "answer ", "answer is ", "answer:\n", "$", "$1", r"\(", r"\[", "1", "1,", "1,111,", "-", "1.",
     "1/", r"\frac{", r"\frac{1}{", r"\text{", r"\text ", "(A", "(A)", "option ", "e", ",  ", "\n",
@@ -154,3 +155,24 @@ def test_no_text_takes_more_than_a_scan(piece: str) -> None:
     extract_choice(text)
     extract_reference(text)
     assert time.process_time() - started_s < 2.0
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("Here:\n```python\ndef f(x):\n    return x + 1\n```\n", "def f(x):\n    return x + 1"),
+        ("The answer is:\n~~~\nprint(2)\n~~~", "print(2)"),
+        ("```python\nprint(6 * 7)\n```\nIt prints 42.", "42"),
+        ("In 3 steps.\n```\na = 1\n```", "a = 1"),
+        ("```\nunclosed = 5", "unclosed = 5"),
+        ("```\nx = 5\n```\n#### 7", "7"),
+        ("I get 9.\n```\n```", "9"),
+        ("so `x = 5` holds, 6", "6"),
+    ],
+)
+def test_a_code_block_is_text_and_nothing_is_looked_for_inside(text: str, answer: str) -> None:
+    assert extract_answer(text) == answer
+
+
+def test_a_choice_may_stand_behind_hashes() -> None:
+    assert extract_choice("I like (A).\n#### C") == "C"

@@ -6,7 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from fake_run import write_config, write_problems
+from fake_run import make_config, write_config, write_problems
+from local_run import finish_run
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -58,3 +59,13 @@ assert {module!r} not in sys.modules
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_grade_says_what_changed_and_ends_with_2_for_a_users_mistake(tmp_path):
+    run_dir = finish_run(make_config(tmp_path))
+    done = _job("grade.py", run_dir.path, "grading.kind=none", cwd=Path("/"))
+    assert done.returncode == 0, done.stderr
+    assert "0 of 0 judged rows are right (before: " in done.stdout
+    done = _job("grade.py", run_dir.path, "grading.kind=llm", cwd=Path("/"))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("error: grading.kind must be one of")

@@ -1,0 +1,62 @@
+r"""How the answers of well-known benchmarks are read: one entry each, for `grading.benchmark`.
+
+Without an entry the grader goes by the reference: a letter is a multiple-choice key, all else is mathematics.
+An entry is stricter where the benchmark is: an AIME answer that is no integer is wrong, whatever it equals.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Literal
+
+from dynts_batch.grading.equality import parse_number
+from dynts_batch.grading.extract import NUMBER
+
+
+@dataclass(frozen=True, slots=True)
+class Benchmark:
+    """What an answer of it is.
+
+    `expression`: whatever mathematics the reference is. `number`: a number, units and a choice label aside; an
+    expression that equals it counts with `grading.kind=math`. `integer`: nothing but an integer. `choice`: one of
+    `letters`.
+    """
+
+    form: Literal["expression", "number", "integer", "choice"]
+    letters: str = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+    """Of multiple-choice questions, which any benchmark may hold."""
+
+
+BENCHMARKS = {
+    "aime": Benchmark("integer"),  # 0 to 999, "033" is 33
+    "amc": Benchmark("number", letters="ABCDE"),  # "27.0" in the data, "(C) 27" in answers
+    "math": Benchmark("expression"),
+    "gaokao": Benchmark("expression", letters="ABCDE"),
+    "gpqa": Benchmark("choice", letters="ABCD"),
+    "gsm8k": Benchmark("number"),  # "#### 1,080" in the data, "$1,080" and "18 dollars" in answers
+}
+
+_CHOICE_LABEL = re.compile(r"\W*(?:text|math)?(?:bf|rm)?\W*\(?[A-E][).:]+(?:[\s}~]|\\ )*")
+_UNIT = re.compile(
+    r"\\(?:text|mathrm|mbox)\s*\{[^{}]*\}|\\(?:circ|,|;|!|\$|%)|\s[A-Za-z.]+|\^\{?[23]\}?"
+)
+_DECORATION = re.compile(r"[\s$.{}~\u00b0\u20ac\u00a3^]*")
+
+
+def read_number(text: str) -> Fraction | None:
+    r"""The one number that a short answer states: "18", "x = 18", "\$1,080", "(C) 27 \text{ cm}^2"; None if it
+    states none, several, or an expression."""
+    label = _CHOICE_LABEL.match(text)
+    text = text[label.end() :] if label is not None else text
+    for candidate in (text, text.rpartition("=")[2]):
+        number = parse_number(candidate)
+        if number is not None:
+            return number
+    text = f" {text.rpartition('=')[2].replace('{,}', ',')}"
+    bare = _UNIT.sub(" ", text)
+    found = NUMBER.search(bare)
+    if found is None or not _DECORATION.fullmatch(bare[: found.start()] + bare[found.end() :]):
+        return None
+    return parse_number(found[0])

@@ -1,0 +1,119 @@
+"""Judging the rows of a finished run again: other rules, the same answers, nothing generated.
+
+Every shard file is replaced whole, by its own rows with new judgements. `regrade.json` in the run
+directory stands from before the first to after the last: while it does, the files do not all follow
+the same rules, so the run can neither be resumed nor sealed, and judging again mends it.
+
+Knows nothing about Ray or models.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from dynts_batch.config import Config
+from dynts_batch.config_file import override_config
+from dynts_batch.data.run_dir import RunDir
+from dynts_batch.data.schema import OWN_FIELDS, source_column_name
+from dynts_batch.data.source import reference_text
+from dynts_batch.errors import ConfigError, RunDirError, choices_hint
+from dynts_batch.grading import Grader
+from dynts_batch.runner.fingerprint import grading_fingerprint
+
+
+@dataclass
+class Regraded:
+    """Counts of rows."""
+
+    num_rows: int = 0
+    num_graded: int = 0
+    """Rows with a judgement now."""
+    num_correct: int = 0
+    num_graded_before: int = 0
+    num_correct_before: int = 0
+    num_changed: int = 0
+    """Rows whose judgement is another one now."""
+
+
+def regrade(path: str, overrides: Sequence[str]) -> tuple[Config, Regraded]:
+    """Judge all rows of the run directory `path` by its settings and `overrides`, which are keys of
+    `grading` and input.reference_column. The same call again mends one that broke off.
+
+    Raises:
+        ConfigError: an override is none of these keys, or a setting is wrong.
+        RunDirError: `path` is no run directory, its run is not finished, or it cannot be written.
+    """
+    run_dir = RunDir(path)
+    fingerprint = run_dir.fingerprint()
+    if run_dir.read_manifest() is None:
+        raise RunDirError(
+            f"{path} is not finished: its rows are judged as they come. Finish it first"
+        )
+    config = override_config(run_dir.config(), _allowed(overrides))
+    regraded = Regraded()
+    with Grader.from_config(config.grading) as grader:
+        run_dir.begin_regrade(dataclasses.asdict(config.grading))
+        for shard in sorted(run_dir.finished_shards()):
+            table = run_dir.read_shard(shard)
+            judged = _judge(table, config, grader)
+            _count(regraded, table, judged)
+            if judged != table:
+                run_dir.replace_shard(shard, judged)
+    fingerprint["grading"] = grading_fingerprint(config.grading)
+    fingerprint["input"]["reference_column"] = config.input.reference_column
+    run_dir.end_regrade(config, fingerprint)
+    return config, regraded
+
+
+def _allowed(overrides: Sequence[str]) -> Sequence[str]:
+    for override in overrides:
+        key = override.partition("=")[0].strip()
+        if not key.startswith("grading.") and key != "input.reference_column":
+            choices = [f"grading.{name}" for name in ("kind", "benchmark", "timeout_s")]
+            hint = choices_hint(key, [*choices, "input.reference_column"])
+            raise ConfigError(f"{key} does not belong to grading. {hint}")
+    return overrides
+
+
+def _judge(table: pa.Table, config: Config, grader: Grader) -> pa.Table:
+    """`table` with the columns reference, extracted_answer and correct made anew."""
+    references = _references(table, config.input.reference_column)
+    columns = table.select(["answer", "finish_reason"]).to_pylist()
+    judged: dict[str, list[Any]] = {
+        "reference": references,
+        "extracted_answer": [],
+        "correct": [],
+    }
+    for row, reference in zip(columns, references, strict=True):
+        is_error = row["finish_reason"] == "error"  # nothing was answered, so nothing is judged
+        grade = None if is_error else grader.grade(row["answer"], reference)
+        judged["extracted_answer"].append(None if grade is None else grade.extracted_answer)
+        judged["correct"].append(None if grade is None else grade.correct)
+    for name, values in judged.items():
+        field = OWN_FIELDS[name]
+        table = table.set_column(
+            table.schema.get_field_index(name), field, pa.array(values, field.type)
+        )
+    return table
+
+
+def _references(table: pa.Table, column: str | None) -> list[str | None]:
+    if column is None:
+        return table["reference"].to_pylist()
+    name = source_column_name(table.schema, column)
+    return [reference_text(value) for value in table[name].to_pylist()]
+
+
+def _count(regraded: Regraded, before: pa.Table, after: pa.Table) -> None:
+    old, new = before["correct"].to_pylist(), after["correct"].to_pylist()
+    regraded.num_rows += len(new)
+    regraded.num_graded += len(new) - new.count(None)
+    regraded.num_correct += new.count(True)
+    regraded.num_graded_before += len(old) - old.count(None)
+    regraded.num_correct_before += old.count(True)
+    regraded.num_changed += sum(a is not b for a, b in zip(old, new, strict=True))
