@@ -7,6 +7,8 @@ a fake worker starts at once.
 
 from __future__ import annotations
 
+import gc
+import sys
 from typing import Any, Protocol
 
 from dynts_batch.config import Config
@@ -103,6 +105,25 @@ def allocator_peak_bytes(engine: AnyEngine) -> int | None:
     import torch
 
     return torch.cuda.max_memory_allocated(device)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether `error` says that memory ran out, on the device or the host."""
+    # torch has a class for its allocator on a GPU and bare RuntimeErrors for the rest.
+    names = {cls.__name__ for cls in type(error).__mro__}
+    text = str(error)
+    return bool(names & {"MemoryError", "OutOfMemoryError"}) or any(
+        words in text for words in ("can't allocate memory", "out of memory", "ALLOC_FAILED")
+    )
+
+
+def free_memory() -> None:
+    """Give back what an engine that was just dropped has held."""
+    gc.collect()
+    if "torch" in sys.modules:
+        import torch
+
+        torch.cuda.empty_cache()
 
 
 def _device(engine: AnyEngine) -> Any:

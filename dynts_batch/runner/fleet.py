@@ -7,24 +7,31 @@ death is noticed. The fleet knows nothing about what the calls are for.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
+import signal
+import time
 import uuid
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import ray
 from ray.exceptions import RayError, RayTaskError
 
+from dynts_batch.engine.factory import is_out_of_memory
 from dynts_batch.errors import DyntsError
 from dynts_batch.runner.cluster import Resources
 from dynts_batch.runner.messages import (
     Assignment,
     Died,
     Event,
+    Failed,
     Job,
     Left,
     Loaded,
+    Orders,
     Report,
     Reported,
     WorkerInfo,
@@ -38,21 +45,31 @@ _MAX_REASON_CHARS = 300
 class WorkerActor:
     """A Worker in a process of its own. Loading is a call, so that its error reaches the driver."""
 
-    def load(self, worker_id: str, job: Job) -> WorkerInfo:
+    def load(self, worker_id: str, job: Job, max_seqs: int | None) -> WorkerInfo:
         setup_logging(worker_id=worker_id)
         # A node without that folder has no use for relative paths: the path is named when it fails.
         with contextlib.suppress(FileNotFoundError):
             os.chdir(job.working_dir)
-        self._worker = Worker(worker_id, job)
+        self._worker = Worker(worker_id, job, max_seqs=max_seqs)
+        # The notice that a spot machine is taken away, or that its node is drained.
+        signal.signal(signal.SIGTERM, lambda number, frame: self._worker.leave())
         return self._worker.info
 
     def work(
-        self, assignments: Sequence[Assignment], *, has_more: bool, device_share: float
+        self, assignments: Sequence[Assignment], orders: Orders, *, device_share: float
     ) -> Report:
-        return self._worker.work(assignments, has_more=has_more, device_share=device_share)
+        return self._worker.work(assignments, orders, device_share=device_share)
 
     def close(self) -> Report:
         return self._worker.close()
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    worker_id: str
+    is_last: bool
+    late_s: float
+    """When, on the monotonic clock, its worker is taken for hung."""
 
 
 class RayFleet:
@@ -69,54 +86,79 @@ class RayFleet:
         self._num_started = 0
         self._actors: dict[str, Any] = {}
         self._infos: dict[str, WorkerInfo] = {}
-        self._calls: dict[Any, tuple[str, bool]] = {}
+        self._calls: dict[Any, _Call] = {}
+        self._stall_s = job.config.run.stall_s
 
-    def start(self) -> None:
+    def start(self, *, max_seqs: int | None = None) -> None:
         worker_id = f"{self._session}-{self._num_started:03d}"
         self._num_started += 1
         actor = self._actors[worker_id] = self._actor_class.remote()
-        self._call(worker_id, actor.load.remote(worker_id, self._job))
+        # It may wait for a node, or for a download: only what is loaded can stall.
+        self._call(worker_id, actor.load.remote(worker_id, self._job, max_seqs), may_stall=False)
 
-    def send(self, worker_id: str, assignments: Sequence[Assignment], *, has_more: bool) -> None:
+    def send(self, worker_id: str, assignments: Sequence[Assignment], orders: Orders) -> None:
         call = self._actors[worker_id].work.remote(
-            assignments, has_more=has_more, device_share=self._device_share(worker_id)
+            assignments, orders, device_share=self._device_share(worker_id)
         )
         self._call(worker_id, call)
 
+    def retire(self, worker_id: str) -> None:
+        self._call(worker_id, self._actors[worker_id].close.remote(), is_last=True)
+
+    def cancel_loading(self) -> None:
+        for worker_id in self._actors.keys() - self._infos.keys():
+            self._kill(worker_id)
+
     def wait(self, timeout_s: float) -> list[Event]:
         if not self._calls:
+            time.sleep(timeout_s)
             return []
         done, _ = ray.wait(list(self._calls), num_returns=1, timeout=timeout_s)
         if done:  # and whatever else is there by now
             done, _ = ray.wait(list(self._calls), num_returns=len(self._calls), timeout=0)
         # Of two calls to a worker that died while it was asked to close, one tells it.
-        return [self._event(call) for call in done if call in self._calls]
+        events = [self._event(call) for call in done if call in self._calls]
+        return events + self._end_stalled()
 
     def close(self) -> None:
-        for worker_id in self._actors.keys() - self._infos.keys():
-            self._kill(worker_id)  # still loading: there is nothing to store
+        self.cancel_loading()  # there is nothing to store
         for worker_id in self._infos:
-            self._call(worker_id, self._actors[worker_id].close.remote(), is_last=True)
+            self.retire(worker_id)
 
-    def _call(self, worker_id: str, call: Any, *, is_last: bool = False) -> None:
-        self._calls[call] = worker_id, is_last
+    def _call(
+        self, worker_id: str, call: Any, *, is_last: bool = False, may_stall: bool = True
+    ) -> None:
+        late_s = time.monotonic() + self._stall_s if may_stall else math.inf
+        self._calls[call] = _Call(worker_id, is_last, late_s)
 
-    def _event(self, call: Any) -> Event:
-        worker_id, is_last = self._calls.pop(call)
-        try:
-            result = ray.get(call)
-        except RayTaskError as error:
-            if isinstance(error.cause, DyntsError):
-                raise error.cause from None
+    def _end_stalled(self) -> list[Event]:
+        """A worker reports every second or so: one that does not for long hangs."""
+        now_s = time.monotonic()
+        stalled = {call.worker_id for call in self._calls.values() if call.late_s < now_s}
+        for worker_id in stalled:
             self._kill(worker_id)
-            return Died(worker_id, f"{type(error.cause).__name__}: {error.cause}")
+        reason = f"it hung: no report for {self._stall_s:g} s (run.stall_s)"
+        return [Died(worker_id, reason) for worker_id in sorted(stalled)]
+
+    def _event(self, ref: Any) -> Event:
+        call = self._calls.pop(ref)
+        worker_id = call.worker_id
+        try:
+            result = ray.get(ref)
+        except RayTaskError as error:
+            self._kill(worker_id)
+            if isinstance(error.cause, DyntsError):
+                return Failed(worker_id, error.cause)
+            reason = f"{type(error.cause).__name__}: {error.cause}"
+            return Died(worker_id, reason, is_out_of_memory(error.cause))
         except RayError as error:
             self._kill(worker_id)
-            return Died(worker_id, _in_short(error))
+            reason = _in_short(error)
+            return Died(worker_id, reason, "running low on memory" in str(error))
         if isinstance(result, WorkerInfo):
             self._infos[worker_id] = result
             return Loaded(worker_id, result)
-        if is_last:
+        if call.is_last or result.has_left:
             self._kill(worker_id)
             return Left(worker_id, result)
         return Reported(worker_id, result)
@@ -124,7 +166,7 @@ class RayFleet:
     def _kill(self, worker_id: str) -> None:
         """Make sure that it is gone: what seems dead may be a process that hangs."""
         self._infos.pop(worker_id, None)
-        self._calls = {c: who for c, who in self._calls.items() if who[0] != worker_id}
+        self._calls = {r: call for r, call in self._calls.items() if call.worker_id != worker_id}
         with contextlib.suppress(RayError):
             ray.kill(self._actors.pop(worker_id))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -9,7 +11,7 @@ import pyarrow as pa
 
 from dynts_batch.config import Config
 from dynts_batch.data.source import SourceRow
-from dynts_batch.errors import RowError
+from dynts_batch.errors import DyntsError, RowError
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,21 @@ class Assignment:
 
 
 @dataclass(frozen=True, slots=True)
+class Orders:
+    """How a worker is to work until its next report."""
+
+    has_more: bool = False
+    """More work waits: report as soon as the engine's queue runs low."""
+    is_draining: bool = False
+    """Admit nothing more, so that what the engine has comes to its end."""
+    report_s: float = 1.0
+    """Report after so long at the latest. It bounds how old the progress shown is, and how long a
+    stop takes."""
+    max_busy_s: float = math.inf
+    """Report after so much device time: where that is paid for by the second, and simulated."""
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerInfo:
     """What a worker says of itself once its engine is loaded."""
 
@@ -70,6 +87,7 @@ class Totals:
 
     rows: int = 0
     errors: int = 0
+    evictions: int = 0
     graded: int = 0
     correct: int = 0
     completion_tokens: int = 0
@@ -116,8 +134,17 @@ class Report:
     """Rows that the engine could admit or queue; 0 while it has enough."""
     is_idle: bool
     """Nothing is left to do until the next assignment."""
-    stored_tokens: int
+    num_in_engine: int
+    """Requests that it would lose if it ended now; num_running of them are decoded."""
     num_running: int
+    max_seqs: int
+    """Shrinks where memory ran out."""
+    spent_usd: float | None
+    """Price of the device time since loading; None if unknown."""
+    has_left: bool = False
+    """It has stored all it had and wants to end: its machine is going away."""
+    gauges: Mapping[str, float | None] = field(default_factory=dict)
+    """The latest sample of its telemetry, see timeline.SCHEMA."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +165,7 @@ class Reported:
 
 @dataclass(frozen=True, slots=True)
 class Left:
-    """A worker stored what it had and ended, as it was asked to."""
+    """A worker stored what it had and ended, as the driver or its machine asked it to."""
 
     worker_id: str
     report: Report
@@ -150,6 +177,16 @@ class Died:
 
     worker_id: str
     reason: str
+    is_out_of_memory: bool = False
+    """It was ended because its machine ran out of memory."""
 
 
-Event = Loaded | Reported | Left | Died
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """A worker ended with an error that another one would have too."""
+
+    worker_id: str
+    error: DyntsError
+
+
+Event = Loaded | Reported | Left | Died | Failed

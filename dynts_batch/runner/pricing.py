@@ -17,8 +17,14 @@ class EnergyShares:
     def __init__(self) -> None:
         self._seen_j = 0.0
         self._is_known = True
+        self._owned_j = 0.0
         self._undealt_j = 0.0
         self._dealt_s = 0.0
+
+    @property
+    def owned_j(self) -> float | None:
+        """This worker's part of the joules so far, dealt out or not; None if unknown."""
+        return self._owned_j if self._is_known else None
 
     def update(self, energy_j: float | None, *, device_share: float) -> None:
         """The device's joules so far, and this worker's part of the device since the last update.
@@ -27,7 +33,9 @@ class EnergyShares:
         """
         self._is_known = energy_j is not None
         if energy_j is not None:
-            self._undealt_j += (energy_j - self._seen_j) * device_share
+            share_j = (energy_j - self._seen_j) * device_share
+            self._owned_j += share_j
+            self._undealt_j += share_j
             self._seen_j = energy_j
 
     def take(self, device_s: float, *, busy_s: float) -> float | None:

@@ -17,7 +17,13 @@ from rich.console import Console
 from dynts_batch.config_file import load_config
 from dynts_batch.data.progress import read_progress
 from dynts_batch.errors import RunDirError
-from dynts_batch.exit_status import EXIT_OK, EXIT_ROWS_FAILED, EXIT_SIGNAL, exit_status_of
+from dynts_batch.exit_status import (
+    EXIT_LIMIT,
+    EXIT_OK,
+    EXIT_ROWS_FAILED,
+    EXIT_SIGNAL,
+    exit_status_of,
+)
 from dynts_batch.report.summary import Summary, show, summarise
 from dynts_batch.telemetry import setup_logging
 
@@ -32,6 +38,7 @@ def reason(config_path: str, overrides: Sequence[str]) -> int:
 
 
 _HINT = "What is done is in the run directory; the same command goes on from there."
+_LIMIT_HINT = "What is done is in the run directory; raise the limit to go on from there."
 
 
 def _reason(config_path: str, overrides: Sequence[str], console: Console) -> int:
@@ -44,9 +51,9 @@ def _reason(config_path: str, overrides: Sequence[str], console: Console) -> int
     run = prepare(config, is_local=address is None)
     if run.shards_to_do:
         _say(console, _opening(run))
-        stopped_by = _drive(run, address, console)
-        if stopped_by is not None:
-            return EXIT_SIGNAL + stopped_by
+        status = _drive(run, address, console)
+        if status is not None:
+            return status
     else:
         _say(console, f"nothing to do: all {run.plan.num_units:,} rows are in {run.run_dir.path}")
     summary = summarise(run.run_dir)
@@ -56,14 +63,19 @@ def _reason(config_path: str, overrides: Sequence[str], console: Console) -> int
 
 
 def _drive(run: PreparedRun, address: str | None, console: Console) -> int | None:
-    """Do what is left of `run`; the number of the signal that stopped it, if one did."""
+    """Do what is left of `run`; the exit status where it was stopped before its end."""
     from dynts_batch.runner.cluster import describe_resources, open_cluster, plan_resources
     from dynts_batch.runner.display import Display
     from dynts_batch.runner.driver import Driver
     from dynts_batch.runner.fleet import RayFleet
+    from dynts_batch.runner.limits import Limits, Used, spent_usd
     from dynts_batch.runner.messages import Job
     from dynts_batch.runner.stop_signal import catch_stop_signals
 
+    limits = Limits.of(run.config, spent_usd=spent_usd(run.run_dir))
+    if (limit := limits.reached(Used())) is not None:
+        _say(console, f"nothing was started: the run is at {limit}. {_LIMIT_HINT}")
+        return EXIT_LIMIT
     with open_cluster(address), catch_stop_signals() as stop, Display(console) as display:
         resources = plan_resources(run.config, is_local=address is None)
         display.note(
@@ -77,13 +89,18 @@ def _drive(run: PreparedRun, address: str | None, console: Console) -> int | Non
             num_workers=resources.num_workers,
             show=display.show,
             warn=display.note,
+            limits=limits,
         )
         if driver.run(lambda: stop.is_set):
             return None
         done = read_progress(run.run_dir, time.time())
         num_done = done.finished_rows + done.checkpointed_rows
-        display.note(f"stopped with {num_done:,} of {done.num_rows:,} rows. {_HINT}")
-        return stop.number
+        rows = f"{num_done:,} of {done.num_rows:,} rows"
+        if stop.number is not None:
+            display.note(f"stopped with {rows}. {_HINT}")
+            return EXIT_SIGNAL + stop.number
+        display.note(f"stopped with {rows} at {driver.limit}. {_LIMIT_HINT}")
+        return EXIT_LIMIT
 
 
 def _opening(run: PreparedRun) -> str:

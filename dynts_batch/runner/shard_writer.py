@@ -153,6 +153,7 @@ def _totals(row: dict[str, Any]) -> Totals:
     return Totals(
         rows=1,
         errors=int(is_error),
+        evictions=row["num_evictions"],
         graded=int(row["correct"] is not None),
         correct=int(row["correct"] is True),
         completion_tokens=row["completion_tokens"],

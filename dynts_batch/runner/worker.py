@@ -23,38 +23,39 @@ import pyarrow as pa
 from dynts_batch.config import Config
 from dynts_batch.data.run_dir import RunDir
 from dynts_batch.data.schema import row_schema
-from dynts_batch.engine.factory import allocator_peak_bytes, gpu_uuid, load_engine
+from dynts_batch.errors import RowError
 from dynts_batch.grading import Grader
 from dynts_batch.records import Completion
-from dynts_batch.runner.messages import Assignment, Finished, Item, Job, Report, WorkerInfo
+from dynts_batch.runner.feed import Feed
+from dynts_batch.runner.messages import Assignment, Finished, Item, Job, Orders, Report, WorkerInfo
 from dynts_batch.runner.pricing import EnergyShares, price
 from dynts_batch.runner.shard_writer import Measured, OpenShard, ShardWriter, read_stored_rows
 from dynts_batch.runner.timeline import Timeline
 from dynts_batch.telemetry import DeviceMeter
 
-REPORT_S = 1.0
-"""Longest time between reports: it bounds how old the progress shown is and how long a stop takes."""
-
 
 class Worker:
     """Loads its engine when made, then `work`s as often as it is asked to, then `close`s."""
 
-    def __init__(self, worker_id: str, job: Job) -> None:
-        """Raises:
-        ConfigError: the settings do not fit this machine.
-        RunDirError: this machine cannot see the run directory.
+    def __init__(self, worker_id: str, job: Job, *, max_seqs: int | None = None) -> None:
+        """`max_seqs` bounds the arena further than the configuration does.
+
+        Raises:
+            ConfigError: the settings do not fit this machine.
+            RunDirError: this machine cannot see the run directory.
         """
         config = self._config = job.config
         self._run_dir = RunDir(str(config.run.dir))
         self._run_dir.fingerprint()
         num_threads = max(1, int(config.workers.num_cpus))
-        self._engine = load_engine(_for_device(job), num_threads=num_threads)
-        uuid = gpu_uuid(self._engine)
+        self._feed = Feed(_for_device(job), num_threads=num_threads, max_seqs=max_seqs)
+        uuid = self._feed.gpu_uuid
         # Measuring starts here: the energy that loading took belongs to no row.
         self._meter = DeviceMeter([] if uuid is None else [uuid])
         self._meter.start()
         self._energy = EnergyShares()
         self._device_share = 1.0
+        self._device_s = 0.0
         self._place = _find_place(worker_id, self._meter)
         self._uuid: str | None = self._place["device_uuid"]
         self._timeline = Timeline(self._place)
@@ -62,8 +63,10 @@ class Worker:
         self._writer = ShardWriter(self._run_dir, row_schema(job.source_schema), self._grader)
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="writer")
         self._written: deque[Future[Finished]] = deque()
+        self._written_at_s = time.monotonic()
         self._checkpoint_at_s = time.monotonic() + config.run.checkpoint_s
         self._completion_tokens = 0
+        self._is_leaving = self._has_left = False
 
     @property
     def info(self) -> WorkerInfo:
@@ -71,43 +74,53 @@ class Worker:
             node=self._place["node"],
             device_name=self._place["device_name"],
             device_uuid=self._uuid,
-            max_seqs=self._engine.max_seqs,
-            arena_bytes=self._engine.arena.num_bytes,
+            max_seqs=self._feed.max_seqs,
+            arena_bytes=self._feed.arena_bytes,
         )
 
     def work(
-        self, assignments: Sequence[Assignment], *, has_more: bool, device_share: float
+        self, assignments: Sequence[Assignment], orders: Orders, *, device_share: float
     ) -> Report:
-        """Take on `assignments` and work until a report is due.
+        """Take on `assignments` and work until a report is due: see `Orders`, or nothing is left.
 
-        That is after `REPORT_S`, when nothing is left to do, or, if the driver `has_more`, when the
-        engine's queue runs low. `device_share`: this worker's part of its GPU, 1 / those on it.
+        `device_share`: this worker's part of its GPU, 1 / those on it.
 
-        Raises: RunDirError where the run directory cannot be used.
+        Raises:
+            RunDirError: the run directory cannot be used.
+            TimeoutError: it does not answer.
         """
         self._device_share = device_share
+        self._feed.is_draining = orders.is_draining
         for assignment in assignments:
             self._open(assignment)
-        report_at_s = time.monotonic() + REPORT_S
-        while (now_s := time.monotonic()) < report_at_s:
-            if self._engine.has_work():
-                self._finish(self._engine.step())
+        report_at_s = time.monotonic() + orders.report_s
+        most_busy_s = self._feed.busy_s + orders.max_busy_s
+        while (now_s := time.monotonic()) < report_at_s and not self._is_leaving:
+            if self._feed.has_work:
+                self._step()
                 self._checkpoint_if_due()
             elif self._written:
                 wait([self._written[-1]], timeout=report_at_s - now_s)
-            if not self._is_busy() or (has_more and self._num_wanted() > 0):
+            is_low = orders.has_more and self._feed.num_wanted > 0
+            if is_low or not self._is_busy() or self._feed.busy_s >= most_busy_s:
                 break
-        return self._report()
+        return self.close() if self._is_leaving else self._report()
+
+    def leave(self) -> None:
+        """End soon: the present call or the next one stores what is done and says so. Any thread."""
+        self._is_leaving = True
 
     def close(self) -> Report:
-        """Store all that is done, finished or not, and end the helpers of this worker.
+        """Store all that is done, finished or not, and end the helpers of this worker. Once.
 
         Raises: RunDirError where the run directory cannot be written.
         """
-        self._checkpoint()
-        self._thread.shutdown(wait=True)
-        self._meter.close()
-        self._grader.close()
+        if not self._has_left:
+            self._has_left = True
+            self._checkpoint()
+            self._thread.shutdown(wait=True)
+            self._meter.close()
+            self._grader.close()
         return self._report()
 
     # ---- work in ------------------------------------------------------------------------------
@@ -118,27 +131,21 @@ class Worker:
             assignment, read_stored_rows(self._run_dir, assignment, drop_errors=drop_errors)
         )
         self._written.append(self._thread.submit(self._writer.open, shard))
-        failed = [self._add(item) for item in shard.to_run.values()]
-        self._finish([completion for completion in failed if completion is not None])
+        self._finish([self._refuse(i, i.error) for i in shard.to_run.values() if i.error])
+        for item in shard.to_run.values():
+            if item.error is None:
+                self._feed.add(item.row.request(item.sample_index, trace=item.trace))
 
-    def _add(self, item: Item) -> Completion | None:
-        """Give a unit to the engine; the completion of one that it does not even get."""
-        request = item.row.request(item.sample_index, trace=item.trace)
-        seed = self._config.sampling.seed
-        if item.error is not None:
-            return Completion.failed(request, item.error, seed=seed)
-        try:
-            self._engine.add_request(request)
-        except Exception as error:  # noqa: BLE001  the per-request wall: one row, not the run
-            return Completion.failed(request, error, seed=seed)
-        return None
+    def _refuse(self, item: Item, error: RowError) -> Completion:
+        """The completion of a unit that the engine does not even get."""
+        request = item.row.request(item.sample_index)
+        return Completion.failed(request, error, seed=self._config.sampling.seed)
 
-    def _num_wanted(self) -> int:
-        """Rows to ask for: none while half a batch waits, else enough for a batch and a half."""
-        engine = self._engine
-        if engine.num_waiting * 2 >= engine.max_seqs:
-            return 0
-        return engine.max_seqs + -(-engine.max_seqs // 2) - engine.num_running - engine.num_waiting
+    def _step(self) -> None:
+        busy_s = self._feed.busy_s
+        completions = self._feed.step()
+        self._device_s += (self._feed.busy_s - busy_s) * self._device_share
+        self._finish(completions)
 
     # ---- rows out -----------------------------------------------------------------------------
 
@@ -146,7 +153,7 @@ class Worker:
         if not completions:
             return
         if self._uuid is not None:
-            if not self._engine.has_work():
+            if not self._feed.has_work:
                 self._meter.sample()  # the last rows get all that is not dealt out yet
             self._energy.update(self._meter.energy_j(self._uuid), device_share=self._device_share)
         devices = self._meter.summary().devices
@@ -158,7 +165,7 @@ class Worker:
         device_s = completion.device_s * self._device_share
         energy_j = None
         if self._uuid is not None:
-            energy_j = self._energy.take(completion.device_s, busy_s=self._engine.busy_s)
+            energy_j = self._energy.take(completion.device_s, busy_s=self._feed.busy_s)
         extras = {
             **self._place,
             "energy_j": energy_j,
@@ -185,38 +192,62 @@ class Worker:
     # ---- reports ------------------------------------------------------------------------------
 
     def _is_busy(self) -> bool:
-        return self._engine.has_work() or any(not task.done() for task in self._written)
+        return self._feed.has_work or any(not task.done() for task in self._written)
 
     def _report(self) -> Report:
         is_idle = not self._is_busy()
         finished = Finished()
         while self._written and self._written[0].done():
             finished.add(self._written.popleft().result())
+            self._written_at_s = time.monotonic()
+        self._check_writer()
         self._completion_tokens += finished.totals.completion_tokens
+        sample = self._sample()
         if self._timeline.is_due:
-            self._timeline.add(self._sample())
+            self._timeline.add(sample)
         return Report(
             finished=finished,
-            num_wanted=self._num_wanted(),
+            num_wanted=self._feed.num_wanted,
             is_idle=is_idle,
-            num_running=self._engine.num_running,
-            stored_tokens=self._engine.stored_tokens,
+            num_in_engine=self._feed.num_in_engine,
+            num_running=self._feed.num_running,
+            max_seqs=self._feed.max_seqs,
+            spent_usd=self._spent_usd(),
+            has_left=self._has_left,
+            gauges=sample,
         )
+
+    def _check_writer(self) -> None:
+        """A writer that waits for a dead file server for ever must not look like a busy one."""
+        if not self._written:
+            self._written_at_s = time.monotonic()
+        elif time.monotonic() > self._written_at_s + self._config.run.stall_s:
+            raise TimeoutError(
+                f"{self._run_dir.path} has taken nothing for {self._config.run.stall_s:g} s"
+                " (run.stall_s)"
+            )
+
+    def _spent_usd(self) -> float | None:
+        energy_j = None if self._uuid is None else self._energy.owned_j
+        return price(self._device_s, energy_j, self._config.cost)
 
     def _sample(self) -> dict[str, Any]:
         measured = self._meter.summary()
         device = measured.devices[0] if measured.devices else None
         return {
-            "num_running": self._engine.num_running,
-            "num_waiting": self._engine.num_waiting,
-            "stored_tokens": self._engine.stored_tokens,
-            "arena_bytes": self._engine.arena.num_bytes,
-            "busy_s": self._engine.busy_s,
+            "num_running": self._feed.num_running,
+            "num_waiting": self._feed.num_waiting,
+            "stored_tokens": self._feed.stored_tokens,
+            "arena_bytes": self._feed.arena_bytes,
+            "max_seqs": self._feed.max_seqs,
+            "busy_s": self._feed.busy_s,
+            "cost_usd": self._spent_usd(),
+            "num_steps": self._feed.num_steps,
             "completion_tokens": self._completion_tokens,
             "rss_peak_bytes": measured.process.rss_peak_bytes,
             "energy_j": None if device is None else device.energy_j,
             "device_peak_bytes": None if device is None else device.memory_peak_bytes,
-            "allocator_peak_bytes": allocator_peak_bytes(self._engine),
+            "allocator_peak_bytes": self._feed.allocator_peak_bytes,
             "utilisation_mean": None if device is None else device.utilisation_mean,
             "power_mean_w": None if device is None else device.power_mean_w,
         }

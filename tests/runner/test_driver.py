@@ -11,16 +11,25 @@ from dynts_batch.data.progress import read_progress
 from dynts_batch.data.run_dir import RunDir
 from dynts_batch.errors import DyntsError, RunDirError
 from dynts_batch.runner.driver import Driver
-from dynts_batch.runner.messages import Died, Job
+from dynts_batch.runner.limits import Limits, spent_usd
+from dynts_batch.runner.messages import Died, Failed, Job
 from dynts_batch.runner.preflight import prepare
 
 
-def _run(config, *, num_workers=2, dies=lambda call: False, stop_after_rows=None):
+def _run(config, *, num_workers=2, dies=lambda call: False, stop_after_rows=None, report_s=None):
     """One start of a run; its driver, what it warned of, its states, and the fleet."""
     run = prepare(config, is_local=True)
-    fleet = LocalFleet(Job(run.config, run.source.schema, 0, os.getcwd()), dies=dies)
+    job = Job(run.config, run.source.schema, 0, os.getcwd())
+    fleet = LocalFleet(job, dies=dies, report_s=report_s)
     states, warnings = [], []
-    driver = Driver(run, fleet, num_workers=num_workers, show=states.append, warn=warnings.append)
+    driver = Driver(
+        run,
+        fleet,
+        num_workers=num_workers,
+        show=states.append,
+        warn=warnings.append,
+        limits=Limits.of(config, spent_usd=spent_usd(run.run_dir)),
+    )
 
     def is_stopped():
         return stop_after_rows is not None and states and states[-1].totals.rows >= stop_after_rows
@@ -67,9 +76,9 @@ def test_a_shard_that_was_committed_but_not_reported_is_not_run_again(tmp_path):
     class Mute(LocalFleet):
         """Its first worker stores all it has, and dies before it says so."""
 
-        def _work(self, worker_id, assignments, has_more):
-            event = super()._work(worker_id, assignments, has_more)
-            if worker_id != "local-0":
+        def _work(self, worker_id, assignments, orders):
+            event = super()._work(worker_id, assignments, orders)
+            if not worker_id.startswith("0-"):
                 return event
             self._workers.pop(worker_id).close()
             return Died(worker_id, "silenced")
@@ -77,20 +86,25 @@ def test_a_shard_that_was_committed_but_not_reported_is_not_run_again(tmp_path):
     run = prepare(config, is_local=True)
     fleet = Mute(Job(run.config, run.source.schema, 0, os.getcwd()))
     states = []
-    driver = Driver(run, fleet, num_workers=1, show=states.append, warn=lambda text: None)
+    driver = Driver(
+        run,
+        fleet,
+        num_workers=1,
+        show=states.append,
+        warn=lambda text: None,
+    )
     assert driver.run(lambda: False)
     assert states[-1].num_done == 8
     assert states[-1].totals.rows == 0
 
 
 def test_a_stopped_run_resumes_and_equals_an_undisturbed_one(tmp_path, monkeypatch):
-    monkeypatch.setattr("dynts_batch.runner.worker.REPORT_S", 0.05)
     calm = make_config(tmp_path, run={"dir": str(tmp_path / "calm")})
     _run(calm)
     config = make_config(tmp_path, model={"name": "fake:step_s=0.01"}, memory={"max_seqs": 2})
     rows_kept = [0]
     while rows_kept[-1] < 23:
-        _, warnings, _, _ = _run(config, stop_after_rows=4)
+        _, warnings, _, _ = _run(config, stop_after_rows=4, report_s=0.05)
         assert not warnings
         progress = read_progress(RunDir(config.run.dir), now=0.0)
         rows_kept.append(progress.finished_rows + progress.checkpointed_rows)
@@ -156,11 +170,17 @@ def test_workers_that_only_die_end_the_run_instead_of_failing_every_row(tmp_path
     run = prepare(config, is_local=True)
 
     class Hopeless(LocalFleet):
-        def _load(self, worker_id):
+        def _load(self, worker_id, max_seqs):
             return Died(worker_id, "out of memory")
 
     fleet = Hopeless(Job(run.config, run.source.schema, 0, os.getcwd()))
-    driver = Driver(run, fleet, num_workers=2, show=lambda state: None, warn=lambda text: None)
+    driver = Driver(
+        run,
+        fleet,
+        num_workers=2,
+        show=lambda state: None,
+        warn=lambda text: None,
+    )
     with pytest.raises(DyntsError, match=r"7 workers in a row died .* out of memory"):
         driver.run(lambda: False)
 
@@ -212,3 +232,133 @@ def test_a_sample_of_rows_is_traced_whoever_dies_and_no_other_column_changes(tmp
 
 def _rows(config):
     return [row for batch in RunDir(config.run.dir).read_rows() for row in batch.to_pylist()]
+
+
+_PRICED = {"model": {"name": "fake:step_s=1,simulated=true"}, "cost": {"usd_per_gpu_hour": 3600.0}}
+
+
+@pytest.mark.parametrize("shard_rows", [3, 16])
+def test_a_cost_cap_ends_the_run_within_five_per_cent_and_it_resumes(tmp_path, shard_rows):
+    run = {"shard_rows": shard_rows, "dir": str(tmp_path / "calm")}
+    calm = make_config(tmp_path, 300, run=run, **_PRICED)
+    _, _, states, _ = _run(calm)
+    planned_usd = states[-1].spent_usd
+    cap_usd = planned_usd / 2
+
+    capped = {**run, "dir": str(tmp_path / "run"), "max_cost_usd": cap_usd}
+    config = make_config(tmp_path, 300, run=capped, **_PRICED)
+    driver, _, states, _ = _run(config)
+    assert 0.95 * cap_usd <= states[-1].spent_usd <= 1.05 * cap_usd
+    assert driver.limit.startswith(f"run.max_cost_usd ({cap_usd:g})")
+    # What was paid for is there: nothing was cut off.
+    assert states[-1].totals.cost_usd >= 0.95 * cap_usd
+    done = read_progress(RunDir(config.run.dir), now=0.0)
+    assert done.finished_rows + done.checkpointed_rows == states[-1].totals.rows
+
+    _run(make_config(tmp_path, 300, run={**capped, "max_cost_usd": 2 * planned_usd}, **_PRICED))
+    assert stable_rows(config.run.dir) == stable_rows(calm.run.dir)
+    assert spent_usd(RunDir(config.run.dir)) == pytest.approx(planned_usd, rel=0.05)
+
+
+def test_a_time_cap_ends_the_run_and_it_resumes(tmp_path, monkeypatch):
+    run = {"max_hours": 0.5 / 3600, "dir": str(tmp_path / "run")}
+    config = make_config(tmp_path, 60, model={"name": "fake:step_s=0.01"}, run=run)
+    driver, _, states, _ = _run(config)
+    assert 0 < states[-1].num_done < 60
+    assert driver.limit.startswith("run.max_hours")
+    unlimited = dataclasses.replace(config.run, max_hours=None)
+    _run(dataclasses.replace(config, run=unlimited))
+    assert len(stable_rows(config.run.dir)) == 60
+
+
+def test_running_out_of_memory_shrinks_the_arena_and_costs_no_row(tmp_path):
+    config = make_config(tmp_path)
+    write_problems(tmp_path / "problems.jsonl", 23, {3: "[[oom:2]] a", 11: "[[oom:1]] b"})
+    _, warnings, states, _ = _run(config, num_workers=1)
+    assert not warnings
+    assert states[-1].num_done == 23
+    assert not any(row["error_type"] for row in stable_rows(config.run.dir))
+    samples = next(iter(RunDir(config.run.dir).read_telemetry()))
+    assert samples["max_seqs"][-1].as_py() == 1
+
+
+def test_a_request_that_no_arena_holds_is_quarantined(tmp_path):
+    config = make_config(tmp_path)
+    write_problems(tmp_path / "problems.jsonl", 23, {3: "[[oom:0]]"})
+    _run(config)
+    failed = [row for row in stable_rows(config.run.dir) if row["error_type"]]
+    assert [(row["request_id"], row["error_type"]) for row in failed] == [
+        ("p3", "QuarantinedError")
+    ]
+
+
+def test_a_worker_whose_machine_goes_away_stores_its_rows_and_is_no_death(tmp_path):
+    config = make_config(tmp_path)
+
+    class Spot(LocalFleet):
+        """Its first worker gets a notice after its first report."""
+
+        def _work(self, worker_id, assignments, orders):
+            if worker_id.startswith("0-") and self._num_calls > 0:
+                self._workers[worker_id].leave()
+            return super()._work(worker_id, assignments, orders)
+
+    run = prepare(config, is_local=True)
+    fleet = Spot(Job(run.config, run.source.schema, 0, os.getcwd()))
+    states, warnings = [], []
+    driver = Driver(
+        run,
+        fleet,
+        num_workers=2,
+        show=states.append,
+        warn=warnings.append,
+    )
+    assert driver.run(lambda: False)
+    (warning,) = warnings
+    assert "stored its rows and left: its machine goes away" in warning
+    attempts = {r["attempt"] for b in run.run_dir.read_rows() for r in b.to_pylist()}
+    assert attempts == {1}
+    assert states[-1].totals.rows == 23
+
+
+def test_no_more_workers_start_than_there_is_work_for_and_idle_ones_go(tmp_path):
+    run = {"shard_rows": 8, "dir": str(tmp_path / "run")}
+    workers = {"min": 1, "max": 16}
+    model = {"name": "fake:step_s=0.002"}
+    config = make_config(tmp_path, 23, model=model, run=run, workers=workers)
+    _, _, states, fleet = _run(config, num_workers=16, report_s=0.01)
+    assert fleet.num_started == 3
+    num_workers = [state.num_workers for state in states if state.num_done < 23]
+    assert max(num_workers) == 3
+    assert num_workers[-1] < 3
+
+
+def test_a_failed_worker_does_not_keep_the_others_from_storing_their_rows(tmp_path, monkeypatch):
+    run = {"shard_rows": 10, "checkpoint_s": 1000.0, "dir": str(tmp_path / "run")}
+    config = make_config(tmp_path, 40, model={"name": "fake:step_s=0.005"}, run=run)
+
+    class Blind(LocalFleet):
+        """The folder is gone, on the machine of its second worker, after some time."""
+
+        def _work(self, worker_id, assignments, orders):
+            if worker_id.startswith("1-") and self._num_calls > 6:
+                del self._workers[worker_id]
+                return Failed(worker_id, RunDirError("cannot write there"))
+            return super()._work(worker_id, assignments, orders)
+
+    prepared = prepare(config, is_local=True)
+    job = Job(prepared.config, prepared.source.schema, 0, os.getcwd())
+    fleet = Blind(job, report_s=0.05)
+    driver = Driver(
+        prepared,
+        fleet,
+        num_workers=2,
+        show=lambda state: None,
+        warn=lambda text: None,
+    )
+    with pytest.raises(RunDirError, match="cannot write there"):
+        driver.run(lambda: False)
+    done = read_progress(RunDir(config.run.dir), now=0.0)
+    assert done.finished_rows + done.checkpointed_rows > 0
+    _run(config)
+    assert len(stable_rows(config.run.dir)) == 40

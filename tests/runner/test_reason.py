@@ -86,7 +86,7 @@ def test_a_killed_worker_costs_no_row(cluster, undisturbed, tmp_path, capsys):
         run={"dir": str(tmp_path / "run"), "shard_rows": 5, "checkpoint_s": 0.1},
         workers={"num_cpus": 0.25, "max": 2},
     )
-    killed = _kill_a_worker_once(tmp_path / "run" / "checkpoints")
+    killed = _signal_a_worker_once(tmp_path / "run" / "checkpoints", signal.SIGKILL)
     assert reason(config, []) == 0
     assert killed.wait() == 0
     note = "died and is replaced, its rows are run again: Worker unexpectedly exits"
@@ -98,19 +98,19 @@ def test_a_killed_worker_costs_no_row(cluster, undisturbed, tmp_path, capsys):
     assert attempts == {1, 2}
 
 
-def _kill_a_worker_once(checkpoints: Path) -> subprocess.Popen[bytes]:
-    """A process that waits for a row of an unfinished shard, and then kills a worker."""
+def _signal_a_worker_once(checkpoints: Path, number: int) -> subprocess.Popen[bytes]:
+    """A process that waits for a row of an unfinished shard, and then signals a worker."""
     me = psutil.Process()
     code = f"""
-import os, pathlib, psutil, signal, time
+import os, pathlib, psutil, time
 while not any(pathlib.Path({str(checkpoints)!r}).glob("*")):
     time.sleep(0.01)
 for child in psutil.Process({me.pid}).children(recursive=True):
     if child.cmdline() and child.cmdline()[0].startswith("ray::WorkerActor"):
-        os.kill(child.pid, signal.SIGKILL)
+        os.kill(child.pid, {int(number)})
         break
 else:
-    raise SystemExit("no worker to kill")
+    raise SystemExit("no worker to signal")
 """
     return subprocess.Popen([sys.executable, "-c", code])
 
@@ -169,6 +169,55 @@ def test_a_request_that_kills_its_worker_is_quarantined_and_the_status_says_so(
     assert others == [row for row in undisturbed if row["request_id"] != "p17"]
     # Finished, and still 3: a failed row does not heal by asking again.
     assert reason(config, ["run.max_attempts=2", "run.shard_rows=5"]) == 3
+
+
+def test_a_hung_worker_is_replaced_and_what_hangs_it_is_quarantined(
+    cluster, undisturbed, tmp_path, capsys
+):
+    config = _config(tmp_path, special={9: "[[hang]]"}, run={"dir": str(tmp_path / "run")})
+    assert reason(config, ["run.stall_s=2", "run.max_attempts=1", "run.shard_rows=1"]) == 3
+    assert "it hung: no report for 2 s (run.stall_s)" in capsys.readouterr().err
+    rows = stable_rows(tmp_path / "run")
+    failed = [row["request_id"] for row in rows if row["error_type"] == "QuarantinedError"]
+    assert "p9" in failed
+    good = [row for row in rows if row["request_id"] not in failed]
+    assert good == [row for row in undisturbed if row["request_id"] not in failed]
+
+
+def test_a_workers_sigterm_is_a_notice_to_store_its_rows(cluster, undisturbed, tmp_path, capsys):
+    config = _config(
+        tmp_path,
+        model={"name": "fake:step_s=0.02"},
+        run={"dir": str(tmp_path / "run"), "shard_rows": 10, "checkpoint_s": 0.1},
+    )
+    told = _signal_a_worker_once(tmp_path / "run" / "checkpoints", signal.SIGTERM)
+    assert reason(config, []) == 0
+    assert told.wait() == 0
+    assert "stored its rows and left: its machine goes away" in capsys.readouterr().err
+    assert stable_rows(tmp_path / "run") == undisturbed
+    attempts = {
+        r["attempt"] for b in RunDir(str(tmp_path / "run")).read_rows() for r in b.to_pylist()
+    }
+    assert attempts == {1}
+
+
+def test_a_run_at_its_cost_cap_ends_with_4_and_goes_on_when_it_is_raised(
+    cluster, undisturbed, tmp_path, capsys
+):
+    config = _config(
+        tmp_path,
+        model={"name": "fake:step_s=0.02"},
+        run={"dir": str(tmp_path / "run"), "shard_rows": 5, "max_cost_usd": 1.0},
+        cost={"usd_per_gpu_hour": 3600.0},
+    )
+    assert reason(config, []) == 4
+    assert "rows at run.max_cost_usd (1), with $" in capsys.readouterr().err
+    kept = {path.name for path in (tmp_path / "run" / "rows").iterdir()}
+    assert reason(config, ["run.max_cost_usd=0.5"]) == 4
+    assert "nothing was started: the run is at run.max_cost_usd (0.5)" in capsys.readouterr().err
+    assert {path.name for path in (tmp_path / "run" / "rows").iterdir()} == kept
+    assert reason(config, ["run.max_cost_usd=100", "model.name=fake"]) == 0
+    assert stable_rows(tmp_path / "run") == undisturbed
 
 
 def test_what_a_worker_refuses_is_one_clear_line(cluster, tmp_path, capsys, monkeypatch):

@@ -9,8 +9,9 @@ from fake_run import make_config, stable_rows
 
 from dynts_batch.engine.fake import FakeEngine
 from dynts_batch.grading import Grade, Grader
+from dynts_batch.runner import feed as feed_module
 from dynts_batch.runner import worker as worker_module
-from dynts_batch.runner.messages import Assignment, Item, Job
+from dynts_batch.runner.messages import Assignment, Item, Job, Orders
 from dynts_batch.runner.preflight import prepare
 from dynts_batch.runner.worker import Worker
 
@@ -39,7 +40,7 @@ def _assignment(run, shard, *, held_back=(), may_have_checkpoint=False):
 
 
 def _work(worker, assignments=(), *, has_more=False):
-    return worker.work(list(assignments), has_more=has_more, device_share=1.0)
+    return worker.work(list(assignments), Orders(has_more=has_more), device_share=1.0)
 
 
 def test_it_asks_for_more_before_its_engine_runs_dry(make_worker):
@@ -61,7 +62,6 @@ def test_without_more_to_ask_for_it_works_until_all_is_committed(make_worker):
 
 
 def test_slow_grading_does_not_hold_up_the_engine(make_worker, monkeypatch):
-    monkeypatch.setattr(worker_module, "REPORT_S", 0.3)
     worker, run = make_worker()
 
     def grade(self, answer, reference):
@@ -69,7 +69,8 @@ def test_slow_grading_does_not_hold_up_the_engine(make_worker, monkeypatch):
         return Grade(None, None)
 
     monkeypatch.setattr(Grader, "grade", grade)
-    report = _work(worker, [_assignment(run, shard) for shard in range(3)])
+    assignments = [_assignment(run, shard) for shard in range(3)]
+    report = worker.work(assignments, Orders(report_s=0.3), device_share=1.0)
     assert report.num_running == 0  # the engine is through
     assert len(report.finished.units) < 12  # the grader is not
     assert not report.is_idle
@@ -156,13 +157,13 @@ class _Meter:
 
 
 def test_rows_carry_the_gpu_and_sum_to_its_energy(make_worker, monkeypatch):
-    monkeypatch.setattr(worker_module, "gpu_uuid", lambda engine: "GPU-1")
+    monkeypatch.setattr(feed_module, "gpu_uuid", lambda engine: "GPU-1")
     monkeypatch.setattr(worker_module, "DeviceMeter", _Meter)
     worker, run = make_worker(
         model={"name": "fake:step_s=0.1,simulated=true"},
         cost={"usd_per_gpu_hour": 3600.0, "usd_per_kwh": 3.6e6},
     )
-    report = worker.work([_assignment(run, 0)], has_more=False, device_share=0.5)
+    report = worker.work([_assignment(run, 0)], Orders(), device_share=0.5)
     while not report.is_idle:
         report = _work(worker)
     rows = [row for batch in run.run_dir.read_rows() for row in batch.to_pylist()]

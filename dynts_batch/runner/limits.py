@@ -1,0 +1,89 @@
+"""Caps on what a run may take, in dollars and hours, and what it has taken.
+
+    |-- work --------------------|-- no more is admitted --|
+                                 ^ what is in flight        ^ the cap: stop at once
+                                   would reach the cap
+
+A sequence that is cut off is lost and yet paid for, so a run stops admitting in time for the last
+ones to end.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import pyarrow.compute as pc
+
+from dynts_batch.config import Config
+from dynts_batch.data.run_dir import RunDir
+
+
+@dataclass(frozen=True, slots=True)
+class Used:
+    """What this start of a run has taken, and what the requests in flight will still take."""
+
+    cost_usd: float = 0.0
+    hours: float = 0.0
+    usd_per_s: float = 0.0
+    """Of all workers at work."""
+    more_cost_usd: float = 0.0
+    more_hours: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The caps of a run; None is no cap."""
+
+    max_cost_usd: float | None = None
+    max_hours: float | None = None
+    spent_usd: float = 0.0
+    """By earlier starts of the run."""
+
+    @classmethod
+    def of(cls, config: Config, *, spent_usd: float) -> Limits:
+        return cls(config.run.max_cost_usd, config.run.max_hours, spent_usd)
+
+    def reached(self, used: Used) -> str | None:
+        """The cap that is reached, in words."""
+        return self._over(used, used.cost_usd, used.hours)
+
+    def near(self, used: Used) -> str | None:
+        """The cap that is reached once all that is in flight has ended, in words."""
+        cost_usd, hours = used.cost_usd + used.more_cost_usd, used.hours + used.more_hours
+        return self._over(used, cost_usd, hours)
+
+    def left_s(self, used: Used) -> float:
+        """Seconds until the first cap is reached at that rate; 0 while it is unknown."""
+        left_s = math.inf
+        if self.max_hours is not None:
+            left_s = (self.max_hours - used.hours) * 3600
+        if self.max_cost_usd is not None:
+            left_usd = self.max_cost_usd - self.spent_usd - used.cost_usd
+            left_s = min(left_s, left_usd / used.usd_per_s if used.usd_per_s > 0 else 0.0)
+        return max(0.0, left_s)
+
+    def _over(self, used: Used, cost_usd: float, hours: float) -> str | None:
+        if self.max_cost_usd is not None and self.spent_usd + cost_usd >= self.max_cost_usd:
+            spent_usd = self.spent_usd + used.cost_usd
+            return f"run.max_cost_usd ({self.max_cost_usd:g}), with ${spent_usd:,.4f} spent"
+        if self.max_hours is not None and hours >= self.max_hours:
+            return f"run.max_hours ({self.max_hours:g}), after {used.hours:,.4f} hours"
+        return None
+
+
+NO_LIMITS = Limits()
+
+
+def spent_usd(run_dir: RunDir) -> float:
+    """What the workers of all starts of the run have cost so far, as their telemetry says.
+
+    A worker that was killed may have cost a little more: it writes every run.checkpoint_s seconds.
+    Raises: RunDirError where it cannot be read.
+    """
+    spent: dict[str, float] = {}
+    for samples in run_dir.read_telemetry():
+        worker_id = samples["worker_id"][0].as_py()
+        cost_usd = pc.max(samples["cost_usd"]).as_py()
+        spent[worker_id] = max(spent.get(worker_id, 0.0), cost_usd or 0.0)
+    return sum(spent.values())
