@@ -21,6 +21,7 @@ from dynts_batch.config import MemoryConfig, PolicyConfig, SamplingConfig
 from dynts_batch.engine.attention import register_attention
 from dynts_batch.engine.engine import Engine
 from dynts_batch.engine.loader import LoadedModel, model_path
+from dynts_batch.engine.packing import pack_linears
 from dynts_batch.errors import ConfigError
 from dynts_batch.kvcache.policies import POLICIES, make_policy
 from dynts_batch.kvcache.predictor import ImportancePredictor
@@ -32,7 +33,7 @@ PEERS = ("hf-generate", "hf-static", "hf-continuous", "kvpress")
 
 def make_engine(workload: Workload, policy_name: str, load: Load) -> Engine:
     """Our engine, sized for `load`; the importance predictor has random weights, which cost what real ones do."""
-    model = workload.make_model()
+    model = pack_linears(workload.make_model())
     model.set_attn_implementation(register_attention())
     loaded = LoadedModel(
         decoder=model.base_model,
@@ -47,7 +48,7 @@ def make_engine(workload: Workload, policy_name: str, load: Load) -> Engine:
     )
     torch.manual_seed(0)
     predictor = (
-        ImportancePredictor(workload.hidden_size).to(model.device)
+        pack_linears(ImportancePredictor(workload.hidden_size).to(model.device))
         if "importance" in policy.requires
         else None
     )

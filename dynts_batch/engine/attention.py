@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from transformers import AttentionInterface
 
+from dynts_batch.engine.native import can_run, decode_attention
 from dynts_batch.engine.observer import Observe
 from dynts_batch.kvcache.arena import KVArena
 from dynts_batch.kvcache.probs import Options, additive_mask, attention_probs
@@ -87,9 +88,9 @@ class PrefillStep:
 class DecodeStep:
     """One new token a lane: stored at `slots` [B], its position in `positions` [B], then attention over the lane.
 
-    The first B lanes are read in place, up to the longest (`max_len` slots, the new one included); where the lanes
-    differ (`is_ragged`), a mask hides the slots beyond a shorter lane's end. Sliding-window layers also mask the tokens
-    that have left the window.
+    The first B lanes are read in place. The C kernel reads each as far as it reaches; torch's attention reads all up to
+    the longest (`max_len` slots, the new one included), and where the lanes differ (`is_ragged`), a mask hides the slots
+    beyond a shorter lane's end, and those of tokens that have left a sliding window.
     """
 
     def __init__(
@@ -106,6 +107,8 @@ class DecodeStep:
         self._observe = observe
         self._max_len, self._is_ragged = max_len, is_ragged
         self._masks: dict[tuple[int | None, int], torch.Tensor | None] = {}
+        shape = arena.shape
+        self._is_native = can_run(shape.dtype, slots.device, shape.head_dim)
 
     def attend(
         self,
@@ -119,6 +122,11 @@ class DecodeStep:
         if self._observe is not None:
             self._observe(layer, query, options)
         keys, values = self._arena.stored(layer, len(self._slots), self._max_len)
+        if self._is_native:
+            stored = self._stored_positions(layer)
+            return decode_attention(
+                query, keys, values, self._slots, self._positions, stored, options
+            )
         mask = self._mask(layer, options.sliding_window)
         if options.sinks is not None:
             return attend_masked(query, keys, values, mask, options)
@@ -128,6 +136,10 @@ class DecodeStep:
             grouped, keys, values, attn_mask=mask, scale=options.scale
         )
         return output.reshape(query.shape)
+
+    def _stored_positions(self, layer: int) -> torch.Tensor:
+        """Positions of the slots as `layer` stores them, [B, K or 1, capacity]."""
+        return self._arena.positions[: len(self._slots), layer if self._arena.shape.per_head else 0]
 
     def _mask(self, layer: int, window: int | None) -> torch.Tensor | None:
         """Additive mask [B, 1 or K, 1, S] of a layer, made once for all layers that share it; None: all is visible."""
@@ -142,7 +154,7 @@ class DecodeStep:
         slot = torch.arange(self._max_len, device=self._slots.device)
         visible = slot <= self._slots[:, None, None, None]
         if window is not None:
-            stored = self._arena.positions[: len(self._slots), layer, :, None, : self._max_len]
+            stored = self._stored_positions(layer)[:, :, None, : self._max_len]
             visible = visible & (stored > (self._positions - window)[:, None, None, None])
         return additive_mask(visible, self._arena.shape.dtype)
 

@@ -23,6 +23,7 @@ from transformers import (
 
 from dynts_batch.config import MemoryConfig, ModelConfig
 from dynts_batch.engine.attention import ATTENTION_NAME, PrefillStep, register_attention
+from dynts_batch.engine.packing import pack_linears
 from dynts_batch.errors import ConfigError
 from dynts_batch.kvcache.arena import ArenaShape, KVArena
 from dynts_batch.kvcache.policies.full import Full
@@ -189,7 +190,7 @@ def load_model(config: ModelConfig) -> LoadedModel:
         )
     except (OSError, ValueError) as error:
         raise ConfigError(f"model.name: cannot load {config.name!r}: {error}") from None
-    model = model.to(device).eval().requires_grad_(False)
+    model = pack_linears(model.to(device).eval().requires_grad_(False))
     loaded = LoadedModel(
         decoder=model.base_model,
         head=model.get_output_embeddings(),
@@ -223,7 +224,7 @@ def load_importance(config: ModelConfig, model: LoadedModel) -> ImportancePredic
     """
     path = predictor_path(config)
     predictor = load_predictor(path, model=config.name, hidden_size=model.config.hidden_size)
-    return predictor.to(device=model.device, dtype=torch.float32)
+    return pack_linears(predictor.to(device=model.device, dtype=torch.float32))
 
 
 def _stop_token_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:

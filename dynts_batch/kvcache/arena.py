@@ -78,6 +78,7 @@ class KVArena:
             for _ in range(shape.num_layers if shape.num_queries else 0)
         ]
         self._heads = torch.arange(shape.num_kv_heads, device=device)[:, None]
+        self._lanes = torch.arange(max_seqs, device=device)
 
     @property
     def num_bytes(self) -> int:
@@ -127,7 +128,7 @@ class KVArena:
         self, layer: int, slots: torch.Tensor, key_states: torch.Tensor, value_states: torch.Tensor
     ) -> None:
         """Store one token, [R, H, 1, D], at slot `slots` [R] of each of the first R lanes."""
-        lanes = torch.arange(len(slots), device=slots.device)
+        lanes = self._lanes[: len(slots)]
         self._keys[layer][lanes, :, slots] = key_states[:, :, 0]
         self._values[layer][lanes, :, slots] = value_states[:, :, 0]
 

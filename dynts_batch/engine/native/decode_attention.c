@@ -1,0 +1,104 @@
+/* One decode step of grouped-query attention over the arena, float32: each row reads its own live slots once, in place.
+
+   Letters: B rows, K key/value heads, G query heads of each, D head_dim (a multiple of VEC), S slots.
+   A row's result depends on that row alone, bit for bit: no sum runs over rows, and none is cut by the number of threads. */
+
+#include <math.h>
+#include <omp.h>
+#include <stdint.h>
+#include <string.h>
+
+#define VEC 16
+typedef float vec __attribute__((vector_size(4 * VEC)));
+typedef int32_t ivec __attribute__((vector_size(4 * VEC)));
+
+static inline vec load(const float *from) { vec v; memcpy(&v, from, sizeof v); return v; }
+static inline void store(float *to, vec v) { memcpy(to, &v, sizeof v); }
+
+static inline vec larger(vec a, vec b) {
+    ivec mask = a > b;
+    return (vec)((mask & (ivec)a) | (~mask & (ivec)b));
+}
+
+static inline float sum(vec v) {
+    for (int half = VEC / 2; half; half /= 2)
+        for (int i = 0; i < half; i++) v[i] += v[i + half];
+    return v[0];
+}
+
+static inline float maximum(vec v) {
+    float most = v[0];
+    for (int i = 1; i < VEC; i++) most = v[i] > most ? v[i] : most;
+    return most;
+}
+
+/* exp(x) for x <= 0: 2^n * e^r with the polynomial of Cephes' expf, error below 2 ulp; what underflows gives 0. */
+static inline vec exponential(vec x) {
+    x = larger(x, (vec){} - 87.3f);
+    ivec n = __builtin_convertvector(x * 1.44269504f - 0.5f, ivec);
+    vec whole = __builtin_convertvector(n, vec), r = x - whole * 0.693359375f + whole * 2.12194440e-4f;
+    vec p = (vec){} + 1.9875691500e-4f;
+    p = p * r + 1.3981999507e-3f;
+    p = p * r + 8.3334519073e-3f;
+    p = p * r + 4.1665795894e-2f;
+    p = p * r + 1.6666665459e-1f;
+    p = p * r + 5.0000001201e-1f;
+    p = p * r * r + r + 1.0f;
+    return p * (vec)((n + 127) << 23);
+}
+
+/* Softmax of logits[0..length) in place; `sink` is one more logit that takes mass and gives nothing, or NULL. */
+static void softmax(float *logits, long length, const float *sink) {
+    long padded = (length + VEC - 1) / VEC * VEC;
+    for (long s = length; s < padded; s++) logits[s] = -1e30f;
+    vec most = load(logits);
+    for (long s = VEC; s < padded; s += VEC) most = larger(load(logits + s), most);
+    float top = maximum(most);
+    if (sink && *sink > top) top = *sink;
+    vec total = {};
+    for (long s = 0; s < padded; s += VEC) {
+        vec weight = exponential(load(logits + s) - top);
+        for (long i = length - s; i < VEC; i++) weight[i] = 0;
+        store(logits + s, weight);
+        total += weight;
+    }
+    float share = 1 / (sum(total) + (sink ? expf(*sink - top) : 0));
+    for (long s = 0; s < padded; s += VEC) store(logits + s, load(logits + s) * share);
+}
+
+/* One key/value head of one row: query and out [G, D], keys and values [length, D]; scratch [G, padded length]. */
+static void attend(float *out, const float *query, const float *keys, const float *values, const float *sinks,
+                   float *scratch, long stride, long length, long G, long D, float scale) {
+    for (long s = 0; s < length; s++)
+        for (long g = 0; g < G; g++) {
+            vec dot = {};
+            for (long d = 0; d < D; d += VEC) dot += load(query + g * D + d) * load(keys + s * D + d);
+            scratch[g * stride + s] = sum(dot) * scale;
+        }
+    for (long g = 0; g < G; g++) softmax(scratch + g * stride, length, sinks ? sinks + g : NULL);
+    memset(out, 0, G * D * sizeof *out);
+    for (long s = 0; s < length; s++)
+        for (long g = 0; g < G; g++)
+            for (long d = 0; d < D; d += VEC)
+                store(out + g * D + d, load(out + g * D + d) + scratch[g * stride + s] * load(values + s * D + d));
+}
+
+/* query and out [B, K, G, D] contiguous; keys and values [B, K, S, D] with strides `lane_stride` and `head_stride`.
+   Row b attends to its slots 0..last_slots[b]; with window > 0 only to those whose stored position, ascending in
+   `stored` [B, K or 1, S], is above positions[b] - window. sinks: [K, G] or NULL. scratch: threads x G x scratch_stride. */
+void decode_attention(float *out, const float *query, const float *keys, const float *values, const int64_t *last_slots,
+                      const int64_t *positions, const int32_t *stored, const float *sinks, float *scratch, long B, long K,
+                      long G, long D, long lane_stride, long head_stride, long stored_lane_stride,
+                      long stored_head_stride, long window, long scratch_stride, float scale) {
+#pragma omp parallel for schedule(static)
+    for (long row = 0; row < B * K; row++) {
+        long b = row / K, k = row % K, first = 0, length = last_slots[b] + 1;
+        if (window > 0) {
+            const int32_t *at = stored + b * stored_lane_stride + k * stored_head_stride;
+            while (first < length - 1 && at[first] <= positions[b] - window) first++;
+        }
+        long offset = b * lane_stride + k * head_stride + first * D;
+        attend(out + row * G * D, query + row * G * D, keys + offset, values + offset, sinks ? sinks + k * G : NULL,
+               scratch + omp_get_thread_num() * G * scratch_stride, scratch_stride, length - first, G, D, scale);
+    }
+}
