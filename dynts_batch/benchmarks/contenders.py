@@ -57,15 +57,19 @@ def make_engine(workload: Workload, policy_name: str, load: Load) -> Engine:
     return Engine(loaded, policy, predictor, sampling, memory)
 
 
-def run_engine(engine: Engine, load: Load) -> list[Completion]:
-    """Completions in the load's order."""
-    requests = (
+def load_requests(load: Load) -> list[Request]:
+    return [
         Request(str(index), prompt_token_ids=prompt, max_new_tokens=num_new_tokens)
         for index, (prompt, num_new_tokens) in enumerate(
             zip(load.prompts, load.num_new_tokens, strict=True)
         )
-    )
-    return sorted(engine.generate(requests), key=lambda completion: int(completion.request_id))
+    ]
+
+
+def run_engine(engine: Engine, load: Load) -> list[Completion]:
+    """Completions in the load's order."""
+    completions = engine.generate(load_requests(load))
+    return sorted(completions, key=lambda completion: int(completion.request_id))
 
 
 def dynts_batch_engine(workload: Workload, policy_name: str, load: Load) -> Contender:

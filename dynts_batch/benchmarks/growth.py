@@ -1,19 +1,17 @@
 """Step time against position: flat where the cache is bounded, growing where it is not."""
 
-import time
-from collections.abc import Iterator
 from typing import Any
 
 import torch
 from rich.console import Console
 from rich.table import Table
 
-from dynts_batch.benchmarks.contenders import make_engine
+from dynts_batch.benchmarks.contenders import load_requests, make_engine
 from dynts_batch.benchmarks.measure import Row
+from dynts_batch.benchmarks.stopwatch import now
 from dynts_batch.benchmarks.workload import Load, Workload
 from dynts_batch.engine.engine import Engine
 from dynts_batch.errors import ConfigError
-from dynts_batch.records import Request
 
 #: Decode steps that are averaged at least.
 MIN_SPAN = 256
@@ -27,12 +25,10 @@ def growth(name: str, workload: Workload) -> list[Row]:
     load = workload.load()
     if load.batch_size < len(load.prompts):
         raise ConfigError(f"growth runs one batch, got num_requests {len(load.prompts)}")
-    clock = (
-        _generate_clock(workload, load)
-        if name == "hf-generate"
-        else _engine_clock(name, workload, load)
-    )
-    times = list(clock)
+    if name == "hf-generate":
+        times = _generate_times(workload, load)
+    else:
+        times = step_times(make_engine(workload, name, load), load)
     cycle = workload.budget - workload.retained_len
     span = cycle * -(-MIN_SPAN // cycle)
     rows = []
@@ -45,28 +41,22 @@ def growth(name: str, workload: Workload) -> list[Row]:
     return rows
 
 
-def _now() -> float:
-    """CPU time, which other processes on the machine lengthen little; with a GPU, the time at which it is done."""
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-        return time.perf_counter()
-    return time.process_time()
-
-
-def _engine_clock(name: str, workload: Workload, load: Load) -> Iterator[float]:
-    engine: Engine = make_engine(workload, name, load)
-    for index, (prompt, length) in enumerate(zip(load.prompts, load.num_new_tokens, strict=True)):
-        engine.add_request(Request(str(index), prompt_token_ids=prompt, max_new_tokens=length))
+def step_times(engine: Engine, load: Load) -> list[float]:
+    """When each step of a load ended, from the first on."""
+    for request in load_requests(load):
+        engine.add_request(request)
+    times = []
     while engine.has_work():
         engine.step()
-        yield _now()
+        times.append(now())
+    return times
 
 
-def _generate_clock(workload: Workload, load: Load) -> Iterator[float]:
+def _generate_times(workload: Workload, load: Load) -> list[float]:
     times: list[float] = []
 
     def record(token_ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
-        times.append(_now())
+        times.append(now())
         return torch.zeros(len(token_ids), dtype=torch.bool, device=token_ids.device)
 
     model = workload.make_model()
@@ -80,7 +70,7 @@ def _generate_clock(workload: Workload, load: Load) -> Iterator[float]:
         pad_token_id=0,
         stopping_criteria=[record],
     )
-    yield from times
+    return times
 
 
 def print_growth(rows: list[Row], budget: int, console: Console) -> None:

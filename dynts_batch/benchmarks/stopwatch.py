@@ -1,4 +1,4 @@
-"""Times one call: wall-clock, and the CPU time of all threads of this process, which other processes cannot lengthen much.
+"""Times calls: wall-clock, and the CPU time of all threads of this process, which other processes lengthen little.
 
 Imported in other environments too: see workload.py.
 """
@@ -25,3 +25,11 @@ def timed(run: Callable[[], list[list[int]]]) -> Timed:
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     return Timed(time.perf_counter() - wall, time.process_time() - cpu, completions)
+
+
+def now() -> float:
+    """CPU time; with a GPU, the time at which it has done all it was given."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+        return time.perf_counter()
+    return time.process_time()

@@ -20,16 +20,15 @@ class PackedLinear(nn.Module):
         super().__init__()
         self.in_features, self.out_features = linear.in_features, linear.out_features
         self.bias = linear.bias
+        self._multiply = torch.ops.mkldnn._linear_pointwise.default
         self._packed = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach())
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        rows = inputs.reshape(-1, self.in_features)
-        # A lone row would be summed in another order than a row among others.
-        is_alone = len(rows) == 1
-        rows = rows.expand(2, -1) if is_alone else rows
-        outputs = torch.ops.mkldnn._linear_pointwise(rows, self._packed, self.bias, "none", [], "")
-        outputs = outputs[:1] if is_alone else outputs
-        return outputs.view(*inputs.shape[:-1], self.out_features)
+        if inputs.numel() == self.in_features:
+            # A lone row would be summed in another order than a row among others.
+            pair = inputs.expand(2, *inputs.shape)
+            return self._multiply(pair, self._packed, self.bias, "none", [], "")[0]
+        return self._multiply(inputs, self._packed, self.bias, "none", [], "")
 
 
 def pack_linears(model: Model) -> Model:

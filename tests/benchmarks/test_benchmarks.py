@@ -5,12 +5,15 @@ from dataclasses import replace
 
 import pytest
 
+from dynts_batch.benchmarks.breakdown import breakdown
 from dynts_batch.benchmarks.contenders import make_contender
 from dynts_batch.benchmarks.growth import growth
 from dynts_batch.benchmarks.loads import LOADS, equal_memory, ragged
 from dynts_batch.benchmarks.measure import check_lengths, measure, ratios
+from dynts_batch.benchmarks.roofline import roofline
 from dynts_batch.benchmarks.workload import Load, Workload
 from dynts_batch.errors import ConfigError
+from dynts_batch.kvcache.arena import KVArena
 
 TINY = Workload(
     batch_size=3, prompt_tokens=8, max_new_tokens=24, budget=64, window_size=8,
@@ -73,3 +76,21 @@ def test_a_contender_that_cannot_run_is_refused() -> None:
         make_contender("kvpress", TINY, load)
     with pytest.raises(ConfigError, match="ended with status 1"):
         make_contender("kvpress", TINY, load, kvpress_python=sys.executable)
+
+
+def test_the_parts_of_the_breakdown_are_the_whole_and_its_timers_go() -> None:
+    rows = breakdown("dynts", replace(TINY, max_new_tokens=100))
+    parts = {row["part"]: row["share"] for row in rows}
+    assert sum(parts.values()) == pytest.approx(1)
+    wanted = {"forward", "attention", "record", "sample", "select", "evict", "bookkeeping"}
+    assert parts.keys() == wanted
+    assert min(parts.values()) > 0
+    assert KVArena.evict.__qualname__ == "KVArena.evict"
+
+
+def test_no_step_is_faster_than_its_bytes_or_operations() -> None:
+    rows = {row["what"]: row["step_over_it"] for row in roofline("window", TINY)}
+    assert rows["step"] == 1
+    assert rows["bytes, at copy bandwidth"] > 1
+    assert rows["operations, at product speed"] > 1
+    assert rows["own attention alone"] > rows["products and attention"] > 1

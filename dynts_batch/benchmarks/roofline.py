@@ -1,0 +1,171 @@
+"""A decode step beside its floors: its own products and attention timed alone, its bytes, its operations.
+
+The floors by bytes and operations take what this machine really reaches: the bandwidth of a large copy, the speed of a
+large matrix product.
+"""
+
+import statistics
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import nn
+
+from dynts_batch.benchmarks.contenders import make_engine
+from dynts_batch.benchmarks.growth import step_times
+from dynts_batch.benchmarks.measure import Row
+from dynts_batch.benchmarks.stopwatch import now
+from dynts_batch.benchmarks.workload import Workload
+from dynts_batch.engine.attention import DecodeStep
+from dynts_batch.engine.engine import Engine
+from dynts_batch.engine.packing import PackedLinear, pack_linears
+from dynts_batch.kvcache.probs import Options
+
+#: Eviction cycles that whole steps are averaged over.
+NUM_CYCLES = 3
+#: Repetitions of a part that is timed alone; the median counts.
+NUM_REPEATS = 20
+#: Beyond every cache of a processor.
+COPY_BYTES = 2**27
+#: Rows and columns of the matrix product whose speed is the machine's.
+PRODUCT_SIZE = 1024
+
+
+@dataclass(frozen=True)
+class Setup:
+    """One engine and the mean of what a step of it works on."""
+
+    workload: Workload
+    engine: Engine
+
+    @property
+    def device(self) -> torch.device:
+        return self.engine.arena.positions.device
+
+    @property
+    def linears(self) -> list[nn.Linear | PackedLinear]:
+        """In the order in which they run, so that their weights come from memory as in a step."""
+        model, predictor = self.engine._model, self.engine._predictor
+        parts = [model.decoder, model.head] + ([] if predictor is None else [predictor])
+        return [
+            module
+            for part in parts
+            for module in part.modules()
+            if isinstance(module, nn.Linear | PackedLinear)
+        ]
+
+    @property
+    def num_weights(self) -> int:
+        return sum(linear.in_features * linear.out_features for linear in self.linears)
+
+    @property
+    def cache_len(self) -> int:
+        """The mean over an eviction cycle."""
+        return (self.workload.retained_len + self.workload.budget) // 2
+
+    @property
+    def num_bytes(self) -> int:
+        """Weights and stored tokens, each read once."""
+        stored = self.workload.batch_size * self.cache_len * self.workload.kv_bytes_per_token
+        return self.num_weights * self.engine.arena.shape.dtype.itemsize + stored
+
+    @property
+    def num_operations(self) -> int:
+        size = self.workload
+        attention = 4 * self.cache_len * size.hidden_size * size.num_layers
+        return size.batch_size * (2 * self.num_weights + attention)
+
+
+def roofline(policy_name: str, workload: Workload) -> list[Row]:
+    """Rows of seconds a step: the step itself, its floors, and how many times a floor the step takes."""
+    cycle = workload.budget - workload.retained_len
+    load = replace(workload, max_new_tokens=workload.budget + (NUM_CYCLES + 1) * cycle).load()
+    setup = Setup(workload, make_engine(workload, policy_name, load))
+    times = step_times(setup.engine, load)
+    step_s = (times[-1] - times[-1 - NUM_CYCLES * cycle]) / (NUM_CYCLES * cycle)
+    products_s, attention_s = _median_s(_products(setup)), _median_s(_attention(setup))
+    seconds = {
+        "step": step_s,
+        "own matrix products alone": products_s,
+        "own attention alone": attention_s,
+        "products and attention": products_s + attention_s,
+        "bytes, at copy bandwidth": setup.num_bytes / _bytes_per_s(setup.device),
+        "operations, at product speed": setup.num_operations / _operations_per_s(setup),
+    }
+    return [
+        {"contender": policy_name, "what": what, "step_s": value, "step_over_it": step_s / value}
+        for what, value in seconds.items()
+    ]
+
+
+def _products(setup: Setup) -> Callable[[], None]:
+    rows = {
+        linear.in_features: torch.randn(
+            setup.workload.batch_size, linear.in_features, device=setup.device
+        ).to(setup.engine.arena.shape.dtype)
+        for linear in setup.linears
+    }
+    linears = [(linear, rows[linear.in_features]) for linear in setup.linears]
+
+    def run() -> None:
+        for linear, inputs in linears:
+            linear(inputs)
+
+    return run
+
+
+def _attention(setup: Setup) -> Callable[[], None]:
+    arena, size = setup.engine.arena, setup.workload
+    shape = arena.shape
+    slots = torch.full((size.batch_size,), setup.cache_len - 1, device=setup.device)
+    query_shape = (size.batch_size, size.num_heads, 1, shape.head_dim)
+    stored_shape = (size.batch_size, shape.num_kv_heads, 1, shape.head_dim)
+    query, key = (
+        torch.randn(each, dtype=shape.dtype, device=setup.device)
+        for each in (query_shape, stored_shape)
+    )
+    options = Options(shape.head_dim**-0.5, None, None)
+
+    def run() -> None:
+        step = DecodeStep(arena, slots, slots, max_len=setup.cache_len, is_ragged=False)
+        for layer in range(shape.num_layers):
+            step.attend(layer, query, key, key, options)
+
+    return run
+
+
+def _bytes_per_s(device: torch.device) -> float:
+    source = torch.zeros(COPY_BYTES // 4, device=device)
+    target = torch.zeros_like(source)
+    return 2 * COPY_BYTES / _median_s(lambda: target.copy_(source))
+
+
+def _operations_per_s(setup: Setup) -> float:
+    dtype = setup.engine.arena.shape.dtype
+    product = nn.Sequential(nn.Linear(PRODUCT_SIZE, PRODUCT_SIZE, bias=False))
+    product = pack_linears(product.requires_grad_(False).to(setup.device, dtype))
+    inputs = torch.ones(PRODUCT_SIZE, PRODUCT_SIZE, device=setup.device, dtype=dtype)
+    return 2 * PRODUCT_SIZE**3 / _median_s(lambda: product(inputs))
+
+
+@torch.inference_mode()
+def _median_s(run: Callable[[], object]) -> float:
+    run()
+    times = [now()]
+    for _ in range(NUM_REPEATS):
+        run()
+        times.append(now())
+    return statistics.median(b - a for a, b in pairwise(times))
+
+
+def print_roofline(rows: list[Row], console: Console) -> None:
+    table = Table(title="a decode step and its floors")
+    for title in ("contender", "what", "ms", "step / it"):
+        table.add_column(title, justify="right" if title in ("ms", "step / it") else "left")
+    for row in rows:
+        cells = (f"{row['step_s'] * 1e3:.3f}", f"{row['step_over_it']:.2f}")
+        table.add_row(row["contender"], row["what"], *cells)
+    console.print(table)
