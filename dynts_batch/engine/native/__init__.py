@@ -62,13 +62,15 @@ def decode_attention(
     sinks = None if options.sinks is None else options.sinks.float().contiguous()
     out = torch.empty_like(query)
     padded = -(-num_slots // VECTOR) * VECTOR
-    scratch = torch.empty(torch.get_num_threads() * group * padded)
+    # Passed on, since torch may bring an OpenMP of its own, whose number of threads is not the C code's.
+    num_threads = torch.get_num_threads()
+    scratch = torch.empty(num_threads * group * padded)
     library(
         out.data_ptr(), query.data_ptr(), keys.data_ptr(), values.data_ptr(), last_slots.data_ptr(),
         positions.data_ptr(), stored_positions.data_ptr(), None if sinks is None else sinks.data_ptr(),
         scratch.data_ptr(), batch, num_kv_heads, group, head_dim, keys.stride(0), keys.stride(1),
         stored_positions.stride(0), stored_positions.stride(1) if stored_positions.shape[1] > 1 else 0,
-        options.sliding_window or 0, padded, options.scale,
+        options.sliding_window or 0, padded, num_threads, options.scale,
     )  # fmt: skip
     return out
 
@@ -93,5 +95,5 @@ def _library() -> Callable[..., None] | None:
             return None
         function = ctypes.CDLL(str(target)).decode_attention
     function.restype = None
-    function.argtypes = [ctypes.c_void_p] * 9 + [ctypes.c_long] * 10 + [ctypes.c_float]
+    function.argtypes = [ctypes.c_void_p] * 9 + [ctypes.c_long] * 11 + [ctypes.c_float]
     return function

@@ -89,8 +89,8 @@ static void attend(float *out, const float *query, const float *keys, const floa
 void decode_attention(float *out, const float *query, const float *keys, const float *values, const int64_t *last_slots,
                       const int64_t *positions, const int32_t *stored, const float *sinks, float *scratch, long B, long K,
                       long G, long D, long lane_stride, long head_stride, long stored_lane_stride,
-                      long stored_head_stride, long window, long scratch_stride, float scale) {
-#pragma omp parallel for schedule(static)
+                      long stored_head_stride, long window, long scratch_stride, long threads, float scale) {
+#pragma omp parallel for schedule(static) num_threads(threads)
     for (long row = 0; row < B * K; row++) {
         long b = row / K, k = row % K, first = 0, length = last_slots[b] + 1;
         if (window > 0) {
