@@ -13,9 +13,11 @@ import math
 import re
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from dynts_batch.errors import ConfigError
 
+_SECRET = re.compile(r"(key|token|secret|password|sig|signature|credential)=", re.IGNORECASE)
 _FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 
@@ -187,6 +189,7 @@ def validate(config: Config) -> None:
 def _check_input(config: InputConfig) -> None:
     if not config.path:
         raise ConfigError("input.path is required: the data set to read, got nothing")
+    _no_credentials("input.path", config.path)
     if config.limit is not None:
         _at_least("input.limit", config.limit, 1)
     if config.format == "openai":
@@ -254,6 +257,7 @@ def _check_resources(memory: MemoryConfig, workers: WorkersConfig, cost: CostCon
 def _check_run(run: RunConfig, grading: GradingConfig) -> None:
     if not run.dir:
         raise ConfigError("run.dir is required: the folder that receives the rows, got nothing")
+    _no_credentials("run.dir", run.dir)
     _at_least("run.shard_rows", run.shard_rows, 1)
     _above_zero("run.checkpoint_s", run.checkpoint_s)
     _at_least("run.max_attempts", run.max_attempts, 1)
@@ -277,6 +281,16 @@ def _check_limits(run: RunConfig, cost: CostConfig) -> None:
         raise ConfigError(
             "run.max_cost_usd needs a price: set cost.usd_per_gpu_hour or cost.usd_per_kwh,"
             " got neither"
+        )
+
+
+def _no_credentials(key: str, uri: str) -> None:
+    """The configuration is stored and printed. The message must not repeat what is secret."""
+    parts = urlsplit(uri) if "://" in uri else None
+    if parts is not None and ("@" in parts.netloc or _SECRET.search(parts.query)):
+        raise ConfigError(
+            f"{key} must not hold credentials, since the configuration is stored with the rows: give"
+            f" them in the environment, got them in a URI of {parts.scheme}://"
         )
 
 

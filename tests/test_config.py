@@ -136,6 +136,8 @@ def test_an_unknown_key_or_a_wrong_type_is_named_with_the_choices(minimal, overr
             ["input.format=openai"],
             "input.prompt_column must be null where input.format is openai, since the format says",
         ),
+        (["run.dir=s3://me:hush@bucket/run"], "run.dir must not hold credentials, since"),
+        (["input.path=https://host/d.jsonl?sig=hush"], "input.path must not hold credentials"),
         (["grading.timeout_s=0"], "grading.timeout_s must be above 0, got 0.0"),
         (["cost.usd_per_kwh=-1"], "cost.usd_per_kwh must be at least 0, got -1.0"),
     ],

@@ -20,6 +20,8 @@ OWNERS = {
     "ray": {"runner"},
     "omegaconf": {"config_file"},
     "datasets": {"data"},
+    "fsspec": {"data"},
+    "huggingface_hub": {"data", "engine"},
     "pyarrow": {"data", "runner", "report", "training", "lab", "benchmarks"},
     "pynvml": {"telemetry"},
     "psutil": {"telemetry"},

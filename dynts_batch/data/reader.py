@@ -18,11 +18,11 @@ from pyarrow import fs as pafs
 from dynts_batch.config import InputConfig, SamplingConfig
 from dynts_batch.data.columnar import ArrowFile, ColumnarTable, ParquetGroup, Segment, readable
 from dynts_batch.data.csv_text import CsvTable
+from dynts_batch.data.filesystem import open_filesystem
 from dynts_batch.data.jsonl import JsonlTable
 from dynts_batch.data.openai_batch import ID_COLUMN, MESSAGES_COLUMN, OpenaiTable
 from dynts_batch.data.schema import row_schema
 from dynts_batch.data.source import Source, Table
-from dynts_batch.data.storage import open_filesystem
 from dynts_batch.errors import InputError
 
 _SUFFIXES = {

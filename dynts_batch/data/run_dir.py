@@ -68,6 +68,7 @@ class RunDir:
         stored = self._read_json("fingerprint.json")
         if stored is None:
             self._refuse_foreign_folder()
+            self._storage.create()
             self._write_json("fingerprint.json", fingerprint)
         else:
             self._compare(stored, json.loads(json.dumps(fingerprint)))

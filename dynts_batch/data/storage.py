@@ -1,39 +1,42 @@
-"""One folder of whole files, on any filesystem pyarrow can open (a local path, s3://, gs://).
+"""One folder of whole files, on any filesystem that filesystem.py can open.
 
 Owns the one difference between filesystems that durability hangs on: how a file comes to be
-complete or absent, never half written. Knows nothing about what the files hold.
+complete or absent, never half written; and the patience with stores that are away for a moment.
+Knows nothing about what the files hold.
 """
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
+import time
 import uuid
+from collections.abc import Callable
+from typing import TypeVar
 
 import pyarrow as pa
 from pyarrow import fs as pafs
 
+from dynts_batch.data.filesystem import open_filesystem
 from dynts_batch.errors import RunDirError
 
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
 _TEMP_FOLDER = "tmp"
-
-
-def open_filesystem(path: str) -> tuple[pafs.FileSystem, str]:
-    """The filesystem of `path` (a local path or a URI) and the path on it.
-
-    Raises:
-        ValueError or OSError (pyarrow's): unknown scheme, or the store cannot be reached.
-    """
-    if "://" in path:
-        return pafs.FileSystem.from_uri(path)
-    return pafs.LocalFileSystem(), os.path.abspath(os.path.expanduser(path))
+_RETRY_DELAYS_S = (1.0, 2.0, 4.0, 8.0, 16.0)
+#: What no waiting mends.
+_FINAL = ("ACCESS_DENIED", "NO_SUCH_BUCKET", "INVALID_ACCESS_KEY_ID", "SIGNATURE_DOES_NOT_MATCH")
 
 
 class Storage:
     """Reads and atomically replaces whole files below one root.
 
     Names are relative, with forward slashes, and come from this package: never from data. Every
-    method raises RunDirError, naming the file, when the filesystem fails.
+    method raises RunDirError, naming the file, when the filesystem fails: a local one at once, a
+    store on the network after half a minute of trying again.
     """
 
     def __init__(self, root: str) -> None:
@@ -41,68 +44,80 @@ class Storage:
             self._fs, self._root = open_filesystem(root)
         except (OSError, ValueError) as error:
             raise RunDirError(f"cannot open {root}: {error}") from error
+        self._is_local = isinstance(self._fs, pafs.LocalFileSystem)
+
+    def create(self) -> None:
+        """Make the root. Nothing else does: a folder that vanishes is not to come back half empty."""
+        if self._is_local:
+            self._try("create", "", lambda: os.makedirs(self._root, exist_ok=True))
 
     def write(self, name: str, data: bytes | pa.Buffer) -> None:
         """Make `name` hold `data`, replacing what was there, at once or not at all."""
-        try:
-            if isinstance(self._fs, pafs.LocalFileSystem):
-                self._write_and_rename(name, data)
-            else:
-                # An object appears, whole, when its upload ends: a rename would only copy it. The
-                # data is complete before the stream opens, so no error of ours can cut it short.
-                with self._fs.open_output_stream(self._path(name)) as stream:
-                    stream.write(data)
-        except OSError as error:
-            raise RunDirError(f"cannot write {self._path(name)}: {error}") from error
+        write = self._write_and_rename if self._is_local else self._upload
+        self._try("write", name, lambda: write(name, data))
 
     def read(self, name: str) -> bytes | None:
         """The content of `name`, or None if there is no such file."""
         try:
-            with self._fs.open_input_stream(self._path(name), compression=None) as stream:
-                return stream.read()
+            return self._try("read", name, lambda: self._read(name))
         except FileNotFoundError:
             return None
-        except OSError as error:
-            raise RunDirError(f"cannot read {self._path(name)}: {error}") from error
 
     def open(self, name: str) -> pa.NativeFile:
         """`name` opened for random access; the caller closes it."""
         try:
-            return self._fs.open_input_file(self._path(name))
-        except OSError as error:
+            return self._try("read", name, lambda: self._fs.open_input_file(self._path(name)))
+        except FileNotFoundError as error:
             raise RunDirError(f"cannot read {self._path(name)}: {error}") from error
 
     def list(self, folder: str = "") -> list[pafs.FileInfo]:
         """The entries of `folder`, one listing, sorted by name; none if it does not exist."""
         selector = pafs.FileSelector(self._path(folder), allow_not_found=True)
-        try:
-            infos = self._fs.get_file_info(selector)
-        except OSError as error:
-            raise RunDirError(f"cannot list {self._path(folder)}: {error}") from error
+        infos = self._try("list", folder, lambda: self._fs.get_file_info(selector))
+        # Some stores have an entry for the folder itself.
+        infos = [info for info in infos if info.path.rstrip("/") != self._path(folder).rstrip("/")]
         return sorted(infos, key=lambda info: info.base_name)
 
     def delete(self, name: str) -> None:
         """Remove `name`; nothing happens if it is not there."""
-        try:
-            self._fs.delete_file(self._path(name))
-        except FileNotFoundError:
-            return
-        except OSError as error:
-            raise RunDirError(f"cannot delete {self._path(name)}: {error}") from error
+        with contextlib.suppress(FileNotFoundError):
+            self._try("delete", name, lambda: self._fs.delete_file(self._path(name)))
 
     def delete_temp_files(self) -> None:
         """Remove what writers that died left behind. Only while no other process writes."""
         for info in self.list(_TEMP_FOLDER):
             self.delete(f"{_TEMP_FOLDER}/{info.base_name}")
+        if self._is_local:
+            with contextlib.suppress(OSError):
+                os.rmdir(self._path(_TEMP_FOLDER))
 
     def _path(self, name: str) -> str:
         return f"{self._root}/{name}" if name else self._root
 
+    def _read(self, name: str) -> bytes:
+        with self._fs.open_input_stream(self._path(name), compression=None) as stream:
+            return stream.read()
+
+    def _upload(self, name: str, data: bytes | pa.Buffer) -> None:
+        """An object appears, whole, when its upload ends: a rename would only copy it.
+
+        The data is complete before the stream opens, so no error of ours can cut it short.
+        """
+        path = self._path(name)
+        with self._fs.open_output_stream(path) as stream:
+            stream.write(data)
+        size, written = memoryview(data).nbytes, self._fs.get_file_info(path).size
+        if written != size:
+            raise OSError(f"{size} bytes were sent, and {written} are there")
+
     def _write_and_rename(self, name: str, data: bytes | pa.Buffer) -> None:
         target = self._path(name)
         temp = self._path(f"{_TEMP_FOLDER}/{uuid.uuid4().hex}")
-        os.makedirs(os.path.dirname(target), exist_ok=True)
-        os.makedirs(os.path.dirname(temp), exist_ok=True)
+        for path in (target, temp):
+            folder = os.path.dirname(path)
+            if folder != self._root:
+                with contextlib.suppress(FileExistsError):
+                    os.mkdir(folder)
         try:
             with open(temp, "wb") as file:
                 file.write(data)
@@ -113,3 +128,22 @@ class Storage:
             with contextlib.suppress(OSError):
                 os.unlink(temp)  # a full disk must not stay full because of us
             raise
+
+    def _try(self, verb: str, name: str, action: Callable[[], T]) -> T:
+        """The result of `action`, repeated while a store on the network fails.
+
+        Raises: RunDirError; FileNotFoundError where that is what reading or deleting found.
+        """
+        for delay_s in (*_RETRY_DELAYS_S, None):
+            try:
+                return action()
+            except OSError as error:
+                if isinstance(error, FileNotFoundError) and verb in ("read", "delete"):
+                    raise
+                is_final = self._is_local or any(words in str(error) for words in _FINAL)
+                if is_final or delay_s is None:
+                    path = self._path(name)
+                    raise RunDirError(f"cannot {verb} {path}: {error}") from error
+                logger.warning("cannot %s %s, trying again: %s", verb, self._path(name), error)
+                time.sleep(delay_s)
+        raise AssertionError("the last delay is None")

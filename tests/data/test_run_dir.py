@@ -229,7 +229,7 @@ def _commit_and_die(run_dir: RunDir, monkeypatch, step: int) -> bool:
         return call
 
     with monkeypatch.context() as patch:
-        for name in ("fsync", "replace", "makedirs"):
+        for name in ("fsync", "replace", "mkdir"):
             patch.setattr(os, name, countdown(getattr(os, name)))
         patch.setattr(Storage, "delete", countdown(Storage.delete))
         try:

@@ -1,22 +1,41 @@
-"""Laws of storage on a filesystem that is not local: pyarrow's in-memory stand-in for a store."""
+"""Laws of storage, on a local disk, on a real S3 server and on what fsspec opens."""
+
+import os
+import shutil
+import time
+import uuid
 
 import pyarrow as pa
 import pytest
-from pyarrow import fs as pafs
+from s3_server import BUCKET, s3_server
 
-from dynts_batch.data import storage
+from dynts_batch.config import InputConfig
+from dynts_batch.data import storage as storage_module
+from dynts_batch.data.filesystem import open_filesystem
+from dynts_batch.data.reader import open_source
 from dynts_batch.data.storage import Storage
 from dynts_batch.errors import RunDirError
 
 
-@pytest.fixture(params=["local", "store"])
-def store(request, tmp_path, monkeypatch) -> Storage:
-    if request.param == "store":
-        memory = pafs._MockFileSystem()
-        monkeypatch.setattr(storage, "open_filesystem", lambda path: (memory, "bucket/run"))
-        memory.create_dir("bucket/run/rows")  # stores have no folders; the stand-in insists
-        return Storage("mock://bucket/run")
-    return Storage(str(tmp_path / "run"))
+@pytest.fixture(scope="module")
+def server():
+    with s3_server() as (_environment, faults):
+        yield faults
+
+
+@pytest.fixture(params=["local", "s3", "fsspec"])
+def root(request, tmp_path) -> str:
+    if request.param == "s3":
+        request.getfixturevalue("server")
+    roots = {"local": tmp_path / "run", "s3": f"s3://{BUCKET}", "fsspec": "memory://bucket"}
+    return f"{roots[request.param]}/{uuid.uuid4().hex}"
+
+
+@pytest.fixture
+def store(root) -> Storage:
+    store = Storage(root)
+    store.create()
+    return store
 
 
 def test_a_file_is_absent_then_whole_then_replaced_then_gone(store):
@@ -33,6 +52,75 @@ def test_a_file_is_absent_then_whole_then_replaced_then_gone(store):
     assert store.read("rows/a") is None
 
 
+def test_a_file_above_the_size_of_a_part_is_whole(store):
+    data = os.urandom(12 << 20)
+    store.write("rows/a", data)
+    assert store.read("rows/a") == data
+
+
 def test_opening_what_is_not_there_names_it(store):
-    with pytest.raises(RunDirError, match=r"cannot read .*run/rows/nothing"):
+    with pytest.raises(RunDirError, match=r"cannot read .*/rows/nothing"):
         store.open("rows/nothing")
+
+
+def test_an_input_is_read_from_there_too(root):
+    filesystem, path = open_filesystem(root)
+    filesystem.create_dir(path)
+    with filesystem.open_output_stream(f"{path}/data.jsonl") as stream:
+        stream.write(b'{"q": "one"}\n{"q": "two"}\n')
+    source = open_source(InputConfig(path=f"{root}/data.jsonl", prompt_column="q"))
+    assert [row.prompt for row in source.rows(0, 2)] == ["one", "two"]
+
+
+def test_failed_and_slow_writes_are_repeated_until_they_are_there(server, monkeypatch):
+    monkeypatch.setattr(storage_module, "_RETRY_DELAYS_S", (0.01,) * 8)
+    store = Storage(f"s3://{BUCKET}/faulty")
+    server.failing_share, server.delay_s = 0.4, 0.02
+    try:
+        for index in range(5):
+            store.write(f"rows/{index}", f"row {index}".encode())
+    finally:
+        server.failing_share = server.delay_s = 0.0
+    assert server.num_failed > 1
+    assert [store.read(f"rows/{index}") for index in range(5)] == [
+        f"row {index}".encode() for index in range(5)
+    ]
+
+
+def test_a_store_that_stays_away_is_an_error_in_the_end(monkeypatch):
+    monkeypatch.setattr(storage_module, "_RETRY_DELAYS_S", (0.01,))
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIATESTTESTTEST")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hush")
+    store = Storage("s3://bucket/run?endpoint_override=127.0.0.1:9&scheme=http")
+    with pytest.raises(RunDirError, match="cannot write bucket/run/a: ") as caught:
+        store.write("a", b"data")
+    assert "hush" not in str(caught.value)
+
+
+def test_a_missing_bucket_is_said_at_once(server):
+    began_s = time.monotonic()
+    with pytest.raises(RunDirError, match="nowhere"):
+        Storage("s3://nowhere/run").write("a", b"data")
+    assert time.monotonic() - began_s < 5
+
+
+@pytest.mark.parametrize(
+    ("uri", "message"),
+    [
+        ("ftq://host/run", "unknown scheme ftq://"),
+        ("s3://bucket/run?profile=me", "unknown option 'profile'. Choices: region, scheme"),
+    ],
+)
+def test_what_cannot_be_opened_is_named(uri, message):
+    with pytest.raises(RunDirError, match=rf"cannot open {uri[:6]}.*{message}"):
+        Storage(uri)
+
+
+def test_a_folder_that_vanished_does_not_come_back_half_empty(tmp_path):
+    store = Storage(str(tmp_path / "run"))
+    store.create()
+    store.write("rows/a", b"one")
+    shutil.rmtree(tmp_path / "run")
+    with pytest.raises(RunDirError, match=r"cannot write .*rows/b: .*No such file"):
+        store.write("rows/b", b"two")
+    assert not (tmp_path / "run").exists()

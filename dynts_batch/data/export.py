@@ -1,0 +1,194 @@
+"""The rows of a run in the order of its input, in the files that others want: a cheap last step.
+
+Owns the formats and the size of files. Reads committed rows only, a batch at a time; the memory it
+takes is that of one file. Knows nothing about grading or reports.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from dynts_batch.data.openai_batch import response_line
+from dynts_batch.data.run_dir import RunDir
+from dynts_batch.data.storage import Storage
+from dynts_batch.errors import ConfigError, RunDirError, choices_hint
+
+FORMATS = ("parquet", "jsonl", "openai", "datasets", "hub")
+#: Shards are small: their rows are gathered into row groups of a size that readers like.
+_GROUP_BYTES = 64 << 20
+
+
+def export(
+    run_dir: RunDir,
+    target: str,
+    format_: str,
+    *,
+    file_bytes: int,
+    columns: Sequence[str] | None = None,
+    is_partial: bool = False,
+    is_private: bool = True,
+) -> int:
+    """Write the rows of `run_dir` to the new folder `target`, or to the hub's repository of that name.
+
+    Files hold about `file_bytes` of `format_`; `columns` None: all. Returns the number of rows.
+
+    Raises:
+        ConfigError: unknown columns, or a target that is not empty.
+        RunDirError: the run is not finished, unless `is_partial`; or something cannot be read or
+            written.
+    """
+    if run_dir.read_manifest() is None and not is_partial:
+        raise RunDirError(
+            f"{run_dir.path} is not finished: run jobs/reason.py on it first, or export what is there"
+            " with --partial"
+        )
+    batches = _batches(run_dir, columns)
+    if format_ == "hub":
+        return _push(batches, target, file_bytes, is_private=is_private)
+    storage = _new_folder(target)
+    if format_ == "datasets":
+        return _save_to_disk(batches, target, file_bytes)
+    if format_ == "parquet":
+        num_rows = _write_parquet(batches, storage.write, file_bytes)
+    elif format_ == "openai":
+        model = run_dir.config().model.name
+        num_rows = _write_lines(_responses(batches, model), storage.write, file_bytes)
+    else:
+        num_rows = _write_lines(_rows(batches), storage.write, file_bytes)
+    storage.delete_temp_files()
+    return num_rows
+
+
+def _batches(run_dir: RunDir, columns: Sequence[str] | None) -> Iterator[pa.RecordBatch]:
+    finished = run_dir.finished_shards()
+    if not finished:
+        raise RunDirError(f"{run_dir.path} has no finished shard")
+    names = run_dir.read_shard(min(finished)).schema.names
+    for name in columns or ():
+        if name not in names:
+            raise ConfigError(f"no such column: {name}. {choices_hint(name, names)}")
+    return run_dir.read_rows(columns)
+
+
+def _new_folder(target: str) -> Storage:
+    storage = Storage(target)
+    if storage.list():
+        raise ConfigError(f"the target must be a new or an empty folder, got {target}")
+    storage.create()
+    return storage
+
+
+def _write_parquet(
+    batches: Iterator[pa.RecordBatch], write: Callable[[str, pa.Buffer], None], file_bytes: int
+) -> int:
+    num_rows = 0
+    groups = _groups(batches, min(_GROUP_BYTES, 4 * file_bytes))
+    for num_files, group in enumerate(groups):
+        sink = pa.BufferOutputStream()
+        with pq.ParquetWriter(sink, group.schema, compression="zstd") as writer:
+            writer.write_table(group)
+            num_rows += group.num_rows
+            while sink.tell() < file_bytes and (more := next(groups, None)) is not None:
+                writer.write_table(more)
+                num_rows += more.num_rows
+        write(f"part-{num_files:05d}.parquet", sink.getvalue())
+    return num_rows
+
+
+def _groups(batches: Iterator[pa.RecordBatch], num_bytes: int) -> Iterator[pa.Table]:
+    gathered: list[pa.RecordBatch] = []
+    size = 0
+    for batch in batches:
+        gathered.append(batch)
+        size += batch.nbytes
+        if size >= num_bytes:
+            yield pa.Table.from_batches(gathered).combine_chunks()
+            gathered, size = [], 0
+    if gathered:
+        yield pa.Table.from_batches(gathered).combine_chunks()
+
+
+def _write_lines(
+    rows: Iterator[tuple[int, Mapping[str, Any]]],
+    write: Callable[[str, bytes], None],
+    file_bytes: int,
+) -> int:
+    """JSON Lines of `rows`, each with the number of the run's rows in it."""
+    num_rows = num_files = 0
+    buffer = bytearray()
+    for count, row in rows:
+        line = json.dumps(row, ensure_ascii=False, default=_as_json)
+        buffer += f"{line}\n".encode()
+        num_rows += count
+        if len(buffer) >= file_bytes:
+            write(f"part-{num_files:05d}.jsonl", bytes(buffer))
+            buffer, num_files = bytearray(), num_files + 1
+    if buffer:
+        write(f"part-{num_files:05d}.jsonl", bytes(buffer))
+    return num_rows
+
+
+def _rows(batches: Iterator[pa.RecordBatch]) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    for batch in batches:
+        for row in batch.to_pylist():
+            yield 1, row
+
+
+def _responses(
+    batches: Iterator[pa.RecordBatch], model: str
+) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    """One response a request: its samples are neighbours in the order of the input."""
+    rows = (row for _, row in _rows(batches))
+    for _, samples in groupby(rows, key=lambda row: row["request_id"]):
+        of_request = list(samples)
+        yield len(of_request), response_line(of_request, model)
+
+
+def _save_to_disk(batches: Iterator[pa.RecordBatch], target: str, file_bytes: int) -> int:
+    with tempfile.TemporaryDirectory() as folder:
+        data_set, num_rows = _load(batches, Path(folder), file_bytes)
+        try:
+            data_set.save_to_disk(target, max_shard_size=file_bytes)
+        except OSError as error:
+            raise RunDirError(f"cannot write {target}: {error}") from error
+    return num_rows
+
+
+def _push(
+    batches: Iterator[pa.RecordBatch], target: str, file_bytes: int, *, is_private: bool
+) -> int:
+    """To the hub, with the token of the environment (HF_TOKEN) or of `hf auth login`."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    with tempfile.TemporaryDirectory() as folder:
+        data_set, num_rows = _load(batches, Path(folder), file_bytes)
+        try:
+            data_set.push_to_hub(target, private=is_private, max_shard_size=file_bytes)
+        except (ValueError, *HfHubHTTPError.__bases__) as error:  # no answer, or a bad one
+            reason = str(error).partition("\n")[0]
+            raise RunDirError(f"cannot push to {target!r} on the hub: {reason}") from error
+    return num_rows
+
+
+def _load(batches: Iterator[pa.RecordBatch], folder: Path, file_bytes: int) -> tuple[Any, int]:
+    from datasets import Dataset, disable_progress_bars
+
+    disable_progress_bars()
+    storage = Storage(str(folder / "parquet"))
+    storage.create()
+    num_rows = _write_parquet(batches, storage.write, file_bytes)
+    files = sorted(str(path) for path in (folder / "parquet").glob("*.parquet"))
+    return Dataset.from_parquet(files, cache_dir=str(folder / "cache")), num_rows
+
+
+def _as_json(value: Any) -> Any:
+    return base64.b64encode(value).decode() if isinstance(value, bytes) else str(value)

@@ -1,0 +1,64 @@
+"""From a path or a URI to a filesystem: local, s3:// and gs:// by pyarrow, the rest by fsspec.
+
+Credentials come from the environment (AWS_ACCESS_KEY_ID, an instance's role, ...): config.py refuses
+URIs that hold any. Knows nothing about what is stored.
+"""
+
+from __future__ import annotations
+
+import os
+from urllib.parse import parse_qsl, urlsplit
+
+import fsspec
+import pyarrow as pa
+from pyarrow import fs as pafs
+
+_CONNECT_TIMEOUT_S = 10
+#: A store may be slow: only one that says nothing for so long is taken for dead.
+_REQUEST_TIMEOUT_S = 120
+_S3_OPTIONS = ("region", "scheme", "endpoint_override")
+_REGION_VARIABLES = ("AWS_REGION", "AWS_DEFAULT_REGION")
+
+
+def open_filesystem(path: str) -> tuple[pafs.FileSystem, str]:
+    """The filesystem of `path` (a local path or a URI) and the path on it.
+
+    Raises:
+        ValueError or OSError: unknown scheme, missing package, or the store cannot be reached.
+    """
+    scheme, separator, _ = path.partition("://")
+    if not separator:
+        return pafs.LocalFileSystem(), os.path.abspath(os.path.expanduser(path))
+    if scheme == "s3":
+        return _open_s3(path)
+    try:
+        return pafs.FileSystem.from_uri(path)
+    except pa.ArrowInvalid as unknown:
+        if scheme not in fsspec.available_protocols():
+            raise ValueError(f"unknown scheme {scheme}://") from unknown
+    try:
+        filesystem, inner = fsspec.core.url_to_fs(path)
+    except ImportError as error:  # the scheme's own package, as s3fs or adlfs
+        raise ValueError(str(error)) from error
+    return pafs.PyFileSystem(pafs.FSSpecHandler(filesystem)), inner
+
+
+def _open_s3(uri: str) -> tuple[pafs.FileSystem, str]:
+    """As FileSystem.from_uri, with timeouts and retries that suit a run of hours."""
+    parts = urlsplit(uri)
+    options = dict(parse_qsl(parts.query))
+    if unknown := options.keys() - set(_S3_OPTIONS):
+        raise ValueError(f"unknown option {min(unknown)!r}. Choices: {', '.join(_S3_OPTIONS)}")
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    if endpoint and "endpoint_override" not in options:
+        options["scheme"], _, options["endpoint_override"] = endpoint.partition("://")
+    has_region = "region" in options or any(os.environ.get(name) for name in _REGION_VARIABLES)
+    if not has_region and "endpoint_override" not in options:
+        options["region"] = pafs.resolve_s3_region(parts.netloc)
+    filesystem = pafs.S3FileSystem(
+        **options,
+        connect_timeout=_CONNECT_TIMEOUT_S,
+        request_timeout=_REQUEST_TIMEOUT_S,
+        retry_strategy=pafs.AwsStandardS3RetryStrategy(max_attempts=3),
+    )
+    return filesystem, f"{parts.netloc}{parts.path}".rstrip("/")
