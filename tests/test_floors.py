@@ -26,6 +26,8 @@ OWNERS = {
     "pynvml": {"telemetry"},
     "psutil": {"telemetry"},
     "math_verify": {"grading"},
+    "matplotlib": {"report"},
+    "jinja2": {"report"},
     "transformers": {"engine", "training", "lab", "benchmarks"},
     "torch": {"kvcache", "engine", "training", "lab", "benchmarks", "runner"},
 }

@@ -30,6 +30,12 @@ def answers_equal(answer: str, reference: str) -> bool:
     return comparable != "" and comparable == _comparable(reference)
 
 
+def canonical_answer(text: str) -> Fraction | str:
+    """A key that two answers share exactly if `answers_equal` says they are equal."""
+    number = parse_number(text)
+    return _comparable(text) if number is None else number
+
+
 def parse_number(text: str) -> Fraction | None:
     """The exact value of "1,234", "-.5", "3/4", "\\frac{3}{4}", "50%" (50) or "2e3", else None."""
     text = _normalize(text)

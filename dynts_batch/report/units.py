@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 
 def duration(seconds: float) -> str:
     """h:mm:ss, or m:ss below an hour."""
@@ -18,3 +20,30 @@ def size(num_bytes: int) -> str:
             return f"{value:,.0f} {unit}" if unit == "bytes" else f"{value:,.1f} {unit}"
         value /= 1024
     return f"{value:,.1f} GiB"
+
+
+def byte_scale(num_bytes: float) -> tuple[float, str]:
+    """What to divide by, and the unit that this gives, so that `num_bytes` is at most four digits."""
+    units = ("bytes", "KiB", "MiB", "GiB", "TiB")
+    power = min(int(math.log(max(abs(num_bytes), 1), 1024)), len(units) - 1)
+    return 1024.0**power, units[power]
+
+
+def count_scale(usd: float) -> tuple[int, str]:
+    """How many things to price together, and the words for that, so that dollars have no row of zeros in front."""
+    if usd == 0 or abs(usd) >= 0.01:
+        return 1, ""
+    return (1_000, "1,000 ") if abs(usd) >= 1e-5 else (1_000_000, "million ")
+
+
+def money(usd: float) -> str:
+    """Dollars to three significant digits, however few they are; whole cents from one dollar on."""
+    if abs(usd) >= 1 or usd == 0:
+        return f"${usd:,.2f}"
+    decimals = min(12, 2 - math.floor(math.log10(abs(usd))))
+    return f"${usd:.{decimals}f}"
+
+
+def energy(joules: float) -> str:
+    """Joules, or kWh where these are many."""
+    return f"{joules:,.3g} J" if joules < 3.6e5 else f"{joules / 3.6e6:,.3g} kWh"

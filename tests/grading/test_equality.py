@@ -4,7 +4,7 @@ from fractions import Fraction
 
 import pytest
 
-from dynts_batch.grading.equality import answers_equal, parse_number
+from dynts_batch.grading.equality import answers_equal, canonical_answer, parse_number
 
 
 @pytest.mark.parametrize(
@@ -29,6 +29,7 @@ from dynts_batch.grading.equality import answers_equal, parse_number
 def test_typography_makes_no_difference(answer: str, reference: str) -> None:
     assert answers_equal(answer, reference)
     assert answers_equal(reference, answer)
+    assert canonical_answer(answer) == canonical_answer(reference)
 
 
 @pytest.mark.parametrize(
@@ -46,6 +47,7 @@ def test_typography_makes_no_difference(answer: str, reference: str) -> None:
 )
 def test_different_answers_stay_different(answer: str, reference: str) -> None:
     assert not answers_equal(answer, reference)
+    assert canonical_answer(answer) != canonical_answer(reference) or not answer
 
 
 def test_a_number_is_exact() -> None:

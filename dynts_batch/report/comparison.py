@@ -1,0 +1,35 @@
+"""Two runs on the same questions: which is right more often, and is that more than chance?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from dynts_batch.report.measures import Measures
+from dynts_batch.report.statistics import PairedComparison, compare
+
+
+@dataclass(frozen=True)
+class Pair:
+    """`b` against `a`."""
+
+    a: Measures
+    b: Measures
+    found: PairedComparison | None
+    """None: they share no judged question."""
+    num_left_out: int
+    """Questions of either run that the other has not, or has only as errors or unjudged."""
+
+
+def compare_runs(a: Measures, b: Measures) -> Pair:
+    """Paired by request_id. A question that failed in one of the two says nothing about their difference."""
+    shared = [name for name in a.questions if name in b.questions]
+    shares_a, shares_b = (np.array([run.questions[name] for name in shared]) for run in (a, b))
+    ids = {name for run in (a, b) for name in run.run.table["request_id"].to_pylist()}
+    return Pair(a, b, compare(shares_a, shares_b), len(ids) - len(shared))
+
+
+def compare_all(runs: list[Measures]) -> list[Pair]:
+    """Every two runs, in their order."""
+    return [compare_runs(a, b) for i, a in enumerate(runs) for b in runs[i + 1 :]]

@@ -1,0 +1,215 @@
+"""The report as one HTML file: no network, no file beside it, readable from a disk, on a phone and on paper.
+
+Everything that comes from a run is untrusted. Jinja escapes all of it (autoescape is on, and only the charts, which
+escape for themselves, are marked safe), and the page's security policy runs no script but its own.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.resources import files
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
+from dynts_batch.config_file import to_yaml
+from dynts_batch.report import charts
+from dynts_batch.report.comparison import Pair, compare_all
+from dynts_batch.report.lines import (
+    Line,
+    comparison_text,
+    cost_lines,
+    headline,
+    quality_lines,
+    summary_cells,
+    verdict,
+    work_lines,
+)
+from dynts_batch.report.measures import Measures
+from dynts_batch.report.trace_view import MAX_CHARS, TraceView, view_trace
+from dynts_batch.report.units import money
+
+MAX_RUNS_WITH_ALL_PAIRS = 6
+_NUM_TOP = 10
+_NUM_TRACES = 8
+_NUM_ERRORS = 50
+
+
+@dataclass(frozen=True)
+class TopRow:
+    """A line of the slowest or dearest rows."""
+
+    request_id: str
+    sample_index: int
+    correct: bool | None
+    completion_tokens: int
+    seconds: float | None
+    cost_usd: float | None
+    prompt: str | None
+
+
+class RunSection:
+    """What the page shows of one run."""
+
+    def __init__(self, measures: Measures, index: int) -> None:
+        self.measures, self.index = measures, index
+        self.label, self.run = measures.label, measures.run
+        self._slowest = measures.top_rows("decode_s", _NUM_TOP)
+        self._dearest = measures.top_rows("cost_usd", _NUM_TOP)
+        self._shown = _pick_traces(measures)
+        self._failed = np.flatnonzero(~measures.run.is_run())[:_NUM_ERRORS].tolist()
+        wanted = {*self._slowest, *self._dearest, *self._shown, *self._failed}
+        self._texts = measures.run.texts(sorted(wanted))
+
+    @property
+    def headline(self) -> list[Line]:
+        return headline(self.measures)
+
+    @property
+    def summary(self) -> list[str]:
+        return summary_cells(self.measures)
+
+    @property
+    def tables(self) -> list[tuple[str, list[Line]]]:
+        return [
+            ("Right answers", quality_lines(self.measures)),
+            ("Cost", cost_lines(self.measures)),
+            ("Work and memory", work_lines(self.measures)),
+        ]
+
+    @property
+    def verdict(self) -> str:
+        return verdict(self.measures)
+
+    @property
+    def warnings(self) -> list[str]:
+        found = []
+        if self.run.is_half_regraded:
+            found.append(
+                "Grading again broke off: the rows do not all follow the same rules. Run jobs/grade.py again."
+            )
+        if not self.run.is_finished:
+            found.append(
+                f"The run is not finished: {self.run.num_rows:,} of {self.run.num_units:,} rows are in."
+            )
+        return found
+
+    @cached_property
+    def charts(self) -> list[tuple[str, Markup]]:
+        run = self.measures
+        traces = [self._texts[row]["token_trace"] for row in self._shown]
+        drawn = [
+            ("Length of answers", charts.lengths(run)),
+            ("Eviction timeline", charts.eviction_timeline(run, [t for t in traces if t])),
+            ("KV memory over time", charts.memory_over_time(run)),
+            ("Throughput over time", charts.throughput_over_time(run)),
+        ]
+        return [(title, Markup(svg)) for title, svg in drawn]  # drawn here, text escaped
+
+    @property
+    def slowest(self) -> list[TopRow]:
+        return [self._top_row(row) for row in self._slowest]
+
+    @property
+    def dearest(self) -> list[TopRow]:
+        return [self._top_row(row) for row in self._dearest]
+
+    @cached_property
+    def error_types(self) -> list[tuple[str, int]]:
+        names = self.run.table["error_type"].drop_null()
+        counts = names.value_counts().to_pylist()
+        return sorted(((c["values"], c["counts"]) for c in counts), key=lambda pair: -pair[1])
+
+    @property
+    def errors(self) -> list[dict[str, Any]]:
+        """The first failed rows."""
+        return [self._texts[row] for row in self._failed]
+
+    @cached_property
+    def traces(self) -> list[TraceView]:
+        prompts, thoughts = (
+            self.run.numbers(name) for name in ("prompt_tokens", "reasoning_tokens")
+        )
+        return [
+            view_trace(self._texts[row], int(prompts[row]), int(thoughts[row]))
+            for row in self._shown
+        ]
+
+    @property
+    def config_yaml(self) -> str:
+        return to_yaml(self.run.config)
+
+    def _top_row(self, row: int) -> TopRow:
+        texts = self._texts[row]
+        seconds = self.run.table["decode_s"][row].as_py()
+        columns = ("request_id", "sample_index", "correct", "completion_tokens")
+        return TopRow(
+            **{name: texts[name] for name in columns},
+            seconds=seconds,
+            cost_usd=texts["cost_usd"],
+            prompt=texts["prompt"],
+        )
+
+
+def render_page(runs: Sequence[Measures]) -> str:
+    """The page of one run, or of several that are compared."""
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {"money": money, "cut": _cut}
+    pairs = _pairs(runs)
+    script = _asset("page.js")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return environment.from_string(_asset("page.html")).render(
+        title=_title(runs),
+        style=Markup(_asset("page.css")),  # this package's own file
+        script=Markup(script),  # this package's own file
+        script_sha256=digest,
+        sections=[RunSection(run, index) for index, run in enumerate(runs)],
+        comparison=_comparison_charts(runs, pairs),
+        pairs=[(pair, comparison_text(pair.found)) for pair in pairs],
+    )
+
+
+def _title(runs: Sequence[Measures]) -> str:
+    return runs[0].label if len(runs) == 1 else f"{len(runs)} runs compared"
+
+
+def _comparison_charts(runs: Sequence[Measures], pairs: Sequence[Pair]) -> list[tuple[str, Markup]]:
+    drawn = [
+        ("What a right answer costs", charts.cost_per_correct(runs)),
+        ("Accuracy against cost", charts.accuracy_against(runs, "cost")),
+        ("Accuracy against memory", charts.accuracy_against(runs, "memory")),
+        ("Differences between runs", charts.differences(pairs)),
+    ]
+    return [(title, Markup(svg)) for title, svg in drawn]  # drawn here, text escaped
+
+
+def _pairs(runs: Sequence[Measures]) -> list[Pair]:
+    """Every two runs, or, of many, each against the first."""
+    pairs = compare_all(list(runs))
+    return pairs if len(runs) <= MAX_RUNS_WITH_ALL_PAIRS else pairs[: len(runs) - 1]
+
+
+def _pick_traces(measures: Measures) -> list[int]:
+    """Rows to show: traced ones, and others from all over the run where these are few."""
+    rows = measures.run.traced_rows(_NUM_TRACES)
+    others = np.flatnonzero(measures.run.is_run())
+    spread = others[np.linspace(0, len(others) - 1, min(_NUM_TRACES, len(others))).astype(int)]
+    return [*rows, *(row for row in spread.tolist() if row not in rows)][:_NUM_TRACES]
+
+
+def _cut(text: str | None, max_chars: int = MAX_CHARS) -> str:
+    if text is None:
+        return ""
+    return text if len(text) <= max_chars else f"{text[:max_chars]}\u2026"
+
+
+def _asset(name: str) -> str:
+    return (files("dynts_batch.report") / name).read_text(encoding="utf-8")

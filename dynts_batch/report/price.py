@@ -1,0 +1,52 @@
+"""A run's dollars or joules, over everything one would divide them by. Unknown stays None."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Price:
+    """`total` is the sum of the rows' shares; None if a single one of them is unknown."""
+
+    total: float | None
+    num_answers: int
+    """Rows that were run."""
+    num_correct: int | None
+    """None: no row was judged."""
+    completion_tokens: int
+
+    @classmethod
+    def of(cls, shares: np.ndarray, *, num_correct: int | None, completion_tokens: int) -> Price:
+        """`shares` [rows that were run], NaN where unknown."""
+        is_known = len(shares) > 0 and not np.isnan(shares).any()
+        # fsum would cost seconds on many rows; numpy's pairwise sum is as good here.
+        total = float(np.sum(shares)) if is_known else None
+        return cls(total, len(shares), num_correct, completion_tokens)
+
+    @property
+    def per_answer(self) -> float | None:
+        return self._over(self.num_answers)
+
+    @property
+    def per_correct(self) -> float | None:
+        """None also where no answer is right: it has no price then."""
+        return self._over(self.num_correct)
+
+    @property
+    def per_million_tokens(self) -> float | None:
+        """Of generated tokens."""
+        return self._over(self.completion_tokens, scale=1e6)
+
+    def per_correct_at(self, accuracy: float | None) -> float | None:
+        """The price of a right answer if `accuracy` were the share of right ones: cost per attempt / pass rate."""
+        if self.per_answer is None or not accuracy:
+            return None
+        return self.per_answer / accuracy
+
+    def _over(self, count: int | None, scale: float = 1.0) -> float | None:
+        if self.total is None or not count:
+            return None
+        return self.total / count * scale

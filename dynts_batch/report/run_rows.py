@@ -1,0 +1,137 @@
+"""The rows of a run in memory: numbers and ids of all of them, the texts of a few.
+
+A run may have a hundred thousand rows with books in them. So every shard is opened for its short columns only, and
+texts are read again for the rows that are shown. Reads run directories and nothing else.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from dynts_batch.config import Config
+from dynts_batch.data.run_dir import RunDir
+from dynts_batch.errors import RunDirError
+
+_SHORT = (
+    *("request_id", "sample_index", "finish_reason", "error_type", "extracted_answer", "correct"),
+    *("prompt_tokens", "reasoning_tokens", "completion_tokens", "evicted_tokens", "num_evictions"),
+    *("peak_cache_len", "peak_kv_bytes", "full_kv_bytes", "queue_s", "prefill_s", "decode_s"),
+    *("device_s", "energy_j", "cost_usd", "worker_id", "attempt"),
+)
+_TEXTS = (
+    *("request_id", "sample_index", "prompt", "reasoning", "answer", "extracted_answer"),
+    *("reference", "correct", "finish_reason", "error_type", "error_message", "token_trace"),
+    *("completion_tokens", "evicted_tokens", "peak_cache_len", "cost_usd"),
+)
+_NUM_THREADS = 8  # files on a bucket answer slowly, and all at once as fast as one
+
+
+@dataclass(frozen=True)
+class RunRows:
+    """Everything that a report needs of one run."""
+
+    run_dir: RunDir
+    config: Config
+    fingerprint: dict[str, Any]
+    is_finished: bool
+    is_half_regraded: bool
+    table: pa.Table
+    """The columns `_SHORT` of all committed rows, in the order of the input."""
+    telemetry: pa.Table | None
+    """All samples of all workers; None if there is none."""
+    shards: tuple[int, ...]
+    shard_ends: tuple[int, ...]
+    """How many rows the shards up to each one have together."""
+    traced_shards: tuple[int, ...]
+    """Positions in `shards` of those that hold a token_trace."""
+
+    @property
+    def num_rows(self) -> int:
+        return self.table.num_rows
+
+    @property
+    def num_units(self) -> int:
+        """Rows that the run has when it is finished."""
+        return int(self.fingerprint["num_units"])
+
+    def numbers(self, column: str) -> np.ndarray:
+        """A numeric column [rows] as float64, null as NaN."""
+        values = self.table[column].combine_chunks().cast(pa.float64())
+        return values.to_numpy(zero_copy_only=False)
+
+    def is_run(self) -> np.ndarray:
+        """Which rows were run [rows]: those that are no error rows."""
+        return ~self.is_equal("finish_reason", "error")
+
+    def is_equal(self, column: str, value: str) -> np.ndarray:
+        """Which rows have `value` in `column` [rows]; null equals nothing."""
+        equal = pc.fill_null(pc.equal(self.table[column], value), fill_value=False)
+        return equal.combine_chunks().to_numpy(zero_copy_only=False)
+
+    def texts(self, rows: Iterable[int]) -> dict[int, dict[str, Any]]:
+        """The columns `_TEXTS` of `rows`, which are positions in `table`."""
+        wanted: dict[int, list[int]] = {}
+        for row in rows:
+            wanted.setdefault(bisect_right(self.shard_ends, row), []).append(row)
+        found: dict[int, dict[str, Any]] = {}
+        for position, its_rows in wanted.items():
+            table = self.run_dir.read_shard(self.shards[position], _TEXTS)
+            first = self.shard_ends[position] - table.num_rows
+            picked = table.take([row - first for row in its_rows]).to_pylist()
+            found |= dict(zip(its_rows, picked, strict=True))
+        return found
+
+    def traced_rows(self, count: int) -> list[int]:
+        """Positions of up to `count` rows with a token_trace, from shards all over the run."""
+        stride = max(1, len(self.traced_shards) // count)
+        rows: list[int] = []
+        for position in self.traced_shards[::stride]:
+            table = self.run_dir.read_shard(self.shards[position], ["token_trace"])
+            first = self.shard_ends[position] - table.num_rows
+            rows += (first + np.flatnonzero(table["token_trace"].is_valid().to_numpy())).tolist()
+            if len(rows) >= count:
+                break
+        return rows[:count]
+
+
+def read_run(path: str) -> RunRows:
+    """Raises: RunDirError where `path` is no run directory with rows, or cannot be read."""
+    run_dir = RunDir(path)
+    fingerprint = run_dir.fingerprint()
+    shards = sorted(run_dir.finished_shards())
+    if not shards:
+        raise RunDirError(f"{path} has no rows yet")
+    with ThreadPoolExecutor(_NUM_THREADS) as pool:
+        tables = list(pool.map(lambda shard: run_dir.read_shard(shard, _SHORT), shards))
+        is_traced = list(pool.map(lambda shard: run_dir.has_values(shard, "token_trace"), shards))
+    parts = list(run_dir.read_telemetry())
+    return RunRows(
+        run_dir=run_dir,
+        config=run_dir.config(),
+        fingerprint=fingerprint,
+        is_finished=run_dir.read_manifest() is not None,
+        is_half_regraded=run_dir.is_regrading(),
+        table=pa.concat_tables([_without_source(table) for table in tables]),
+        telemetry=pa.concat_tables(parts, promote_options="default") if parts else None,
+        shards=tuple(shards),
+        shard_ends=tuple(accumulate(table.num_rows for table in tables)),
+        traced_shards=tuple(np.flatnonzero(is_traced).tolist()),
+    )
+
+
+def _without_source(table: pa.Table) -> pa.Table:
+    """In the order of `_SHORT`, whatever the file's; metadata may differ between files."""
+    return table.select(_present(table, _SHORT)).replace_schema_metadata(None)
+
+
+def _present(table: pa.Table, names: Sequence[str]) -> list[str]:
+    return [name for name in names if name in table.column_names]

@@ -1,0 +1,92 @@
+"""How sure a share is, and whether two runs differ: arithmetic on one number per question.
+
+The question is the unit everywhere: samples of one question are not independent. Resampling is seeded, so a report of
+the same rows says the same.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from math import sqrt
+
+import numpy as np
+
+NUM_RESAMPLES = 2_000
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """The mean over questions; `standard_error`, `low` and `high` are None where one question says nothing of it."""
+
+    mean: float
+    standard_error: float | None
+    low: float | None
+    high: float | None
+    """Ends of the 95% bootstrap interval."""
+    num_questions: int
+
+
+@dataclass(frozen=True)
+class PairedComparison:
+    """Run b minus run a, over the questions that are judged in both."""
+
+    difference: Estimate
+    num_better: int
+    """Questions that b answers right more often than a."""
+    num_worse: int
+    p_value: float
+    """McNemar's exact test: how likely so uneven a split of the questions that differ is by chance."""
+
+
+def estimate(values: np.ndarray) -> Estimate | None:
+    """The mean of `values` [questions]; None without any."""
+    if len(values) == 0:
+        return None
+    mean = float(np.mean(values))
+    if len(values) == 1:
+        return Estimate(mean, None, None, None, 1)
+    low, high = _bootstrap_interval(values)
+    error = float(np.std(values, ddof=1)) / sqrt(len(values))
+    return Estimate(mean, error, low, high, len(values))
+
+
+def compare(a: np.ndarray, b: np.ndarray) -> PairedComparison | None:
+    """`a` and `b` [questions]: the share right of the same questions in two runs; None without any.
+
+    With one sample a question this is McNemar's test; with more, the sign test on the shares, which it is a case of.
+    """
+    difference = estimate(b - a)
+    if difference is None:
+        return None
+    num_better, num_worse = int(np.sum(b > a)), int(np.sum(b < a))
+    return PairedComparison(difference, num_better, num_worse, mcnemar_p(num_better, num_worse))
+
+
+def mcnemar_p(num_better: int, num_worse: int) -> float:
+    """Two-sided exact p-value: heads or tails for each of the questions that differ."""
+    num = num_better + num_worse
+    ways = tail = 1
+    for i in range(1, min(num_better, num_worse) + 1):
+        ways = ways * (num - i + 1) // i
+        tail += ways
+    return float(min(Fraction(1), Fraction(2 * tail, 2**num)))
+
+
+def _bootstrap_interval(values: np.ndarray) -> tuple[float, float]:
+    """Percentile interval of the mean over questions drawn with replacement.
+
+    Few values are different, so a resample is one multinomial draw of how often each of them comes.
+    """
+    distinct, counts = np.unique(values, return_counts=True)
+    rng = np.random.default_rng(0)
+    chunk = max(1, 20_000_000 // len(distinct))
+    means: list[np.ndarray] = []
+    for start in range(0, NUM_RESAMPLES, chunk):
+        size = min(chunk, NUM_RESAMPLES - start)
+        draws = rng.multinomial(len(values), counts / len(values), size=size)
+        means.append(draws @ distinct / len(values))
+    tail = (1 - CONFIDENCE) / 2
+    low, high = np.quantile(np.concatenate(means), [tail, 1 - tail])
+    return float(low), float(high)

@@ -1,0 +1,42 @@
+"""Laws of the crossover: it compares what ran together with what the full cache would have held in the same bytes."""
+
+import pytest
+from report_runs import SAMPLE, write_run
+
+from dynts_batch.report.lines import verdict
+from dynts_batch.report.measures import Measures, measure
+from dynts_batch.report.run_rows import read_run
+
+
+def _measures(tmp_path, *, arena_bytes: int, running: int, overrides=()) -> Measures:
+    sample = SAMPLE | {"arena_bytes": arena_bytes, "num_running": running}
+    path = write_run(tmp_path / "run", [{}], [sample], overrides=overrides)
+    return measure([read_run(path)])[0]
+
+
+def test_the_full_cache_is_counted_in_the_same_bytes(tmp_path):
+    # A token takes 10,000 / (10 + 91 - 1) = 100 bytes; a sequence holds 10 + 91 / 2 = 55.5 on average, 120 at most.
+    found = _measures(tmp_path, arena_bytes=60_000, running=20).crossover
+    assert found.paged == 60_000 // 5_550 == 10
+    assert found.reserved == 60_000 // 12_000 == 5
+    assert found.running == 20
+    assert found.is_ahead
+
+
+@pytest.mark.parametrize(
+    ("running", "words"),
+    [
+        (11, "Eviction bought concurrency: 11 sequences"),
+        (10, "Eviction bought no concurrency: 10 "),
+    ],
+)
+def test_the_side_is_said_plainly(tmp_path, running, words):
+    assert verdict(_measures(tmp_path, arena_bytes=60_000, running=running)).startswith(words)
+
+
+def test_the_full_cache_is_its_own_reference_and_no_telemetry_is_no_verdict(tmp_path):
+    full = _measures(tmp_path, arena_bytes=1, running=1, overrides=["policy.name=full"])
+    assert "kept the full cache" in verdict(full)
+    silent = measure([read_run(write_run(tmp_path / "silent", [{}], ()))])[0]
+    assert silent.crossover is None
+    assert "unknown" in verdict(silent)

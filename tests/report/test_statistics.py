@@ -1,0 +1,65 @@
+"""Laws of the statistics: intervals cover, pairs cancel what they share, and p-values are exact."""
+
+from itertools import product
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dynts_batch.report.statistics import compare, estimate, mcnemar_p
+
+
+def test_mean_and_standard_error_are_those_of_the_questions():
+    found = estimate(np.array([1.0, 0.0, 0.5, 1.0]))
+    assert found.mean == pytest.approx(0.625)
+    assert found.standard_error == pytest.approx(np.std([1, 0, 0.5, 1], ddof=1) / 2)
+    assert 0 <= found.low <= found.mean <= found.high <= 1
+
+
+def test_the_interval_covers_the_truth_as_often_as_it_says():
+    rng = np.random.default_rng(1)
+    hits = 0
+    for _ in range(200):
+        found = estimate((rng.random(150) < 0.8).astype(float))
+        hits += found.low <= 0.8 <= found.high
+    assert 180 <= hits <= 200
+
+
+def test_the_same_values_give_the_same_interval_in_any_order():
+    values = np.array([1.0, 0.0, 0.0, 0.5] * 25)
+    assert estimate(values) == estimate(values[::-1])
+
+
+def test_what_one_question_or_none_cannot_tell_is_unknown():
+    assert estimate(np.array([])) is None
+    one = estimate(np.array([1.0]))
+    assert (one.mean, one.standard_error, one.low, one.high) == (1.0, None, None, None)
+    assert compare(np.array([]), np.array([])) is None
+
+
+def test_a_paired_difference_is_surer_than_its_parts():
+    rng = np.random.default_rng(2)
+    a = (rng.random(400) < 0.5).astype(float)
+    b = a.copy()
+    b[:20] = 1.0
+    found = compare(a, b)
+    assert found.difference.low >= 0
+    assert found.num_worse == 0
+    assert found.num_better == int((a[:20] == 0).sum())
+    assert found.difference.mean == pytest.approx(found.num_better / 400)
+    assert compare(b, a).difference.mean == pytest.approx(-found.difference.mean)
+    assert compare(a, a).p_value == 1.0
+
+
+@given(st.integers(0, 6), st.integers(0, 6))
+def test_mcnemar_is_the_enumeration_of_all_coin_tosses(better, worse):
+    num = better + worse
+    tosses = [sum(toss) for toss in product((0, 1), repeat=num)]
+    as_uneven = [t for t in tosses if abs(2 * t - num) >= abs(better - worse)]
+    assert mcnemar_p(better, worse) == pytest.approx(len(as_uneven) / 2**num)
+
+
+def test_many_questions_take_no_time_and_no_overflow():
+    assert mcnemar_p(30_000, 20_000) < 1e-40
+    assert estimate(np.tile(np.linspace(0, 1, 9), 20_000)).num_questions == 180_000
