@@ -21,7 +21,7 @@ import re
 import signal
 import time
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Self
 
 from dynts_batch.config import MemoryConfig, PolicyConfig, SamplingConfig
@@ -42,20 +42,23 @@ class FakeSettings:
     """Seconds of device time that one step takes, whatever the batch."""
     simulated: bool = False
     """The device time is counted, not spent."""
+    log: str | None = None
+    """File that gets a line for every request admitted: what was done twice stands there twice."""
 
     @classmethod
     def parse(cls, name: str) -> Self:
         """Raises: ConfigError for an unknown key or a value that is none."""
         given = dict(_pair(part) for part in name.partition(":")[2].split(",") if part)
-        if unknown := given.keys() - {"step_s", "simulated"}:
-            hint = choices_hint(min(unknown), ["step_s", "simulated"])
+        choices = [field.name for field in fields(cls)]
+        if unknown := given.keys() - set(choices):
+            hint = choices_hint(min(unknown), choices)
             raise ConfigError(f"model.name: unknown setting {min(unknown)!r} of {name!r}. {hint}")
         simulated, step_s = given.get("simulated", "false"), given.get("step_s", "0")
         if simulated not in ("true", "false"):
             raise ConfigError(f"model.name: simulated must be true or false, got {simulated!r}")
         if not step_s.replace(".", "", 1).isdecimal():
             raise ConfigError(f"model.name: step_s must be a number of seconds, got {step_s!r}")
-        return cls(float(step_s), simulated == "true")
+        return cls(float(step_s), simulated == "true", given.get("log"))
 
 
 @dataclass(frozen=True)
@@ -177,12 +180,18 @@ class FakeEngine:
             sequence = self._waiting.popleft()
             sequence.admitted_s = time.perf_counter()
             self._running.append(sequence)
+            self._log(sequence.request)
             if "[[kill]]" in sequence.prompt:
                 os.kill(os.getpid(), signal.SIGKILL)
             if "[[raise]]" in sequence.prompt:
                 raise RuntimeError("the prompt asked for an exception")
             while "[[hang]]" in sequence.prompt:
                 time.sleep(1)
+
+    def _log(self, request: Request) -> None:
+        if self._settings.log is not None:
+            with open(self._settings.log, "a") as file:
+                file.write(f"{os.getpid()} {request.sample_index} {request.request_id}\n")
 
     def _run_out_of_memory(self) -> None:
         for sequence in self._running:

@@ -1,0 +1,55 @@
+#!/usr/bin/env bash
+# A Ray cluster of several nodes on this machine, one raylet each, to try out what a real one will do:
+#
+#   cluster/local.sh [NUM_NODES] [CPUS_PER_NODE] [-- COMMAND ...]
+#
+# With a command it runs that with RAY_ADDRESS set and stops the cluster afterwards; without, it prints the address and
+# waits for Ctrl-C. Only the processes started here are stopped.
+set -euo pipefail
+
+num_nodes=3
+cpus=1
+if [[ $# -gt 0 && $1 != -- ]]; then num_nodes=$1; shift; fi
+if [[ $# -gt 0 && $1 != -- ]]; then cpus=$1; shift; fi
+if [[ $# -gt 0 ]]; then shift; fi
+
+ray=$(command -v ray) || { echo "error: ray is not on the PATH: activate the environment it is installed in" >&2; exit 2; }
+port=${RAY_PORT:-$((20000 + RANDOM % 10000))}
+dashboard_port=${RAY_DASHBOARD_PORT:-$((port + 10001))}
+address=127.0.0.1:$port
+log=$(mktemp -d)
+pids=()
+
+stop() {
+    for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null || true; done
+    for pid in "${pids[@]}"; do wait "$pid" 2>/dev/null || true; done
+    rm -rf "$log"
+}
+trap stop EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
+start() {
+    "$ray" start --block --disable-usage-stats --object-store-memory=134217728 "$@" >"$log/${#pids[@]}" 2>&1 &
+    pids+=($!)
+}
+
+# The head has no room for workers, as on a cluster whose head is a small machine.
+start --head --node-ip-address=127.0.0.1 --port="$port" --num-cpus=0 --include-dashboard=true \
+    --dashboard-host=127.0.0.1 --dashboard-port="$dashboard_port"
+for _ in $(seq 600); do
+    if (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then break; fi
+    kill -0 "${pids[0]}" 2>/dev/null || { cat "$log/0" >&2; echo "error: the head did not start" >&2; exit 1; }
+    sleep 0.2
+done
+for _ in $(seq "$num_nodes"); do
+    start --address="$address" --node-ip-address=127.0.0.1 --num-cpus="$cpus"
+done
+
+export RAY_ADDRESS=$address
+if [[ $# -gt 0 ]]; then
+    DYNTS_DASHBOARD=http://127.0.0.1:$dashboard_port "$@"
+else
+    echo "RAY_ADDRESS=$address  jobs: http://127.0.0.1:$dashboard_port  ($num_nodes nodes of $cpus CPU; Ctrl-C stops them)"
+    wait
+fi

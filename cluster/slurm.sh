@@ -1,0 +1,43 @@
+#!/usr/bin/env bash
+# One run on a Slurm allocation: sbatch cluster/slurm.sh CONFIG [key=value ...]
+#
+# The run directory must lie on a file system that all nodes share. SIGTERM comes two minutes before the time limit: the run
+# stores what it has, and the same sbatch command resumes it (--requeue does so by itself after a preemption).
+#SBATCH --job-name=dynts-batch
+#SBATCH --nodes=2
+#SBATCH --ntasks-per-node=1
+#SBATCH --gpus-per-node=8
+#SBATCH --cpus-per-task=64
+#SBATCH --exclusive
+#SBATCH --time=12:00:00
+#SBATCH --signal=B:TERM@120
+#SBATCH --requeue
+#SBATCH --open-mode=append
+set -euo pipefail
+
+[[ $# -gt 0 ]] || { echo "usage: sbatch cluster/slurm.sh CONFIG [key=value ...]" >&2; exit 2; }
+mapfile -t nodes < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
+head=${nodes[0]}
+head_ip=$(srun --nodes=1 --ntasks=1 --nodelist="$head" hostname --ip-address | awk '{print $1}')
+port=$((20000 + SLURM_JOB_ID % 10000))
+gpus=${SLURM_GPUS_ON_NODE:-0}
+
+srun --overlap --nodes=1 --ntasks=1 --nodelist="$head" \
+    ray start --head --block --node-ip-address="$head_ip" --port="$port" --num-gpus="$gpus" --disable-usage-stats &
+for node in "${nodes[@]:1}"; do
+    srun --overlap --nodes=1 --ntasks=1 --nodelist="$node" \
+        ray start --block --address="$head_ip:$port" --num-gpus="$gpus" --disable-usage-stats &
+done
+
+export RAY_ADDRESS=$head_ip:$port
+until ray health-check --address "$RAY_ADDRESS" >/dev/null 2>&1; do sleep 2; done
+
+num_workers=$((${#nodes[@]} * (gpus > 0 ? gpus : 1)))
+python jobs/reason.py "$@" "workers.max=$num_workers" &
+run=$!
+trap 'kill -TERM "$run" 2>/dev/null || true' TERM
+# A trapped signal ends the first wait; the second one gives the run's own status.
+wait "$run" || true
+status=0
+wait "$run" || status=$?
+exit "$status"

@@ -1,0 +1,151 @@
+"""A run on a real three-node Ray cluster (one raylet a node) in which anything may be killed at any moment."""
+
+import dataclasses
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import psutil
+from fake_run import stable_rows
+from ray.cluster_utils import Cluster
+
+REPOSITORY = Path(__file__).parents[2]
+NUM_NODES = 3
+_CPUS_PER_NODE = 1
+
+
+@dataclasses.dataclass
+class Outcome:
+    """What happened to one run."""
+
+    kills: Counter
+    num_workers_killed: int
+    num_admitted: int
+    """Requests that engines began, those that were begun again included."""
+    rows: list
+    seconds: float
+
+
+class Nodes:
+    """The cluster: a head without room for workers, and nodes that may die. A context manager."""
+
+    def __enter__(self):
+        self._cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+        self._nodes = [self._add() for _ in range(NUM_NODES)]
+        return self
+
+    def __exit__(self, *exc_info):
+        self._cluster.shutdown()
+
+    @property
+    def address(self) -> str:
+        return self._cluster.address
+
+    def _add(self):
+        return self._cluster.add_node(num_cpus=_CPUS_PER_NODE, wait=False)
+
+    def kill_one(self, dice: random.Random) -> int:
+        """Kill a raylet with all its workers, and start another node; how many workers died."""
+        node = self._nodes.pop(dice.randrange(len(self._nodes)))
+        (raylet,) = [process for name, process in _processes(node) if name == "raylet"]
+        num_workers = len(workers(raylet))
+        self._cluster.remove_node(node, allow_graceful=False)
+        self._nodes.append(self._add())
+        return num_workers
+
+
+def _processes(node):
+    for name, infos in node.all_processes.items():
+        for info in infos:
+            yield name, psutil.Process(info.process.pid)
+
+
+def workers(parent: psutil.Process | None = None) -> list[psutil.Process]:
+    """The processes of this test's Ray workers below `parent`."""
+    found = []
+    for child in (parent or psutil.Process()).children(recursive=True):
+        try:
+            command = child.cmdline()
+        except psutil.Error:
+            continue
+        if command and command[0].startswith("ray::WorkerActor"):
+            found.append(child)
+    return found
+
+
+class Driver:
+    """jobs/reason.py in a process of its own, started again each time it is killed."""
+
+    def __init__(self, config: str, address: str) -> None:
+        self._config, self._address = config, address
+        self.start()
+
+    def start(self) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, str(REPOSITORY / "jobs" / "reason.py"), self._config],
+            env={**os.environ, "RAY_ADDRESS": self._address, "PYTHONPATH": str(REPOSITORY)},
+            cwd="/",
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def kill(self) -> int:
+        """How many workers die with it."""
+        num_workers = len(workers())
+        self.process.kill()
+        self.process.communicate()
+        self.start()
+        return num_workers
+
+
+def run_in_chaos(
+    nodes: Nodes,
+    config: str,
+    run_dir: str,
+    log: Path,
+    *,
+    targets: list[str],
+    dice: random.Random,
+    pause_s: tuple[float, float],
+) -> Outcome:
+    """Run `config`, killing one of `targets` after another as long as it is not finished."""
+    began_s = time.monotonic()
+    kills: Counter = Counter()
+    num_workers_killed = 0
+    driver = Driver(config, nodes.address)
+    for target in targets:
+        _wait_for_workers(driver)
+        try:
+            driver.process.wait(timeout=dice.uniform(*pause_s))
+            break  # it is done already
+        except subprocess.TimeoutExpired:
+            pass
+        if target == "driver":
+            num_workers_killed += driver.kill()
+        elif target == "node":
+            num_workers_killed += nodes.kill_one(dice)
+        else:
+            found = workers()
+            if not found:
+                continue
+            dice.choice(found).send_signal(signal.SIGKILL)
+            num_workers_killed += 1
+        kills[target] += 1
+    _, errors = driver.process.communicate(timeout=240)
+    assert driver.process.returncode == 0, errors
+    admitted = log.read_text().splitlines()
+    seconds = time.monotonic() - began_s
+    return Outcome(kills, num_workers_killed, len(admitted), stable_rows(run_dir), seconds)
+
+
+def _wait_for_workers(driver: Driver, timeout_s: float = 120.0) -> None:
+    deadline_s = time.monotonic() + timeout_s
+    while not workers() and driver.process.poll() is None:
+        assert time.monotonic() < deadline_s, "no worker came"
+        time.sleep(0.1)

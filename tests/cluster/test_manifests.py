@@ -1,0 +1,153 @@
+"""What can be known of the cluster files without a cluster: they have the form asked for, and name what exists."""
+
+import json
+import os
+import shlex
+import signal
+import stat
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jsonschema
+import pytest
+import ray.autoscaler
+import yaml
+from ray.scripts.scripts import start as ray_start
+
+from dynts_batch.config_file import load_config
+
+ROOT = Path(__file__).parents[2]
+CLUSTER = ROOT / "cluster"
+AWS = yaml.safe_load((CLUSTER / "aws.yaml").read_text())
+RAYJOB = yaml.safe_load((CLUSTER / "rayjob.yaml").read_text())
+
+
+def _check_job(command: str) -> None:
+    """`command` names a job that exists, and keys that the configuration has."""
+    words = shlex.split(command)
+    script = words[words.index("python") + 1].removeprefix("/home/ray/dynts-batch/")
+    assert (ROOT / script).is_file(), script
+    load_config(str(ROOT / "configs" / "quickstart.yaml"), [w for w in words if "=" in w])
+
+
+def test_ray_up_accepts_the_aws_file_and_its_commands():
+    schema = json.loads((Path(ray.autoscaler.__file__).parent / "ray-schema.json").read_text())
+    jsonschema.validate(AWS, schema)
+    for command in AWS["head_start_ray_commands"] + AWS["worker_start_ray_commands"]:
+        if command.startswith("ray start"):
+            ray_start.make_context("start", shlex.split(command)[2:]).close()
+    spot = AWS["available_node_types"]["spot_gpu"]
+    assert spot["node_config"]["InstanceMarketOptions"] == {"MarketType": "spot"}
+    assert spot["max_workers"] <= AWS["max_workers"]
+    assert AWS["available_node_types"][AWS["head_node_type"]]["resources"]["GPU"] == 0
+
+
+def test_the_ray_job_names_what_it_mounts_and_runs():
+    spec = RAYJOB["spec"]
+    _check_job(spec["entrypoint"])
+    cluster = spec["rayClusterSpec"]
+    groups = [cluster["headGroupSpec"], *cluster["workerGroupSpecs"]]
+    for group in groups:
+        pod = group["template"]["spec"]
+        volumes = {volume["name"] for volume in pod["volumes"]}
+        for container in pod["containers"]:
+            assert {mount["name"] for mount in container["volumeMounts"]} <= volumes
+            assert container["resources"]["limits"].keys() >= {"cpu", "memory"}
+        ray_start.make_context(
+            "start", [f"--{k}={v}" for k, v in group["rayStartParams"].items()]
+        ).close()
+    (workers,) = cluster["workerGroupSpecs"]
+    assert workers["minReplicas"] <= workers["replicas"] <= workers["maxReplicas"]
+    assert f"workers.max={workers['maxReplicas']}" in spec["entrypoint"]
+
+
+def test_the_image_copies_what_exists_and_all_that_the_wheel_needs():
+    lines = (CLUSTER / "Dockerfile").read_text().splitlines()
+    copied = [w for line in lines if line.startswith("COPY") for w in line.split()[2:-1]]
+    assert all((ROOT / path).exists() for path in copied)
+    assert {"pyproject.toml", "README.md", "dynts_batch", "jobs", "cluster"} <= set(copied)
+
+
+@pytest.mark.parametrize("script", ["slurm.sh", "local.sh"])
+def test_the_shell_scripts_parse(script):
+    subprocess.run(["bash", "-n", str(CLUSTER / script)], check=True)
+
+
+def _stub(folder: Path, name: str, body: str) -> None:
+    path = folder / name
+    path.write_text(f"#!/usr/bin/env bash\n{body}\n")
+    path.chmod(path.stat().st_mode | stat.S_IXUSR)
+
+
+@pytest.fixture
+def allocation(tmp_path):
+    """An allocation of two nodes whose Slurm, Ray and Python only write down what they are told."""
+    log = tmp_path / "log"
+    _stub(tmp_path, "scontrol", "printf 'node-a\\nnode-b\\n'")
+    srun = "node=; while [[ $1 == --* ]]; do [[ $1 == --nodelist=* ]] && node=${1#*=}; shift; done"
+    _stub(tmp_path, "srun", f'{srun}; echo "srun $node $*" >> {log}; exec "$@"')
+    _stub(tmp_path, "hostname", "echo 10.0.0.1")
+    _stub(tmp_path, "ray", "[[ $1 == start ]] && exec sleep 20; exit 0")
+    trap = f"trap 'echo stored >> {log}; exit 143' TERM"
+    _stub(tmp_path, "python", f'{trap}; echo "python $*" >> {log}; sleep "${{STUB_S}}" & wait')
+    environment = {
+        **os.environ,
+        "PATH": f"{tmp_path}:{os.environ['PATH']}",
+        "SLURM_JOB_NODELIST": "node-[a-b]",
+        "SLURM_JOB_ID": "4711",
+        "SLURM_GPUS_ON_NODE": "8",
+    }
+    return log, environment
+
+
+def _sbatch(environment, stub_s: str) -> subprocess.Popen:
+    return subprocess.Popen(
+        ["bash", str(CLUSTER / "slurm.sh"), "configs/quickstart.yaml", "run.dir=/shared/r"],
+        env={**environment, "STUB_S": stub_s},
+        start_new_session=True,
+    )
+
+
+def test_slurm_starts_a_node_each_and_one_run_for_all(allocation):
+    log, environment = allocation
+    process = _sbatch(environment, "0")
+    assert process.wait(timeout=60) == 0
+    os.killpg(process.pid, signal.SIGKILL)
+    lines = log.read_text().splitlines()
+    starts = {line.split()[1]: line for line in lines if "ray start" in line}
+    assert "--head" in starts["node-a"]
+    assert "--address=10.0.0.1:24711" in starts["node-b"]
+    (run,) = [line for line in lines if line.startswith("python")]
+    assert run.endswith("configs/quickstart.yaml run.dir=/shared/r workers.max=16")
+    _check_job(run)
+
+
+def test_slurms_notice_reaches_the_run_and_its_status_is_the_jobs(allocation):
+    log, environment = allocation
+    process = _sbatch(environment, "30")
+    while "python" not in (log.read_text() if log.exists() else ""):
+        time.sleep(0.05)
+    os.kill(process.pid, signal.SIGTERM)
+    assert process.wait(timeout=30) == 143
+    os.killpg(process.pid, signal.SIGKILL)
+    assert "stored" in log.read_text()
+
+
+def test_preflight_names_every_node_that_does_not_fit():
+    sys.path.insert(0, str(CLUSTER))
+    try:
+        from preflight import _PACKAGES, problems
+    finally:
+        sys.path.remove(str(CLUSTER))
+    good = {"host": "a", "python": "3.11.7", "gpus": ["H100"], "ray_gpus": 1.0}
+    good |= {"sees_run_dir": "yes"} | dict.fromkeys(_PACKAGES, "1")
+    assert problems([good, good], num_gpus=2) == []
+    bad = good | {"host": "b", "torch": "2", "gpus": [], "sees_run_dir": "no: not mounted"}
+    assert problems([good, bad], num_gpus=3) == [
+        "torch must be the same on all nodes, got 1, 2",
+        "b does not see the run directory: no: not mounted",
+        "b offers 1 GPUs to Ray, and its driver sees 0",
+        "the cluster must have 3 GPUs, got 2",
+    ]
