@@ -1,9 +1,15 @@
 """Shared fixtures: tiny random models, made once a session."""
 
+import os
 from pathlib import Path
 
 import pytest
 import torch
+
+if (
+    not torch.cuda.is_available()
+):  # Triton's kernels run in its interpreter; it asks when it is imported
+    os.environ["TRITON_INTERPRET"] = "1"
 from tiny_models import make_tiny_model
 
 torch.set_num_threads(1)  # several processes share two cores in these tests

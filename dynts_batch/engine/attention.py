@@ -7,18 +7,21 @@ D head_dim.
 """
 
 from functools import cache
+from importlib.util import find_spec
 from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
 from transformers import AttentionInterface
 
-from dynts_batch.engine.native import can_run, decode_attention
+from dynts_batch.engine import native
 from dynts_batch.engine.observer import Observe
 from dynts_batch.kvcache.arena import KVArena
 from dynts_batch.kvcache.probs import Options, additive_mask, attention_probs
 
 ATTENTION_NAME = "dynts_arena"
+#: Queries that written-out causal attention takes at a time.
+CAUSAL_QUERIES = 256
 
 
 class KVStep(Protocol):
@@ -62,6 +65,31 @@ def arena_attention(
     return kv_step.attend(module.layer_idx, query, key, value, options).transpose(1, 2), None
 
 
+class FusedDecode(Protocol):
+    """Attention of one new token a row in one pass over its live slots: see `engine.native.decode_attention`."""
+
+    def __call__(
+        self,
+        query: torch.Tensor,
+        keys: torch.Tensor,
+        values: torch.Tensor,
+        last_slots: torch.Tensor,
+        positions: torch.Tensor,
+        stored_positions: torch.Tensor,
+        options: Options,
+    ) -> torch.Tensor: ...
+
+
+@cache
+def fused_decode(dtype: torch.dtype, device: torch.device, head_dim: int) -> FusedDecode | None:
+    """The kernel for such keys and values, or None: torch's attention does it."""
+    if device.type == "cuda" and find_spec("triton") is not None:
+        from dynts_batch.engine.triton_attention import decode_attention
+
+        return decode_attention
+    return native.decode_attention if native.can_run(dtype, device, head_dim) else None
+
+
 class PrefillStep:
     """Whole prompts, right-padded to a common length, into empty lanes.
 
@@ -88,7 +116,7 @@ class PrefillStep:
 class DecodeStep:
     """One new token a lane: stored at `slots` [B], its position in `positions` [B], then attention over the lane.
 
-    The first B lanes are read in place. The C kernel reads each as far as it reaches; torch's attention reads all up to
+    The first B lanes are read in place. A fused kernel reads each as far as it reaches; torch's attention reads all up to
     the longest (`max_len` slots, the new one included), and where the lanes differ (`is_ragged`), a mask hides the slots
     beyond a shorter lane's end, and those of tokens that have left a sliding window.
     """
@@ -107,8 +135,7 @@ class DecodeStep:
         self._observe = observe
         self._max_len, self._is_ragged = max_len, is_ragged
         self._masks: dict[tuple[int | None, int], torch.Tensor | None] = {}
-        shape = arena.shape
-        self._is_native = can_run(shape.dtype, slots.device, shape.head_dim)
+        self._fused = fused_decode(arena.shape.dtype, slots.device, arena.shape.head_dim)
 
     def attend(
         self,
@@ -121,12 +148,11 @@ class DecodeStep:
         self._arena.append(layer, self._slots, key, value)
         if self._observe is not None:
             self._observe(layer, query, options)
-        keys, values = self._arena.stored(layer, len(self._slots), self._max_len)
-        if self._is_native:
+        if self._fused is not None:
+            keys, values = self._arena.stored(layer, len(self._slots), self._arena.capacity)
             stored = self._stored_positions(layer)
-            return decode_attention(
-                query, keys, values, self._slots, self._positions, stored, options
-            )
+            return self._fused(query, keys, values, self._slots, self._positions, stored, options)
+        keys, values = self._arena.stored(layer, len(self._slots), self._max_len)
         mask = self._mask(layer, options.sliding_window)
         if options.sinks is not None:
             return attend_masked(query, keys, values, mask, options)
@@ -168,9 +194,16 @@ def attend_causal(
         return F.scaled_dot_product_attention(
             query, key, value, is_causal=True, scale=options.scale, enable_gqa=True
         )
-    position = torch.arange(length, device=query.device)
-    mask = causal_mask(position, position, window, query.dtype)
-    return attend_masked(query, key, value, mask, options)
+    # In runs of queries, so that memory grows with the length, not with its square.
+    outputs = []
+    for start in range(0, length, CAUSAL_QUERIES):
+        stop = min(start + CAUSAL_QUERIES, length)
+        first = 0 if window is None else max(0, start + 1 - window)
+        position = torch.arange(first, stop, device=query.device)
+        mask = causal_mask(position[start - first :], position, window, query.dtype)
+        seen = (query[:, :, start:stop], key[:, :, first:stop], value[:, :, first:stop])
+        outputs.append(attend_masked(*seen, mask, options))
+    return torch.cat(outputs, dim=2)
 
 
 def causal_mask(

@@ -7,12 +7,15 @@ here asks which policy it is. Knows nothing about data sets, Ray or grading.
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
+from functools import partial
 from typing import Any, Self
 
 import torch
 
 from dynts_batch.config import MemoryConfig, ModelConfig, PolicyConfig, SamplingConfig
-from dynts_batch.engine.attention import DecodeStep, KVStep, PrefillStep
+from dynts_batch.engine.attention import DecodeStep, KVStep, PrefillStep, fused_decode
+from dynts_batch.engine.cuda_graphs import DecodeGraphs
+from dynts_batch.engine.decode_inputs import DecodeInputs
 from dynts_batch.engine.eviction_trace import EvictionTrace
 from dynts_batch.engine.loader import (
     LoadedModel,
@@ -20,6 +23,7 @@ from dynts_batch.engine.loader import (
     load_importance,
     load_model,
     plan_max_seqs,
+    prefill_bytes,
 )
 from dynts_batch.engine.observer import Observer
 from dynts_batch.engine.prompt import PromptRenderer
@@ -60,12 +64,13 @@ class Engine:
         self._longest_prompt = policy.longest_prompt(memory.max_prompt_tokens)
         capacity = policy.capacity(memory.max_prompt_tokens, sampling.max_new_tokens)
         shape = arena_shape(model.config, policy, model.decoder.dtype)
-        free_bytes = (
-            torch.cuda.mem_get_info(model.device)[0] if model.device.type == "cuda" else None
+        max_seqs = plan_max_seqs(
+            shape, capacity, memory, self._free_bytes(), model.config.vocab_size
         )
-        max_seqs = plan_max_seqs(shape, capacity, memory, free_bytes)
         self.arena = KVArena(shape, max_seqs, capacity, model.device)
         self._observer = Observer(self.arena)
+        self._inputs = DecodeInputs(max_seqs, model.device)
+        self._graphs = self._make_graphs()
         self._waiting: deque[Sequence] = deque()
         self._failed: list[Completion] = []
         #: The sequence in each lane; None is a hole that the next admission fills.
@@ -208,30 +213,27 @@ class Engine:
         self._record(token_ids, hidden_states, lanes, slots=positions)
         for sequence, length in zip(sequences, lengths, strict=True):
             sequence.store(length)
-        last = hidden_states[torch.arange(len(lengths)), self._tensor(lengths) - 1]
-        self._sample(sequences, last)
+        last_positions = self._tensor(lengths) - 1
+        logits = self._model.head(hidden_states[torch.arange(len(lengths)), last_positions])
+        keys = self._tensor([sequence.key for sequence in sequences])
+        first_tokens = sample(logits, self._sampling, keys, last_positions + 1).tolist()
         now = time.perf_counter()
-        for sequence in sequences:
+        for sequence, token_id in zip(sequences, first_tokens, strict=True):
+            sequence.append(token_id, self._model.stop_token_ids)
             sequence.decoding_at = now
+        self._inputs.write(admitted)
 
     def _decode(self, running: list[Sequence]) -> None:
-        cache_lens = [sequence.cache_len for sequence in running]
-        slots = self._tensor(cache_lens)
-        positions = self._tensor([sequence.num_processed for sequence in running])
-        token_ids = self._tensor([sequence.completion_token_ids[-1] for sequence in running])
-        lanes = torch.arange(len(running), device=self._model.device)
-        max_len, is_ragged = max(cache_lens) + 1, min(cache_lens) < max(cache_lens)
-        observe = self._observer.tokens(lanes, slots, positions, max_len)
-        step = DecodeStep(
-            self.arena, slots, positions, observe, max_len=max_len, is_ragged=is_ragged
-        )
-        # Before the forward pass: sliding-window layers read it in the same step.
-        self.arena.write_column("positions", lanes, slots[:, None], positions[:, None])
-        hidden_states = self._forward(token_ids[:, None], positions[:, None], step)
-        self._record(token_ids[:, None], hidden_states, lanes, slots[:, None])
-        for sequence in running:
+        num_lanes, longest = len(running), max(sequence.cache_len for sequence in running) + 1
+        if self._graphs is not None:
+            token_ids = self._graphs.run(num_lanes)
+        else:
+            is_ragged = any(sequence.cache_len + 1 < longest for sequence in running)
+            token_ids = self._next_tokens(num_lanes, longest, is_ragged=is_ragged)
+        self._inputs.advance(token_ids)
+        for sequence, token_id in zip(running, token_ids.tolist(), strict=True):
             sequence.store(1)
-        self._sample(running, hidden_states[:, -1])
+            sequence.append(token_id, self._model.stop_token_ids)
 
     def _evict(self) -> None:
         """Evict from every unfinished sequence that has reached the budget, all of them in one operation."""
@@ -263,6 +265,7 @@ class Engine:
             if sequence.trace is not None:
                 kept_positions = self.arena.positions[lane, ..., : sequence.cache_len]
                 sequence.trace.observe(kept_positions, sequence.num_processed)
+        self._inputs.write(full)
 
     def _retire(self) -> list[Completion]:
         """Complete the finished sequences; their lanes become holes."""
@@ -285,6 +288,7 @@ class Engine:
                 moved = lanes.pop()
                 assert moved is not None
                 self.arena.move(len(lanes), lane, moved.cache_len)
+                self._inputs.move(len(lanes), lane)
                 lanes[lane] = moved
         return [sequence for sequence in lanes if sequence is not None]
 
@@ -311,13 +315,47 @@ class Engine:
         if "token_id" in self.arena.columns:
             self.arena.write_column("token_id", lanes, slots, token_ids)
 
-    def _sample(self, sequences: list[Sequence], hidden_states: torch.Tensor) -> None:
-        """Draw and append the next token of each sequence from its newest hidden state [B, hidden_size]."""
-        keys = self._tensor([sequence.key for sequence in sequences])
-        positions = self._tensor([sequence.seq_len for sequence in sequences])
-        token_ids = sample(self._model.head(hidden_states), self._sampling, keys, positions)
-        for sequence, token_id in zip(sequences, token_ids.tolist(), strict=True):
-            sequence.append(token_id, self._model.stop_token_ids)
+    def _next_tokens(self, num_lanes: int, max_len: int, *, is_ragged: bool) -> torch.Tensor:
+        """One token through the model for each of the first lanes, the longest of which has `max_len` slots then;
+        returns the next token ids. On the device alone, and where nothing is observed, doing it again changes nothing."""
+        inputs = self._inputs
+        lanes, token_ids, slots, positions, keys = (
+            column[:num_lanes]
+            for column in (
+                inputs.lanes,
+                inputs.token_ids,
+                inputs.slots,
+                inputs.positions,
+                inputs.rng_keys,
+            )
+        )
+        observe = self._observer.tokens(lanes, slots, positions, max_len)
+        step = DecodeStep(
+            self.arena, slots, positions, observe, max_len=max_len, is_ragged=is_ragged
+        )
+        # Before the forward pass: sliding-window layers read it in the same step.
+        self.arena.write_column("positions", lanes, slots[:, None], positions[:, None])
+        hidden_states = self._forward(token_ids[:, None], positions[:, None], step)
+        self._record(token_ids[:, None], hidden_states, lanes, slots[:, None])
+        logits = self._model.head(hidden_states[:, -1])
+        return sample(logits, self._sampling, keys, positions + 1)
+
+    def _free_bytes(self) -> int | None:
+        """A GPU's memory that is left for the arena and the logits beside the largest prefill; None on a CPU."""
+        model = self._model
+        if model.device.type != "cuda":
+            return None
+        free_bytes, _ = torch.cuda.mem_get_info(model.device)
+        return free_bytes - prefill_bytes(model.config, model.decoder.dtype, MAX_PREFILL_TOKENS)
+
+    def _make_graphs(self) -> DecodeGraphs | None:
+        """CUDA graphs of the decode step, where one can hold it."""
+        shape, device = self.arena.shape, self._model.device
+        is_fused = fused_decode(shape.dtype, device, shape.head_dim) is not None
+        if device.type != "cuda" or not is_fused or self._observer.wants_queries:
+            return None
+        step = partial(self._next_tokens, max_len=self.arena.capacity, is_ragged=True)
+        return DecodeGraphs(step, self._inputs, self.max_seqs)
 
     def _max_new_tokens(self, request: Request) -> int:
         largest = self._sampling.max_new_tokens

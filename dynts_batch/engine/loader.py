@@ -34,6 +34,8 @@ from dynts_batch.kvcache.predictor import ImportancePredictor, load_predictor
 DEFAULT_MAX_SEQS = 32
 #: Share of the free GPU memory, after the weights, that the arena takes where nothing else bounds it.
 GPU_MEMORY_SHARE = 0.8
+#: One logit in the model's type, in float32, by temperature, sorted, and its token id.
+LOGIT_BYTES = 24
 #: Kinds of attention layers whose cache the arena can hold.
 LAYER_TYPES = {"full_attention", "sliding_attention"}
 #: Rotary embeddings whose frequencies follow the longest sequence of a batch.
@@ -143,10 +145,21 @@ def arena_shape(model_config: PretrainedConfig, policy: Policy, dtype: torch.dty
     )
 
 
+def prefill_bytes(model_config: PretrainedConfig, dtype: torch.dtype, num_tokens: int) -> int:
+    """What a layer's activations of so many tokens take at most: residual, projections, attention, both MLP halves."""
+    widest = 8 * model_config.hidden_size + 3 * (model_config.intermediate_size or 0)
+    return num_tokens * widest * dtype.itemsize
+
+
 def plan_max_seqs(
-    shape: ArenaShape, capacity: int, memory: MemoryConfig, free_bytes: int | None
+    shape: ArenaShape,
+    capacity: int,
+    memory: MemoryConfig,
+    free_bytes: int | None,
+    vocab_size: int = 0,
 ) -> int:
-    """How many sequences of `capacity` tokens the memory settings hold; `free_bytes`: of a GPU, None on a CPU.
+    """How many sequences of `capacity` tokens the memory settings hold; `free_bytes`: of a GPU, None on a CPU. Where they
+    bound it, each sequence also brings a row of `vocab_size` logits.
 
     Raises: ConfigError where not even one fits, naming both numbers.
     """
@@ -158,6 +171,7 @@ def plan_max_seqs(
     else:
         assert free_bytes is not None
         budget_bytes, source = int(free_bytes * GPU_MEMORY_SHARE), "the GPU's free memory"
+        sequence_bytes += vocab_size * LOGIT_BYTES
     num_seqs = budget_bytes // sequence_bytes
     if num_seqs < 1:
         queries = f" and {shape.num_queries} queries" if shape.num_queries else ""

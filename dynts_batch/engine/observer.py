@@ -24,6 +24,10 @@ class Observer:
         self._wants_attention = "attention" in arena.shape.columns
         self.options: dict[int, Options] = {}
 
+    @property
+    def wants_queries(self) -> bool:
+        return self._num_queries > 0 or self._wants_attention
+
     def prompts(self, lanes: torch.Tensor, lengths: torch.Tensor, longest: int) -> Observe | None:
         """For whole prompts of `lengths` [R] in `lanes` [R], right-padded to `longest`; None: nothing is required."""
         slots = torch.arange(longest, device=lanes.device).expand(len(lanes), longest)
@@ -66,4 +70,4 @@ class Observer:
                 received = attention_received(query, keys, positions, stored, cache_len, options)
                 arena.add_to_column("attention", layer, lanes, received)
 
-        return observe if self._num_queries or self._wants_attention else None
+        return observe if self.wants_queries else None

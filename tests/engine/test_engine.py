@@ -4,10 +4,13 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 
 from dynts_batch.config import MemoryConfig, ModelConfig, PolicyConfig, SamplingConfig
 from dynts_batch.engine import Engine
+from dynts_batch.engine.loader import plan_max_seqs
 from dynts_batch.errors import ConfigError
+from dynts_batch.kvcache.arena import ArenaShape
 from dynts_batch.records import Request
 
 README = Path(__file__).parents[2] / "README.md"
@@ -121,3 +124,18 @@ def test_the_readmes_library_example_runs() -> None:
     namespace: dict[str, object] = {}
     exec(example, namespace)
     assert "completion" in namespace
+
+
+def test_on_a_gpu_each_sequence_also_needs_its_logits() -> None:
+    shape = ArenaShape(2, 2, 16, torch.bfloat16)
+    free_bytes, capacity = 10**7, 100
+    without = plan_max_seqs(shape, capacity, MemoryConfig(), free_bytes)
+    assert without == int(0.8 * free_bytes) // shape.bytes_per_sequence(capacity)
+    sequence_bytes = shape.bytes_per_sequence(capacity) + 24 * 1000
+    assert plan_max_seqs(shape, capacity, MemoryConfig(), free_bytes, vocab_size=1000) == (
+        int(0.8 * free_bytes) // sequence_bytes
+    )
+    bounded = MemoryConfig(kv_gib=2**-10)
+    assert plan_max_seqs(shape, capacity, bounded, free_bytes, 1000) == plan_max_seqs(
+        shape, capacity, bounded, None
+    )

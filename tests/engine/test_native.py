@@ -2,47 +2,14 @@
 
 import pytest
 import torch
+from decode_cases import NUM_KV_HEADS, random_cache, written_out
 
 from dynts_batch.engine import native
-from dynts_batch.kvcache.probs import Options, additive_mask, attention_probs
+from dynts_batch.kvcache.probs import Options
 
 pytestmark = pytest.mark.skipif(
     not native.can_run(torch.float32, torch.device("cpu"), 16), reason="no C compiler here"
 )
-
-
-def random_cache(head_dim: int, group: int, per_head: bool) -> dict[str, torch.Tensor]:
-    """Lanes of 70 slots, of which 1 to 70 are live; the others hold what must not be read."""
-    torch.manual_seed(head_dim + group)
-    rows, heads, capacity = 5, 3, 70
-    last_slots = torch.tensor([0, 1, 16, 37, 69])
-    stored = torch.rand(rows, heads if per_head else 1, 200).argsort(-1)[..., :capacity]
-    keys, values = torch.randn(2, rows, heads, capacity, head_dim).unbind()
-    dead = torch.arange(capacity) > last_slots[:, None]
-    keys[dead[:, None].expand(-1, heads, -1)] = torch.nan
-    values[dead[:, None].expand(-1, heads, -1)] = torch.nan
-    return {
-        "query": torch.randn(rows, heads * group, 1, head_dim) * 3,
-        "keys": keys,
-        "values": values,
-        "last_slots": last_slots,
-        "positions": torch.full((rows,), 200),
-        "stored_positions": stored.sort(-1).values.int(),
-    }
-
-
-def reference(options: Options, cache: dict[str, torch.Tensor]) -> torch.Tensor:
-    slot = torch.arange(cache["keys"].shape[2])
-    visible = slot <= cache["last_slots"][:, None, None, None]
-    if options.sliding_window is not None:
-        oldest = cache["positions"] - options.sliding_window
-        is_newest = slot == cache["last_slots"][:, None, None, None]
-        in_window = cache["stored_positions"][:, :, None] > oldest[:, None, None, None]
-        visible = visible & (in_window | is_newest)
-    mask = additive_mask(visible, torch.float32)
-    probs = attention_probs(cache["query"], cache["keys"].nan_to_num(), mask, options)
-    output = torch.einsum("bkgts,bksd->bkgtd", probs, cache["values"].nan_to_num())
-    return output.reshape(cache["query"].shape)
 
 
 @pytest.mark.parametrize("head_dim", [16, 64, 96])
@@ -53,11 +20,11 @@ def reference(options: Options, cache: dict[str, torch.Tensor]) -> torch.Tensor:
 def test_equals_attention_written_out(
     head_dim: int, group: int, per_head: bool, window: int | None, has_sinks: bool
 ) -> None:
-    cache = random_cache(head_dim, group, per_head)
-    sinks = torch.randn(3 * group) * 4 if has_sinks else None
+    cache = random_cache(head_dim, group, per_head=per_head)
+    sinks = torch.randn(NUM_KV_HEADS * group) * 4 if has_sinks else None
     options = Options(head_dim**-0.5, window, sinks)
     output = native.decode_attention(**cache, options=options)
-    torch.testing.assert_close(output, reference(options, cache), rtol=1e-5, atol=5e-6)
+    torch.testing.assert_close(output, written_out(cache, options), rtol=1e-5, atol=5e-6)
 
 
 def test_a_row_has_the_same_bits_alone_and_with_other_threads() -> None:

@@ -1,0 +1,39 @@
+"""What a decode step reads of every lane, kept on the device.
+
+It changes there from step to step, so the host sends something only where sequences come, move or lose slots, and a CUDA
+graph finds it in place. Knows nothing about models or policies.
+"""
+
+import torch
+
+from dynts_batch.engine.sequence import Sequence
+
+
+class DecodeInputs:
+    """`token_ids` to process, `slots` that their keys go to, their `positions`, the sequences' `rng_keys`: int64
+    [max_seqs] each; `lanes` counts them."""
+
+    def __init__(self, max_seqs: int, device: torch.device) -> None:
+        self._columns = torch.zeros(4, max_seqs, dtype=torch.int64, device=device)
+        self.token_ids, self.slots, self.positions, self.rng_keys = self._columns
+        self.lanes = torch.arange(max_seqs, device=device)
+
+    def write(self, sequences: dict[int, Sequence]) -> None:
+        """Take the state of sequences, by lane, from the host."""
+        rows = [
+            (s.completion_token_ids[-1], s.cache_len, s.num_processed, s.key)
+            for s in sequences.values()
+        ]
+        device = self._columns.device
+        lanes = torch.tensor(list(sequences), device=device)
+        self._columns[:, lanes] = torch.tensor(rows, device=device).T
+
+    def move(self, source: int, target: int) -> None:
+        self._columns[:, target] = self._columns[:, source]
+
+    def advance(self, token_ids: torch.Tensor) -> None:
+        """The first lanes have stored a token and sampled `token_ids` [R]."""
+        num_lanes = len(token_ids)
+        self.token_ids[:num_lanes] = token_ids
+        self.slots[:num_lanes] += 1
+        self.positions[:num_lanes] += 1
