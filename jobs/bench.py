@@ -13,6 +13,7 @@ hf-continuous and kvpress. The first one is the baseline. Keys are those of `dyn
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -31,7 +32,7 @@ from dynts_batch.exit_status import exit_status_of
 
 
 def main() -> int:
-    args = _parse()
+    args = parse(sys.argv[1:])
     workload = load_settings(Workload, args.overrides)
     names = args.contenders.split(",")
     console = Console()
@@ -59,7 +60,7 @@ def main() -> int:
     return 0
 
 
-def _parse() -> argparse.Namespace:
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -71,7 +72,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--kvpress-python", help="interpreter of an environment with kvpress")
     parser.add_argument("--out", type=Path, help="write every measurement to this Parquet file")
     parser.add_argument("overrides", nargs="*", metavar="key=value")
-    return parser.parse_args()
+    return parser.parse_args(arguments)
 
 
 if __name__ == "__main__":

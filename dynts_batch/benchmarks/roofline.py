@@ -5,17 +5,15 @@ large matrix product.
 """
 
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 
 import torch
 from rich.console import Console
 from rich.table import Table
 from torch import nn
 
-from dynts_batch.benchmarks.contenders import make_engine
-from dynts_batch.benchmarks.growth import step_times
+from dynts_batch.benchmarks.contenders import load_requests, make_engine
 from dynts_batch.benchmarks.measure import Row
 from dynts_batch.benchmarks.stopwatch import now
 from dynts_batch.benchmarks.workload import Workload
@@ -26,8 +24,8 @@ from dynts_batch.kvcache.probs import Options
 
 #: Eviction cycles that whole steps are averaged over.
 NUM_CYCLES = 3
-#: Repetitions of a part that is timed alone; the median counts.
-NUM_REPEATS = 20
+#: Repetitions of what tells the machine's speed; the median counts.
+NUM_REPEATS = 10
 #: Beyond every cache of a processor.
 COPY_BYTES = 2**27
 #: Rows and columns of the matrix product whose speed is the machine's.
@@ -82,11 +80,17 @@ class Setup:
 def roofline(policy_name: str, workload: Workload) -> list[Row]:
     """Rows of seconds a step: the step itself, its floors, and how many times a floor the step takes."""
     cycle = workload.budget - workload.retained_len
-    load = replace(workload, max_new_tokens=workload.budget + (NUM_CYCLES + 1) * cycle).load()
+    num_new_tokens = workload.budget - workload.prompt_tokens + (NUM_CYCLES + 1) * cycle
+    load = replace(workload, max_new_tokens=num_new_tokens).load()
     setup = Setup(workload, make_engine(workload, policy_name, load))
-    times = step_times(setup.engine, load)
-    step_s = (times[-1] - times[-1 - NUM_CYCLES * cycle]) / (NUM_CYCLES * cycle)
-    products_s, attention_s = _median_s(_products(setup)), _median_s(_attention(setup))
+    for request in load_requests(load):
+        setup.engine.add_request(request)
+    for _ in range(num_new_tokens - NUM_CYCLES * cycle - 1):
+        setup.engine.step()
+    # In turns, so that whatever else the machine does falls on all of them.
+    step_s, products_s, attention_s = _medians_s(
+        [setup.engine.step, _products(setup), _attention(setup)], NUM_CYCLES * cycle
+    )
     seconds = {
         "step": step_s,
         "own matrix products alone": products_s,
@@ -151,14 +155,21 @@ def _operations_per_s(setup: Setup) -> float:
     return 2 * PRODUCT_SIZE**3 / _median_s(lambda: product(inputs))
 
 
-@torch.inference_mode()
 def _median_s(run: Callable[[], object]) -> float:
-    run()
-    times = [now()]
-    for _ in range(NUM_REPEATS):
-        run()
-        times.append(now())
-    return statistics.median(b - a for a, b in pairwise(times))
+    (median,) = _medians_s([run], NUM_REPEATS)
+    return median
+
+
+@torch.inference_mode()
+def _medians_s(runs: Sequence[Callable[[], object]], num_repeats: int) -> list[float]:
+    """Median time of each, run in turns."""
+    times: list[list[float]] = [[] for _ in runs]
+    for _ in range(num_repeats):
+        for run, own in zip(runs, times, strict=True):
+            started = now()
+            run()
+            own.append(now() - started)
+    return [statistics.median(own) for own in times]
 
 
 def print_roofline(rows: list[Row], console: Console) -> None:

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
-from transformers import PreTrainedModel, Qwen2Config, Qwen2ForCausalLM
+from transformers import AutoModelForCausalLM, PreTrainedModel, Qwen2Config
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,8 @@ class Workload:
             num_key_value_heads=self.num_kv_heads,
             max_position_embeddings=65536,
         )
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        model = Qwen2ForCausalLM(config).to(device, getattr(torch, self.dtype))
+        with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
+            model = AutoModelForCausalLM.from_config(config, dtype=getattr(torch, self.dtype))
         return model.eval().requires_grad_(False)
 
     @property

@@ -1,19 +1,24 @@
 """The benchmark's own honesty: every contender generates the same tokens, all that it claims, from the same prompts."""
 
+import runpy
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from dynts_batch.benchmarks.breakdown import breakdown
-from dynts_batch.benchmarks.contenders import make_contender
+from dynts_batch.benchmarks.contenders import PEERS, make_contender
+from dynts_batch.benchmarks.gpu_suite import CHECKS
 from dynts_batch.benchmarks.growth import growth
 from dynts_batch.benchmarks.loads import LOADS, equal_memory, ragged
 from dynts_batch.benchmarks.measure import check_lengths, measure, ratios
 from dynts_batch.benchmarks.roofline import roofline
 from dynts_batch.benchmarks.workload import Load, Workload
+from dynts_batch.config_file import load_settings
 from dynts_batch.errors import ConfigError
 from dynts_batch.kvcache.arena import KVArena
+from dynts_batch.kvcache.policies import POLICIES
 
 TINY = Workload(
     batch_size=3, prompt_tokens=8, max_new_tokens=24, budget=64, window_size=8,
@@ -94,3 +99,18 @@ def test_no_step_is_faster_than_its_bytes_or_operations() -> None:
     assert rows["bytes, at copy bandwidth"] > 1
     assert rows["operations, at product speed"] > 1
     assert rows["own attention alone"] > rows["products and attention"] > 1
+
+
+def test_the_gpu_suite_asks_for_what_there_is() -> None:
+    """It cannot run here, but its commands can be read: keys, modes, contenders, and a budget that can evict."""
+    root = Path(__file__).parents[2]
+    parse = runpy.run_path(str(root / "jobs" / "bench.py"))["parse"]
+    for arguments in CHECKS.values():
+        if arguments[0] == "-m":
+            assert all((root / path).exists() for path in arguments[3:])
+            continue
+        assert (root / arguments[0]).is_file()
+        args = parse(arguments[1:])
+        workload = load_settings(Workload, args.overrides)
+        assert set(args.contenders.split(",")) <= {*PEERS, *POLICIES}
+        assert workload.prompt_tokens < workload.retained_len < workload.budget

@@ -1,0 +1,68 @@
+"""Everything that only a GPU can prove, in one command of under ten minutes: `python -m dynts_batch.benchmarks.gpu_suite`.
+
+Runs the tests that a GPU changes, then the benchmark on the shape of R1-Distill-Qwen-7B with random bfloat16 weights, each in
+a process of its own, and prints what it ran, so that any figure can be had again alone. Needs a GPU with 80 GiB, and
+the repository: the tests and jobs are not installed.
+"""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import torch
+
+ROOT = Path(__file__).parents[2]
+#: R1-Distill-Qwen-7B.
+SHAPE = [
+    "hidden_size=3584",
+    "intermediate_size=18944",
+    "num_layers=28",
+    "num_heads=28",
+    "num_kv_heads=4",
+    "vocab_size=152064",
+    "dtype=bfloat16",
+]
+#: Its settings for DynTS on AIME.
+POLICY = ["budget=5000", "window_size=2000", "keep_ratio=0.4"]
+#: What each shows, and its command.
+CHECKS = {
+    "fused attention and CUDA graphs change no token": ["-m", "pytest", "-q", "tests/engine"],
+    "decode at batch 64 beside the memory roofline (aim: at most 1.43 times the floor by bytes)": [
+        "jobs/bench.py", "--mode", "roofline", "--contenders", "dynts", "batch_size=64",
+        "prompt_tokens=2500", *POLICY, *SHAPE,
+    ],
+    "where a decode step's time goes (aim: at most 5% outside the model's forward pass)": [
+        "jobs/bench.py", "--mode", "breakdown", "--contenders", "dynts", "batch_size=64",
+        "prompt_tokens=2500", "max_new_tokens=1200", "budget=3000", "window_size=200", *SHAPE,
+    ],
+    "step against position beside the full cache": [
+        "jobs/bench.py", "--mode", "growth", "--contenders", "dynts,hf-generate", "batch_size=20",
+        "prompt_tokens=256", "max_new_tokens=3000", "budget=1024", "window_size=256", *SHAPE,
+    ],
+    "tokens/s at the same KV memory": [
+        "jobs/bench.py", "--mode", "equal-memory", "--contenders", "hf-generate,dynts",
+        "--rounds", "1", "kv_gib=1", "prompt_tokens=128", "max_new_tokens=1500", "budget=512",
+        "window_size=128", *SHAPE,
+    ],
+}  # fmt: skip
+
+
+def main() -> int:
+    if not torch.cuda.is_available():
+        print("error: torch sees no GPU here", file=sys.stderr)
+        return 2
+    print(torch.cuda.get_device_name(), torch.__version__, flush=True)
+    failed = []
+    for what, arguments in CHECKS.items():
+        print(f"\n== {what}\n$ python {' '.join(arguments)}", flush=True)
+        started = time.monotonic()
+        if subprocess.run([sys.executable, *arguments], cwd=ROOT, check=False).returncode != 0:
+            failed.append(what)
+        print(f"({time.monotonic() - started:.0f} s)", flush=True)
+    print("\nfailed:", *(failed or ["nothing"]), sep="\n  ")
+    return len(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
