@@ -1,7 +1,7 @@
-"""Train an importance predictor: `python jobs/train_predictor.py RUN_DIR OUT.safetensors [key=value ...]`.
+"""Train an importance predictor: `python jobs/train_predictor.py LABELS OUT.safetensors [key=value ...]`.
 
-RUN_DIR is a finished run of the model with policy `full`; its correct traces, one a question, are the data. Keys are
-those of `dynts_batch.training.fitting.FitConfig`.
+LABELS is a folder that jobs/label.py has filled. The predictor and its metrics on held-out questions go to
+OUT.safetensors, the learning curve to OUT.svg. Keys are those of `dynts_batch.training.fitting.FitConfig`.
 """
 
 import argparse
@@ -19,15 +19,17 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("run_dir")
+    parser.add_argument("labels")
     parser.add_argument("out", type=Path)
     parser.add_argument("overrides", nargs="*", metavar="key=value")
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    metrics = train_predictor(args.run_dir, args.out, load_settings(FitConfig, args.overrides))
+    metrics = train_predictor(args.labels, args.out, load_settings(FitConfig, args.overrides))
     for name, value in metrics.notes().items():
         print(f"held-out {name}: {value}")
-    print(f"wrote {args.out}")
+    print(
+        f"wrote {args.out} and {args.out.with_suffix('.svg')}, measured on {metrics.num_traces} traces"
+    )
     return 0
 
 

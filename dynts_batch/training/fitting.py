@@ -1,141 +1,220 @@
-"""Fits the importance predictor to labelled traces and measures it on held-out questions.
+"""Fits the importance predictor to a stream of labels, and measures it on held-out questions.
 
-Owns targets, the training loop and the rank metrics. Knows nothing about where traces come from.
+Owns targets, losses and the training loop. Knows nothing about files or models.
 """
 
+import copy
 import logging
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from typing import Literal
 
 import torch
+import torch.nn.functional as F
 
+from dynts_batch.errors import ConfigError
 from dynts_batch.kvcache.predictor import ImportancePredictor
-from dynts_batch.training.labels import LabelledTrace
+from dynts_batch.training.label_dir import LabelledTrace
+from dynts_batch.training.label_stream import LabelStream, TokenBatch, tensors
+from dynts_batch.training.rank_metrics import Metrics, average
 
 logger = logging.getLogger(__name__)
 
-#: Shares of the top tokens at which predicted and true sets are compared.
-OVERLAP_SHARES = (0.2, 0.3, 0.4)
+#: Tokens of the training questions from which the targets' scale is taken.
+SCALE_TOKENS = 1_000_000
+#: How many other tokens of its trace in the batch the ranking loss compares a token with.
+RANKING_PAIRS = 4
 
 
 @dataclass(frozen=True)
 class FitConfig:
     """Training settings, the paper's where it gives them (AdamW, weight decay, warm-up, clipping, 15 epochs)."""
 
+    loss: Literal["mse", "ranking"] = "mse"
+    """"mse" to the rescaled label, as in the paper; "ranking": pairs of tokens of one trace in the right order."""
     epochs: int = 15
+    patience: int = 3
+    """Stop after so many epochs without a better overlap on the validation questions; the best epoch is kept."""
     tokens_per_batch: int = 4096
+    shuffle_tokens: int = 262_144
+    """Tokens in memory at once."""
     learning_rate: float = 2e-3
     weight_decay: float = 0.01
     warmup: float = 0.1
     held_out: float = 0.1
+    """Share of the questions that are only measured on."""
+    validation: float = 0.05
+    """Share of the questions that say when to stop."""
     seed: int = 0
     exponent: float = 0.3
     """Labels are tiny and heavy-tailed: the target is (label / 99th percentile) ** exponent."""
 
+    def __post_init__(self) -> None:
+        if not (0 < self.held_out < 1 and 0 < self.validation < 1 - self.held_out):
+            raise ConfigError(
+                "held_out and validation must be shares above 0 that leave questions to train on, got"
+                f" {self.held_out} and {self.validation}"
+            )
+        if min(self.epochs, self.patience, self.tokens_per_batch, self.shuffle_tokens) < 1:
+            raise ConfigError(
+                "epochs, patience, tokens_per_batch and shuffle_tokens must be at least 1, got"
+                f" {self.epochs}, {self.patience}, {self.tokens_per_batch} and {self.shuffle_tokens}"
+            )
+
 
 @dataclass(frozen=True)
-class Metrics:
-    """Means over held-out traces. `overlap`: share of the true top tokens found in the predicted top of equal size."""
+class Epoch:
+    """A point of the learning curve: mean training loss, and the metrics on the validation questions."""
 
-    overlap: dict[str, float]
-    spearman: float
-    mse: float
+    loss: float
+    validation: Metrics
 
-    def notes(self) -> dict[str, str]:
-        """As metadata of the predictor's file."""
-        shown = {f"overlap@{share}": value for share, value in self.overlap.items()}
-        return {
-            k: f"{v:.4f}" for k, v in {**shown, "spearman": self.spearman, "mse": self.mse}.items()
-        }
+
+@dataclass(frozen=True)
+class Fitted:
+    """A trained predictor. `metrics`: on the held-out questions, which played no part in the training."""
+
+    predictor: ImportancePredictor
+    metrics: Metrics
+    curve: tuple[Epoch, ...]
+    notes: dict[str, str]
 
 
 def fit_predictor(
-    traces: Sequence[LabelledTrace], config: FitConfig
-) -> tuple[ImportancePredictor, Metrics, dict[str, str]]:
-    """Train on all but a held-out share of the traces, one question each.
-
-    Returns the predictor, its held-out metrics, and notes for its file: settings, the targets' scale, the metrics.
-    Raises: ValueError with fewer than two traces.
-    """
-    if len(traces) < 2:
-        raise ValueError(f"a predictor needs at least 2 correct traces, got {len(traces)}")
+    stream: LabelStream, hidden_size: int, config: FitConfig, device: torch.device
+) -> Fitted:
+    """Train on the training questions, stop by the validation questions, measure on the held-out ones."""
     torch.manual_seed(config.seed)
-    num_held_out = max(1, int(len(traces) * config.held_out))
-    held_out, train = traces[:num_held_out], traces[num_held_out:]
-    hidden_states = torch.cat([trace.hidden_states for trace in train]).float()
-    labels = torch.cat([trace.labels for trace in train])
-    scale = float(torch.sort(labels).values[int(0.99 * (len(labels) - 1))])
-    predictor = ImportancePredictor(hidden_states.shape[-1]).to(hidden_states.device)
-    _train(predictor, hidden_states, _target(labels, scale, config), config)
-    metrics = evaluate(predictor, held_out, scale, config)
+    num_tokens, scale = _survey(stream)
+    target = Target(scale, config.exponent)
+    fitting = _Fitting(ImportancePredictor(hidden_size).to(device), target, config, num_tokens)
+    curve = tuple(_train(fitting, stream, config))
+    predictor = fitting.best.eval()
+    metrics = evaluate(predictor, stream.traces("held_out"), target)
     settings = {key: str(value) for key, value in asdict(config).items()}
-    notes = {**settings, "scale": repr(scale), "num_traces": str(len(train)), **metrics.notes()}
-    return predictor.eval(), metrics, notes
+    trained = {"scale": repr(scale), "num_tokens": str(num_tokens), "epochs_run": str(len(curve))}
+    return Fitted(predictor.cpu(), metrics, curve, {**settings, **trained, **metrics.notes()})
+
+
+@dataclass(frozen=True)
+class Target:
+    """The monotone rescaling of labels that the predictor learns; what order it gives is the labels' own."""
+
+    scale: float
+    exponent: float
+
+    def __call__(self, labels: torch.Tensor) -> torch.Tensor:
+        return (labels / self.scale).pow(self.exponent)
 
 
 @torch.no_grad()
 def evaluate(
-    predictor: ImportancePredictor, traces: Sequence[LabelledTrace], scale: float, config: FitConfig
+    predictor: ImportancePredictor, traces: Iterator[LabelledTrace], target: Target
 ) -> Metrics:
     """Rank metrics per trace, averaged."""
-    rows = []
-    for trace in traces:
-        predicted = predictor(trace.hidden_states.float())
-        overlaps = [overlap(predicted, trace.labels, share) for share in OVERLAP_SHARES]
-        mse = (predicted - _target(trace.labels, scale, config)).square().mean().item()
-        rows.append([*overlaps, spearman(predicted, trace.labels), mse])
-    *overlaps, rank, mse = torch.tensor(rows).mean(dim=0).tolist()
-    names = [f"{share * 100:.0f}" for share in OVERLAP_SHARES]
-    return Metrics(dict(zip(names, overlaps, strict=True)), rank, mse)
+    device = next(predictor.parameters()).device
+
+    def rows() -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+        for trace in traces:
+            hidden_states, labels = tensors(trace)
+            yield predictor(hidden_states.float().to(device)).cpu(), labels, target(labels)
+
+    return average(rows())
 
 
-def overlap(predicted: torch.Tensor, true: torch.Tensor, share: float) -> float:
-    """Share of the true top `share` of tokens found in the predicted top, both [T]."""
-    k = max(1, int(len(true) * share))
-    hits = torch.isin(predicted.topk(k).indices, true.topk(k).indices)
-    return hits.float().mean().item()
+class _Fitting:
+    """The predictor while it trains, and the best one so far."""
+
+    def __init__(
+        self, predictor: ImportancePredictor, target: Target, config: FitConfig, num_tokens: int
+    ) -> None:
+        self.predictor, self.best, self._target, self._config = (
+            predictor,
+            predictor,
+            target,
+            config,
+        )
+        self._optimizer = torch.optim.AdamW(
+            predictor.parameters(),
+            config.learning_rate,
+            betas=(0.9, 0.95),
+            weight_decay=config.weight_decay,
+        )
+        # Every pool of tokens may end in a batch that is not full.
+        pools = 1 + num_tokens // config.shuffle_tokens
+        steps = config.epochs * (num_tokens // config.tokens_per_batch + pools)
+        self._schedule = torch.optim.lr_scheduler.LambdaLR(
+            self._optimizer, lambda step: _warm_up_then_cosine(step / steps, config.warmup)
+        )
+
+    def step(self, batch: TokenBatch) -> float:
+        device = next(self.predictor.parameters()).device
+        scores = self.predictor(batch.hidden_states.to(device))
+        targets = self._target(batch.labels).to(device)
+        if self._config.loss == "mse":
+            loss = (scores - targets).square().mean()
+        else:
+            loss = ranking_loss(scores, targets, batch.traces.to(device))
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.predictor.parameters(), 1.0)
+        self._optimizer.step()
+        self._optimizer.zero_grad(set_to_none=True)
+        self._schedule.step()
+        return loss.item()
+
+    def validate(self, traces: Iterator[LabelledTrace]) -> Metrics:
+        return evaluate(self.predictor, traces, self._target)
+
+    def keep(self) -> None:
+        self.best = copy.deepcopy(self.predictor)
 
 
-def spearman(a: torch.Tensor, b: torch.Tensor) -> float:
-    """Rank correlation of two [T] tensors (ties broken by position)."""
-    ranks = torch.stack([x.argsort().argsort().double() for x in (a, b)])
-    return torch.corrcoef(ranks)[0, 1].item()
+def ranking_loss(scores: torch.Tensor, targets: torch.Tensor, traces: torch.Tensor) -> torch.Tensor:
+    """Logistic loss of pairs of tokens of one trace, weighted by how far apart their targets are, [N] each."""
+    order = traces.argsort(stable=True)
+    scores, targets, traces = scores[order], targets[order], traces[order]
+    total, weight = scores.new_zeros(()), scores.new_tensor(1e-12)
+    for shift in range(1, RANKING_PAIRS + 1):
+        gap = (targets - targets.roll(shift)) * (traces == traces.roll(shift))
+        total = total + (gap.abs() * F.softplus(-gap.sign() * (scores - scores.roll(shift)))).sum()
+        weight = weight + gap.abs().sum()
+    return total / weight
 
 
-def _target(labels: torch.Tensor, scale: float, config: FitConfig) -> torch.Tensor:
-    return (labels / scale).pow(config.exponent)
-
-
-def _train(
-    predictor: ImportancePredictor,
-    hidden_states: torch.Tensor,
-    targets: torch.Tensor,
-    config: FitConfig,
-) -> None:
-    optimizer = torch.optim.AdamW(
-        predictor.parameters(),
-        config.learning_rate,
-        betas=(0.9, 0.95),
-        weight_decay=config.weight_decay,
-    )
-    steps_per_epoch = -(-len(targets) // config.tokens_per_batch)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer,
-        config.learning_rate,
-        total_steps=config.epochs * steps_per_epoch,
-        pct_start=config.warmup,
-        cycle_momentum=False,
-    )
+def _train(fitting: _Fitting, stream: LabelStream, config: FitConfig) -> Iterator[Epoch]:
+    best, num_worse = -math.inf, 0
     for epoch in range(config.epochs):
-        total = 0.0
-        for batch in torch.randperm(len(targets), device=targets.device).split(
-            config.tokens_per_batch
-        ):
-            loss = (predictor(hidden_states[batch]) - targets[batch]).square().mean()
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(predictor.parameters(), 1.0)
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-            schedule.step()
-            total += loss.item() * len(batch)
-        logger.info("epoch=%d/%d mse=%.5f", epoch + 1, config.epochs, total / len(targets))
+        batches = stream.batches(
+            config.tokens_per_batch, config.shuffle_tokens, config.seed * config.epochs + epoch
+        )
+        losses = [fitting.step(batch) for batch in batches]
+        metrics = fitting.validate(stream.traces("validation"))
+        loss = sum(losses) / len(losses)
+        logger.info("epoch=%d/%d loss=%.5f %s", epoch + 1, config.epochs, loss, metrics.notes())
+        yield Epoch(loss, metrics)
+        if metrics.mean_overlap > best:
+            best, num_worse = metrics.mean_overlap, 0
+            fitting.keep()
+        else:
+            num_worse += 1
+            if num_worse == config.patience:
+                return
+
+
+def _survey(stream: LabelStream) -> tuple[int, float]:
+    """How many training tokens there are, and the 99th percentile of (the first million of) their labels."""
+    num_tokens, labels, num_labels = 0, [], 0
+    for trace in stream.traces("train"):
+        num_tokens += len(trace.hidden_positions)
+        if num_labels < SCALE_TOKENS:
+            labels.append(torch.tensor(trace.labels))
+            num_labels += len(trace.labels)
+    ordered = torch.cat(labels).sort().values
+    return num_tokens, float(ordered[int(0.99 * (len(ordered) - 1))])
+
+
+def _warm_up_then_cosine(progress: float, warmup: float) -> float:
+    if progress < warmup:
+        return progress / warmup
+    return 0.5 * (1 + math.cos(math.pi * min(1.0, (progress - warmup) / (1 - warmup))))

@@ -5,22 +5,12 @@ answer's rows of the attention are ever computed, a chunk of rows at a time, fro
 itself uses; memory grows linearly with the trace. Knows nothing about files or predictors.
 """
 
-from dataclasses import dataclass
-
 import torch
 
 from dynts_batch.engine.attention import attend_causal
 from dynts_batch.engine.loader import LoadedModel
 from dynts_batch.kvcache.probs import Options, attention_received
 from dynts_batch.training.traces import Trace
-
-
-@dataclass(frozen=True)
-class LabelledTrace:
-    """`hidden_states` [T, hidden_size]: final-norm states of the thinking tokens; `labels` [T] float32."""
-
-    hidden_states: torch.Tensor
-    labels: torch.Tensor
 
 
 class LabelStep:
@@ -55,8 +45,11 @@ class LabelStep:
 
 
 @torch.inference_mode()
-def label_trace(model: LoadedModel, trace: Trace) -> LabelledTrace:
-    """Run the model over the trace once."""
+def label_trace(model: LoadedModel, trace: Trace) -> tuple[torch.Tensor, torch.Tensor]:
+    """Run the model over the trace once.
+
+    Returns labels [T] float32 of its T thinking tokens, and their final-norm states [T, hidden_size].
+    """
     start = len(trace.prompt_token_ids)
     end = start + len(trace.thinking_token_ids)
     token_ids = torch.tensor([trace.token_ids], device=model.device)
@@ -64,4 +57,4 @@ def label_trace(model: LoadedModel, trace: Trace) -> LabelledTrace:
     hidden_states = model.decoder(
         input_ids=token_ids, use_cache=False, kv_step=step
     ).last_hidden_state
-    return LabelledTrace(hidden_states[0, start:end], step.labels()[start:end])
+    return step.labels()[start:end], hidden_states[0, start:end]

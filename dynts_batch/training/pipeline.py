@@ -1,44 +1,75 @@
-"""From a finished run to a predictor file: read traces, label them, fit, save."""
+"""From a label directory to a predictor file and the picture of how it was learnt."""
 
-import logging
+from collections import Counter
 from pathlib import Path
 
-from dynts_batch.data.run_dir import RunDir
-from dynts_batch.engine.loader import load_model
-from dynts_batch.engine.prompt import PromptRenderer
+import torch
+
 from dynts_batch.errors import InputError
 from dynts_batch.kvcache.predictor import PredictorMetadata, save_predictor
-from dynts_batch.training.fitting import FitConfig, Metrics, fit_predictor
-from dynts_batch.training.labels import label_trace
-from dynts_batch.training.traces import read_traces
+from dynts_batch.report.line_chart import Series, line_chart
+from dynts_batch.training.fitting import Epoch, FitConfig, fit_predictor
+from dynts_batch.training.label_dir import LabelDir
+from dynts_batch.training.label_stream import LabelStream, Split
+from dynts_batch.training.rank_metrics import Metrics
 
-logger = logging.getLogger(__name__)
-
-#: Fewer traces than this cannot be split into training and held-out questions.
-MIN_TRACES = 10
+#: Fewer questions than this cannot be split into training, validation and held-out ones.
+MIN_QUESTIONS = 10
 
 
-def train_predictor(run_dir: str, out: Path, config: FitConfig) -> Metrics:
-    """Train on the correct traces of `run_dir` with that run's model, and write the predictor to `out`.
+def train_predictor(label_path: str, out: Path, config: FitConfig) -> Metrics:
+    """Train on the labels at `label_path`, and write the predictor to `out` and the learning curve beside it.
 
     Returns the metrics on held-out questions.
-    Raises: RunDirError where `run_dir` is no run; InputError where it has too few correct traces.
+    Raises: RunDirError where there are no finished labels; InputError where they are too few or hold no hidden states.
     """
-    run = RunDir(run_dir)
-    model_config = run.config().model
-    model = load_model(model_config)
-    labelled = []
-    for trace in read_traces(run, PromptRenderer(model.tokenizer)):
-        labelled.append(label_trace(model, trace))
-        if len(labelled) % 100 == 0:
-            logger.info("labelled %d traces", len(labelled))
-    if len(labelled) < MIN_TRACES:
+    label_dir = LabelDir(label_path)
+    settings, manifest = label_dir.settings(), label_dir.read_manifest()
+    split = Split(config.held_out, config.validation, config.seed)
+    stream = LabelStream(label_dir, split)
+    hidden_size = _check(label_path, label_dir, split)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    fitted = fit_predictor(stream, hidden_size, config, device)
+    identity = settings["model_fingerprint"]
+    metadata = PredictorMetadata(settings["model"], identity.get("revision") or "main", hidden_size)
+    notes = {**fitted.notes, "num_traces": str(manifest["num_traces"])}
+    save_predictor(out, fitted.predictor, metadata, notes)
+    out.with_suffix(".svg").write_text(_picture(fitted.curve))
+    return fitted.metrics
+
+
+def _check(label_path: str, label_dir: LabelDir, split: Split) -> int:
+    """The width of the hidden states, once each part of the split is known to have a question."""
+    parts, num_states, hidden_size = Counter[str](), 0, 0
+    for shard in label_dir.finished_shards():
+        for trace in label_dir.read(shard):
+            parts[split.part(trace.request_id)] += 1
+            num_states += len(trace.hidden_positions)
+            hidden_size = trace.hidden_states.shape[1]
+    if parts.total() < MIN_QUESTIONS or len(parts) < 3:
         raise InputError(
-            f"{run_dir} must hold at least {MIN_TRACES} correct traces, got {len(labelled)}"
+            f"{label_path} must hold at least {MIN_QUESTIONS} traces, of questions that train, validate and are held"
+            f" out, got {dict(parts)}"
         )
-    predictor, metrics, notes = fit_predictor(labelled, config)
-    metadata = PredictorMetadata(
-        model_config.name, model_config.revision or "main", predictor.hidden_size
+    if num_states == 0:
+        raise InputError(
+            f"{label_path} must hold hidden states: label again with hidden_tokens above 0"
+        )
+    return hidden_size
+
+
+def _picture(curve: tuple[Epoch, ...]) -> str:
+    shares = curve[0].validation.overlap
+    series = [
+        Series(
+            f"overlap@{share}",
+            tuple((float(n), e.validation.overlap[share]) for n, e in enumerate(curve, start=1)),
+        )
+        for share in shares
+    ]
+    return line_chart(
+        series,
+        title="Importance predictor, validation questions",
+        x_label="epoch",
+        y_label="overlap of the top tokens",
     )
-    save_predictor(out, predictor, metadata, notes)
-    return metrics

@@ -3,19 +3,26 @@
 Knows nothing about attention or fitting.
 """
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from dynts_batch.data.run_dir import RunDir
+from dynts_batch.data.run_dir import RunDir, Unit
 from dynts_batch.engine.prompt import THINK_END, THINK_START, PromptRenderer
+from dynts_batch.errors import RunDirError
+
+_TEXTS = ["request_id", "sample_index", "prompt", "reasoning", "answer"]
+_COUNTS = ["prompt_tokens", "reasoning_tokens", "completion_tokens"]
 
 
 @dataclass(frozen=True)
 class Trace:
-    """One question's trace: prompt, thinking (without the tags that the prompt or the answer hold), and answer, which
-    starts with the end of thinking."""
+    """One trace: prompt, thinking (without the tags that the prompt or the answer hold), and answer, which starts with
+    the end of thinking."""
 
     request_id: str
+    sample_index: int
     prompt_token_ids: list[int]
     thinking_token_ids: list[int]
     answer_token_ids: list[int]
@@ -25,32 +32,73 @@ class Trace:
         return self.prompt_token_ids + self.thinking_token_ids + self.answer_token_ids
 
 
-def read_traces(run_dir: RunDir, renderer: PromptRenderer) -> Iterator[Trace]:
-    """One correct trace a question: the first sample that stopped by itself after exactly one end of thinking."""
-    seen: set[str] = set()
-    columns = ["request_id", "prompt", "reasoning", "answer", "finish_reason", "correct"]
-    for batch in run_dir.read_rows(columns):
-        for row in batch.to_pylist():
-            usable = row["correct"] and row["finish_reason"] == "stop" and row["prompt"] is not None
-            texts = (row["reasoning"], row["answer"])
-            if (
-                not usable
-                or None in texts
-                or THINK_END in "".join(texts)
-                or row["request_id"] in seen
-            ):
-                continue
-            seen.add(row["request_id"])
+@dataclass(frozen=True)
+class Dropped:
+    """A row that gives no trace."""
+
+    reason: str
+
+
+def choose_units(run_dir: RunDir, traces_per_question: int) -> dict[int, list[Unit]]:
+    """By shard, the units to label: the first correct samples of each question that stopped by themselves.
+
+    Raises: RunDirError where the run is not finished.
+    """
+    if run_dir.read_manifest() is None:
+        raise RunDirError(f"{run_dir.path} must be a finished run: resume it first")
+    chosen: dict[int, list[Unit]] = {}
+    num_of: Counter[str] = Counter()
+    for shard in sorted(run_dir.finished_shards()):
+        table = run_dir.read_shard(shard)
+        for row in table.select(
+            ["request_id", "sample_index", "finish_reason", "correct"]
+        ).to_pylist():
+            request_id = row["request_id"]
+            usable = row["correct"] and row["finish_reason"] == "stop"
+            if usable and num_of[request_id] < traces_per_question:
+                num_of[request_id] += 1
+                chosen.setdefault(shard, []).append((request_id, row["sample_index"]))
+    return chosen
+
+
+def read_traces(
+    run_dir: RunDir, shard: int, units: Sequence[Unit], renderer: PromptRenderer
+) -> Iterator[Trace | Dropped]:
+    """What the rows of `units` in `shard` give, in the order of the rows."""
+    wanted = set(units)
+    for row in run_dir.read_shard(shard).select(_TEXTS + _COUNTS).to_pylist():
+        if (row["request_id"], row["sample_index"]) in wanted:
             yield _to_trace(row, renderer)
 
 
-def _to_trace(row: dict, renderer: PromptRenderer) -> Trace:
-    """Tokenise the parts apart, as they were generated apart."""
+def _to_trace(row: dict[str, Any], renderer: PromptRenderer) -> Trace | Dropped:
+    """Tokenise the parts apart, as they were generated apart.
+
+    Text does not always give back the tokens that it came from. Where the counts differ the trace is dropped: its
+    labels would belong to other tokens than the model wrote.
+    """
+    if row["prompt"] is None:
+        return Dropped("the request came as token ids")
+    if row["reasoning"] is None or row["answer"] is None:
+        return Dropped("no thinking")
+    if THINK_END in row["reasoning"] + row["answer"]:
+        return Dropped("more than one end of thinking")
     prompt = renderer.encode(row["prompt"])
+    if (
+        len(prompt) != row["prompt_tokens"]
+    ):  # a template's special tokens stand in its text, a tokenizer's do not
+        prompt = renderer.encode(row["prompt"], add_special_tokens=True)
     opening = "" if renderer.opens_thinking(prompt) else THINK_START
-    return Trace(
+    trace = Trace(
         request_id=row["request_id"],
+        sample_index=row["sample_index"],
         prompt_token_ids=prompt,
         thinking_token_ids=renderer.encode(opening + row["reasoning"]),
         answer_token_ids=renderer.encode(THINK_END + row["answer"]),
     )
+    # The stop token, the last of the completion, is in no text.
+    lengths = len(prompt), len(trace.thinking_token_ids), 1 + len(trace.answer_token_ids)
+    generated = row["completion_tokens"] - row["reasoning_tokens"]
+    if lengths != (row["prompt_tokens"], row["reasoning_tokens"], generated):
+        return Dropped("its text has other tokens than were generated")
+    return trace

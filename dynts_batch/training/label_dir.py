@@ -1,0 +1,172 @@
+"""The label directory: labelled traces as Parquet, a file for every shard of the run they come from.
+
+    settings.json            what all files have in common; others are other labels
+    shard-00042.parquet      the labels of a shard's traces: it exists = it is complete
+    manifest.json            how many traces there are and why others are not, written last
+
+Owns names, schema and settings. Knows nothing about models or how labels come to be.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from dynts_batch.data.storage import Storage
+from dynts_batch.errors import FingerprintError, RunDirError
+
+
+@dataclass(frozen=True)
+class LabelledTrace:
+    """A trace's thinking tokens, T of them, and the hidden states of some, N.
+
+    `labels` [T] float32: attention each receives from the answer. `hidden_positions` [N] int32: which tokens, ascending,
+    `hidden_states` [N, hidden_size] float16 belong to.
+    """
+
+    request_id: str
+    sample_index: int
+    token_ids: Sequence[int]
+    labels: np.ndarray
+    hidden_positions: np.ndarray
+    hidden_states: np.ndarray
+
+
+def label_schema(hidden_size: int) -> pa.Schema:
+    """One row a trace; lists over its thinking tokens."""
+    state = pa.list_(pa.float16(), hidden_size)
+    fields = [
+        ("request_id", pa.string(), "Stable id of the prompt"),
+        ("sample_index", pa.int64(), "Which sample of the prompt"),
+        ("token_ids", pa.list_(pa.int32()), "The thinking tokens"),
+        ("labels", pa.list_(pa.float32()), "Attention that each thinking token receives from an answer token: mean over answer tokens, heads and layers"),
+        ("hidden_positions", pa.list_(pa.int32()), "Which thinking tokens have their hidden state here, from 0, ascending"),
+        ("hidden_states", pa.list_(state), "Final-norm hidden states of these tokens"),
+    ]  # fmt: skip
+    described = [
+        pa.field(name, kind, nullable=False, metadata={"description": text})
+        for name, kind, text in fields
+    ]
+    return pa.schema(described)
+
+
+class LabelDir:
+    """One label directory, at a path or URI. Every method raises RunDirError when the filesystem fails."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._storage = Storage(path)
+
+    def create_or_resume(self, settings: Mapping[str, Any]) -> None:
+        """Raises: FingerprintError where it holds labels of other settings."""
+        stored = self._read_json("settings.json")
+        if stored is None:
+            self._write_json("settings.json", settings)
+        elif stored != settings:
+            differing = [
+                k for k in stored.keys() | settings.keys() if stored.get(k) != settings.get(k)
+            ]
+            raise FingerprintError(
+                f"{self.path} holds labels with other settings ({', '.join(sorted(differing))}):"
+                " delete it, or restore these settings to go on"
+            )
+
+    def settings(self) -> dict[str, Any]:
+        """Raises: RunDirError where this is no label directory."""
+        settings = self._read_json("settings.json")
+        if settings is None:
+            raise RunDirError(
+                f"{self.path} is not a label directory: make it with jobs/label.py RUN_DIR"
+            )
+        return settings
+
+    def finished_shards(self) -> list[int]:
+        """Ascending."""
+        names = [info.base_name for info in self._storage.list()]
+        return sorted(
+            int(name.removeprefix("shard-").removesuffix(".parquet"))
+            for name in names
+            if name.startswith("shard-")
+        )
+
+    def commit_shard(
+        self, shard: int, traces: Sequence[LabelledTrace], dropped: Counter[str], hidden_size: int
+    ) -> None:
+        """Store what a shard gives, for good; `dropped` counts the traces that it does not give, by reason."""
+        schema = label_schema(hidden_size).with_metadata({"dropped": json.dumps(dropped)})
+        stream = pa.BufferOutputStream()
+        pq.write_table(
+            pa.Table.from_batches([_to_batch(traces, schema)]), stream, compression="zstd"
+        )
+        self._storage.write(_name(shard), stream.getvalue())
+
+    def write_manifest(self) -> dict[str, Any]:
+        """Count what all shards hold and seal the directory; returns the manifest."""
+        num_traces, dropped = 0, Counter[str]()
+        for shard in self.finished_shards():
+            with self._storage.open(_name(shard)) as file:
+                metadata = pq.read_metadata(file)
+                num_traces += metadata.num_rows
+                dropped.update(json.loads(metadata.metadata[b"dropped"]))
+        manifest = {"num_traces": num_traces, "dropped": dict(sorted(dropped.items()))}
+        self._write_json("manifest.json", manifest)
+        return manifest
+
+    def read_manifest(self) -> dict[str, Any]:
+        """Raises: RunDirError where the labels are not complete."""
+        manifest = self._read_json("manifest.json")
+        if manifest is None:
+            raise RunDirError(f"{self.path} is not finished: run jobs/label.py again")
+        return manifest
+
+    def read(self, shard: int) -> Iterator[LabelledTrace]:
+        """The traces of a shard."""
+        with self._storage.open(_name(shard)) as file:
+            for batch in pq.ParquetFile(file).iter_batches(batch_size=16):
+                yield from _from_batch(batch)
+
+    def _read_json(self, name: str) -> dict[str, Any] | None:
+        data = self._storage.read(name)
+        return None if data is None else json.loads(data)
+
+    def _write_json(self, name: str, value: Mapping[str, Any]) -> None:
+        self._storage.write(name, f"{json.dumps(value, indent=2)}\n".encode())
+
+
+def _name(shard: int) -> str:
+    return f"shard-{shard:05d}.parquet"
+
+
+def _to_batch(traces: Sequence[LabelledTrace], schema: pa.Schema) -> pa.RecordBatch:
+    hidden_size = schema.field("hidden_states").type.value_type.list_size
+    ends = np.cumsum([0, *(len(trace.hidden_positions) for trace in traces)], dtype=np.int32)
+    flat = [trace.hidden_states.ravel() for trace in traces] or [np.zeros(0, np.float16)]
+    states = pa.FixedSizeListArray.from_arrays(pa.array(np.concatenate(flat)), hidden_size)
+    columns = [
+        pa.array([trace.request_id for trace in traces], pa.string()),
+        pa.array([trace.sample_index for trace in traces], pa.int64()),
+        pa.array([trace.token_ids for trace in traces], pa.list_(pa.int32())),
+        pa.array([trace.labels for trace in traces], pa.list_(pa.float32())),
+        pa.array([trace.hidden_positions for trace in traces], pa.list_(pa.int32())),
+        pa.ListArray.from_arrays(pa.array(ends), states),
+    ]
+    return pa.RecordBatch.from_arrays(columns, schema=schema)
+
+
+def _from_batch(batch: pa.RecordBatch) -> Iterator[LabelledTrace]:
+    hidden_size = batch.schema.field("hidden_states").type.value_type.list_size
+    for row in range(batch.num_rows):
+        states = batch["hidden_states"][row].values.flatten().to_numpy(zero_copy_only=False)
+        yield LabelledTrace(
+            request_id=batch["request_id"][row].as_py(),
+            sample_index=batch["sample_index"][row].as_py(),
+            token_ids=batch["token_ids"][row].as_py(),
+            labels=batch["labels"][row].values.to_numpy(),
+            hidden_positions=batch["hidden_positions"][row].values.to_numpy(),
+            hidden_states=states.reshape(-1, hidden_size),
+        )

@@ -1,0 +1,87 @@
+"""Labels the traces of a run, a shard at a time: model and traces in, Parquet out.
+
+Knows nothing about who asks for which shard, nor about fitting.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from dynts_batch.config import ModelConfig
+from dynts_batch.data.run_dir import RunDir, Unit
+from dynts_batch.engine.loader import load_model
+from dynts_batch.engine.prompt import PromptRenderer
+from dynts_batch.errors import ConfigError
+from dynts_batch.training.label_dir import LabelDir, LabelledTrace
+from dynts_batch.training.labels import label_trace
+from dynts_batch.training.traces import Dropped, Trace, read_traces
+
+
+@dataclass(frozen=True)
+class LabelSettings:
+    """What is labelled and kept."""
+
+    traces_per_question: int = 1
+    hidden_tokens: int = 2048
+    """Most thinking tokens a trace whose hidden states are stored, drawn at random; 0 = none, labels only."""
+    seed: int = 0
+    """Of that draw."""
+
+    def __post_init__(self) -> None:
+        if self.traces_per_question < 1 or self.hidden_tokens < 0:
+            raise ConfigError(
+                "traces_per_question must be at least 1 and hidden_tokens at least 0, got"
+                f" {self.traces_per_question} and {self.hidden_tokens}"
+            )
+
+
+class Labeller:
+    """A model, and the run whose traces it labels."""
+
+    def __init__(
+        self, model: ModelConfig, run_dir: str, label_dir: str, settings: LabelSettings
+    ) -> None:
+        """Raises: ConfigError where the model cannot be loaded."""
+        self._model = load_model(model)
+        self._renderer = PromptRenderer(self._model.tokenizer)
+        self._run_dir, self._label_dir = RunDir(run_dir), LabelDir(label_dir)
+        self._settings = settings
+
+    def label_shard(self, shard: int, units: Sequence[Unit]) -> int:
+        """Label `units` of `shard` and store them; returns how many gave a trace."""
+        traces, dropped = [], Counter[str]()
+        for found in read_traces(self._run_dir, shard, units, self._renderer):
+            if isinstance(found, Dropped):
+                dropped[found.reason] += 1
+            else:
+                traces.append(self._label(found))
+        self._label_dir.commit_shard(
+            shard, traces, dropped, self._model.config.get_text_config().hidden_size
+        )
+        return len(traces)
+
+    def _label(self, trace: Trace) -> LabelledTrace:
+        labels, hidden_states = label_trace(self._model, trace)
+        positions = self._sample(trace)
+        index = torch.from_numpy(positions).to(hidden_states.device)
+        return LabelledTrace(
+            request_id=trace.request_id,
+            sample_index=trace.sample_index,
+            token_ids=trace.thinking_token_ids,
+            labels=labels.cpu().numpy(),
+            hidden_positions=positions.astype(np.int32),
+            # The device keeps nothing of a trace once it is here.
+            hidden_states=hidden_states[index].to(device="cpu", dtype=torch.float16).numpy(),
+        )
+
+    def _sample(self, trace: Trace) -> np.ndarray:
+        """Thinking tokens whose states are stored, a function of the seed and the trace alone."""
+        num_tokens, num_stored = len(trace.thinking_token_ids), self._settings.hidden_tokens
+        if num_tokens <= num_stored:
+            return np.arange(num_tokens)
+        name = f"{self._settings.seed}\0{trace.request_id}\0{trace.sample_index}"
+        rng = np.random.default_rng(list(name.encode()))
+        return np.sort(rng.choice(num_tokens, num_stored, replace=False))

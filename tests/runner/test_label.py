@@ -1,0 +1,124 @@
+"""Labels as a job: every correct trace once, resumable like a run, and the same as without Ray."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from dynts_batch.config import ModelConfig
+from dynts_batch.data.run_dir import RunDir
+from dynts_batch.engine.loader import load_model
+from dynts_batch.engine.prompt import PromptRenderer
+from dynts_batch.errors import FingerprintError, InputError, RunDirError
+from dynts_batch.runner.label import label
+from dynts_batch.runner.reason import reason
+from dynts_batch.training.label_dir import LabelDir
+from dynts_batch.training.labels import label_trace
+from dynts_batch.training.traces import Dropped, Trace, choose_units, read_traces
+
+QUICKSTART = Path(__file__).parents[2] / "configs" / "quickstart.yaml"
+
+
+@pytest.fixture(scope="module")
+def run_dir(cluster: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of the embedded model: a few problems, two samples each, in three shards."""
+    folder = tmp_path_factory.mktemp("run") / "run"
+    overrides = [
+        *("policy.name=full", "input.limit=3", "sampling.num_samples=2", "run.shard_rows=2"),
+        *("sampling.temperature=0.3", f"run.dir={folder}", "workers.max=1", "memory.max_seqs=6"),
+    ]
+    assert reason(str(QUICKSTART), overrides) == 0
+    return folder
+
+
+def test_every_question_gives_its_first_correct_trace_with_the_definitions_labels(
+    run_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert label(str(run_dir), None, ["hidden_tokens=100"]) == 0
+    assert "dropped" not in capsys.readouterr().out
+    label_dir = LabelDir(f"{run_dir}/labels")
+    found = [trace for shard in label_dir.finished_shards() for trace in label_dir.read(shard)]
+    rows = [row for batch in RunDir(str(run_dir)).read_rows() for row in batch.to_pylist()]
+    right = {row["request_id"] for row in rows if row["correct"]}
+    assert [trace.request_id for trace in found] == sorted(right)
+    model = load_model(ModelConfig())
+    by_unit = {(row["request_id"], row["sample_index"]): row for row in rows}
+    run, renderer = RunDir(str(run_dir)), PromptRenderer(model.tokenizer)
+    traces = {
+        trace.request_id: trace
+        for shard, units in choose_units(run, 1).items()
+        for trace in read_traces(run, shard, units, renderer)
+        if isinstance(trace, Trace)
+    }
+    for trace in found:
+        row = by_unit[trace.request_id, trace.sample_index]
+        assert len(trace.token_ids) == len(trace.labels) == row["reasoning_tokens"]
+        labels, states = label_trace(model, traces[trace.request_id])
+        np.testing.assert_allclose(trace.labels, labels.numpy(), atol=1e-6)
+        assert len(trace.hidden_positions) == min(100, row["reasoning_tokens"])
+        stored = torch.from_numpy(trace.hidden_states.astype(np.float32))
+        torch.testing.assert_close(
+            stored, states[torch.tensor(trace.hidden_positions).long()], atol=1e-2, rtol=1e-2
+        )
+
+
+def test_the_same_command_resumes_and_then_does_nothing(
+    run_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "labels"
+    assert label(str(run_dir), str(out), ["hidden_tokens=0"]) == 0
+    first, *others = sorted(out.glob("shard-*.parquet"))
+    content, times = first.read_bytes(), [path.stat().st_mtime_ns for path in others]
+    first.unlink()
+    capsys.readouterr()
+    assert label(str(run_dir), str(out), ["hidden_tokens=0"]) == 0
+    assert "1 of 3 shards to do" in capsys.readouterr().err
+    assert first.read_bytes() == content
+    assert [path.stat().st_mtime_ns for path in others] == times
+    assert label(str(run_dir), str(out), ["hidden_tokens=0"]) == 0
+    assert "nothing to do" in capsys.readouterr().err
+    with pytest.raises(FingerprintError, match="hidden_tokens"):
+        label(str(run_dir), str(out), ["hidden_tokens=5"])
+
+
+def test_text_that_does_not_give_back_its_tokens_is_dropped_and_counted(run_dir: Path) -> None:
+    """A model may write a word in two tokens where the tokenizer writes it in one: labels would belong to others."""
+    run = RunDir(str(run_dir))
+    table = run.read_shard(0)
+    longer = [count + 1 for count in table["reasoning_tokens"].to_pylist()]
+    column = table.schema.get_field_index("reasoning_tokens")
+    changed = table.set_column(column, table.schema.field(column), [longer])
+    units = list(
+        zip(table["request_id"].to_pylist(), table["sample_index"].to_pylist(), strict=True)
+    )
+    run.commit_shard(0, changed, units)
+    try:
+        renderer = PromptRenderer(load_model(ModelConfig()).tokenizer)
+        found = list(read_traces(run, 0, units, renderer))
+        assert found == [Dropped("its text has other tokens than were generated")] * 2
+    finally:
+        run.commit_shard(0, table, units)
+
+
+def test_an_unfinished_run_and_one_without_a_correct_trace_are_refused(
+    run_dir: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(RunDirError):
+        label(str(tmp_path), None, [])
+    manifest = run_dir / "manifest.json"
+    content = manifest.read_text()
+    manifest.unlink()
+    try:
+        with pytest.raises(RunDirError, match="must be a finished run"):
+            label(str(run_dir), str(tmp_path / "a"), [])
+    finally:
+        manifest.write_text(content)
+    wrong = tmp_path / "wrong"
+    overrides = [
+        *("policy.name=window", "policy.budget=120", "input.limit=1", "sampling.max_new_tokens=5"),
+        *(f"run.dir={wrong}", "workers.max=1", "memory.max_seqs=2"),
+    ]
+    assert reason(str(QUICKSTART), overrides) == 0
+    with pytest.raises(InputError, match="at least one correct trace"):
+        label(str(wrong), None, [])
