@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from dynts_batch.config import Config
 from dynts_batch.config_file import load_config
 from dynts_batch.data.progress import read_progress
 from dynts_batch.errors import RunDirError
@@ -43,8 +44,18 @@ _LIMIT_HINT = "What is done is in the run directory; raise the limit to go on fr
 
 def _reason(config_path: str, overrides: Sequence[str], console: Console) -> int:
     setup_logging()
-    config = load_config(config_path, overrides)
+    done = run_to_end(load_config(config_path, overrides), console)
+    if not isinstance(done, Summary):
+        return done
+    show(done, Console(file=sys.stdout))
+    return EXIT_ROWS_FAILED if done.num_errors else EXIT_OK
 
+
+def run_to_end(config: Config, console: Console) -> Summary | int:
+    """Run, resume or find finished what `config` describes: its sums, or the exit status where it was stopped.
+
+    Raises: DyntsError.
+    """
     from dynts_batch.runner.preflight import prepare
 
     address = os.environ.get("RAY_ADDRESS") or None
@@ -58,8 +69,7 @@ def _reason(config_path: str, overrides: Sequence[str], console: Console) -> int
         _say(console, f"nothing to do: all {run.plan.num_units:,} rows are in {run.run_dir.path}")
     summary = summarise(run.run_dir)
     _seal(run, summary)
-    show(summary, Console(file=sys.stdout))
-    return EXIT_ROWS_FAILED if summary.num_errors else EXIT_OK
+    return summary
 
 
 def _drive(run: PreparedRun, address: str | None, console: Console) -> int | None:

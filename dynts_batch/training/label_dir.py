@@ -66,6 +66,7 @@ class LabelDir:
         """Raises: FingerprintError where it holds labels of other settings."""
         stored = self._read_json("settings.json")
         if stored is None:
+            self._storage.create()
             self._write_json("settings.json", settings)
         elif stored != settings:
             differing = [

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from fake_run import write_config, write_problems
 
 from dynts_batch.config import ModelConfig
 from dynts_batch.data.run_dir import RunDir
@@ -22,17 +23,17 @@ QUICKSTART = Path(__file__).parents[2] / "configs" / "quickstart.yaml"
 
 @pytest.fixture(scope="module")
 def run_dir(cluster: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished run of the embedded model: a few problems, two samples each, in three shards."""
+    """A finished run of the embedded model: the first problems, in two shards."""
     folder = tmp_path_factory.mktemp("run") / "run"
     overrides = [
-        *("policy.name=full", "input.limit=3", "sampling.num_samples=2", "run.shard_rows=2"),
-        *("sampling.temperature=0.3", f"run.dir={folder}", "workers.max=1", "memory.max_seqs=6"),
+        *("policy.name=full", "input.limit=3", "run.shard_rows=2", f"run.dir={folder}"),
+        *("workers.max=1", "memory.max_seqs=3"),
     ]
     assert reason(str(QUICKSTART), overrides) == 0
     return folder
 
 
-def test_every_question_gives_its_first_correct_trace_with_the_definitions_labels(
+def test_every_correct_trace_has_the_definitions_labels(
     run_dir: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert label(str(run_dir), None, ["hidden_tokens=100"]) == 0
@@ -73,13 +74,32 @@ def test_the_same_command_resumes_and_then_does_nothing(
     first.unlink()
     capsys.readouterr()
     assert label(str(run_dir), str(out), ["hidden_tokens=0"]) == 0
-    assert "1 of 3 shards to do" in capsys.readouterr().err
+    assert "1 of 2 shards to do" in capsys.readouterr().err
     assert first.read_bytes() == content
     assert [path.stat().st_mtime_ns for path in others] == times
     assert label(str(run_dir), str(out), ["hidden_tokens=0"]) == 0
     assert "nothing to do" in capsys.readouterr().err
     with pytest.raises(FingerprintError, match="hidden_tokens"):
         label(str(run_dir), str(out), ["hidden_tokens=5"])
+
+
+def test_a_question_gives_its_first_correct_samples_that_stopped_and_no_others(
+    cluster: str, tmp_path: Path
+) -> None:
+    """On the fake engine, which gets some samples wrong and never stops thinking in others."""
+    problems = write_problems(tmp_path / "problems.jsonl", 12)
+    config = write_config(tmp_path, problems, sampling={"max_new_tokens": 20, "num_samples": 3})
+    assert reason(str(config), []) == 0
+    run = RunDir(str(tmp_path / "run"))
+    rows = [row for batch in run.read_rows() for row in batch.to_pylist()]
+    for count in (1, 2, 3):
+        expected = {}
+        for row in rows:
+            if row["correct"] and row["finish_reason"] == "stop":
+                expected.setdefault(row["request_id"], []).append(row["sample_index"])
+        chosen = [unit for units in choose_units(run, count).values() for unit in units]
+        assert chosen == [(name, i) for name, indices in expected.items() for i in indices[:count]]
+    assert len(chosen) < len(rows)
 
 
 def test_text_that_does_not_give_back_its_tokens_is_dropped_and_counted(run_dir: Path) -> None:
@@ -96,7 +116,8 @@ def test_text_that_does_not_give_back_its_tokens_is_dropped_and_counted(run_dir:
     try:
         renderer = PromptRenderer(load_model(ModelConfig()).tokenizer)
         found = list(read_traces(run, 0, units, renderer))
-        assert found == [Dropped("its text has other tokens than were generated")] * 2
+        assert Dropped("its text has other tokens than were generated") in found
+        assert all(isinstance(trace, Dropped) for trace in found)
     finally:
         run.commit_shard(0, table, units)
 

@@ -1,0 +1,146 @@
+"""A frontier: one configuration run again and again, with other policies, budgets and seeds.
+
+    DIR/cells/dynts-b240-s0/   a run directory each, so that the same command resumes
+    DIR/frontier.parquet       every row of every finished cell
+    DIR/frontier.svg           accuracy against stored tokens, a line a policy
+
+Every cell is a run like any other; nothing here knows how a run works.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from rich.console import Console
+
+from dynts_batch.config import Config
+from dynts_batch.config_file import load_config
+from dynts_batch.data.run_dir import RunDir
+from dynts_batch.errors import ConfigError
+from dynts_batch.exit_status import EXIT_OK
+from dynts_batch.report.frontier import FULL, SCHEMA, Frontier, picture, table
+from dynts_batch.report.summary import Summary
+from dynts_batch.runner.reason import run_to_end
+from dynts_batch.telemetry import setup_logging
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of the frontier. `variant`: a policy's name and options, as in "h2o+accumulate=false"."""
+
+    variant: str
+    budget: int | None
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """Of its folder."""
+        variant = re.sub(r"[^\w.+=-]", ".", self.variant)
+        budget = "" if self.budget is None else f"-b{self.budget}"
+        return f"{variant}{budget}-s{self.seed}"
+
+    def overrides(self, out: str) -> list[str]:
+        """What it changes in the configuration."""
+        name, *options = self.variant.split("+")
+        budget = "null" if self.budget is None else str(self.budget)
+        return [
+            f"policy.name={name}",
+            f"policy.budget={budget}",
+            *(f"policy.{option}" for option in options),
+            f"sampling.seed={self.seed}",
+            f"run.dir={out}/cells/{self.name}",
+        ]
+
+
+def plan_cells(variants: Sequence[str], budgets: Sequence[int], seeds: Sequence[int]) -> list[Cell]:
+    """All cells, the full cache first; one seed of everything before the next, so that a part is a frontier too."""
+    bounded = [variant for variant in variants if variant != FULL]
+    return [
+        cell
+        for seed in seeds
+        for cell in (
+            Cell(FULL, None, seed),
+            *(Cell(variant, budget, seed) for budget in budgets for variant in bounded),
+        )
+    ]
+
+
+def frontier(
+    config_path: str, out: Path, cells: Sequence[Cell], limit: int | None, overrides: Sequence[str]
+) -> int:
+    """Run `cells`, at most `limit` of those that are not finished, and draw what there is; the exit status.
+
+    Raises: ConfigError where a cell's settings are wrong, before any is run.
+    """
+    setup_logging()
+    console = Console(stderr=True)
+    configs = [
+        load_config(config_path, [*overrides, *cell.overrides(os.path.abspath(out))])
+        for cell in cells
+    ]
+    _check(configs)
+    status, num_run = EXIT_OK, 0
+    for cell, config in zip(cells, configs, strict=True):
+        is_finished = RunDir(str(config.run.dir)).read_manifest() is not None
+        if not is_finished and num_run == limit:
+            continue
+        num_run += not is_finished
+        console.print(f"{cell.name} ({1 + cells.index(cell)} of {len(cells)} cells)")
+        done = run_to_end(config, console)
+        if not isinstance(done, Summary):
+            status = done
+            break
+    write_frontier(out, cells, configs, Console())
+    return status
+
+
+def write_frontier(
+    out: Path, cells: Sequence[Cell], configs: Sequence[Config], console: Console
+) -> None:
+    """Gather the rows of the finished cells into one Parquet file, and show them as a table and a picture."""
+    batches = [
+        batch
+        for cell, config in zip(cells, configs, strict=True)
+        for batch in _rows(cell, RunDir(str(config.run.dir)))
+    ]
+    rows = pa.Table.from_batches(batches, SCHEMA)
+    pq.write_table(rows, out / "frontier.parquet")
+    if rows.num_rows:
+        found = Frontier.of(rows)
+        (out / "frontier.svg").write_text(picture(found))
+        console.print(table(found))
+    console.print(f"{out}/frontier.parquet, {out}/frontier.svg", highlight=False, soft_wrap=True)
+
+
+def _rows(cell: Cell, run_dir: RunDir) -> Iterator[pa.RecordBatch]:
+    if run_dir.read_manifest() is None:
+        return
+    of_the_cell = {"policy": cell.variant, "budget": cell.budget, "seed": cell.seed}
+    columns = [name for name in SCHEMA.names if name not in of_the_cell]
+    for batch in run_dir.read_rows(columns):
+        rows = [{**row, **of_the_cell} for row in batch.to_pylist()]
+        # Without an answer there is nothing to judge: that is not right.
+        rows = [{**row, "correct": bool(row["correct"])} for row in rows]
+        yield pa.RecordBatch.from_pylist(rows, SCHEMA)
+
+
+def _check(configs: Sequence[Config]) -> None:
+    """Refuse what cannot be compared, before the first hour is spent."""
+    from dynts_batch.kvcache.policies import make_policy
+
+    if configs[0].input.reference_column is None:
+        raise ConfigError("a frontier needs input.reference_column: its rows are graded")
+    seeds = {config.sampling.seed for config in configs}
+    if configs[0].sampling.temperature == 0 and len(seeds) > 1:
+        raise ConfigError(
+            "a frontier of several seeds needs sampling.temperature above 0: greedy samples are all the same, got"
+            f" seeds {', '.join(map(str, sorted(seeds)))}"
+        )
+    for config in configs:
+        make_policy(config.policy)

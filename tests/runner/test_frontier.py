@@ -1,0 +1,56 @@
+"""The frontier as a job: every cell is a run, the same command resumes, and wrong cells are refused before the first."""
+
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from fake_run import write_config, write_problems
+
+from dynts_batch.errors import ConfigError
+from dynts_batch.runner.frontier import Cell, frontier, plan_cells
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    return write_config(tmp_path, write_problems(tmp_path / "problems.jsonl", 7))
+
+
+def test_a_cell_says_what_it_changes_and_has_a_folder_of_its_own() -> None:
+    cell = Cell("h2o+accumulate=false", 240, 3)
+    assert cell.name == "h2o+accumulate=false-b240-s3"
+    assert cell.overrides("/f") == [
+        "policy.name=h2o", "policy.budget=240", "policy.accumulate=false", "sampling.seed=3",
+        "run.dir=/f/cells/h2o+accumulate=false-b240-s3",
+    ]  # fmt: skip
+    cells = plan_cells(["dynts", "my_module:Mine", "full"], [16, 8], [0, 1])
+    assert len(cells) == 2 * (1 + 2 * 2)
+    assert len({cell.name for cell in cells}) == len(cells)
+    assert [cell.name for cell in cells[:3]] == ["full-s0", "dynts-b16-s0", "my_module.Mine-b16-s0"]
+
+
+def test_a_frontier_is_run_in_parts_and_resumed(
+    cluster: str, config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, cells = tmp_path / "frontier", plan_cells(["window", "random"], [16, 12], [0, 1])
+    assert frontier(str(config), out, cells[:5], 2, []) == 0
+    assert len(pq.read_table(out / "frontier.parquet")) == 2 * 7
+    assert frontier(str(config), out, cells[:5], None, []) == 0
+    assert "nothing to do" in capsys.readouterr().err
+    rows = pq.read_table(out / "frontier.parquet")
+    assert len(rows) == 5 * 7
+    found = {(row["policy"], row["budget"], row["seed"]) for row in rows.to_pylist()}
+    assert found == {(cell.variant, cell.budget, cell.seed) for cell in cells[:5]}
+    assert (out / "frontier.svg").read_text().startswith("<?xml")
+
+
+def test_wrong_cells_are_refused_before_any_is_run(config: Path, tmp_path: Path) -> None:
+    out = tmp_path / "frontier"
+    for variants, seeds, override, message in (
+        (["window", "windw"], [0], "memory.max_seqs=4", "policy.name must be one of"),
+        (["window+mood=1"], [0], "memory.max_seqs=4", "unknown config key policy.mood"),
+        (["window"], [0, 1], "sampling.temperature=0", "several seeds needs sampling.temperature"),
+        (["window"], [0], "input.reference_column=null", "needs input.reference_column"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            frontier(str(config), out, plan_cells(variants, [16], seeds), None, [override])
+    assert not out.exists()
