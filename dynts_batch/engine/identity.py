@@ -15,10 +15,12 @@ from transformers import AutoTokenizer, PretrainedConfig
 from dynts_batch.config import ModelConfig
 from dynts_batch.engine.loader import model_path, predictor_path
 from dynts_batch.errors import ConfigError
+from dynts_batch.kvcache.predictor import load_predictor
 
 #: Of a file of weights, this many pieces of this size are read, spread evenly: a 70B model is identified in a second,
 #: and training moves every piece.
 NUM_PIECES, PIECE_BYTES = 64, 2**16
+_TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
 
 
 def model_identity(
@@ -39,9 +41,9 @@ def model_identity(
         "dtype": str(dtype).removeprefix("torch."),
         "config_sha256": _sha256(model_config.to_json_string(use_diff=False)),
         "weights_sha256": _weights_sha256(Path(model_path(config.name))),
-        "chat_template_sha256": _chat_template_sha256(config),
+        "chat_template_sha256": _chat_template_sha256(config, model_config),
         # The content, not the path: another predictor under the same name keeps other tokens.
-        "predictor_sha256": _predictor_sha256(config) if needs_predictor else None,
+        "predictor_sha256": _predictor_sha256(config, model_config) if needs_predictor else None,
     }
 
 
@@ -78,7 +80,14 @@ def _pieces(path: Path) -> Iterator[bytes]:
             yield file.read(PIECE_BYTES)
 
 
-def _chat_template_sha256(config: ModelConfig) -> str | None:
+def _chat_template_sha256(config: ModelConfig, model_config: PretrainedConfig) -> str | None:
+    folder = Path(model_path(config.name))
+    # Without any of these transformers makes up a tokenizer of the right class and no words.
+    if folder.is_dir() and not any((folder / name).exists() for name in _TOKENIZER_FILES):
+        raise ConfigError(
+            f"model.name must hold its tokenizer ({', '.join(_TOKENIZER_FILES)}), got {str(folder)!r}"
+            " without one"
+        )
     try:
         tokenizer = AutoTokenizer.from_pretrained(
             model_path(config.name),
@@ -89,12 +98,22 @@ def _chat_template_sha256(config: ModelConfig) -> str | None:
         raise ConfigError(
             f"model.name: cannot load the tokenizer of {config.name!r}: {error}"
         ) from None
+    # Without the added ones: a padding token that the model has no place for is common, and never used.
+    if tokenizer.vocab_size > model_config.vocab_size:
+        raise ConfigError(
+            f"model.name: the tokenizer of {config.name!r} must have at most the model's"
+            f" {model_config.vocab_size} tokens, got {tokenizer.vocab_size}: it belongs to another model"
+        )
     template = tokenizer.chat_template
     return None if template is None else _sha256(str(template))
 
 
-def _predictor_sha256(config: ModelConfig) -> str:
-    return hashlib.sha256(predictor_path(config).read_bytes()).hexdigest()
+def _predictor_sha256(config: ModelConfig, model_config: PretrainedConfig) -> str:
+    path = predictor_path(config)
+    load_predictor(
+        path, model=config.name, hidden_size=model_config.hidden_size
+    )  # it may be refused
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _sha256(text: str) -> str:
