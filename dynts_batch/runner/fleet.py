@@ -36,6 +36,7 @@ from dynts_batch.runner.messages import (
     Reported,
     WorkerInfo,
 )
+from dynts_batch.runner.metrics import Metrics
 from dynts_batch.runner.worker import Worker
 from dynts_batch.telemetry import setup_logging
 
@@ -53,12 +54,15 @@ class WorkerActor:
         self._worker = Worker(worker_id, job, max_seqs=max_seqs)
         # The notice that a spot machine is taken away, or that its node is drained.
         signal.signal(signal.SIGTERM, lambda number, frame: self._worker.leave())
+        self._metrics = Metrics(worker_id, self._worker.info.node)
         return self._worker.info
 
     def work(
         self, assignments: Sequence[Assignment], orders: Orders, *, device_share: float
     ) -> Report:
-        return self._worker.work(assignments, orders, device_share=device_share)
+        report = self._worker.work(assignments, orders, device_share=device_share)
+        self._metrics.record(report)
+        return report
 
     def close(self) -> Report:
         return self._worker.close()

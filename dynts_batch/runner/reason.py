@@ -62,7 +62,7 @@ def run_to_end(config: Config, console: Console) -> Summary | int:
     run = prepare(config, is_local=address is None)
     if run.shards_to_do:
         _say(console, _opening(run))
-        status = _drive(run, address, console)
+        status = drive(run, address, console)
         if status is not None:
             return status
     else:
@@ -72,7 +72,7 @@ def run_to_end(config: Config, console: Console) -> Summary | int:
     return summary
 
 
-def _drive(run: PreparedRun, address: str | None, console: Console) -> int | None:
+def drive(run: PreparedRun, address: str | None, console: Console) -> int | None:
     """Do what is left of `run`; the exit status where it was stopped before its end."""
     from dynts_batch.runner.cluster import describe_resources, open_cluster, plan_resources
     from dynts_batch.runner.display import Display

@@ -11,6 +11,7 @@ from collections import Counter
 from pathlib import Path
 
 import psutil
+import pytest
 from fake_run import stable_rows
 from ray.cluster_utils import Cluster
 
@@ -35,12 +36,18 @@ class Nodes:
     """The cluster: a head without room for workers, and nodes that may die. A context manager."""
 
     def __enter__(self):
+        # Else the workers yield to whatever else runs on this machine.
+        self._environment = pytest.MonkeyPatch()
+        self._environment.setenv("RAY_worker_niceness", "0")
+        # A busy machine is slow to start a node, and that is not what is tested.
+        self._environment.setenv("RAY_raylet_start_wait_time_s", "240")
         self._cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
         self._nodes = [self._add() for _ in range(NUM_NODES)]
         return self
 
     def __exit__(self, *exc_info):
         self._cluster.shutdown()
+        self._environment.undo()
 
     @property
     def address(self) -> str:

@@ -106,11 +106,11 @@ def test_runs_survive_at_least_thirty_deaths(tmp_path, undisturbed, store):
                 tmp_path / str(number),
                 run_dirs[store],
                 undisturbed,
-                num_rows=1200,
+                num_rows=500,
                 step_s=0.05,
                 targets=dice.choices(["worker", "node", "driver"], [3, 1, 1], k=10),
                 seed=number,
-                pause_s=(0.2, 3.0),
+                pause_s=(0.2, 2.0),
             )
             kills += outcome.kills
     print(f"{store}: {dict(kills)}")

@@ -46,6 +46,27 @@ def test_status_of_what_is_no_run_directory_ends_with_2(tmp_path):
     )
 
 
+def test_status_watches_a_run_until_it_is_finished(tmp_path):
+    finish_run(make_config(tmp_path))
+    manifest = tmp_path / "run" / "manifest.json"
+    seal = manifest.read_text()
+    manifest.unlink()
+    watcher = subprocess.Popen(
+        [sys.executable, "jobs/status.py", str(tmp_path / "run"), "--watch", "--every=0.1"],
+        cwd=REPOSITORY,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with pytest.raises(subprocess.TimeoutExpired):
+        watcher.wait(timeout=1)
+    manifest.write_text(seal)
+    out, _ = watcher.communicate(timeout=60)
+    assert watcher.returncode == 0
+    assert "rows done   23 of 23 (100.0%)" in out
+    assert "state       finished" in out
+
+
 @pytest.mark.parametrize("module", ["ray", "torch"])
 def test_status_needs_neither_ray_nor_torch(module, tmp_path):
     code = f"""

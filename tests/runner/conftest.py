@@ -11,5 +11,9 @@ from dynts_batch.runner.cluster import open_cluster
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[str]:
     """Address of the cluster; this process is connected to it."""
-    with open_cluster(None):
-        yield ray.get_runtime_context().gcs_address
+    with pytest.MonkeyPatch.context() as patch:
+        # Else the workers yield to whatever else runs on this machine.
+        patch.setenv("RAY_worker_niceness", "0")
+        patch.setenv("RAY_raylet_start_wait_time_s", "240")
+        with open_cluster(None):
+            yield ray.get_runtime_context().gcs_address

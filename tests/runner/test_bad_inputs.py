@@ -298,7 +298,7 @@ def _config(folder: Path, make, input_keys) -> str:
 
 @pytest.mark.parametrize("case", REFUSED)
 def test_it_is_refused_in_one_line(case, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(reason_module, "_drive", lambda *args: pytest.fail("Ray was reached"))
+    monkeypatch.setattr(reason_module, "drive", lambda *args: pytest.fail("Ray was reached"))
     (make, input_keys), message = REFUSED[case]
     assert reason(_config(tmp_path, make, input_keys), []) == 2
     (line,) = capsys.readouterr().err.splitlines()
@@ -412,7 +412,7 @@ MODELS = {
 def test_a_broken_model_is_refused_in_one_line(
     case, tmp_path, capsys, monkeypatch, tiny_model_dirs
 ):
-    monkeypatch.setattr(reason_module, "_drive", lambda *args: pytest.fail("Ray was reached"))
+    monkeypatch.setattr(reason_module, "drive", lambda *args: pytest.fail("Ray was reached"))
     model = _model(tiny_model_dirs, tmp_path)
     MODELS[case](model)
     config = _config(tmp_path, TABLE, {})
@@ -428,7 +428,7 @@ def test_a_predictor_of_another_model_is_refused_in_one_line(
 ):
     import torch
 
-    monkeypatch.setattr(reason_module, "_drive", lambda *args: pytest.fail("Ray was reached"))
+    monkeypatch.setattr(reason_module, "drive", lambda *args: pytest.fail("Ray was reached"))
     model = _model(tiny_model_dirs, tmp_path)
     save_file({"weight": torch.zeros(1)}, tmp_path / "predictor.safetensors")
     config = _config(tmp_path, TABLE, {})

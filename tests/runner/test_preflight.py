@@ -20,7 +20,7 @@ def _ray_is_not_reached(monkeypatch):
     def fail(*args):
         pytest.fail("the run went on to start Ray")
 
-    monkeypatch.setattr(reason_module, "_drive", fail)
+    monkeypatch.setattr(reason_module, "drive", fail)
 
 
 @pytest.fixture

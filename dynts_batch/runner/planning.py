@@ -1,0 +1,171 @@
+"""A run before it is paid for: does a random sample of its rows, and says what all of them will take.
+
+The sample is a run of its own beside the run directory, named after its settings: planning the same
+run again costs nothing, and other settings are other samples. It may be deleted at any time.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+import random
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from rich.console import Console
+from rich.table import Table
+
+from dynts_batch.config import Config, CostConfig
+from dynts_batch.config_file import load_config, to_yaml
+from dynts_batch.errors import ConfigError, RunDirError
+from dynts_batch.exit_status import EXIT_OK
+from dynts_batch.report.units import duration, size
+from dynts_batch.runner.estimate import Interval, Memory, total_of
+from dynts_batch.runner.preflight import PreparedRun, prepare
+from dynts_batch.runner.reason import drive
+from dynts_batch.telemetry import setup_logging
+
+_COLUMNS = (
+    *(
+        "finish_reason",
+        "prompt_tokens",
+        "completion_tokens",
+        "full_kv_bytes",
+        "prefill_s",
+        "decode_s",
+    ),
+    *("device_s", "energy_j", "worker_id"),
+)
+
+
+def plan(config_path: str, overrides: Sequence[str], *, num_rows: int) -> int:
+    """Do `num_rows` random rows of the configured run and print the estimate; the exit status.
+
+    Raises: what a run raises.
+    """
+    if num_rows < 2:
+        raise ConfigError(f"--rows must be at least 2, got {num_rows}")
+    setup_logging()
+    console = Console(stderr=True)
+    config = load_config(config_path, overrides)
+    address = os.environ.get("RAY_ADDRESS") or None
+    run = _sample(prepare(_for_sample(config), is_local=address is None), num_rows)
+    if run.shards_to_do:
+        console.print(
+            f"trying {min(num_rows, run.plan.num_units):,} of {run.plan.num_units:,} rows in"
+            f" {run.run_dir.path}",
+            **_PLAIN,
+        )
+        status = drive(run, address, console)
+        if status is not None:
+            return status
+    rows = pa.Table.from_batches(list(run.run_dir.read_rows(_COLUMNS)))
+    lines = estimate(rows, _memory(run, rows), config, num_units=run.plan.num_units)
+    table = Table(show_header=False)
+    for name, value in lines:
+        table.add_row(name, value)
+    Console(file=sys.stdout).print(table)
+    return EXIT_OK
+
+
+_PLAIN: dict[str, Any] = {"highlight": False, "markup": False, "soft_wrap": True}
+
+
+def _for_sample(config: Config) -> Config:
+    """The same rows with the same engines: only what is stored, and when it ends, is other."""
+    plain = dataclasses.replace(config.run, dir="", max_cost_usd=None, max_hours=None, shard_rows=1)
+    settings = to_yaml(dataclasses.replace(config, run=plain))
+    digest = hashlib.blake2b(settings.encode(), digest_size=4).hexdigest()
+    path = f"{str(config.run.dir).rstrip('/')}-plan-{digest}"
+    return dataclasses.replace(config, run=dataclasses.replace(plain, dir=path))
+
+
+def _sample(run: PreparedRun, num_rows: int) -> PreparedRun:
+    dice = random.Random(0)  # the same rows each time: what is done is not done again
+    shards = dice.sample(range(run.plan.num_shards), min(num_rows, run.plan.num_shards))
+    return dataclasses.replace(run, shards_to_do=tuple(sorted(set(shards) - run.committed_shards)))
+
+
+def _memory(run: PreparedRun, rows: pa.Table) -> Memory:
+    samples = list(run.run_dir.read_telemetry())
+    if not samples:
+        raise RunDirError(f"{run.run_dir.path} holds no telemetry: delete it and plan again")
+    return Memory(
+        arena_bytes=max(pc.max(part["arena_bytes"]).as_py() for part in samples),
+        max_seqs=min(part["max_seqs"][-1].as_py() for part in samples),
+        most_full_bytes=pc.max(rows["full_kv_bytes"]).as_py(),
+    )
+
+
+def estimate(
+    rows: pa.Table, memory: Memory, config: Config, *, num_units: int
+) -> list[tuple[str, str]]:
+    """Lines of (what, how much) for a run of `num_units` rows, of which `rows` are a sample."""
+    num_workers = config.workers.max
+    device_s = total_of(rows["device_s"].to_pylist(), num_units)
+    hours = device_s.times(1 / 3600)
+    kwh = None
+    if rows["energy_j"].null_count == 0:
+        kwh = total_of(rows["energy_j"].to_pylist(), num_units).times(1 / 3.6e6)
+    num_failed = pc.sum(pc.equal(rows["finish_reason"], "error")).as_py()
+    rows_per_worker = -(-num_units // num_workers)
+    wanted_seqs = config.memory.max_seqs
+    return [
+        ("rows", f"{num_units:,}, from a sample of {rows.num_rows:,} ({num_failed:,} failed)"),
+        ("prompt tokens", _count(total_of(rows["prompt_tokens"].to_pylist(), num_units))),
+        ("generated tokens", _count(total_of(rows["completion_tokens"].to_pylist(), num_units))),
+        ("device hours", _amount(hours)),
+        (f"time on {num_workers} workers", _time(device_s.times(1 / num_workers))),
+        ("dollars", _dollars(hours, kwh, config.cost)),
+        ("kWh", "n/a: not measured" if kwh is None else _amount(kwh)),
+        ("rows at once on a worker", f"{memory.max_seqs:,} in {size(memory.arena_bytes)} of KV"),
+        (
+            "is KV memory the limit?",
+            memory.verdict(wanted_seqs=wanted_seqs, rows_per_worker=rows_per_worker),
+        ),
+        ("batch of the sample", _occupancy(rows, memory.max_seqs)),
+    ]
+
+
+def _dollars(hours: Interval, kwh: Interval | None, cost: CostConfig) -> str:
+    if cost.usd_per_gpu_hour is None and cost.usd_per_kwh is None:
+        return "n/a: set cost.usd_per_gpu_hour"
+    if cost.usd_per_kwh and kwh is None:
+        return "n/a: cost.usd_per_kwh is set, and the energy is not measured here"
+    usd = hours.times(cost.usd_per_gpu_hour or 0.0)
+    power = Interval(0, 0, 0) if kwh is None else kwh.times(cost.usd_per_kwh or 0.0)
+    return _amount(
+        Interval(usd.total + power.total, usd.low + power.low, usd.high + power.high), "$"
+    )
+
+
+def _occupancy(rows: pa.Table, max_seqs: int) -> str:
+    """How full the batch was: a device is used better by a full one, so a run is then cheaper."""
+    device_s = pc.sum(rows["device_s"]).as_py()
+    sequence_s = pc.sum(rows["prefill_s"]).as_py() + pc.sum(rows["decode_s"]).as_py()
+    if not device_s:
+        return "n/a"
+    mean = min(float(max_seqs), sequence_s / device_s)
+    text = f"{mean:,.1f} of {max_seqs:,} rows at once"
+    if mean < max_seqs / 2:
+        text += ": the run will be cheaper than this, a larger --rows tells by how much"
+    return text
+
+
+def _amount(interval: Interval, unit: str = "") -> str:
+    low, high = f"{unit}{interval.low:,.4g}", f"{unit}{interval.high:,.4g}"
+    return f"{unit}{interval.total:,.4g} (95%: {low} to {high})"
+
+
+def _count(interval: Interval) -> str:
+    return f"{interval.total:,.0f} (95%: {interval.low:,.0f} to {interval.high:,.0f})"
+
+
+def _time(interval: Interval) -> str:
+    return (
+        f"{duration(interval.total)} (95%: {duration(interval.low)} to {duration(interval.high)})"
+    )

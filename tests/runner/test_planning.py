@@ -1,0 +1,88 @@
+"""Laws of planning: the estimate holds the truth, says what it does not know, and leaves the run alone."""
+
+import os
+import random
+
+import pytest
+from fake_run import make_config, write_config, write_problems
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from local_fleet import LocalFleet
+from local_run import finish_run
+
+from dynts_batch.errors import ConfigError
+from dynts_batch.report.summary import summarise
+from dynts_batch.runner import planning
+from dynts_batch.runner.driver import Driver
+from dynts_batch.runner.estimate import Memory, total_of
+from dynts_batch.runner.messages import Job
+from dynts_batch.runner.planning import plan
+
+
+def test_the_interval_holds_the_truth_about_19_times_in_20():
+    dice = random.Random(1)
+    population = [dice.expovariate(0.001) for _ in range(2000)]
+    hits = 0
+    for _ in range(400):
+        interval = total_of(dice.sample(population, 64), 2000)
+        hits += interval.low <= sum(population) <= interval.high
+    assert 0.90 <= hits / 400 <= 0.98
+
+
+@settings(max_examples=25)
+@given(st.lists(st.floats(0, 1e6), min_size=2, max_size=50))
+def test_a_sample_of_everything_is_exact(values):
+    interval = total_of(values, len(values))
+    assert interval.low == interval.high == pytest.approx(sum(values))
+
+
+@pytest.mark.parametrize(
+    ("wanted_seqs", "rows_per_worker", "verdict"),
+    [
+        (None, 100, "yes: 20 rows fit at once; without eviction 5 would"),
+        (20, 100, "no: memory.max_seqs (20) bounds the batch"),
+        (40, 100, "yes: 20 rows fit at once"),
+        (None, 20, "no: all 20 rows of a worker fit at once"),
+    ],
+)
+def test_it_says_whether_memory_is_the_limit(wanted_seqs, rows_per_worker, verdict):
+    memory = Memory(arena_bytes=20_000, max_seqs=20, most_full_bytes=4_000)
+    found = memory.verdict(wanted_seqs=wanted_seqs, rows_per_worker=rows_per_worker)
+    assert found.startswith(verdict)
+
+
+def _drive_without_ray(run, address, console):
+    fleet = LocalFleet(Job(run.config, run.source.schema, 0, os.getcwd()))
+    quiet = {"show": lambda state: None, "warn": lambda text: None}
+    assert Driver(run, fleet, num_workers=1, **quiet).run(lambda: False)
+
+
+def test_a_plan_comes_near_what_the_run_takes_and_costs_nothing_twice(
+    tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr(planning, "drive", _drive_without_ray)
+    price = {"usd_per_gpu_hour": 3600.0}
+    model = {"name": "fake:step_s=1,simulated=true"}
+    problems = write_problems(tmp_path / "problems.jsonl", 400)
+    config = str(write_config(tmp_path, problems, model=model, cost=price))
+    assert plan(config, [], num_rows=100) == 0
+    first = capsys.readouterr()
+    assert "trying 100 of 400 rows" in first.err
+    assert not (tmp_path / "run").exists()
+    assert plan(config, [], num_rows=100) == 0
+    second = capsys.readouterr()
+    assert second.out == first.out
+    assert second.err == ""
+
+    run = finish_run(make_config(tmp_path, 400, model=model, cost=price))
+    summary = summarise(run)
+    (line,) = [line for line in first.out.splitlines() if "dollars" in line]
+    low, high = line.split("95%: $")[1].split(")")[0].replace(",", "").split(" to $")
+    # The sample's last rows ran in a batch that empties, so it may be a little dear.
+    assert 0.9 * float(low) <= summary.cost_usd <= float(high)
+    assert "KV" in first.out
+
+
+def test_a_sample_of_one_row_is_refused():
+    with pytest.raises(ConfigError, match="--rows must be at least 2"):
+        plan("config.yaml", [], num_rows=1)
