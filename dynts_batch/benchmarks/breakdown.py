@@ -18,6 +18,7 @@ from dynts_batch.benchmarks.measure import Row
 from dynts_batch.benchmarks.stopwatch import now
 from dynts_batch.benchmarks.workload import Workload
 from dynts_batch.engine import engine as engine_module
+from dynts_batch.engine import model_runner as runner_module
 from dynts_batch.engine.attention import DecodeStep
 from dynts_batch.engine.engine import Engine
 from dynts_batch.kvcache.arena import KVArena
@@ -57,13 +58,13 @@ class Timers:
 
 @contextmanager
 def timing(engine: Engine) -> Iterator[Timers]:
-    timers = Timers()
+    timers, runner = Timers(), engine._runner
     places: list[tuple[str, Any, str]] = [
-        ("forward", engine, "_forward"),
-        ("forward", engine._model.head, "forward"),
+        ("forward", runner.model.decoder, "forward"),
+        ("forward", runner.model.head, "forward"),
         ("attention", DecodeStep, "attend"),
-        ("record", engine, "_record"),
-        ("sample", engine_module, "sample"),
+        ("record", runner, "record"),
+        ("sample", runner_module, "sample"),
         ("select", type(engine._policy), "score"),
         ("select", engine_module, "select"),
         ("evict", KVArena, "evict"),

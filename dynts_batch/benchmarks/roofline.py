@@ -46,7 +46,7 @@ class Setup:
     @property
     def linears(self) -> list[nn.Linear | PackedLinear]:
         """In the order in which they run, so that their weights come from memory as in a step."""
-        model, predictor = self.engine._model, self.engine._predictor
+        model, predictor = self.engine._runner.model, self.engine._runner.predictor
         parts = [model.decoder, model.head] + ([] if predictor is None else [predictor])
         return [
             module

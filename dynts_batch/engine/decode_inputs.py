@@ -18,6 +18,11 @@ class DecodeInputs:
         self.token_ids, self.slots, self.positions, self.rng_keys = self._columns
         self.lanes = torch.arange(max_seqs, device=device)
 
+    def first(self, num_lanes: int) -> tuple[torch.Tensor, ...]:
+        """Lanes, token_ids, slots, positions and rng_keys of the first lanes, [R] each."""
+        columns = (self.lanes, self.token_ids, self.slots, self.positions, self.rng_keys)
+        return tuple(column[:num_lanes] for column in columns)
+
     def write(self, sequences: dict[int, Sequence]) -> None:
         """Take the state of sequences, by lane, from the host."""
         rows = [

@@ -7,15 +7,11 @@ here asks which policy it is. Knows nothing about data sets, Ray or grading.
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
-from functools import partial
 from typing import Any, Self
 
 import torch
 
 from dynts_batch.config import MemoryConfig, ModelConfig, PolicyConfig, SamplingConfig
-from dynts_batch.engine.attention import DecodeStep, KVStep, PrefillStep, fused_decode
-from dynts_batch.engine.cuda_graphs import DecodeGraphs
-from dynts_batch.engine.decode_inputs import DecodeInputs
 from dynts_batch.engine.eviction_trace import EvictionTrace
 from dynts_batch.engine.loader import (
     LoadedModel,
@@ -25,9 +21,8 @@ from dynts_batch.engine.loader import (
     plan_max_seqs,
     prefill_bytes,
 )
-from dynts_batch.engine.observer import Observer
+from dynts_batch.engine.model_runner import ModelRunner
 from dynts_batch.engine.prompt import PromptRenderer
-from dynts_batch.engine.sampling import sample
 from dynts_batch.engine.sequence import Sequence
 from dynts_batch.errors import PromptTooLongError, RowError
 from dynts_batch.kvcache.arena import KVArena
@@ -54,12 +49,7 @@ class Engine:
         sampling: SamplingConfig,
         memory: MemoryConfig,
     ) -> None:
-        self._model, self._policy, self._predictor, self._sampling = (
-            model,
-            policy,
-            predictor,
-            sampling,
-        )
+        self._model, self._policy, self._sampling = model, policy, sampling
         self._renderer = PromptRenderer(model.tokenizer)
         self._longest_prompt = policy.longest_prompt(memory.max_prompt_tokens)
         capacity = policy.capacity(memory.max_prompt_tokens, sampling.max_new_tokens)
@@ -68,9 +58,7 @@ class Engine:
             shape, capacity, memory, self._free_bytes(), model.config.vocab_size
         )
         self.arena = KVArena(shape, max_seqs, capacity, model.device)
-        self._observer = Observer(self.arena)
-        self._inputs = DecodeInputs(max_seqs, model.device)
-        self._graphs = self._make_graphs()
+        self._runner = ModelRunner(model, predictor, sampling, self.arena)
         self._waiting: deque[Sequence] = deque()
         self._failed: list[Completion] = []
         #: The sequence in each lane; None is a hole that the next admission fills.
@@ -198,40 +186,17 @@ class Engine:
         return admitted
 
     def _prefill(self, admitted: dict[int, Sequence]) -> None:
-        sequences = list(admitted.values())
-        lengths = [len(sequence.prompt_token_ids) for sequence in sequences]
-        longest = max(lengths)
-        padded = [
-            s.prompt_token_ids + [0] * (longest - n)
-            for s, n in zip(sequences, lengths, strict=True)
-        ]
-        lanes, token_ids = self._tensor(list(admitted)), self._tensor(padded)
-        positions = torch.arange(longest, device=self._model.device).expand_as(token_ids)
-        self.arena.write_column("positions", lanes, slots=positions, values=positions)
-        observe = self._observer.prompts(lanes, self._tensor(lengths), longest)
-        hidden_states = self._forward(token_ids, positions, PrefillStep(self.arena, lanes, observe))
-        self._record(token_ids, hidden_states, lanes, slots=positions)
-        for sequence, length in zip(sequences, lengths, strict=True):
-            sequence.store(length)
-        last_positions = self._tensor(lengths) - 1
-        logits = self._model.head(hidden_states[torch.arange(len(lengths)), last_positions])
-        keys = self._tensor([sequence.key for sequence in sequences])
-        first_tokens = sample(logits, self._sampling, keys, last_positions + 1).tolist()
+        token_ids = self._runner.prefill(admitted)
         now = time.perf_counter()
-        for sequence, token_id in zip(sequences, first_tokens, strict=True):
+        for sequence, token_id in zip(admitted.values(), token_ids, strict=True):
+            sequence.store(len(sequence.prompt_token_ids))
             sequence.append(token_id, self._model.stop_token_ids)
             sequence.decoding_at = now
-        self._inputs.write(admitted)
+        self._runner.inputs.write(admitted)
 
     def _decode(self, running: list[Sequence]) -> None:
-        num_lanes, longest = len(running), max(sequence.cache_len for sequence in running) + 1
-        if self._graphs is not None:
-            token_ids = self._graphs.run(num_lanes)
-        else:
-            is_ragged = any(sequence.cache_len + 1 < longest for sequence in running)
-            token_ids = self._next_tokens(num_lanes, longest, is_ragged=is_ragged)
-        self._inputs.advance(token_ids)
-        for sequence, token_id in zip(running, token_ids.tolist(), strict=True):
+        token_ids = self._runner.decode(running)
+        for sequence, token_id in zip(running, token_ids, strict=True):
             sequence.store(1)
             sequence.append(token_id, self._model.stop_token_ids)
 
@@ -265,7 +230,7 @@ class Engine:
             if sequence.trace is not None:
                 kept_positions = self.arena.positions[lane, ..., : sequence.cache_len]
                 sequence.trace.observe(kept_positions, sequence.num_processed)
-        self._inputs.write(full)
+        self._runner.inputs.write(full)
 
     def _retire(self) -> list[Completion]:
         """Complete the finished sequences; their lanes become holes."""
@@ -288,57 +253,9 @@ class Engine:
                 moved = lanes.pop()
                 assert moved is not None
                 self.arena.move(len(lanes), lane, moved.cache_len)
-                self._inputs.move(len(lanes), lane)
+                self._runner.inputs.move(len(lanes), lane)
                 lanes[lane] = moved
         return [sequence for sequence in lanes if sequence is not None]
-
-    def _forward(
-        self, token_ids: torch.Tensor, positions: torch.Tensor, step: KVStep
-    ) -> torch.Tensor:
-        """Final-norm hidden states [B, T, hidden_size] of `token_ids` [B, T] at `positions` [B, T]."""
-        return self._model.decoder(
-            input_ids=token_ids, position_ids=positions, use_cache=False, kv_step=step
-        ).last_hidden_state
-
-    def _record(
-        self,
-        token_ids: torch.Tensor,
-        hidden_states: torch.Tensor,
-        lanes: torch.Tensor,
-        slots: torch.Tensor,
-    ) -> None:
-        """Keep what the policy requires of the tokens just processed: token_ids and slots [B, T], hidden_states
-        [B, T, hidden_size]."""
-        if self._predictor is not None:
-            importance = self._predictor(hidden_states.float())
-            self.arena.write_column("importance", lanes, slots, importance)
-        if "token_id" in self.arena.columns:
-            self.arena.write_column("token_id", lanes, slots, token_ids)
-
-    def _next_tokens(self, num_lanes: int, max_len: int, *, is_ragged: bool) -> torch.Tensor:
-        """One token through the model for each of the first lanes, the longest of which has `max_len` slots then;
-        returns the next token ids. On the device alone, and where nothing is observed, doing it again changes nothing."""
-        inputs = self._inputs
-        lanes, token_ids, slots, positions, keys = (
-            column[:num_lanes]
-            for column in (
-                inputs.lanes,
-                inputs.token_ids,
-                inputs.slots,
-                inputs.positions,
-                inputs.rng_keys,
-            )
-        )
-        observe = self._observer.tokens(lanes, slots, positions, max_len)
-        step = DecodeStep(
-            self.arena, slots, positions, observe, max_len=max_len, is_ragged=is_ragged
-        )
-        # Before the forward pass: sliding-window layers read it in the same step.
-        self.arena.write_column("positions", lanes, slots[:, None], positions[:, None])
-        hidden_states = self._forward(token_ids[:, None], positions[:, None], step)
-        self._record(token_ids[:, None], hidden_states, lanes, slots[:, None])
-        logits = self._model.head(hidden_states[:, -1])
-        return sample(logits, self._sampling, keys, positions + 1)
 
     def _free_bytes(self) -> int | None:
         """A GPU's memory that is left for the arena and the logits beside the largest prefill; None on a CPU."""
@@ -347,15 +264,6 @@ class Engine:
             return None
         free_bytes, _ = torch.cuda.mem_get_info(model.device)
         return free_bytes - prefill_bytes(model.config, model.decoder.dtype, MAX_PREFILL_TOKENS)
-
-    def _make_graphs(self) -> DecodeGraphs | None:
-        """CUDA graphs of the decode step, where one can hold it."""
-        shape, device = self.arena.shape, self._model.device
-        is_fused = fused_decode(shape.dtype, device, shape.head_dim) is not None
-        if device.type != "cuda" or not is_fused or self._observer.wants_queries:
-            return None
-        step = partial(self._next_tokens, max_len=self.arena.capacity, is_ragged=True)
-        return DecodeGraphs(step, self._inputs, self.max_seqs)
 
     def _max_new_tokens(self, request: Request) -> int:
         largest = self._sampling.max_new_tokens
@@ -374,7 +282,7 @@ class Engine:
             num_last=num_last,
             num_kept=num_kept,
             rng_keys=self._tensor([s.key for s in sequences.values()]),
-            options=self._observer.options,
+            options=self._runner.observer.options,
             token_text=self._renderer.token_text,
         )
 

@@ -37,11 +37,11 @@ def test_a_decode_step_done_again_changes_nothing(tiny_model_dirs: dict[str, Pat
     for _ in range(5):
         engine.step()
     with torch.inference_mode():
-        first = engine._next_tokens(5, 24, is_ragged=True)
+        first = engine._runner.next_tokens(5, 24, is_ragged=True)
         state = [
             tensor.clone() for tensor in (*engine.arena.stored(1, 5, 24), engine.arena.positions)
         ]
-        again = engine._next_tokens(5, 24, is_ragged=True)
+        again = engine._runner.next_tokens(5, 24, is_ragged=True)
     assert torch.equal(first, again)
     after = (*engine.arena.stored(1, 5, 24), engine.arena.positions)
     assert all(torch.equal(a, b) for a, b in zip(state, after, strict=True))
@@ -53,6 +53,6 @@ def test_a_decode_step_done_again_changes_nothing(tiny_model_dirs: dict[str, Pat
 def test_graphs_change_no_token(architecture: str, tiny_model_dirs: dict[str, Path]) -> None:
     engine = make_engine(tiny_model_dirs[architecture])
     with_graphs = {c.request_id: c.completion_token_ids for c in engine.generate(REQUESTS)}
-    engine._graphs = None
+    engine._runner.graphs = None
     without = {c.request_id: c.completion_token_ids for c in engine.generate(REQUESTS)}
     assert with_graphs == without

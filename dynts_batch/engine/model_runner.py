@@ -1,0 +1,123 @@
+"""Runs the model over lanes of the arena: whole prompts, then one token a lane and step; returns the next tokens.
+
+Owns the model, the importance predictor, and what a decode step reads on the device. Knows nothing about requests, nor about
+which sequences come, go or lose slots: the engine tells `inputs`.
+"""
+
+from functools import partial
+from typing import Any
+
+import torch
+
+from dynts_batch.config import SamplingConfig
+from dynts_batch.engine.attention import DecodeStep, KVStep, PrefillStep, fused_decode
+from dynts_batch.engine.cuda_graphs import DecodeGraphs
+from dynts_batch.engine.decode_inputs import DecodeInputs
+from dynts_batch.engine.loader import LoadedModel
+from dynts_batch.engine.observer import Observer
+from dynts_batch.engine.sampling import sample
+from dynts_batch.engine.sequence import Sequence
+from dynts_batch.kvcache.arena import KVArena
+from dynts_batch.kvcache.predictor import ImportancePredictor
+
+
+class ModelRunner:
+    """`inputs` mirrors the running sequences on the device; `observer` records what the policy requires of queries."""
+
+    def __init__(
+        self,
+        model: LoadedModel,
+        predictor: ImportancePredictor | None,
+        sampling: SamplingConfig,
+        arena: KVArena,
+    ) -> None:
+        self.model, self.predictor, self._sampling, self._arena = model, predictor, sampling, arena
+        self.observer = Observer(arena)
+        self.inputs = DecodeInputs(arena.max_seqs, model.device)
+        self.graphs = self._make_graphs()
+
+    def prefill(self, admitted: dict[int, Sequence]) -> list[int]:
+        """Process the prompts of `admitted`, by lane, in one pass; returns the first token of each."""
+        prompts = [sequence.prompt_token_ids for sequence in admitted.values()]
+        longest = max(map(len, prompts))
+        padded = [prompt + [0] * (longest - len(prompt)) for prompt in prompts]
+        lanes, token_ids = self._tensor(list(admitted)), self._tensor(padded)
+        lengths = self._tensor([len(prompt) for prompt in prompts])
+        positions = torch.arange(longest, device=self.model.device).expand_as(token_ids)
+        observe = self.observer.prompts(lanes, lengths, longest)
+        step = PrefillStep(self._arena, lanes, observe)
+        hidden_states = self.forward(token_ids, positions, step, lanes, slots=positions)
+        logits = self.model.head(hidden_states[torch.arange(len(prompts)), lengths - 1])
+        keys = self._tensor([sequence.key for sequence in admitted.values()])
+        return sample(logits, self._sampling, keys, lengths).tolist()
+
+    def decode(self, running: list[Sequence]) -> list[int]:
+        """Process the newest token of `running`, which are in the first lanes in order; returns the next of each."""
+        num_lanes, longest = len(running), max(sequence.cache_len for sequence in running) + 1
+        if self.graphs is not None:
+            token_ids = self.graphs.run(num_lanes)
+        else:
+            is_ragged = any(sequence.cache_len + 1 < longest for sequence in running)
+            token_ids = self.next_tokens(num_lanes, longest, is_ragged=is_ragged)
+        self.inputs.advance(token_ids)
+        return token_ids.tolist()
+
+    def next_tokens(self, num_lanes: int, max_len: int, *, is_ragged: bool) -> torch.Tensor:
+        """The decode step of the first lanes, the longest of which has `max_len` slots then; returns token ids [R].
+
+        It asks nothing of the host, and where nothing is observed, doing it again changes nothing.
+        """
+        lanes, token_ids, slots, positions, keys = self.inputs.first(num_lanes)
+        observe = self.observer.tokens(lanes, slots, positions, max_len)
+        step = DecodeStep(
+            self._arena, slots, positions, observe, max_len=max_len, is_ragged=is_ragged
+        )
+        hidden_states = self.forward(
+            token_ids[:, None], positions[:, None], step, lanes, slots=slots[:, None]
+        )
+        logits = self.model.head(hidden_states[:, -1])
+        return sample(logits, self._sampling, keys, positions + 1)
+
+    def forward(
+        self,
+        token_ids: torch.Tensor,
+        positions: torch.Tensor,
+        step: KVStep,
+        lanes: torch.Tensor,
+        slots: torch.Tensor,
+    ) -> torch.Tensor:
+        """Final-norm hidden states [B, T, hidden_size] of `token_ids` [B, T] at `positions` [B, T], which go to `slots`
+        [B, T] of `lanes` [B]; what the policy requires of them is recorded there."""
+        # Before the model: sliding-window layers read it in the same step.
+        self._arena.write_column("positions", lanes, slots, positions)
+        hidden_states = self.model.decoder(
+            input_ids=token_ids, position_ids=positions, use_cache=False, kv_step=step
+        ).last_hidden_state
+        self.record(token_ids, hidden_states, lanes, slots)
+        return hidden_states
+
+    def record(
+        self,
+        token_ids: torch.Tensor,
+        hidden_states: torch.Tensor,
+        lanes: torch.Tensor,
+        slots: torch.Tensor,
+    ) -> None:
+        """Keep what the policy requires of the tokens just processed, besides their queries."""
+        if self.predictor is not None:
+            importance = self.predictor(hidden_states.float())
+            self._arena.write_column("importance", lanes, slots, importance)
+        if "token_id" in self._arena.columns:
+            self._arena.write_column("token_id", lanes, slots, token_ids)
+
+    def _make_graphs(self) -> DecodeGraphs | None:
+        """CUDA graphs of the decode step, where one can hold it."""
+        shape, device = self._arena.shape, self.model.device
+        is_fused = fused_decode(shape.dtype, device, shape.head_dim) is not None
+        if device.type != "cuda" or not is_fused or self.observer.wants_queries:
+            return None
+        step = partial(self.next_tokens, max_len=self._arena.capacity, is_ragged=True)
+        return DecodeGraphs(step, self.inputs, self._arena.max_seqs)
+
+    def _tensor(self, values: Any) -> torch.Tensor:
+        return torch.tensor(values, device=self.model.device)
