@@ -82,7 +82,8 @@ def drive(run: PreparedRun, address: str | None, console: Console) -> int | None
     from dynts_batch.runner.messages import Job
     from dynts_batch.runner.stop_signal import catch_stop_signals
 
-    limits = Limits.of(run.config, spent_usd=spent_usd(run.run_dir))
+    is_capped = run.config.run.max_cost_usd is not None
+    limits = Limits.of(run.config, spent_usd=spent_usd(run.run_dir) if is_capped else 0.0)
     if (limit := limits.reached(Used())) is not None:
         _say(console, f"nothing was started: the run is at {limit}. {_LIMIT_HINT}")
         return EXIT_LIMIT

@@ -14,6 +14,5 @@ def cluster() -> Iterator[str]:
     with pytest.MonkeyPatch.context() as patch:
         # Else the workers yield to whatever else runs on this machine.
         patch.setenv("RAY_worker_niceness", "0")
-        patch.setenv("RAY_raylet_start_wait_time_s", "240")
         with open_cluster(None):
             yield ray.get_runtime_context().gcs_address
