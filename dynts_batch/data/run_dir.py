@@ -151,27 +151,19 @@ class RunDir:
             raise RunDirError(f"shard {shard} must keep its rows")
         self.commit_shard(shard, table, _units(table))
 
-    def read_shard(self, shard: int, columns: Sequence[str] | None = None) -> pa.Table:
-        """The rows of a finished shard; of `columns` those that it has, and no others are fetched."""
-        if columns is not None:
-            with self._open_shard(shard) as file:
-                return file.read([name for name in columns if name in file.schema_arrow.names])
+    @contextmanager
+    def open_shard(self, shard: int) -> Iterator[pq.ParquetFile]:
+        """A finished shard, of which only what is asked for is fetched."""
+        name = _name("rows", shard)
+        with self._storage.open(name) as file, self._parquet_errors(name):
+            yield pq.ParquetFile(file)
+
+    def read_shard(self, shard: int) -> pa.Table:
+        """The rows of a finished shard."""
         table = self._read_parquet(_name("rows", shard))
         if table is None:
             raise RunDirError(f"{self.path} has no finished shard {shard}")
         return table
-
-    def has_values(self, shard: int, column: str) -> bool:
-        """Whether a finished shard has `column`, and not only nulls in it; reads no row."""
-        with self._open_shard(shard) as file:
-            for group in range(file.metadata.num_row_groups):
-                for leaf in range(file.metadata.num_columns):
-                    chunk = file.metadata.row_group(group).column(leaf)
-                    if chunk.path_in_schema.partition(".")[0] != column:
-                        continue
-                    if not chunk.is_stats_set or chunk.statistics.null_count < chunk.num_values:
-                        return True
-        return False
 
     def read_rows(self, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
         """All committed rows in the order of the input, a batch at a time."""
@@ -269,12 +261,6 @@ class RunDir:
             return None
         with self._parquet_errors(name):
             return pq.read_table(pa.BufferReader(data))
-
-    @contextmanager
-    def _open_shard(self, shard: int) -> Iterator[pq.ParquetFile]:
-        name = _name("rows", shard)
-        with self._storage.open(name) as file, self._parquet_errors(name):
-            yield pq.ParquetFile(file)
 
     @contextmanager
     def _parquet_errors(self, name: str) -> Iterator[None]:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from dynts_batch.config import Config
 from dynts_batch.data.run_dir import RunDir
@@ -84,7 +85,7 @@ class RunRows:
             wanted.setdefault(bisect_right(self.shard_ends, row), []).append(row)
         found: dict[int, dict[str, Any]] = {}
         for position, its_rows in wanted.items():
-            table = self.run_dir.read_shard(self.shards[position], _TEXTS)
+            table = _read(self.run_dir, self.shards[position], _TEXTS)
             first = self.shard_ends[position] - table.num_rows
             picked = table.take([row - first for row in its_rows]).to_pylist()
             found |= dict(zip(its_rows, picked, strict=True))
@@ -95,7 +96,7 @@ class RunRows:
         stride = max(1, len(self.traced_shards) // count)
         rows: list[int] = []
         for position in self.traced_shards[::stride]:
-            table = self.run_dir.read_shard(self.shards[position], ["token_trace"])
+            table = _read(self.run_dir, self.shards[position], ["token_trace"])
             first = self.shard_ends[position] - table.num_rows
             rows += (first + np.flatnonzero(table["token_trace"].is_valid().to_numpy())).tolist()
             if len(rows) >= count:
@@ -111,8 +112,8 @@ def read_run(path: str) -> RunRows:
     if not shards:
         raise RunDirError(f"{path} has no rows yet")
     with ThreadPoolExecutor(_NUM_THREADS) as pool:
-        tables = list(pool.map(lambda shard: run_dir.read_shard(shard, _SHORT), shards))
-        is_traced = list(pool.map(lambda shard: run_dir.has_values(shard, "token_trace"), shards))
+        scanned = list(pool.map(lambda shard: _scan(run_dir, shard), shards))
+    tables = [table for table, _ in scanned]
     parts = list(run_dir.read_telemetry())
     return RunRows(
         run_dir=run_dir,
@@ -120,18 +121,38 @@ def read_run(path: str) -> RunRows:
         fingerprint=fingerprint,
         is_finished=run_dir.read_manifest() is not None,
         is_half_regraded=run_dir.is_regrading(),
-        table=pa.concat_tables([_without_source(table) for table in tables]),
+        table=pa.concat_tables(tables),
         telemetry=pa.concat_tables(parts, promote_options="default") if parts else None,
         shards=tuple(shards),
         shard_ends=tuple(accumulate(table.num_rows for table in tables)),
-        traced_shards=tuple(np.flatnonzero(is_traced).tolist()),
+        traced_shards=tuple(i for i, (_, is_traced) in enumerate(scanned) if is_traced),
     )
 
 
-def _without_source(table: pa.Table) -> pa.Table:
-    """In the order of `_SHORT`, whatever the file's; metadata may differ between files."""
-    return table.select(_present(table, _SHORT)).replace_schema_metadata(None)
+def _scan(run_dir: RunDir, shard: int) -> tuple[pa.Table, bool]:
+    """The short columns of a shard, and whether it holds a token_trace."""
+    with run_dir.open_shard(shard) as file:
+        return _columns(file, _SHORT), _has_values(file, "token_trace")
 
 
-def _present(table: pa.Table, names: Sequence[str]) -> list[str]:
-    return [name for name in names if name in table.column_names]
+def _read(run_dir: RunDir, shard: int, names: Sequence[str]) -> pa.Table:
+    with run_dir.open_shard(shard) as file:
+        return _columns(file, names)
+
+
+def _columns(file: pq.ParquetFile, names: Sequence[str]) -> pa.Table:
+    """Those of `names` that the file has, in this order; metadata may differ between files."""
+    present = [name for name in names if name in file.schema_arrow.names]
+    return file.read(present).select(present).replace_schema_metadata(None)
+
+
+def _has_values(file: pq.ParquetFile, column: str) -> bool:
+    """Whether `column` is there and not only nulls, by the file's statistics: no row is read."""
+    for group in range(file.metadata.num_row_groups):
+        for leaf in range(file.metadata.num_columns):
+            chunk = file.metadata.row_group(group).column(leaf)
+            if chunk.path_in_schema.partition(".")[0] != column:
+                continue
+            if not chunk.is_stats_set or chunk.statistics.null_count < chunk.num_values:
+                return True
+    return False

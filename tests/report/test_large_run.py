@@ -1,0 +1,71 @@
+"""The report of a hundred thousand rows: half a minute and 2 GiB are the most it may take."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from report_runs import ROW, SAMPLE, SCHEMA_OF_ROWS, write_run
+
+from dynts_batch.data.run_dir import RunDir
+from dynts_batch.data.writer import rows_to_table
+
+REPOSITORY = Path(__file__).parents[2]
+NUM_ROWS, SHARD_ROWS, NUM_SAMPLES = 100_000, 64, 4
+MAX_S, MAX_BYTES = 30, 2 * 2**30
+
+
+def _write(path: Path) -> str:
+    """Rows of 4 samples a question, with 2,000 words of thinking each."""
+    run_dir = RunDir(write_run(path, [ROW], [SAMPLE], shard_rows=SHARD_ROWS))
+    rng = np.random.default_rng(0)
+    words = [f"word{number}" for number in range(1_000)]
+    row = dict.fromkeys(SCHEMA_OF_ROWS.names) | ROW | {"reasoning": " ".join(words * 2)}
+    shard_table = rows_to_table(SCHEMA_OF_ROWS, [row] * SHARD_ROWS)
+    for shard, start in enumerate(range(0, NUM_ROWS, SHARD_ROWS)):
+        numbers = range(start, min(start + SHARD_ROWS, NUM_ROWS))
+        units = [(f"question-{n // NUM_SAMPLES}", n % NUM_SAMPLES) for n in numbers]
+        correct = rng.random(len(units)) < 0.7
+        answers = [
+            "4" if c else str(a)
+            for c, a in zip(correct, rng.integers(5, 9, len(units)), strict=True)
+        ]
+        columns = {
+            "request_id": [name for name, _ in units],
+            "sample_index": [sample for _, sample in units],
+            "correct": correct,
+            "extracted_answer": answers,
+            "completion_tokens": rng.integers(100, 16_000, len(units)),
+            "cost_usd": rng.random(len(units)),
+            "decode_s": rng.random(len(units)),
+        }
+        table = shard_table.slice(0, len(units))
+        for name, values in columns.items():
+            index = table.schema.get_field_index(name)
+            field = table.schema.field(index)
+            table = table.set_column(index, field, pa.array(values, field.type))
+        run_dir.commit_shard(shard, table, units)
+    return str(path)
+
+
+def test_a_hundred_thousand_rows_are_reported_in_time_and_memory(tmp_path):
+    path, page = _write(tmp_path / "run"), tmp_path / "report.html"
+    code = f"""
+import resource, runpy, sys
+sys.argv = ["report.py", {path!r}, "--html", {str(page)!r}]
+try:
+    runpy.run_path({str(REPOSITORY / "jobs" / "report.py")!r}, run_name="__main__")
+except SystemExit as status:
+    assert status.code == 0, status.code
+used = resource.getrusage(resource.RUSAGE_SELF)
+print(used.ru_utime + used.ru_stime, used.ru_maxrss * 1024)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "100,000" in done.stdout
+    # The processor's time: the clock would also measure what else the machine does.
+    processor_s, peak_bytes = map(float, done.stdout.split()[-2:])
+    assert processor_s < MAX_S
+    assert peak_bytes < MAX_BYTES
+    assert page.stat().st_size < 20e6
