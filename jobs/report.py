@@ -11,6 +11,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from dynts_batch.errors import InputError
 from dynts_batch.exit_status import EXIT_OK, exit_status_of
 from dynts_batch.report.measures import measure
 from dynts_batch.report.run_rows import read_run
@@ -25,20 +26,38 @@ def main() -> int:
         "run_dirs", metavar="RUN_DIR", nargs="+", help="folder or URI, as in run.dir"
     )
     parser.add_argument("--html", metavar="OUT.html", type=Path, help="write the page to this file")
+    parser.add_argument(
+        "--picture",
+        metavar="OUT.svg",
+        type=Path,
+        help="write what a right answer costs as a picture",
+    )
     args = parser.parse_args()
-    return exit_status_of(lambda: _report(args.run_dirs, args.html))
+    return exit_status_of(lambda: _report(args.run_dirs, args.html, args.picture))
 
 
-def _report(run_dirs: list[str], html: Path | None) -> int:
+def _report(run_dirs: list[str], html: Path | None, picture: Path | None) -> int:
     runs = measure([read_run(path) for path in run_dirs])
     show_report(runs, Console())
+    # Imported late: matplotlib is slow, and the terminal does without.
     if html is not None:
-        from dynts_batch.report.page import render_page  # matplotlib is slow to import
+        from dynts_batch.report.page import render_page
 
-        html.parent.mkdir(parents=True, exist_ok=True)
-        html.write_text(render_page(runs), encoding="utf-8", errors="replace")
-        print(f"wrote {html} ({html.stat().st_size / 1e6:.1f} MB)")
+        _write(html, render_page(runs))
+    if picture is not None:
+        from dynts_batch.report.picture import render_picture
+
+        _write(picture, render_picture(runs))
     return EXIT_OK
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error}") from None
+    print(f"wrote {path} ({len(text) / 1e6:.1f} MB)")
 
 
 if __name__ == "__main__":

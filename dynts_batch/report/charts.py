@@ -23,7 +23,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from dynts_batch.report.comparison import Pair
 from dynts_batch.report.device_time import workers
 from dynts_batch.report.measures import Measures
-from dynts_batch.report.units import byte_scale, count_scale, duration, money
+from dynts_batch.report.units import byte_scale, count_scale, duration, money, percent
 
 NUM_SERIES = 8
 
@@ -102,15 +102,15 @@ def cost_per_correct(runs: Sequence[Measures]) -> str:
             ends.append(max(price, high) * count)
         # A policy that is hardly ever right would squeeze all others into nothing.
         limit = min(max(ends), 12 * bars[0][0] * count)
-        for place, (price, _) in enumerate(bars):
+        for place, (price, i) in enumerate(bars):
             axes.annotate(
-                money(price * count), (min(ends[place], limit), place), xytext=(6, 0), textcoords="offset points",
-                va="center", annotation_clip=False,
+                f"{money(price * count)}, {percent(runs[i].right_share)} right", (min(ends[place], limit), place),
+                xytext=(6, 0), textcoords="offset points", va="center", annotation_clip=False,
             )  # fmt: skip
         axes.set_yticks(range(len(bars)), [_short(runs[i].label) for _, i in bars], color=_INK)
         axes.set_ylim(len(bars) - 0.4, -0.6)
         axes.grid(visible=False, axis="y")
-        axes.set_xlim(0, 1.25 * limit)
+        axes.set_xlim(0, 1.5 * limit)
         axes.xaxis.set_major_locator(MaxNLocator(5))
         axes.set_xlabel(f"US dollars per {words}right answer{'s' if words else ''}")
         return _svg(figure, "Dollars per right answer")

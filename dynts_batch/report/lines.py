@@ -8,7 +8,7 @@ from dynts_batch.report.crossover import Crossover
 from dynts_batch.report.measures import AtK, Measures
 from dynts_batch.report.price import Price
 from dynts_batch.report.statistics import Estimate, PairedComparison
-from dynts_batch.report.units import count_scale, duration, energy, money, size
+from dynts_batch.report.units import count_scale, duration, energy, money, percent, size
 
 
 @dataclass(frozen=True)
@@ -141,10 +141,6 @@ def comparison_text(found: PairedComparison | None) -> str:
     )
     p = f"{found.p_value:.2g}" if found.p_value >= 1e-4 else "< 0.0001"
     return f"{100 * d.mean:+.1f} points{interval}; {found.num_better:,} better, {found.num_worse:,} worse; p {p if p.startswith('<') else '= ' + p}"
-
-
-def percent(share: float | None) -> str:
-    return "n/a" if share is None else f"{share:.1%}"
 
 
 def _priced(run: Measures) -> Line:

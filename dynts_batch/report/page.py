@@ -11,7 +11,6 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from importlib.resources import files
 from typing import Any
 
 import numpy as np
@@ -20,6 +19,7 @@ from markupsafe import Markup
 
 from dynts_batch.config_file import to_yaml
 from dynts_batch.report import charts
+from dynts_batch.report.assets import asset
 from dynts_batch.report.comparison import Pair, compare_all
 from dynts_batch.report.lines import (
     Line,
@@ -164,11 +164,11 @@ def render_page(runs: Sequence[Measures]) -> str:
     )
     environment.filters |= {"money": money, "cut": _cut}
     pairs = _pairs(runs)
-    script = _asset("page.js")
+    script = asset("page.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    return environment.from_string(_asset("page.html")).render(
+    return environment.from_string(asset("page.html")).render(
         title=_title(runs),
-        style=Markup(_asset("page.css")),  # this package's own file
+        style=Markup(asset("theme.css") + asset("page.css")),  # this package's own files
         script=Markup(script),  # this package's own file
         script_sha256=digest,
         sections=[RunSection(run, index) for index, run in enumerate(runs)],
@@ -209,7 +209,3 @@ def _cut(text: str | None, max_chars: int = MAX_CHARS) -> str:
     if text is None:
         return ""
     return text if len(text) <= max_chars else f"{text[:max_chars]}\u2026"
-
-
-def _asset(name: str) -> str:
-    return (files("dynts_batch.report") / name).read_text(encoding="utf-8")

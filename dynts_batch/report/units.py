@@ -47,3 +47,7 @@ def money(usd: float) -> str:
 def energy(joules: float) -> str:
     """Joules, or kWh where these are many."""
     return f"{joules:,.3g} J" if joules < 3.6e5 else f"{joules / 3.6e6:,.3g} kWh"
+
+
+def percent(share: float | None) -> str:
+    return "n/a" if share is None else f"{share:.1%}"

@@ -90,3 +90,18 @@ def test_grade_says_what_changed_and_ends_with_2_for_a_users_mistake(tmp_path):
     done = _job("grade.py", run_dir.path, "grading.kind=llm", cwd=Path("/"))
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("error: grading.kind must be one of")
+
+
+def test_report_writes_the_page_and_ends_with_2_for_what_cannot_be(tmp_path):
+    run_dir = finish_run(make_config(tmp_path))
+    html = tmp_path / "new" / "report.html"
+    done = _job("report.py", run_dir.path, "--html", html, cwd=Path("/"))
+    assert done.returncode == 0, done.stderr
+    assert "right (pass@1)" in done.stdout
+    assert html.read_text().lstrip().startswith("<!doctype html>")
+    done = _job("report.py", run_dir.path, "--picture", tmp_path / "cost.svg", cwd=Path("/"))
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: a picture needs a run with prices")
+    done = _job("report.py", tmp_path, cwd=Path("/"))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"error: {tmp_path} is not a run directory: it has no fingerprint.json\n"

@@ -3,12 +3,14 @@
 import re
 from html.parser import HTMLParser
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 from report_runs import ERROR_ROW, HOSTILE, ROW, evil_rows, write_run
 
 from dynts_batch.report.measures import measure
 from dynts_batch.report.page import render_page
+from dynts_batch.report.picture import render_picture
 from dynts_batch.report.run_rows import read_run
 
 #: Every tag of the page; charts add those of SVG.
@@ -130,3 +132,12 @@ def test_a_run_without_anything_to_show_says_why(tmp_path):
     page = _page(write_run(tmp_path / "run", [ERROR_ROW], ()))
     for reason in ("no row was run", "set run.trace_rows", "too short for telemetry", "no prices"):
         assert reason in page
+
+
+def test_the_picture_is_a_drawing_that_needs_nothing_else(tmp_path):
+    runs = measure([read_run(write_run(tmp_path / name, [ROW])) for name in "ab"])
+    tree = ElementTree.fromstring(render_picture(runs))
+    assert tree.tag == "{http://www.w3.org/2000/svg}svg"
+    text = "".join(tree.itertext())
+    assert "$0.250, 100.0% right" in text
+    assert "prefers-color-scheme: dark" in text
