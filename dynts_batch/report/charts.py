@@ -229,10 +229,10 @@ def _over_time(run: Measures, what: str) -> str:
             if what == "memory":
                 stored = np.array(samples["stored_tokens"].to_pylist()) * _bytes_per_token(run)
                 axes.plot(hours, stored / divisor, color=color, label=label)
-            elif len(hours) > 1:
-                tokens = np.diff(np.array(samples["completion_tokens"].to_pylist()))
-                seconds = np.maximum(np.diff(hours) * 3600, 1e-9)
-                axes.stairs(tokens / seconds, hours, color=color, label=label, linewidth=1.5)
+            else:
+                tokens = np.array(samples["completion_tokens"].to_pylist())
+                rates, edges = _rates(tokens, hours * 3600)
+                axes.stairs(rates, edges / 3600, color=color, label=label, linewidth=1.5)
         if what == "memory":
             dashes = (0, (4, 3))
             axes.axhline(arena_bytes / divisor, color=_MUTED, linestyle=dashes, label="allocated")
@@ -247,6 +247,20 @@ def _over_time(run: Measures, what: str) -> str:
         )
         _legend(axes)
         return _svg(figure, f"{what.capitalize()} over time, by worker")
+
+
+def _rates(counts: np.ndarray, times_s: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Increase of `counts` per second, and the times between which it is so: a second apart at least, because the
+    rows that end together say nothing of the moment between two samples."""
+    gap_s = max(1.0, (times_s[-1] - times_s[0]) / 60)
+    kept = [0]
+    for i in range(1, len(times_s)):
+        if times_s[i] - times_s[kept[-1]] >= gap_s:
+            kept.append(i)
+    if len(kept) > 1:
+        kept[-1] = len(times_s) - 1
+    edges = times_s[kept]
+    return np.diff(counts[kept]) / np.diff(edges), edges
 
 
 def _bytes_per_token(run: Measures) -> float:

@@ -13,7 +13,9 @@ from dynts_batch.report.measures import Measures
 def render_picture(runs: Sequence[Measures]) -> str:
     """What a right answer costs in each of `runs`. Raises: InputError where no run knows it."""
     if all(run.dollars.per_correct is None for run in runs):
-        raise InputError("a picture needs a run with prices (cost.usd_per_gpu_hour) and right answers")
+        raise InputError(
+            "a picture needs a run with prices (cost.usd_per_gpu_hour) and right answers"
+        )
     style = f"<style>{asset('theme.css')} text {{ font-family: system-ui, sans-serif !important; }}</style>"
     start, end, rest = charts.cost_per_correct(runs).partition(">")
     # Its own background, so that it can be read whatever lies behind it.

@@ -33,7 +33,7 @@ def count_scale(usd: float) -> tuple[int, str]:
     """How many things to price together, and the words for that, so that dollars have no row of zeros in front."""
     if usd == 0 or abs(usd) >= 0.01:
         return 1, ""
-    return (1_000, "1,000 ") if abs(usd) >= 1e-5 else (1_000_000, "million ")
+    return (1_000, "1,000 ") if abs(usd) >= 1e-4 else (1_000_000, "million ")
 
 
 def money(usd: float) -> str:
