@@ -8,6 +8,7 @@ import json
 import os
 import select
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -118,7 +119,7 @@ def open_page(path: Path) -> Iterator[Page]:
     assert PATH is not None
     to_browser, from_browser = os.pipe(), os.pipe()
 
-    with tempfile.TemporaryDirectory() as profile:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         command = [
             PATH, "--headless=new", "--no-sandbox", "--disable-gpu", "--remote-debugging-pipe",
             "--no-first-run", "--disable-dev-shm-usage", "--disable-background-networking", f"--user-data-dir={profile}",
@@ -128,6 +129,7 @@ def open_page(path: Path) -> Iterator[Page]:
             [sys.executable, "-c", _LAUNCHER, *map(str, theirs), *command],
             pass_fds=theirs,
             stderr=subprocess.DEVNULL,
+            start_new_session=True,  # its helpers end with it
         )
         for fd in theirs:  # else its death would not be noticed
             os.close(fd)
@@ -136,7 +138,7 @@ def open_page(path: Path) -> Iterator[Page]:
             page.open(path)
             yield page
         finally:
-            process.kill()
+            os.killpg(process.pid, signal.SIGKILL)
             process.wait()
             os.close(to_browser[1])
             os.close(from_browser[0])
