@@ -20,26 +20,35 @@ address=127.0.0.1:$port
 log=$(mktemp -d)
 pids=()
 
+# The head last: nodes that have lost it wait half a minute for its return.
 stop() {
-    for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null || true; done
-    for pid in "${pids[@]}"; do wait "$pid" 2>/dev/null || true; done
+    for ((i = ${#pids[@]} - 1; i >= 0; i--)); do
+        kill "${pids[i]}" 2>/dev/null || true
+        wait "${pids[i]}" 2>/dev/null || true
+    done
     rm -rf "$log"
 }
 trap stop EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
 
+# One at a time: of nodes of one machine that start together, some join late or not at all.
 start() {
-    "$ray" start --block --disable-usage-stats --object-store-memory=134217728 "$@" >"$log/${#pids[@]}" 2>&1 &
+    local output="$log/${#pids[@]}"
+    "$ray" start --block --disable-usage-stats --object-store-memory=134217728 "$@" >"$output" 2>&1 &
     pids+=($!)
+    until grep -q 'Ray runtime started' "$output"; do
+        kill -0 "${pids[-1]}" 2>/dev/null || { cat "$output" >&2; echo "error: a node did not start" >&2; exit 1; }
+        sleep 0.2
+    done
 }
 
 # The head has no room for workers, as on a cluster whose head is a small machine.
 start --head --node-ip-address=127.0.0.1 --port="$port" --num-cpus=0 --include-dashboard=true \
     --dashboard-host=127.0.0.1 --dashboard-port="$dashboard_port"
-for _ in $(seq 600); do
-    if (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then break; fi
-    kill -0 "${pids[0]}" 2>/dev/null || { cat "$log/0" >&2; echo "error: the head did not start" >&2; exit 1; }
+# Jobs can be submitted seconds later than nodes can join.
+until (exec 3<>"/dev/tcp/127.0.0.1/$dashboard_port") 2>/dev/null; do
+    kill -0 "${pids[0]}" 2>/dev/null || { cat "$log/0" >&2; echo "error: the head ended" >&2; exit 1; }
     sleep 0.2
 done
 for _ in $(seq "$num_nodes"); do

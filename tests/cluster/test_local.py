@@ -1,5 +1,6 @@
 """cluster/local.sh is a real cluster: the preflight passes on it, and jobs are submitted to it from anywhere."""
 
+import os
 import re
 import signal
 import subprocess
@@ -13,6 +14,8 @@ from local_run import finish_run
 
 ROOT = Path(__file__).parents[2]
 RAY = str(Path(sys.executable).parent / "ray")
+# Else Ray asks for a token, as soon as an earlier run on this machine has left one.
+_NO_TOKEN = {"RAY_AUTH_MODE": "disabled"}
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +23,7 @@ def jobs_address():
     """Where jobs are submitted to; the cluster has 2 nodes of 1 CPU."""
     process = subprocess.Popen(
         [str(ROOT / "cluster" / "local.sh"), "2", "1"],
-        env={"PATH": f"{Path(RAY).parent}:/usr/bin:/bin", "HOME": "/tmp"},
+        env={"PATH": f"{Path(RAY).parent}:/usr/bin:/bin", "HOME": "/tmp", **_NO_TOKEN},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -35,6 +38,7 @@ def _ray_job(*args, address, **options) -> subprocess.CompletedProcess:
     return subprocess.run(
         [RAY, "job", args[0], "--address", address, *args[1:]],
         cwd="/",  # not where the code is
+        env={**os.environ, **_NO_TOKEN},
         capture_output=True,
         text=True,
         check=False,
@@ -79,7 +83,12 @@ def test_the_preflight_finds_a_cluster_on_one_machine_fit(tmp_path, jobs_address
     _, ray_address = jobs_address
     done = subprocess.run(
         [sys.executable, str(ROOT / "cluster" / "preflight.py"), str(tmp_path / "run")],
-        env={"PATH": "/usr/bin:/bin", "RAY_ADDRESS": ray_address, "PYTHONPATH": str(ROOT)},
+        env={
+            "PATH": "/usr/bin:/bin",
+            "RAY_ADDRESS": ray_address,
+            "PYTHONPATH": str(ROOT),
+            **_NO_TOKEN,
+        },
         capture_output=True,
         text=True,
         check=False,
