@@ -44,8 +44,6 @@ class Feed:
         self.is_draining = False
         """Nothing more is admitted to the engine."""
         self.num_steps = 0
-        self.num_restarts = 0
-        """Times the arena was made smaller."""
 
     @property
     def max_seqs(self) -> int:
@@ -149,7 +147,6 @@ class Feed:
         del self._engine
         free_memory()
         self._engine = self._load()
-        self.num_restarts += 1
 
     def _load(self) -> AnyEngine:
         try:
