@@ -133,8 +133,13 @@ class Verifier:
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
                 # The child must find modules wherever this process does, zip and venv included, and
-                # a user's module in the folder that the job was started from.
-                env={**os.environ, "PYTHONPATH": os.pathsep.join([*filter(None, sys.path), "."])},
+                # a user's module in the folder that the job was started from. The order of sympy's
+                # sets, which its verdicts may depend on, is the same in every child.
+                env={
+                    **os.environ,
+                    "PYTHONPATH": os.pathsep.join([*filter(None, sys.path), "."]),
+                    "PYTHONHASHSEED": "0",
+                },
             )
         reply = _exchange(self._channel, b"", _START_TIMEOUT_S)
         if "error" in reply:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dynts_batch.config import CostConfig
 
 _JOULES_PER_KWH = 3.6e6
+#: Relative error of a sum of a million seconds or so; float64 adds 1e-16 at each.
+_ROUNDING = 1e-12
 
 
 class EnergyShares:
@@ -44,7 +46,11 @@ class EnergyShares:
         self._dealt_s += device_s
         if not self._is_known:
             return None
-        share = self._undealt_j * min(1.0, device_s / open_s) if open_s > 0 else 0.0
+        if device_s <= 0:
+            return 0.0
+        # Seconds that two running sums of this size cannot tell apart belong to nobody else.
+        is_last = open_s - device_s <= _ROUNDING * busy_s
+        share = self._undealt_j * (1.0 if is_last else device_s / open_s)
         self._undealt_j -= share
         return share
 

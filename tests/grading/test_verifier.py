@@ -131,6 +131,15 @@ def test_the_child_imports_neither_torch_nor_ray(verifier: Verifier) -> None:
     assert not [entry.path for entry in maps if "/torch/" in entry.path or "/ray/" in entry.path]
 
 
+def test_a_verdict_does_not_depend_on_chance_or_on_the_rows_before(verifier: Verifier) -> None:
+    """sympy finds a product of infinities equal to 3 in one of a hundred random orders."""
+    assert not any(verifier.verify(str(number), r"\infty" * 40) for number in range(300))
+    pairs = [("3", r"\infty" * 40), ("x^2-1", "(x-1)(x+1)"), ("3", r"\infty\cdot\infty")]
+    forwards = [verifier.verify(*pair) for pair in pairs]
+    verifier.close()
+    assert [verifier.verify(*pair) for pair in reversed(pairs)] == forwards[::-1]
+
+
 def test_a_child_that_cannot_start_is_an_error_not_a_wrong_answer(
     verifier: Verifier, monkeypatch: pytest.MonkeyPatch, tmp_path
 ) -> None:
