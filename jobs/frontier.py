@@ -24,7 +24,7 @@ def main() -> int:
     parser.add_argument("--seeds", default=[0], type=_integers, metavar="S,T,...")
     parser.add_argument("--cells", type=int, metavar="N", help="start at most N runs, then draw")
     parser.add_argument("overrides", nargs="*", metavar="key=value")
-    args = parser.parse_args()
+    args = parser.parse_intermixed_args()
     cells = plan_cells(args.policies.split(","), args.budgets, args.seeds)
     return frontier(args.config, args.out, cells, args.cells, args.overrides)
 

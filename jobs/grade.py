@@ -19,7 +19,7 @@ def main() -> int:
     )
     parser.add_argument("run_dir", metavar="RUN_DIR", help="folder or URI, as in run.dir")
     parser.add_argument("overrides", metavar="key=value", nargs="*")
-    args = parser.parse_args()
+    args = parser.parse_intermixed_args()
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
     return exit_status_of(lambda: _grade(args.run_dir, args.overrides))
 

@@ -19,7 +19,7 @@ def main() -> int:
     parser.add_argument("run_dir", metavar="RUN_DIR")
     parser.add_argument("--out", metavar="DIR", help="default: RUN_DIR/labels")
     parser.add_argument("overrides", nargs="*", metavar="key=value")
-    args = parser.parse_args()
+    args = parser.parse_intermixed_args()
     return label(args.run_dir, args.out, args.overrides)
 
 

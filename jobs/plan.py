@@ -19,7 +19,7 @@ def main() -> int:
     parser.add_argument("config", metavar="CONFIG", help="YAML file, see configs/")
     parser.add_argument("--rows", type=int, default=64, help="size of the sample (default: 64)")
     parser.add_argument("overrides", metavar="key=value", nargs="*", help="e.g. policy.budget=512")
-    args = parser.parse_args()
+    args = parser.parse_intermixed_args()
     return plan(args.config, args.overrides, num_rows=args.rows)
 
 

@@ -18,7 +18,7 @@ def main() -> int:
     )
     parser.add_argument("config", metavar="CONFIG", help="YAML file, see configs/")
     parser.add_argument("overrides", metavar="key=value", nargs="*", help="e.g. policy.budget=512")
-    args = parser.parse_args()
+    args = parser.parse_intermixed_args()
     return reason(args.config, args.overrides)
 
 

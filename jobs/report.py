@@ -32,7 +32,7 @@ def main() -> int:
         type=Path,
         help="write what a right answer costs as a picture",
     )
-    args = parser.parse_args()
+    args = parser.parse_intermixed_args()
     return exit_status_of(lambda: _report(args.run_dirs, args.html, args.picture))
 
 

@@ -22,7 +22,7 @@ def main() -> int:
     parser.add_argument("labels")
     parser.add_argument("out", type=Path)
     parser.add_argument("overrides", nargs="*", metavar="key=value")
-    args = parser.parse_args()
+    args = parser.parse_intermixed_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     metrics = train_predictor(args.labels, args.out, load_settings(FitConfig, args.overrides))
     for name, value in metrics.notes().items():

@@ -21,7 +21,7 @@ def main() -> int:
     )
     parser.add_argument("out_dir", type=Path)
     parser.add_argument("overrides", nargs="*", metavar="key=value")
-    args = parser.parse_args()
+    args = parser.parse_intermixed_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     config = load_settings(TrainingConfig, args.overrides)
     Trainer(args.out_dir, config).run()

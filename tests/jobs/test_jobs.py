@@ -32,6 +32,14 @@ def test_reason_ends_with_2_and_one_line_for_a_users_mistake(tmp_path):
     assert done.stderr.count("\n") == 1
 
 
+def test_options_and_overrides_come_in_any_order(tmp_path):
+    options = ("--policies", "window", "--budgets", "64")
+    for arguments in (("policy.widow_size=3", *options), (*options, "policy.widow_size=3")):
+        done = _job("frontier.py", "configs/quickstart.yaml", tmp_path, *arguments, cwd=REPOSITORY)
+        assert done.returncode == 2
+        assert done.stderr.startswith("error: unknown config key policy.widow_size")
+
+
 def test_reason_without_a_configuration_explains_itself(tmp_path):
     done = _job("reason.py", cwd=tmp_path)
     assert done.returncode == 2
