@@ -21,6 +21,7 @@ from dynts_batch.engine import engine as engine_module
 from dynts_batch.engine import model_runner as runner_module
 from dynts_batch.engine.attention import DecodeStep
 from dynts_batch.engine.engine import Engine
+from dynts_batch.engine.importance import ImportanceRecorder
 from dynts_batch.kvcache.arena import KVArena
 
 #: What no timer stands around: tensors made from Python's numbers, sequences, lanes, completions.
@@ -63,7 +64,8 @@ def timing(engine: Engine) -> Iterator[Timers]:
         ("forward", runner.model.decoder, "forward"),
         ("forward", runner.model.head, "forward"),
         ("attention", DecodeStep, "attend"),
-        ("record", runner, "record"),
+        ("importance", ImportanceRecorder, "defer"),
+        ("importance", ImportanceRecorder, "flush"),
         ("sample", runner_module, "sample"),
         ("select", type(engine._policy), "score"),
         ("select", engine_module, "select"),

@@ -219,6 +219,7 @@ class Engine:
             )
             for sequence in full.values()
         ]
+        self._runner.settle()
         slots = self._view(full, counts)
         scores = self._policy.score(slots).expand_as(slots.positions)
         kept_slots = select(
@@ -252,6 +253,7 @@ class Engine:
             if lane < len(lanes) and lanes[lane] is None:
                 moved = lanes.pop()
                 assert moved is not None
+                self._runner.settle()
                 self.arena.move(len(lanes), lane, moved.cache_len)
                 self._runner.inputs.move(len(lanes), lane)
                 lanes[lane] = moved

@@ -13,6 +13,7 @@ from dynts_batch.config import SamplingConfig
 from dynts_batch.engine.attention import DecodeStep, KVStep, PrefillStep, fused_decode
 from dynts_batch.engine.cuda_graphs import DecodeGraphs
 from dynts_batch.engine.decode_inputs import DecodeInputs
+from dynts_batch.engine.importance import ImportanceRecorder
 from dynts_batch.engine.loader import LoadedModel
 from dynts_batch.engine.observer import Observer
 from dynts_batch.engine.sampling import sample
@@ -34,10 +35,14 @@ class ModelRunner:
         self.model, self.predictor, self._sampling, self._arena = model, predictor, sampling, arena
         self.observer = Observer(arena)
         self.inputs = DecodeInputs(arena.max_seqs, model.device)
+        self._importance = (
+            ImportanceRecorder(predictor, arena, self.inputs.slots) if predictor else None
+        )
         self.graphs = self._make_graphs()
 
     def prefill(self, admitted: dict[int, Sequence]) -> list[int]:
         """Process the prompts of `admitted`, by lane, in one pass; returns the first token of each."""
+        self.settle()
         prompts = [sequence.prompt_token_ids for sequence in admitted.values()]
         longest = max(map(len, prompts))
         padded = [prompt + [0] * (longest - len(prompt)) for prompt in prompts]
@@ -47,6 +52,8 @@ class ModelRunner:
         observe = self.observer.prompts(lanes, lengths, longest)
         step = PrefillStep(self._arena, lanes, observe)
         hidden_states = self.forward(token_ids, positions, step, lanes, slots=positions)
+        if self._importance is not None:
+            self._importance.score(hidden_states, lanes, positions)
         logits = self.model.head(hidden_states[torch.arange(len(prompts)), lengths - 1])
         keys = self._tensor([sequence.key for sequence in admitted.values()])
         return sample(logits, self._sampling, keys, lengths).tolist()
@@ -60,7 +67,14 @@ class ModelRunner:
             is_ragged = any(sequence.cache_len + 1 < longest for sequence in running)
             token_ids = self.next_tokens(num_lanes, longest, is_ragged=is_ragged)
         self.inputs.advance(token_ids)
+        if self._importance is not None:
+            self._importance.count_step(num_lanes)
         return token_ids.tolist()
+
+    def settle(self) -> None:
+        """Write what is recorded late. Due before the arena's columns are read, and before lanes move or are refilled."""
+        if self._importance is not None:
+            self._importance.flush()
 
     def next_tokens(self, num_lanes: int, max_len: int, *, is_ragged: bool) -> torch.Tensor:
         """The decode step of the first lanes, the longest of which has `max_len` slots then; returns token ids [R].
@@ -74,8 +88,10 @@ class ModelRunner:
         )
         hidden_states = self.forward(
             token_ids[:, None], positions[:, None], step, lanes, slots=slots[:, None]
-        )
-        logits = self.model.head(hidden_states[:, -1])
+        )[:, -1]
+        if self._importance is not None:
+            self._importance.defer(hidden_states, slots)
+        logits = self.model.head(hidden_states)
         return sample(logits, self._sampling, keys, positions + 1)
 
     def forward(
@@ -87,28 +103,14 @@ class ModelRunner:
         slots: torch.Tensor,
     ) -> torch.Tensor:
         """Final-norm hidden states [B, T, hidden_size] of `token_ids` [B, T] at `positions` [B, T], which go to `slots`
-        [B, T] of `lanes` [B]; what the policy requires of them is recorded there."""
+        [B, T] of `lanes` [B]."""
         # Before the model: sliding-window layers read it in the same step.
         self._arena.write_column("positions", lanes, slots, positions)
-        hidden_states = self.model.decoder(
-            input_ids=token_ids, position_ids=positions, use_cache=False, kv_step=step
-        ).last_hidden_state
-        self.record(token_ids, hidden_states, lanes, slots)
-        return hidden_states
-
-    def record(
-        self,
-        token_ids: torch.Tensor,
-        hidden_states: torch.Tensor,
-        lanes: torch.Tensor,
-        slots: torch.Tensor,
-    ) -> None:
-        """Keep what the policy requires of the tokens just processed, besides their queries."""
-        if self.predictor is not None:
-            importance = self.predictor(hidden_states.float())
-            self._arena.write_column("importance", lanes, slots, importance)
         if "token_id" in self._arena.columns:
             self._arena.write_column("token_id", lanes, slots, token_ids)
+        return self.model.decoder(
+            input_ids=token_ids, position_ids=positions, use_cache=False, kv_step=step
+        ).last_hidden_state
 
     def _make_graphs(self) -> DecodeGraphs | None:
         """CUDA graphs of the decode step, where one can hold it."""

@@ -14,6 +14,7 @@ from dynts_batch.engine import Engine
 from dynts_batch.engine.loader import LoadedModel
 from dynts_batch.kvcache.arena import KVArena
 from dynts_batch.kvcache.policies.dynts import DynTS
+from dynts_batch.kvcache.predictor import ImportancePredictor
 from dynts_batch.kvcache.probs import Options
 from dynts_batch.records import Request
 
@@ -82,7 +83,7 @@ def test_stored_over_total_at_every_selection_is_the_published_one(
     engine = Engine(
         fake_model(tiny_model_dirs["llama"]),
         policy,
-        lambda hidden_states: hidden_states.sum(dim=-1),  # type: ignore[arg-type]
+        ImportancePredictor(hidden_size=2),
         SamplingConfig(temperature=0.0, max_new_tokens=num_tokens - 200 + 2),
         MemoryConfig(max_seqs=1),
     )
