@@ -9,6 +9,8 @@
 #include <string.h>
 
 #define VEC 16
+/* Slots whose values stay in the first-level cache while every query head of the group adds them up. */
+#define TILE 64
 typedef float vec __attribute__((vector_size(4 * VEC)));
 typedef int32_t ivec __attribute__((vector_size(4 * VEC)));
 
@@ -21,8 +23,10 @@ static inline vec larger(vec a, vec b) {
 }
 
 static inline float sum(vec v) {
-    for (int half = VEC / 2; half; half /= 2)
-        for (int i = 0; i < half; i++) v[i] += v[i + half];
+    v += __builtin_shuffle(v, (ivec){8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7});
+    v += __builtin_shuffle(v, (ivec){4, 5, 6, 7, 0, 1, 2, 3, 12, 13, 14, 15, 8, 9, 10, 11});
+    v += __builtin_shuffle(v, (ivec){2, 3, 0, 1, 6, 7, 4, 5, 10, 11, 8, 9, 14, 15, 12, 13});
+    v += __builtin_shuffle(v, (ivec){1, 0, 3, 2, 5, 4, 7, 6, 9, 8, 11, 10, 13, 12, 15, 14});
     return v[0];
 }
 
@@ -66,6 +70,16 @@ static void softmax(float *logits, long length, const float *sink) {
     for (long s = 0; s < padded; s += VEC) store(logits + s, load(logits + s) * share);
 }
 
+/* out[0..N * VEC) += the sum of weights[s] * values[s, 0..N * VEC); N is a constant, so the sums stay in registers. */
+static inline __attribute__((always_inline)) void add_weighted(float *out, const float *weights, const float *values,
+                                                               long length, long D, const long N) {
+    vec part[4];
+    for (long i = 0; i < N; i++) part[i] = load(out + i * VEC);
+    for (long s = 0; s < length; s++)
+        for (long i = 0; i < N; i++) part[i] += weights[s] * load(values + s * D + i * VEC);
+    for (long i = 0; i < N; i++) store(out + i * VEC, part[i]);
+}
+
 /* One key/value head of one row: query and out [G, D], keys and values [length, D]; scratch [G, padded length]. */
 static void attend(float *out, const float *query, const float *keys, const float *values, const float *sinks,
                    float *scratch, long stride, long length, long G, long D, float scale) {
@@ -77,10 +91,15 @@ static void attend(float *out, const float *query, const float *keys, const floa
         }
     for (long g = 0; g < G; g++) softmax(scratch + g * stride, length, sinks ? sinks + g : NULL);
     memset(out, 0, G * D * sizeof *out);
-    for (long s = 0; s < length; s++)
-        for (long g = 0; g < G; g++)
-            for (long d = 0; d < D; d += VEC)
-                store(out + g * D + d, load(out + g * D + d) + scratch[g * stride + s] * load(values + s * D + d));
+    for (long s = 0; s < length; s += TILE) {
+        long count = length - s < TILE ? length - s : TILE;
+        for (long g = 0; g < G; g++) {
+            const float *weights = scratch + g * stride + s;
+            long d = 0;
+            for (; d + 4 * VEC <= D; d += 4 * VEC) add_weighted(out + g * D + d, weights, values + s * D + d, count, D, 4);
+            for (; d < D; d += VEC) add_weighted(out + g * D + d, weights, values + s * D + d, count, D, 1);
+        }
+    }
 }
 
 /* query and out [B, K, G, D] contiguous; keys and values [B, K, S, D] with strides `lane_stride` and `head_stride`.
