@@ -33,6 +33,8 @@ class ModelConfig:
     device: Literal["auto", "cpu", "cuda"] = "auto"
     predictor: str | None = None
     """Path of the importance predictor; null = the one embedded beside the model."""
+    thoughts: str | None = None
+    """Path of what tells the model's thoughts apart; null = the one embedded beside the model."""
     trust_remote_code: bool = False
     """Run the Python code that a hub model brings along. It runs with all your rights."""
 

@@ -84,7 +84,7 @@ def test_a_group_without_keys_is_empty(tmp_path):
         ("run.dir.deeper=1", "run.dir must be text or null, got {'deeper': 1}"),
         (
             "model=tiny",
-            "model must hold keys (name, revision, dtype, device, predictor, trust_remote_code), got",
+            "model must hold keys (name, revision, dtype, device, predictor, thoughts, trust_remote_code), got",
         ),
         ("policy.budget", "an override must be key=value, got 'policy.budget'"),
         ("=3", "an override must be key=value, got '=3'"),

@@ -18,6 +18,7 @@ from dynts_batch.engine.loader import (
     arena_shape,
     load_importance,
     load_model,
+    load_thought_types,
     plan_max_seqs,
     prefill_bytes,
 )
@@ -31,6 +32,7 @@ from dynts_batch.kvcache.policies import make_policy
 from dynts_batch.kvcache.policy import Counts, Policy
 from dynts_batch.kvcache.predictor import ImportancePredictor
 from dynts_batch.kvcache.select import select
+from dynts_batch.kvcache.thoughts import Thoughts
 from dynts_batch.kvcache.view import Slots
 from dynts_batch.records import Completion, Request, TokenTrace
 
@@ -48,8 +50,10 @@ class Engine:
         predictor: ImportancePredictor | None,
         sampling: SamplingConfig,
         memory: MemoryConfig,
+        thoughts: Thoughts = Thoughts(),
     ) -> None:
         self._model, self._policy, self._sampling = model, policy, sampling
+        self._thoughts = thoughts
         self._renderer = PromptRenderer(model.tokenizer)
         self._longest_prompt = policy.longest_prompt(memory.max_prompt_tokens)
         capacity = policy.capacity(memory.max_prompt_tokens, sampling.max_new_tokens)
@@ -80,7 +84,8 @@ class Engine:
         made = make_policy(policy)
         loaded = load_model(model)
         predictor = load_importance(model, loaded) if "importance" in made.requires else None
-        return cls(loaded, made, predictor, sampling, memory)
+        thoughts = load_thought_types(model, loaded) if "thought" in made.requires else Thoughts()
+        return cls(loaded, made, predictor, sampling, memory, thoughts)
 
     @property
     def max_seqs(self) -> int:
@@ -201,15 +206,14 @@ class Engine:
             sequence.append(token_id, self._model.stop_token_ids)
 
     def _evict(self) -> None:
-        """Evict from every unfinished sequence that has reached the budget, all of them in one operation."""
-        full = {
+        """Evict from every unfinished sequence that has reached the budget, or that the policy wants to look at, all of
+        them in one operation."""
+        due = {
             lane: sequence
             for lane, sequence in enumerate(self._lanes)
-            if sequence is not None
-            and sequence.cache_len == self.arena.capacity
-            and sequence.finish_reason is None
+            if sequence is not None and sequence.finish_reason is None and self._is_due(sequence)
         }
-        if not full:
+        if not due:
             return
         counts = [
             self._policy.counts(
@@ -217,21 +221,37 @@ class Engine:
                 answer_tokens=sequence.answer_tokens,
                 cache_len=sequence.cache_len,
             )
-            for sequence in full.values()
+            for sequence in due.values()
         ]
         self._runner.settle()
-        slots = self._view(full, counts)
-        scores = self._policy.score(slots).expand_as(slots.positions)
+        slots = self._view(due, counts)
+        if (thoughts := self._policy.label(slots)) is not None:
+            self.arena.set_column("thought", slots.lanes, thoughts)
+        scores = self._policy.score(slots)
+        num_kept = self._policy.num_kept(slots, scores)
+        retained = (slots.num_first + slots.num_last + num_kept).tolist()
+        losing = [row for row, s in enumerate(due.values()) if retained[row] < s.cache_len]
+        if not losing:
+            return
         kept_slots = select(
-            scores, slots.cache_len, slots.num_first, slots.num_last, slots.num_kept
+            scores.expand_as(slots.positions),
+            *(slots.cache_len, slots.num_first, slots.num_last, num_kept),
         )
-        self.arena.evict(list(full), kept_slots)
-        for (lane, sequence), retained in zip(full.items(), counts, strict=True):
-            sequence.evict(sum(retained))
+        lanes = [list(due)[row] for row in losing]
+        longest = max(retained[row] for row in losing)
+        self.arena.evict(lanes, kept_slots[losing, ..., :longest])
+        for lane, row in zip(lanes, losing, strict=True):
+            sequence = due[lane]
+            sequence.evict(retained[row])
             if sequence.trace is not None:
                 kept_positions = self.arena.positions[lane, ..., : sequence.cache_len]
                 sequence.trace.observe(kept_positions, sequence.num_processed)
-        self._runner.inputs.write(full)
+        self._runner.inputs.write({lane: due[lane] for lane in lanes})
+
+    def _is_due(self, sequence: Sequence) -> bool:
+        return sequence.cache_len == self.arena.capacity or self._policy.is_due(
+            prompt_tokens=len(sequence.prompt_token_ids), num_processed=sequence.num_processed
+        )
 
     def _retire(self) -> list[Completion]:
         """Complete the finished sequences; their lanes become holes."""
@@ -286,6 +306,7 @@ class Engine:
             rng_keys=self._tensor([s.key for s in sequences.values()]),
             options=self._runner.observer.options,
             token_text=self._renderer.token_text,
+            thoughts=self._thoughts,
         )
 
     def _charge(self, sequences: list[Sequence], started: float) -> float:

@@ -68,7 +68,11 @@ def check_engine(config: Config, *, on_gpu: bool) -> dict[str, Any]:
     capacity = policy.capacity(config.memory.max_prompt_tokens, config.sampling.max_new_tokens)
     loader.plan_max_seqs(shape, capacity, config.memory, free_bytes=None)
     return model_identity(
-        config.model, model_config, dtype, needs_predictor="importance" in policy.requires
+        config.model,
+        model_config,
+        dtype,
+        needs_predictor="importance" in policy.requires,
+        needs_thoughts="thought" in policy.requires,
     )
 
 

@@ -1,6 +1,6 @@
 """What identifies a model: two runs with the same identity, sampling and input write the same rows.
 
-Owns the digests of configuration, weights, chat template and predictor. Loads no weights.
+Owns the digests of configuration, weights, chat template, predictor and calibration. Loads no weights.
 """
 
 import hashlib
@@ -13,9 +13,10 @@ from safetensors import SafetensorError, safe_open
 from transformers import AutoTokenizer, PretrainedConfig
 
 from dynts_batch.config import ModelConfig
-from dynts_batch.engine.loader import model_path, predictor_path
+from dynts_batch.engine.loader import model_path, predictor_path, thoughts_path
 from dynts_batch.errors import ConfigError
 from dynts_batch.kvcache.predictor import load_predictor
+from dynts_batch.kvcache.thoughts import load_thoughts
 
 #: Of a file of weights, this many pieces of this size are read, spread evenly: a 70B model is identified in a second,
 #: and training moves every piece.
@@ -29,10 +30,12 @@ def model_identity(
     dtype: torch.dtype,
     *,
     needs_predictor: bool,
+    needs_thoughts: bool,
 ) -> dict[str, Any]:
     """The identity, as JSON data.
 
-    Raises: ConfigError where weights or tokenizer are missing or damaged, or a predictor that is needed is missing.
+    Raises: ConfigError where weights or tokenizer are missing or damaged, or a predictor or a calibration of thoughts that
+    is needed is missing.
     """
     return {
         "name": config.name,
@@ -44,6 +47,7 @@ def model_identity(
         "chat_template_sha256": _chat_template_sha256(config, model_config),
         # The content, not the path: another predictor under the same name keeps other tokens.
         "predictor_sha256": _predictor_sha256(config, model_config) if needs_predictor else None,
+        "thoughts_sha256": _thoughts_sha256(config, model_config) if needs_thoughts else None,
     }
 
 
@@ -113,6 +117,12 @@ def _predictor_sha256(config: ModelConfig, model_config: PretrainedConfig) -> st
     load_predictor(
         path, model=config.name, hidden_size=model_config.hidden_size
     )  # it may be refused
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _thoughts_sha256(config: ModelConfig, model_config: PretrainedConfig) -> str:
+    path = thoughts_path(config)
+    load_thoughts(path, model=config.name, num_layers=model_config.num_hidden_layers)
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 

@@ -29,6 +29,7 @@ from dynts_batch.kvcache.arena import ArenaShape, KVArena
 from dynts_batch.kvcache.policies.full import Full
 from dynts_batch.kvcache.policy import Policy
 from dynts_batch.kvcache.predictor import ImportancePredictor, load_predictor
+from dynts_batch.kvcache.thoughts import Thoughts, load_thoughts
 
 #: Sequences decoded together where nothing else bounds the arena.
 DEFAULT_MAX_SEQS = 32
@@ -239,6 +240,29 @@ def load_importance(config: ModelConfig, model: LoadedModel) -> ImportancePredic
     path = predictor_path(config)
     predictor = load_predictor(path, model=config.name, hidden_size=model.config.hidden_size)
     return pack_linears(predictor.to(device=model.device, dtype=torch.float32))
+
+
+def thoughts_path(config: ModelConfig) -> Path:
+    """The file that tells thoughts apart: the configured one, or the one beside the model's files.
+
+    Raises: ConfigError where there is none.
+    """
+    path = Path(config.thoughts or Path(model_path(config.name)) / "thoughts.safetensors")
+    if not path.is_file():
+        raise ConfigError(
+            "model.thoughts must be the path of what jobs/calibrate_thoughts.py has written for"
+            f" {config.name!r}, got {config.thoughts!r}"
+        )
+    return path
+
+
+def load_thought_types(config: ModelConfig, model: LoadedModel) -> Thoughts:
+    """How the thoughts of `model` are told apart.
+
+    Raises: ConfigError where that is not known, or only of another model.
+    """
+    num_layers = model.config.num_hidden_layers
+    return load_thoughts(thoughts_path(config), model=config.name, num_layers=num_layers)
 
 
 def _stop_token_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:

@@ -20,6 +20,7 @@ from dynts_batch.engine.sampling import sample
 from dynts_batch.engine.sequence import Sequence
 from dynts_batch.kvcache.arena import KVArena
 from dynts_batch.kvcache.predictor import ImportancePredictor
+from dynts_batch.kvcache.thoughts import REASONING
 
 
 class ModelRunner:
@@ -108,6 +109,8 @@ class ModelRunner:
         self._arena.write_column("positions", lanes, slots, positions)
         if "token_id" in self._arena.columns:
             self._arena.write_column("token_id", lanes, slots, token_ids)
+        if "thought" in self._arena.columns:  # until the policy knows better
+            self._arena.write_column("thought", lanes, slots, torch.full_like(slots, REASONING))
         return self.model.decoder(
             input_ids=token_ids, position_ids=positions, use_cache=False, kv_step=step
         ).last_hidden_state

@@ -140,6 +140,10 @@ class KVArena:
         rows, layers, heads = lanes[:, None], slice(None), slice(None)
         column[rows, layers, heads, slots] = values[:, :, None, None].to(column.dtype)
 
+    def set_column(self, name: str, lanes: torch.Tensor, values: torch.Tensor) -> None:
+        """Replace the column of `lanes` [rows] by `values` [rows, *granularity, C]."""
+        self.columns[name][lanes] = values
+
     def add_to_column(
         self, name: str, layer: int, lanes: torch.Tensor, values: torch.Tensor
     ) -> None:

@@ -15,9 +15,9 @@ from dynts_batch.errors import ConfigError
 from dynts_batch.kvcache.select import num_kept_candidates
 from dynts_batch.kvcache.view import LayerSlots, Slots
 
-#: The per-slot values that the engine can record, besides positions: the predictor's score, the token's id, and
-#: the attention that the slot has received from all queries since it was stored.
-RECORDED = frozenset({"importance", "token_id", "attention"})
+#: The per-slot values that the engine can record, besides positions: the predictor's score, the token's id, the
+#: attention that the slot has received from all queries since it was stored, and what thought it belongs to.
+RECORDED = frozenset({"importance", "token_id", "attention", "thought"})
 
 
 class Counts(NamedTuple):
@@ -115,12 +115,24 @@ class Policy:
         assert self.budget is not None, "config.validate() requires a budget"
         return self.budget - 1 - (self.window_size if self.protect_prompt else 0)
 
+    def is_due(self, *, prompt_tokens: int, num_processed: int) -> bool:
+        """Whether to look at a row that has not reached its budget; one that has is always looked at."""
+        return False
+
+    def label(self, slots: Slots) -> torch.Tensor | None:
+        """The column "thought" as it is from now on, [rows, *granularity, slots]; None: nothing new is known. Pure."""
+        return None
+
     def score(self, slots: Slots) -> torch.Tensor:
         """Scores of all slots, higher = keep, broadcastable to [rows, *granularity, slots].
 
         Only candidates' scores are read. Pure: the same slots give the same scores.
         """
         raise NotImplementedError
+
+    def num_kept(self, slots: Slots, scores: torch.Tensor) -> torch.Tensor:
+        """How many of the candidates stay, int64 [rows]: what `counts` said, or what the scores themselves say."""
+        return slots.num_kept
 
 
 @dataclass(frozen=True)

@@ -73,7 +73,7 @@ def load_predictor(path: str | Path, *, model: str, hidden_size: int) -> Importa
             f"model.predictor: {str(path)!r} must have format {FORMAT}, got {header.get('format')!r}"
         )
     made_for = (header.get("model", ""), header.get("hidden_size"))
-    if (_base_name(made_for[0]), made_for[1]) != (_base_name(model), str(hidden_size)):
+    if (base_name(made_for[0]), made_for[1]) != (base_name(model), str(hidden_size)):
         raise ConfigError(
             f"model.predictor: {str(path)!r} must be made for model {model} with hidden_size {hidden_size},"
             f" got model {made_for[0]} with hidden_size {made_for[1]}"
@@ -86,6 +86,6 @@ def load_predictor(path: str | Path, *, model: str, hidden_size: int) -> Importa
     return predictor.eval().requires_grad_(False)
 
 
-def _base_name(model: str) -> str:
+def base_name(model: str) -> str:
     """A hub id and a local copy of it name the same model by their last part."""
     return model.rstrip("/").rpartition("/")[2]

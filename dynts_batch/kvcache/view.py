@@ -19,6 +19,7 @@ from dynts_batch.kvcache.probs import (
     attention_probs,
     visible_slots,
 )
+from dynts_batch.kvcache.thoughts import Thoughts
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class Slots:
     `lanes`: where they are. `cache_len`: live slots. `seq_len`: logical lengths, the token that has been drawn but not
     processed included. `num_first`, `num_last`: oldest and newest slots that stay, `num_kept`: how many of those between
     them do. `rng_keys`: keys of the sequences' randomness. `options`: how each layer attends, as far as queries were
-    recorded. `token_text`: the text of a token id.
+    recorded. `token_text`: the text of a token id. `thoughts`: how the model's thoughts are told apart.
     """
 
     arena: KVArena
@@ -41,6 +42,7 @@ class Slots:
     rng_keys: torch.Tensor
     options: Mapping[int, Options]
     token_text: Callable[[int], str]
+    thoughts: Thoughts = Thoughts()
 
     @cached_property
     def positions(self) -> torch.Tensor:
@@ -61,7 +63,10 @@ class Slots:
     def layers(self) -> Iterator["LayerSlots"]:
         """The layers, one at a time: what one has copied is freed before the next."""
         for layer in range(self.arena.shape.num_layers):
-            yield LayerSlots(self, layer)
+            yield self.layer(layer)
+
+    def layer(self, number: int) -> "LayerSlots":
+        return LayerSlots(self, number)
 
 
 class LayerSlots:

@@ -21,9 +21,14 @@ from dynts_batch.kvcache.policies import POLICIES, make_policy, register
 from dynts_batch.kvcache.policy import Policy
 from dynts_batch.kvcache.predictor import ImportancePredictor
 from dynts_batch.kvcache.select import select
+from dynts_batch.kvcache.thoughts import Thoughts
 from dynts_batch.records import Completion, Request
 
 EVICTING = sorted(POLICIES.keys() - {"full"})
+#: Policies that keep the same share of their candidates each time the budget is reached.
+BY_RATIO = sorted(set(EVICTING) - {"thinkv"})
+#: Of a tiny random model: every type of thought occurs.
+THOUGHTS = Thoughts(layers=(0, 2), low=0.3, high=0.5)
 
 
 @pytest.fixture(scope="module")
@@ -40,9 +45,8 @@ def make_engine(
         ImportancePredictor(model.config.hidden_size) if "importance" in made.requires else None
     )
     sampling = SamplingConfig(temperature=0.8, max_new_tokens=max_new_tokens)
-    return Engine(
-        model, made, predictor, sampling, MemoryConfig(max_seqs=max_seqs, max_prompt_tokens=64)
-    )
+    memory = MemoryConfig(max_seqs=max_seqs, max_prompt_tokens=64)
+    return Engine(model, made, predictor, sampling, memory, THOUGHTS)
 
 
 def requests(count: int = 6) -> list[Request]:
@@ -107,7 +111,7 @@ def test_a_row_does_not_depend_on_its_batch_mates(
     assert any(completion.num_evictions > 0 for completion in together.values())
 
 
-@pytest.mark.parametrize("name", EVICTING)
+@pytest.mark.parametrize("name", BY_RATIO)
 @pytest.mark.parametrize("protect_prompt", [True, False])
 def test_counts_are_exact_and_kept_slots_ascending_unique_and_protected(
     name: str, protect_prompt: bool, model: LoadedModel, evictions: list[Observed]
@@ -156,13 +160,14 @@ def test_the_same_slots_give_the_same_scores(name: str) -> None:
 
 #: Options under which a policy has another reference, by the name of that reference.
 VARIANTS: dict[str, tuple[str, dict[str, object]]] = {
-    name: (name, {}) for name in EVICTING if name != "h2o"
+    name: (name, {}) for name in BY_RATIO if name != "h2o"
 } | {"h2o-last": ("h2o", {"accumulate": False})}
 
 
 def test_every_policy_has_a_slow_reference() -> None:
-    """h2o's own sum has one in tests/engine/test_observer.py, over the steps of a whole run."""
-    assert {name for name, _ in VARIANTS.values()} | {"h2o"} == set(EVICTING)
+    """h2o's own sum has one in tests/engine/test_observer.py, over the steps of a whole run, thinkv one in
+    test_thinkv.py."""
+    assert {name for name, _ in VARIANTS.values()} | {"h2o", "thinkv"} == set(EVICTING)
     assert VARIANTS.keys() == HEADWISE.keys() | SHARED.keys()
 
 

@@ -4,7 +4,8 @@ from collections.abc import Callable
 from dataclasses import fields
 from importlib import import_module
 from pkgutil import iter_modules
-from typing import get_type_hints
+from types import NoneType
+from typing import Any, get_args, get_type_hints
 
 from dynts_batch.config import PolicyConfig
 from dynts_batch.errors import ConfigError, choices_hint
@@ -69,16 +70,17 @@ def _import_policy(name: str) -> type[Policy]:
     return POLICIES.get(name) or register(name)(found)
 
 
-def _check_option(policy: str, key: str, value: object, own: dict[str, type]) -> None:
+def _check_option(policy: str, key: str, value: object, own: dict[str, Any]) -> None:
     if key not in own:
         choices = sorted(own.keys() | {f.name for f in fields(Policy)})
         raise ConfigError(
             f"unknown config key policy.{key} for policy {policy!r}. {choices_hint(key, choices)}"
         )
-    wanted = own[key]
+    wanted = get_args(own[key]) or (own[key],)  # the types of a union, or the one
     # An integer is a fine float, a bool is no integer.
-    if type(value) is not wanted and not (wanted is float and type(value) is int):
-        raise ConfigError(f"policy.{key} must be of type {wanted.__name__}, got {value!r}")
+    if type(value) not in wanted and not (float in wanted and type(value) is int):
+        names = " or ".join("null" if kind is NoneType else kind.__name__ for kind in wanted)
+        raise ConfigError(f"policy.{key} must be of type {names}, got {value!r}")
 
 
 for _module in iter_modules(__path__):

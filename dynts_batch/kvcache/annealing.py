@@ -1,0 +1,48 @@
+"""How many tokens of each segment of a trace stay, after ThinKV's schedule (arXiv 2510.01290).
+
+Plain Python on the sizes of one sequence's segments, oldest first: which tokens stay is decided elsewhere, and nothing here
+knows of slots or positions.
+"""
+
+from collections.abc import Sequence
+
+from dynts_batch.kvcache.thoughts import EXECUTION, REASONING, TRANSITION
+
+#: Sizes that a segment steps down to; with fewer than the last left, traces loop for ever.
+SCHEDULE = (64, 32, 16, 8, 4)
+#: Types by what is lost with them, the least first.
+LEAST_IMPORTANT_FIRST = (TRANSITION, EXECUTION, REASONING)
+
+
+def step_down(size: int) -> int:
+    """The next size of the schedule; a segment at the floor stays as it is."""
+    return next((smaller for smaller in SCHEDULE if smaller < size), size)
+
+
+def anneal(sizes: Sequence[int], num_steps: Sequence[int]) -> list[int]:
+    """Sizes after each segment has stepped down `num_steps` times."""
+    annealed = list(sizes)
+    for index, steps in enumerate(num_steps):
+        for _ in range(min(steps, len(SCHEDULE))):
+            annealed[index] = step_down(annealed[index])
+    return annealed
+
+
+def make_room(sizes: Sequence[int], types: Sequence[int], excess: int) -> list[int]:
+    """Sizes after `excess` tokens or more have gone, or all of them.
+
+    Again and again the oldest segment above the floor of the least important type steps down; once all are at the floor,
+    segments go entirely in the same order.
+    """
+    left, target = list(sizes), sum(sizes) - excess
+    order = sorted(range(len(left)), key=lambda index: LEAST_IMPORTANT_FIRST.index(types[index]))
+    total = sum(left)
+    for removes in (False, True):
+        for index in order:
+            while total > target and left[index] > 0:
+                smaller = 0 if removes else step_down(left[index])
+                if smaller == left[index]:
+                    break
+                total -= left[index] - smaller
+                left[index] = smaller
+    return left
