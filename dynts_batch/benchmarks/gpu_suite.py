@@ -1,18 +1,15 @@
 """Everything that only a GPU can prove, in one command of under ten minutes: `python -m dynts_batch.benchmarks.gpu_suite`.
 
-Runs the tests that a GPU changes, then the benchmark on the shape of R1-Distill-Qwen-7B with random bfloat16 weights, each in
-a process of its own, and prints what it ran, so that any figure can be had again alone. Needs a GPU with 80 GiB, and
-the repository: the tests and jobs are not installed.
+Runs the tests that a GPU changes, then the benchmark on the shape of R1-Distill-Qwen-7B with random bfloat16 weights. Needs a
+GPU with 80 GiB.
 """
 
-import subprocess
 import sys
-import time
-from pathlib import Path
 
 import torch
 
-ROOT = Path(__file__).parents[2]
+from dynts_batch.benchmarks.suite import run_checks
+
 #: R1-Distill-Qwen-7B.
 SHAPE = [
     "hidden_size=3584",
@@ -53,15 +50,7 @@ def main() -> int:
         print("error: torch sees no GPU here", file=sys.stderr)
         return 2
     print(torch.cuda.get_device_name(), torch.__version__, flush=True)
-    failed = []
-    for what, arguments in CHECKS.items():
-        print(f"\n== {what}\n$ python {' '.join(arguments)}", flush=True)
-        started = time.monotonic()
-        if subprocess.run([sys.executable, *arguments], cwd=ROOT, check=False).returncode != 0:
-            failed.append(what)
-        print(f"({time.monotonic() - started:.0f} s)", flush=True)
-    print("\nfailed:", *(failed or ["nothing"]), sep="\n  ")
-    return len(failed)
+    return run_checks(CHECKS, at_once=1)
 
 
 if __name__ == "__main__":

@@ -45,12 +45,11 @@ class Setup:
 
     @property
     def linears(self) -> list[nn.Linear | PackedLinear]:
-        """In the order in which they run, so that their weights come from memory as in a step."""
-        model, predictor = self.engine._runner.model, self.engine._runner.predictor
-        parts = [model.decoder, model.head] + ([] if predictor is None else [predictor])
+        """The model's, in the order in which they run, so that their weights come from memory as in a step."""
+        model = self.engine._runner.model
         return [
             module
-            for part in parts
+            for part in (model.decoder, model.head)
             for module in part.modules()
             if isinstance(module, nn.Linear | PackedLinear)
         ]
@@ -87,8 +86,8 @@ def roofline(policy_name: str, workload: Workload) -> list[Row]:
         setup.engine.add_request(request)
     for _ in range(num_new_tokens - NUM_CYCLES * cycle - 1):
         setup.engine.step()
-    # In turns, so that whatever else the machine does falls on all of them.
-    step_s, products_s, attention_s = _medians_s(
+    # Means, since a step that evicts, or runs the importance predictor for many, is a step too.
+    step_s, products_s, attention_s = _means_s(
         [setup.engine.step, _products(setup), _attention(setup)], NUM_CYCLES * cycle
     )
     seconds = {
@@ -156,20 +155,24 @@ def _operations_per_s(setup: Setup) -> float:
 
 
 def _median_s(run: Callable[[], object]) -> float:
-    (median,) = _medians_s([run], NUM_REPEATS)
-    return median
+    return statistics.median(time for (time,) in _times_s([run], NUM_REPEATS))
+
+
+def _means_s(runs: Sequence[Callable[[], object]], num_repeats: int) -> list[float]:
+    return [statistics.fmean(own) for own in zip(*_times_s(runs, num_repeats), strict=True)]
 
 
 @torch.inference_mode()
-def _medians_s(runs: Sequence[Callable[[], object]], num_repeats: int) -> list[float]:
-    """Median time of each, run in turns."""
-    times: list[list[float]] = [[] for _ in runs]
+def _times_s(runs: Sequence[Callable[[], object]], num_repeats: int) -> list[list[float]]:
+    """Times of each, run in turns, so that whatever else the machine does falls on all of them."""
+    times: list[list[float]] = []
     for _ in range(num_repeats):
-        for run, own in zip(runs, times, strict=True):
+        times.append([])
+        for run in runs:
             started = now()
             run()
-            own.append(now() - started)
-    return [statistics.median(own) for own in times]
+            times[-1].append(now() - started)
+    return times
 
 
 def print_roofline(rows: list[Row], console: Console) -> None:

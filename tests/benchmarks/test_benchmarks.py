@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from dynts_batch.benchmarks import cpu_suite, gpu_suite
 from dynts_batch.benchmarks.breakdown import breakdown
 from dynts_batch.benchmarks.contenders import PEERS, make_contender
-from dynts_batch.benchmarks.gpu_suite import CHECKS
 from dynts_batch.benchmarks.growth import growth
 from dynts_batch.benchmarks.loads import LOADS, equal_memory, ragged
 from dynts_batch.benchmarks.measure import check_lengths, measure, ratios
 from dynts_batch.benchmarks.roofline import roofline
+from dynts_batch.benchmarks.suite import run_checks
 from dynts_batch.benchmarks.workload import Load, Workload
 from dynts_batch.config_file import load_settings
 from dynts_batch.errors import ConfigError
@@ -101,11 +102,12 @@ def test_no_step_is_faster_than_its_bytes_or_operations() -> None:
     assert rows["own attention alone"] > rows["products and attention"] > 1
 
 
-def test_the_gpu_suite_asks_for_what_there_is() -> None:
-    """It cannot run here, but its commands can be read: keys, modes, contenders, and a budget that can evict."""
+@pytest.mark.parametrize("checks", [cpu_suite.CHECKS, gpu_suite.CHECKS], ids=["cpu", "gpu"])
+def test_a_suite_asks_for_what_there_is(checks: dict[str, list[str]]) -> None:
+    """Too long to run, but its commands can be read: keys, modes, contenders, and a budget that can evict."""
     root = Path(__file__).parents[2]
     parse = runpy.run_path(str(root / "jobs" / "bench.py"))["parse"]
-    for arguments in CHECKS.values():
+    for arguments in checks.values():
         if arguments[0] == "-m":
             assert all((root / path).exists() for path in arguments[3:])
             continue
@@ -114,3 +116,11 @@ def test_the_gpu_suite_asks_for_what_there_is() -> None:
         workload = load_settings(Workload, args.overrides)
         assert set(args.contenders.split(",")) <= {*PEERS, *POLICIES}
         assert workload.prompt_tokens < workload.retained_len < workload.budget
+
+
+def test_a_suite_says_what_failed_and_goes_on(capsys: pytest.CaptureFixture[str]) -> None:
+    checks = {"works": ["-c", "print(6 * 7)"], "breaks": ["-c", "raise SystemExit(3)"]}
+    assert run_checks(checks, at_once=2) == 1
+    printed = capsys.readouterr().out
+    assert "== works\n$ python -c print(6 * 7)\n42\n" in printed
+    assert printed.endswith("failed:\n  breaks\n")
