@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from dynts_batch.report.measures import Measures
 from dynts_batch.report.statistics import PairedComparison, compare
+
+MAX_RUNS_WITH_ALL_PAIRS = 4
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,10 @@ def compare_runs(a: Measures, b: Measures) -> Pair:
     return Pair(a, b, compare(shares_a, shares_b), len(ids) - len(shared))
 
 
-def compare_all(runs: list[Measures]) -> list[Pair]:
-    """Every two runs, in their order."""
-    return [compare_runs(a, b) for i, a in enumerate(runs) for b in runs[i + 1 :]]
+def pairs_to_show(runs: Sequence[Measures]) -> list[Pair]:
+    """Every two runs in their order; of many, each against the full cache, or without one against the first."""
+    if len(runs) <= MAX_RUNS_WITH_ALL_PAIRS:
+        return [compare_runs(a, b) for i, a in enumerate(runs) for b in runs[i + 1 :]]
+    is_full = [run.totals.config.policy.name == "full" for run in runs]
+    base = runs[is_full.index(True) if any(is_full) else 0]
+    return [compare_runs(base, run) for run in runs if run is not base]

@@ -8,10 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from dynts_batch.report.device_time import DeviceTime
-from dynts_batch.report.run_rows import RunRows
 
 
 @dataclass(frozen=True)
@@ -32,26 +29,18 @@ class Crossover:
         return self.running > self.paged
 
 
-def find_crossover(run: RunRows, device: DeviceTime | None) -> Crossover | None:
-    """None without telemetry, or without a row that was run."""
-    is_run = run.is_run()
-    if device is None or not is_run.any() or device.peak_running == 0:
+def find_crossover(
+    device: DeviceTime | None, *, bytes_per_token: float, mean_tokens: float, max_tokens: int
+) -> Crossover | None:
+    """None without a sample in which anything ran.
+
+    `mean_tokens`: of a full cache's sequence, on average over its life; `max_tokens`: that the longest may have.
+    """
+    if device is None or device.peak_running == 0:
         return None
-    prompts, completions = (
-        run.numbers(name)[is_run] for name in ("prompt_tokens", "completion_tokens")
-    )
-    full_tokens = prompts + completions - 1
-    if full_tokens.sum() <= 0:
-        return None
-    bytes_per_token = run.numbers("full_kv_bytes")[is_run].sum() / full_tokens.sum()
-    if bytes_per_token <= 0:
-        return None
-    longest = run.config.memory.max_prompt_tokens + run.config.sampling.max_new_tokens
-    # A sequence lives as many steps as it generates tokens, and grows by one with each.
-    mean_tokens = np.average(prompts + completions / 2, weights=completions)
     return Crossover(
         arena_bytes=device.arena_bytes,
         running=device.peak_running,
-        reserved=int(device.arena_bytes // (longest * bytes_per_token)),
+        reserved=int(device.arena_bytes // (max_tokens * bytes_per_token)),
         paged=int(device.arena_bytes // (mean_tokens * bytes_per_token)),
     )

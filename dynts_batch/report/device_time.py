@@ -1,6 +1,6 @@
 """What the workers' telemetry says: how long devices were held, how much of that they worked, and what they held.
 
-Reads samples over time; knows nothing about rows. Everything is None where nothing was sampled.
+Reads samples over time, a part after another; knows nothing about rows. What was not sampled is None.
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -24,7 +23,7 @@ class DeviceTime:
     busy_share: float | None
     """Share of that in which the engine was at work; None with a single sample."""
     utilisation: float | None
-    """The GPU's own figure (NVML), mean over workers; None without one."""
+    """The GPU's own figure (NVML), mean over samples; None without one."""
     peak_running: int
     """Most sequences that one worker decoded together."""
     mean_running: float
@@ -35,31 +34,32 @@ class DeviceTime:
     rss_peak_bytes: int | None
 
 
-def measure_device_time(telemetry: pa.Table | None) -> DeviceTime | None:
-    """None without a sample."""
-    if telemetry is None or telemetry.num_rows == 0:
+def measure_device_time(parts: Iterable[pa.Table]) -> DeviceTime | None:
+    """From samples in `parts`, whatever their order and their workers; None without a sample."""
+    sums = [sums for part in parts if part.num_rows for sums in _sums(part)]
+    if not sums:
         return None
+    by_worker: dict[str, list[dict]] = {}
+    for found in sums:
+        by_worker.setdefault(found["worker_id"], []).append(found)
     spans: dict[str, list[tuple[float, float]]] = {}
-    busy_s = sampled_s = 0.0
-    for _, samples in workers(telemetry):
-        times, busy = _floats(samples, "time_s"), _floats(samples, "busy_s")
-        device = samples["device_uuid"][0].as_py() or samples["worker_id"][0].as_py()
-        spans.setdefault(device, []).append((times[0], times[-1]))
-        busy_s += busy[-1] - busy[0]
-        sampled_s += times[-1] - times[0]
-    running = _floats(telemetry, "num_running")
-    utilisation = _floats(telemetry, "utilisation_mean")
-    known = utilisation[~np.isnan(utilisation)]
+    busy_s = 0.0
+    for worker_id, its in by_worker.items():
+        span = min(s["time_s_min"] for s in its), max(s["time_s_max"] for s in its)
+        spans.setdefault(its[0]["device_uuid"] or worker_id, []).append(span)
+        busy_s += max(s["busy_s_max"] for s in its) - min(s["busy_s_min"] for s in its)
+    every_span = [span for its_spans in spans.values() for span in its_spans]
+    sampled_s = sum(end_s - start_s for start_s, end_s in every_span)
     return DeviceTime(
-        wall_s=covered_s(span for its_spans in spans.values() for span in its_spans),
-        held_s=sum(covered_s(its_spans) for its_spans in spans.values()),
+        wall_s=covered_s(every_span),
+        held_s=sum(map(covered_s, spans.values())),
         busy_share=min(1.0, busy_s / sampled_s) if sampled_s > 0 else None,
-        utilisation=float(known.mean()) if len(known) else None,
-        peak_running=int(running.max()),
-        mean_running=float(running[running > 0].mean()) if running.any() else 0.0,
-        arena_bytes=pc.max(telemetry["arena_bytes"]).as_py(),
-        device_peak_bytes=pc.max(telemetry["device_peak_bytes"]).as_py(),
-        rss_peak_bytes=pc.max(telemetry["rss_peak_bytes"]).as_py(),
+        utilisation=_mean(sums, "utilisation_mean"),
+        peak_running=_largest(sums, "num_running_max") or 0,
+        mean_running=_mean(sums, "when_running") or 0.0,
+        arena_bytes=_largest(sums, "arena_bytes_max") or 0,
+        device_peak_bytes=_largest(sums, "device_peak_bytes_max"),
+        rss_peak_bytes=_largest(sums, "rss_peak_bytes_max"),
     )
 
 
@@ -81,5 +81,25 @@ def covered_s(spans: Iterable[tuple[float, float]]) -> float:
     return total_s
 
 
-def _floats(table: pa.Table, column: str) -> np.ndarray:
-    return table[column].combine_chunks().cast(pa.float64()).to_numpy(zero_copy_only=False)
+def _sums(samples: pa.Table) -> list[dict]:
+    """One of each worker and device: sums, counts and ends of its samples. `busy_s` only grows."""
+    running = samples["num_running"]
+    is_running = pc.greater(running, 0)
+    samples = samples.append_column("when_running", pc.if_else(is_running, running, None))
+    ends = [(name, end) for name in ("time_s", "busy_s") for end in ("min", "max")]
+    peaks = ("num_running", "arena_bytes", "device_peak_bytes", "rss_peak_bytes")
+    means = [
+        (name, part) for name in ("when_running", "utilisation_mean") for part in ("sum", "count")
+    ]
+    grouped = samples.group_by(["worker_id", "device_uuid"])
+    return grouped.aggregate([*ends, *((name, "max") for name in peaks), *means]).to_pylist()
+
+
+def _mean(sums: list[dict], column: str) -> float | None:
+    """Over the samples that know it."""
+    count = sum(found[f"{column}_count"] for found in sums)
+    return sum(found[f"{column}_sum"] or 0 for found in sums) / count if count else None
+
+
+def _largest(sums: list[dict], column: str) -> int | None:
+    return max((found[column] for found in sums if found[column] is not None), default=None)

@@ -1,6 +1,6 @@
 """A line chart in a file of its own: lines with points, and intervals where they are known.
 
-Knows nothing about what is drawn. The charts of the report's page are in charts.py.
+Knows nothing about what is drawn. The page's charts are drawn on canvas.py.
 """
 
 from __future__ import annotations

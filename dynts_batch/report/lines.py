@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from dynts_batch.report.crossover import Crossover
 from dynts_batch.report.measures import AtK, Measures
 from dynts_batch.report.price import Price
 from dynts_batch.report.statistics import Estimate, PairedComparison
+from dynts_batch.report.totals import Totals
 from dynts_batch.report.units import count_scale, duration, energy, money, percent, size
 
 
@@ -22,97 +24,99 @@ class Line:
 
 def headline(run: Measures) -> list[Line]:
     """The six figures that one looks at first."""
-    share, tokens = run.stored_share, run.tokens_per_problem
-    busy = run.device.busy_share if run.device else None
+    totals = run.totals
+    share, tokens = totals.stored_share, totals.tokens_per_problem
+    busy = totals.device.busy_share if totals.device else None
     return [
         Line("right answers", percent(run.right_share), _right_of(run)),
-        _priced(run),
-        Line("KV memory", percent(share), f"of the full cache's; peak {_size(run.mean_peak_bytes)} a sequence"),
-        Line("tokens/s", _number(run.tokens_per_s), f"devices at work {percent(busy)} of the time"),
-        Line("tokens per problem", _number(tokens), f"{percent(run.truncated_share)} ended at the limit"),
-        Line("energy per right answer", _energy(run.joules.per_correct), f"{_energy(run.joules.per_answer)} per answer"),
+        priced(totals),
+        Line("KV memory", percent(share), f"of the full cache's; peak {_size(totals.mean_peak_bytes)} a sequence"),
+        Line("tokens/s", _number(totals.tokens_per_s), f"devices at work {percent(busy)} of the time"),
+        Line("tokens per problem", _number(tokens), f"{percent(totals.truncated_share)} ended at the limit"),
+        Line("energy per right answer", _energy(totals.joules.per_correct), _energy_note(totals)),
     ]  # fmt: skip
 
 
-def summary_cells(run: Measures) -> list[str]:
-    """The run's line in a table of several: right, price, memory, speed, length, truncated, failed."""
+def end_lines(totals: Totals) -> list[Line]:
+    """What is said at the end of a run, without a look at its questions."""
+    right = "no row was judged"
+    if totals.num_correct is not None:
+        right = f"{totals.num_correct:,} of {totals.num_judged:,} judged"
     return [
-        percent(run.right_share),
-        _money(run.dollars.per_correct),
-        percent(run.stored_share),
-        _number(run.tokens_per_s),
-        _number(run.tokens_per_problem),
-        percent(run.truncated_share),
-        f"{run.num_errors:,}",
+        Line("rows", f"{totals.num_rows:,}", _reasons(totals)),
+        Line("right answers", percent(totals.right_share), right),
+        *_lengths_lines(totals),
+        *cost_lines(totals),
+        *work_lines(totals),
     ]
 
 
 def quality_lines(run: Measures) -> list[Line]:
     lines = [
-        Line("rows", f"{run.run.num_rows:,}", _reasons(run)),
+        Line("rows", f"{run.totals.num_rows:,}", _reasons(run.totals)),
         Line("right (pass@1)", percent(run.right_share), _interval(run.accuracy)),
     ]
-    if run.num_errors:
-        note = f"the {run.num_errors:,} failed rows counted as wrong; above they are left out"
+    if run.totals.num_errors:
+        note = (
+            f"the {run.totals.num_errors:,} failed rows counted as wrong; above they are left out"
+        )
         lines.append(Line("right, of all rows", percent(run.accuracy_with_errors), note))
     lines += [_at_k_line(name, at_k) for at_k in run.at_k[1:] for name in ("pass", "majority")]
-    lines += [
-        Line("tokens per problem", _number(run.tokens_per_problem), "generated, mean over answers"),
-        Line("ended at the token limit", percent(run.truncated_share)),
-    ]
-    return lines
+    return [*lines, *_lengths_lines(run.totals)]
 
 
-def cost_lines(run: Measures) -> list[Line]:
+def cost_lines(totals: Totals) -> list[Line]:
     lines = [
-        *_price_lines(run.dollars, _money, "set cost.usd_per_gpu_hour or cost.usd_per_kwh"),
-        *_price_lines(run.joules, _energy, "not measured: no NVML counter"),
-        Line("device time of the rows", duration(run.device_s), "their shares, as priced"),
-    ]
-    device = run.device
+        *_price_lines("cost", totals.dollars, money, "set cost.usd_per_gpu_hour or cost.usd_per_kwh"),
+        *_price_lines("energy", totals.joules, energy, "not measured: no NVML counter"),
+        Line("device time of the rows", duration(totals.device_s), "their shares, as priced"),
+    ]  # fmt: skip
+    device = totals.device
     if device is None:
         return [*lines, Line("device time held", "n/a", "no telemetry")]
-    lines.append(
-        Line(
-            "device time held",
-            duration(device.held_s),
-            f"{percent(device.busy_share)} of it at work",
-        )
-    )
+    at_work = f"{percent(device.busy_share)} of it at work"
+    lines.append(Line("device time held", duration(device.held_s), at_work))
     gpu = percent(device.utilisation) if device.utilisation is not None else "n/a"
     lines.append(Line("GPU utilisation", gpu, "NVML, mean" if gpu != "n/a" else "no GPU"))
-    if run.held_usd is not None:
-        lines.append(Line("price of the time held", money(run.held_usd), "idle time included"))
+    if totals.held_usd is not None:
+        lines.append(Line("price of the time held", money(totals.held_usd), "idle time included"))
     return lines
 
 
-def work_lines(run: Measures) -> list[Line]:
-    device, crossover = run.device, run.crossover
+def work_lines(totals: Totals) -> list[Line]:
+    device, crossover = totals.device, totals.crossover
     lines = [
-        Line("generated tokens", f"{run.completion_tokens:,}"),
+        Line("generated tokens", f"{totals.completion_tokens:,}"),
         Line("time", "n/a" if device is None else duration(device.wall_s), "in which any worker worked"),
-        Line("tokens/s", _number(run.tokens_per_s), "of finished rows, all workers"),
-        Line("tokens/s of a busy device", _number(run.tokens_per_device_s)),
-        Line("peak KV of a sequence", _size(run.mean_peak_bytes), f"mean; {_size(run.mean_full_bytes)} with the full cache"),
+        Line("tokens/s", _number(totals.tokens_per_s), "of finished rows, all workers"),
+        Line("tokens/s of a busy device", _number(totals.tokens_per_device_s)),
+        Line(
+            "stored tokens", _number(totals.mean_peak_tokens),
+            f"of a sequence, mean of the peaks; {_number(totals.mean_full_tokens)} with the full cache",
+        ),
+        Line(
+            "peak KV of a sequence", _size(totals.mean_peak_bytes),
+            f"mean; {percent(totals.stored_share)} of the full cache's {_size(totals.mean_full_bytes)}",
+        ),
     ]  # fmt: skip
     if device is not None:
         memory = device.device_peak_bytes
         lines += [
             Line("KV arena of a worker", size(device.arena_bytes)),
             Line("peak device memory", _size(memory), "" if memory is not None else "no GPU"),
-            Line("peak host memory of a worker", _size(device.rss_peak_bytes)),
+            Line("peak host memory", _size(device.rss_peak_bytes), "of a worker"),
             Line("sequences together", f"{device.peak_running:,}", f"most in one worker; mean {device.mean_running:.1f}"),
         ]  # fmt: skip
     if crossover is not None:
-        note = f"{crossover.reserved:,} if each reserves the longest sequence, as policy full does"
-        lines.append(Line("full cache, same bytes", f"{crossover.paged:,} together at most", note))
+        note = f"together at most; {crossover.reserved:,} if each reserves the longest, as policy full does"
+        lines.append(Line("full cache, same bytes", f"{crossover.paged:,}", note))
     return lines
 
 
-def verdict(run: Measures) -> str:
+def verdict(totals: Totals) -> str:
     """Which side of the crossover the run was on, in a sentence."""
-    crossover = run.crossover
-    if run.run.config.policy.name == "full":
+    crossover = totals.crossover
+    if totals.config.policy.name == "full":
         return "This run kept the full cache: it is what eviction is measured against."
     if crossover is None:
         return "Which side of the crossover this run was on is unknown: it has no telemetry."
@@ -125,7 +129,7 @@ def verdict(run: Measures) -> str:
 
 def measured_against_full(run: Measures, full: Measures) -> str:
     """What both runs measured, where one kept everything."""
-    own, other = run.tokens_per_device_s, full.tokens_per_device_s
+    own, other = run.totals.tokens_per_device_s, full.totals.tokens_per_device_s
     if own is None or other is None:
         return "n/a"
     return f"{own / other:.2f}x the tokens/s of {full.label} per busy device ({own:,.0f} against {other:,.0f})"
@@ -143,9 +147,9 @@ def comparison_text(found: PairedComparison | None) -> str:
     return f"{100 * d.mean:+.1f} points{interval}; {found.num_better:,} better, {found.num_worse:,} worse; p {p if p.startswith('<') else '= ' + p}"
 
 
-def _priced(run: Measures) -> Line:
+def priced(totals: Totals) -> Line:
     """The price of so many right answers that it reads well."""
-    usd, per_answer = run.dollars.per_correct, run.dollars.per_answer
+    usd, per_answer = totals.dollars.per_correct, totals.dollars.per_answer
     if usd is None or per_answer is None:
         return Line(
             "cost per right answer", "n/a", "no prices" if per_answer is None else "none is right"
@@ -160,9 +164,10 @@ def _priced(run: Measures) -> Line:
 
 
 def _right_of(run: Measures) -> str:
-    if run.num_correct is None:
+    totals = run.totals
+    if totals.num_correct is None:
         return "no row was judged"
-    found = f"{run.num_correct:,} of {run.num_judged:,}"
+    found = f"{totals.num_correct:,} of {totals.num_judged:,}"
     accuracy = run.accuracy
     if accuracy is None or accuracy.low is None or accuracy.high is None:
         return found
@@ -185,16 +190,32 @@ def _at_k_line(name: str, found: AtK) -> Line:
     return Line(f"{name}@{found.k}", percent(value), f"{found.num_questions:,} questions")
 
 
-def _price_lines(price: Price, show: object, missing: str) -> list[Line]:
-    assert callable(show)
-    kind = "cost" if show is _money else "energy"
-    note = missing if price.total is None else ""
+def _lengths_lines(totals: Totals) -> list[Line]:
     return [
-        Line(f"{kind}, all rows", show(price.total), note),
-        Line(f"{kind} per answer", show(price.per_answer)),
-        Line(f"{kind} per right answer", show(price.per_correct), "none is right" if price.num_correct == 0 else ""),
-        Line(f"{kind} per million tokens", show(price.per_million_tokens), "generated"),
+        Line("tokens per problem", _number(totals.tokens_per_problem), "generated, mean over answers"),
+        Line("ended at the token limit", percent(totals.truncated_share)),
     ]  # fmt: skip
+
+
+def _price_lines(kind: str, price: Price, show: Callable[[float], str], missing: str) -> list[Line]:
+    if price.total is None:
+        return [Line(kind, "n/a", missing if price.num_answers else "no row was run")]
+
+    def text(amount: float | None) -> str:
+        return "n/a" if amount is None else show(amount)
+
+    none_right = {None: "no row was judged", 0: "none is right"}.get(price.num_correct, "")
+    return [
+        Line(f"{kind}, all rows", show(price.total)),
+        Line(f"{kind} per answer", text(price.per_answer)),
+        Line(f"{kind} per right answer", text(price.per_correct), none_right),
+        Line(f"{kind} per million tokens", text(price.per_million_tokens), "generated"),
+    ]
+
+
+def _energy_note(totals: Totals) -> str:
+    per_answer = totals.joules.per_answer
+    return "not measured" if per_answer is None else f"{energy(per_answer)} per answer"
 
 
 def _full_cache(crossover: Crossover) -> str:
@@ -203,13 +224,8 @@ def _full_cache(crossover: Crossover) -> str:
     )
 
 
-def _reasons(run: Measures) -> str:
-    counts = run.run.table["finish_reason"].value_counts().to_pylist()
-    return ", ".join(f"{c['counts']:,} {c['values']}" for c in counts)
-
-
-def _money(usd: float | None) -> str:
-    return "n/a" if usd is None else money(usd)
+def _reasons(totals: Totals) -> str:
+    return ", ".join(f"{count:,} {reason}" for reason, count in totals.finish_reasons.items())
 
 
 def _energy(joules: float | None) -> str:

@@ -1,4 +1,4 @@
-"""The figures of one run, each computed once for the terminal and the page alike."""
+"""The figures of one run that need all its rows at once: by question, by length, by rank. Its sums are in totals.py."""
 
 from __future__ import annotations
 
@@ -10,11 +10,9 @@ import numpy as np
 
 from dynts_batch.grading.equality import canonical_answer
 from dynts_batch.grading.pass_at_k import Vote, majority_at_k, pass_at_k
-from dynts_batch.report.crossover import Crossover, find_crossover
-from dynts_batch.report.device_time import DeviceTime, measure_device_time
-from dynts_batch.report.price import Price
 from dynts_batch.report.run_rows import RunRows
 from dynts_batch.report.statistics import Estimate, estimate
+from dynts_batch.report.totals import Totals
 
 
 @dataclass(frozen=True)
@@ -37,22 +35,11 @@ class Measures:
         self._is_judged = ~np.isnan(correct)
         self._is_correct = correct == 1.0
 
-    @property
-    def num_errors(self) -> int:
-        return int((~self._is_run).sum())
-
-    @property
-    def num_answers(self) -> int:
-        """Rows that were run: error rows have no answer and count in no mean."""
-        return int(self._is_run.sum())
-
-    @property
-    def num_judged(self) -> int:
-        return int(self._is_judged.sum())
-
-    @property
-    def num_correct(self) -> int | None:
-        return int(self._is_correct.sum()) if self.num_judged else None
+    @cached_property
+    def totals(self) -> Totals:
+        """What the run adds up to."""
+        telemetry = [] if self.run.telemetry is None else [self.run.telemetry]
+        return Totals.of(self.run.config, self.run.table.to_batches(), telemetry)
 
     @cached_property
     def questions(self) -> dict[str, float]:
@@ -76,9 +63,10 @@ class Measures:
     @property
     def accuracy_with_errors(self) -> float | None:
         """Share right of all rows, error rows counted as wrong."""
-        if self.num_correct is None:
+        totals = self.totals
+        if totals.num_correct is None:
             return None
-        return self.num_correct / (self.num_judged + self.num_errors)
+        return totals.num_correct / (totals.num_judged + totals.num_errors)
 
     @cached_property
     def at_k(self) -> list[AtK]:
@@ -87,75 +75,6 @@ class Measures:
         most = max(map(len, votes), default=0)
         ks = sorted({2**i for i in range(most.bit_length())} | {most}) if most else []
         return [_at_k([v for v in votes if len(v) >= k], k) for k in ks]
-
-    @property
-    def truncated_share(self) -> float | None:
-        """Answers that ended at the token limit."""
-        return self._share(self.run.is_equal("finish_reason", "length"))
-
-    @cached_property
-    def completion_tokens(self) -> int:
-        return int(np.nansum(self.of_answers("completion_tokens")))
-
-    @property
-    def tokens_per_problem(self) -> float | None:
-        """Generated tokens, mean over answers."""
-        return self.completion_tokens / self.num_answers if self.num_answers else None
-
-    @cached_property
-    def dollars(self) -> Price:
-        return self._price("cost_usd")
-
-    @cached_property
-    def joules(self) -> Price:
-        return self._price("energy_j")
-
-    @cached_property
-    def device_s(self) -> float:
-        """Device seconds of the rows."""
-        return float(np.nansum(self.of_answers("device_s")))
-
-    @cached_property
-    def device(self) -> DeviceTime | None:
-        return measure_device_time(self.run.telemetry)
-
-    @property
-    def tokens_per_s(self) -> float | None:
-        """Generated tokens of finished rows, over the time in which at least one worker worked."""
-        if self.device is None or self.device.wall_s <= 0:
-            return None
-        return self.completion_tokens / self.device.wall_s
-
-    @property
-    def tokens_per_device_s(self) -> float | None:
-        """Generated tokens per second of a device that works."""
-        return self.completion_tokens / self.device_s if self.device_s > 0 else None
-
-    @property
-    def held_usd(self) -> float | None:
-        """What the devices cost from the first sample to the last, idle or not; None without a price."""
-        price = self.run.config.cost.usd_per_gpu_hour
-        return None if price is None or self.device is None else self.device.held_s / 3600 * price
-
-    @property
-    def mean_peak_bytes(self) -> float | None:
-        """Most KV bytes that a sequence held at once, mean over answers."""
-        return _mean(self.of_answers("peak_kv_bytes"))
-
-    @property
-    def mean_full_bytes(self) -> float | None:
-        """What the full cache would have held at the end of a sequence, mean over answers."""
-        return _mean(self.of_answers("full_kv_bytes"))
-
-    @property
-    def stored_share(self) -> float | None:
-        if not self.mean_full_bytes or self.mean_peak_bytes is None:
-            return None
-        return self.mean_peak_bytes / self.mean_full_bytes
-
-    @cached_property
-    def crossover(self) -> Crossover | None:
-        return find_crossover(self.run, self.device)
 
     def of_answers(self, column: str) -> np.ndarray:
         """A numeric column of the rows that were run [num_answers]."""
@@ -197,16 +116,6 @@ class Measures:
             votes[codes[row]].append((key, bool(self._is_correct[row])))
         return [its_votes for its_votes in votes if its_votes]
 
-    def _price(self, column: str) -> Price:
-        return Price.of(
-            self.of_answers(column),
-            num_correct=self.num_correct,
-            completion_tokens=self.completion_tokens,
-        )
-
-    def _share(self, rows: np.ndarray) -> float | None:
-        return float(rows.sum() / self.num_answers) if self.num_answers else None
-
 
 def measure(runs: list[RunRows]) -> list[Measures]:
     """The figures of each run, labelled by policy and budget, and by folder where that is not enough."""
@@ -234,7 +143,3 @@ def _at_k(votes: list[list[Vote]], k: int) -> AtK:
         mean(lambda v: majority_at_k(v, k)),
         len(votes),
     )
-
-
-def _mean(values: np.ndarray) -> float | None:
-    return float(values.mean()) if len(values) and not np.isnan(values).any() else None

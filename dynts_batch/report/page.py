@@ -18,24 +18,23 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from dynts_batch.config_file import to_yaml
-from dynts_batch.report import charts
+from dynts_batch.report import comparison_charts, run_charts
 from dynts_batch.report.assets import asset
-from dynts_batch.report.comparison import Pair, compare_all
+from dynts_batch.report.comparison import Pair, pairs_to_show
 from dynts_batch.report.lines import (
     Line,
     comparison_text,
     cost_lines,
     headline,
     quality_lines,
-    summary_cells,
     verdict,
     work_lines,
 )
 from dynts_batch.report.measures import Measures
+from dynts_batch.report.side_by_side import cheapest, overview
 from dynts_batch.report.trace_view import MAX_CHARS, TraceView, view_trace
 from dynts_batch.report.units import money
 
-MAX_RUNS_WITH_ALL_PAIRS = 6
 _NUM_TOP = 10
 _NUM_TRACES = 8
 _NUM_ERRORS = 50
@@ -72,20 +71,16 @@ class RunSection:
         return headline(self.measures)
 
     @property
-    def summary(self) -> list[str]:
-        return summary_cells(self.measures)
-
-    @property
     def tables(self) -> list[tuple[str, list[Line]]]:
         return [
             ("Right answers", quality_lines(self.measures)),
-            ("Cost", cost_lines(self.measures)),
-            ("Work and memory", work_lines(self.measures)),
+            ("Cost", cost_lines(self.measures.totals)),
+            ("Work and memory", work_lines(self.measures.totals)),
         ]
 
     @property
     def verdict(self) -> str:
-        return verdict(self.measures)
+        return verdict(self.measures.totals)
 
     @property
     def warnings(self) -> list[str]:
@@ -105,10 +100,10 @@ class RunSection:
         run = self.measures
         traces = [self._texts[row]["token_trace"] for row in self._shown]
         drawn = [
-            ("Length of answers", charts.lengths(run)),
-            ("Eviction timeline", charts.eviction_timeline(run, [t for t in traces if t])),
-            ("KV memory over time", charts.memory_over_time(run)),
-            ("Throughput over time", charts.throughput_over_time(run)),
+            ("Length of answers", run_charts.lengths(run)),
+            ("Eviction timeline", run_charts.eviction_timeline(run, [t for t in traces if t])),
+            ("KV memory over time", run_charts.memory_over_time(run)),
+            ("Throughput over time", run_charts.throughput_over_time(run)),
         ]
         return [(title, Markup(svg)) for title, svg in drawn]  # drawn here, text escaped
 
@@ -163,7 +158,7 @@ def render_page(runs: Sequence[Measures]) -> str:
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters |= {"money": money, "cut": _cut}
-    pairs = _pairs(runs)
+    pairs = pairs_to_show(runs)
     script = asset("page.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return environment.from_string(asset("page.html")).render(
@@ -173,6 +168,8 @@ def render_page(runs: Sequence[Measures]) -> str:
         script_sha256=digest,
         sections=[RunSection(run, index) for index, run in enumerate(runs)],
         comparison=_comparison_charts(runs, pairs),
+        overview=overview(runs),
+        cheapest=cheapest(runs),
         pairs=[(pair, comparison_text(pair.found)) for pair in pairs],
     )
 
@@ -183,18 +180,12 @@ def _title(runs: Sequence[Measures]) -> str:
 
 def _comparison_charts(runs: Sequence[Measures], pairs: Sequence[Pair]) -> list[tuple[str, Markup]]:
     drawn = [
-        ("What a right answer costs", charts.cost_per_correct(runs)),
-        ("Accuracy against cost", charts.accuracy_against(runs, "cost")),
-        ("Accuracy against memory", charts.accuracy_against(runs, "memory")),
-        ("Differences between runs", charts.differences(pairs)),
+        ("What a right answer costs", comparison_charts.cost_per_correct(runs)),
+        ("Accuracy against cost", comparison_charts.accuracy_against(runs, "cost")),
+        ("Accuracy against memory", comparison_charts.accuracy_against(runs, "memory")),
+        ("Differences between runs", comparison_charts.differences(pairs)),
     ]
     return [(title, Markup(svg)) for title, svg in drawn]  # drawn here, text escaped
-
-
-def _pairs(runs: Sequence[Measures]) -> list[Pair]:
-    """Every two runs, or, of many, each against the first."""
-    pairs = compare_all(list(runs))
-    return pairs if len(runs) <= MAX_RUNS_WITH_ALL_PAIRS else pairs[: len(runs) - 1]
 
 
 def _pick_traces(measures: Measures) -> list[int]:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
 
 @dataclass(frozen=True)
 class Price:
@@ -17,14 +15,6 @@ class Price:
     num_correct: int | None
     """None: no row was judged."""
     completion_tokens: int
-
-    @classmethod
-    def of(cls, shares: np.ndarray, *, num_correct: int | None, completion_tokens: int) -> Price:
-        """`shares` [rows that were run], NaN where unknown."""
-        is_known = len(shares) > 0 and not np.isnan(shares).any()
-        # fsum would cost seconds on many rows; numpy's pairwise sum is as good here.
-        total = float(np.sum(shares)) if is_known else None
-        return cls(total, len(shares), num_correct, completion_tokens)
 
     @property
     def per_answer(self) -> float | None:

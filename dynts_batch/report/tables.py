@@ -1,57 +1,126 @@
-"""The report in the terminal: a table with a column per run, and one of the differences between them."""
+"""The report in the terminal: the figures of one run with what qualifies them, or several runs below each other.
+
+Several runs are the rows of a table that is cut into blocks as wide as the terminal, so that any number of runs and of
+figures can be read in 80 columns.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from dynts_batch.report.comparison import compare_all
+from dynts_batch.report.comparison import pairs_to_show
 from dynts_batch.report.lines import (
+    Line,
     comparison_text,
     cost_lines,
-    measured_against_full,
+    end_lines,
+    priced,
     quality_lines,
     verdict,
     work_lines,
 )
 from dynts_batch.report.measures import Measures
+from dynts_batch.report.side_by_side import Column, cheapest, details, overview
+from dynts_batch.report.totals import Totals
+
+_PAD = 2
+_MAX_LABEL = 28
+_MAX_WORDS = 12
+"""Width of a column's name, unless one of its words is wider."""
 
 
 def show_report(runs: Sequence[Measures], console: Console) -> None:
-    """Print the figures of `runs` side by side, and what sets them apart."""
-    console.print(_figures(runs))
-    for run in runs:
-        _say(console, f"{run.label}: {verdict(run)}")
-    full = [run for run in runs if run.run.config.policy.name == "full"]
-    for run in runs:
-        if full and run is not full[0]:
-            _say(console, f"{run.label}: {measured_against_full(run, full[0])}")
-    for pair in compare_all(list(runs)):
-        left_out = f" ({pair.num_left_out:,} questions left out)" if pair.num_left_out else ""
-        text = f"{pair.b.label} minus {pair.a.label}: {comparison_text(pair.found)}{left_out}"
-        _say(console, text)
-
-
-def _figures(runs: Sequence[Measures]) -> Table:
-    table = Table(show_header=True, header_style="bold")
-    table.add_column("")
-    for run in runs:
-        table.add_column(Text(run.label), justify="right")
+    """Print the figures of `runs`, and what sets them apart."""
     if len(runs) == 1:
-        table.add_column("")
-    for lines_of in (quality_lines, cost_lines, work_lines):
-        columns = [{line.name: line for line in lines_of(run)} for run in runs]
-        names = dict.fromkeys(name for column in columns for name in column)
-        for name in names:
-            values = [column[name].value if name in column else "n/a" for column in columns]
-            notes = [columns[0][name].note] if len(runs) == 1 else []
+        _show_one(runs[0], console)
+    else:
+        _show_several(runs, console)
+
+
+def show_end(totals: Totals, path: str, console: Console) -> None:
+    """Print what a run that has just ended adds up to, and where its files are."""
+    console.print(_lines([end_lines(totals)]))
+    _say(console, verdict(totals))
+    # Not in the table: a path that is broken into lines cannot be copied.
+    _say(console, f"{path}/rows/*.parquet")
+
+
+def _show_one(run: Measures, console: Console) -> None:
+    _say(console, run.label)
+    totals = run.totals
+    console.print(_lines([quality_lines(run), cost_lines(totals), work_lines(totals)]))
+    _say(console, verdict(totals))
+
+
+def _show_several(runs: Sequence[Measures], console: Console) -> None:
+    labels = [run.label for run in runs]
+    _show_blocks(labels, overview(runs), console)
+    if (best := cheapest(runs)) is not None:
+        line = priced(best.totals)
+        _say(console, f"\ncheapest right answer: {best.label}, {line.name} {line.value}")
+    for title, columns in details(runs).items():
+        _say(console, f"\n{title}")
+        _show_blocks(labels, columns, console)
+    _say(console, "\nIs the difference more than chance?")
+    for pair in pairs_to_show(runs):
+        left_out = f" ({pair.num_left_out:,} questions left out)" if pair.num_left_out else ""
+        names = f"{pair.b.label} minus {pair.a.label}"
+        _say(console, f"  {names}: {comparison_text(pair.found)}{left_out}")
+
+
+def _lines(groups: Iterable[Sequence[Line]]) -> Table:
+    """Names, values and notes, a rule between the groups."""
+    table = Table(show_header=False)
+    table.add_column(style="bold")
+    table.add_column(justify="right", no_wrap=True)
+    table.add_column(overflow="fold")
+    for lines in groups:
+        for line in lines:
             # Text, not markup: names of models, folders and errors may hold brackets.
-            table.add_row(*map(Text, (name, *values, *notes)))
+            table.add_row(*map(Text, (line.name, line.value, line.note)))
         table.add_section()
     return table
+
+
+def _show_blocks(labels: Sequence[str], columns: Sequence[Column], console: Console) -> None:
+    for number, table in enumerate(_blocks(labels, columns, console.width)):
+        console.print(*([""] if number else []), table, sep="\n")
+
+
+def _blocks(labels: Sequence[str], columns: Sequence[Column], width: int) -> Iterator[Table]:
+    """A row a run; columns that do not fit go on in another table with the same rows."""
+    label_width = min(_MAX_LABEL, max(map(len, labels)))
+    left: list[Column] = []
+    room = width - label_width - _PAD
+    for column in columns:
+        if left and _width(column) + _PAD > room:
+            yield _block(labels, label_width, left)
+            left, room = [], width - label_width - _PAD
+        left.append(column)
+        room -= _width(column) + _PAD
+    if left:
+        yield _block(labels, label_width, left)
+
+
+def _block(labels: Sequence[str], label_width: int, columns: Sequence[Column]) -> Table:
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, _PAD, 0, 0), show_edge=False)
+    table.add_column("run", width=label_width, overflow="fold", vertical="bottom")
+    for column in columns:
+        table.add_column(Text(column.name), justify="right", width=_width(column))
+    for row, label in enumerate(labels):
+        table.add_row(*map(Text, (label, *(column.values[row] for column in columns))))
+    return table
+
+
+def _width(column: Column) -> int:
+    """Of its values, and of its name broken between words."""
+    words = max(map(len, column.name.split()))
+    return max(words, min(_MAX_WORDS, len(column.name)), *map(len, column.values))
 
 
 def _say(console: Console, text: str) -> None:

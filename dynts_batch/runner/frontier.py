@@ -25,7 +25,7 @@ from dynts_batch.data.run_dir import RunDir
 from dynts_batch.errors import ConfigError
 from dynts_batch.exit_status import EXIT_OK
 from dynts_batch.report.frontier import FULL, SCHEMA, Frontier, picture, table
-from dynts_batch.report.summary import Summary
+from dynts_batch.report.totals import Totals
 from dynts_batch.runner.reason import run_to_end
 from dynts_batch.telemetry import setup_logging
 
@@ -93,7 +93,7 @@ def frontier(
         num_run += not is_finished
         console.print(f"{cell.name} ({1 + cells.index(cell)} of {len(cells)} cells)")
         done = run_to_end(config, console)
-        if not isinstance(done, Summary):
+        if not isinstance(done, Totals):
             status = done
             break
     write_frontier(out, cells, configs, Console())

@@ -25,7 +25,8 @@ from dynts_batch.exit_status import (
     EXIT_SIGNAL,
     exit_status_of,
 )
-from dynts_batch.report.summary import Summary, show, summarise
+from dynts_batch.report.tables import show_end
+from dynts_batch.report.totals import Totals, add_up
 from dynts_batch.telemetry import setup_logging
 
 if TYPE_CHECKING:
@@ -44,14 +45,15 @@ _LIMIT_HINT = "What is done is in the run directory; raise the limit to go on fr
 
 def _reason(config_path: str, overrides: Sequence[str], console: Console) -> int:
     setup_logging()
-    done = run_to_end(load_config(config_path, overrides), console)
-    if not isinstance(done, Summary):
+    config = load_config(config_path, overrides)
+    done = run_to_end(config, console)
+    if not isinstance(done, Totals):
         return done
-    show(done, Console(file=sys.stdout))
+    show_end(done, str(config.run.dir), Console(file=sys.stdout))
     return EXIT_ROWS_FAILED if done.num_errors else EXIT_OK
 
 
-def run_to_end(config: Config, console: Console) -> Summary | int:
+def run_to_end(config: Config, console: Console) -> Totals | int:
     """Run, resume or find finished what `config` describes: its sums, or the exit status where it was stopped.
 
     Raises: DyntsError.
@@ -67,9 +69,9 @@ def run_to_end(config: Config, console: Console) -> Summary | int:
             return status
     else:
         _say(console, f"nothing to do: all {run.plan.num_units:,} rows are in {run.run_dir.path}")
-    summary = summarise(run.run_dir)
-    _seal(run, summary)
-    return summary
+    totals = add_up(run.run_dir)
+    _seal(run, totals)
+    return totals
 
 
 def drive(run: PreparedRun, address: str | None, console: Console) -> int | None:
@@ -123,20 +125,20 @@ def _opening(run: PreparedRun) -> str:
     )
 
 
-def _seal(run: PreparedRun, summary: Summary) -> None:
+def _seal(run: PreparedRun, totals: Totals) -> None:
     """Write the manifest, once every unit is known to have a row.
 
     Raises: RunDirError if rows are missing or too many.
     """
-    if summary.num_rows != run.plan.num_units:
+    if totals.num_rows != run.plan.num_units:
         raise RunDirError(
-            f"{run.run_dir.path} must hold {run.plan.num_units} rows, got {summary.num_rows}:"
+            f"{run.run_dir.path} must hold {run.plan.num_units} rows, got {totals.num_rows}:"
             " delete the damaged files in rows/ and run again"
         )
     manifest = {
-        "num_rows": summary.num_rows,
+        "num_rows": totals.num_rows,
         "num_shards": run.plan.num_shards,
-        "finish_reasons": dict(sorted(summary.finish_reasons.items())),
+        "finish_reasons": dict(sorted(totals.finish_reasons.items())),
     }
     if run.run_dir.read_manifest() != manifest:
         run.run_dir.write_manifest(manifest)

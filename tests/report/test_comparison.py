@@ -3,7 +3,7 @@
 import pytest
 from report_runs import ERROR_ROW, write_run
 
-from dynts_batch.report.comparison import compare_all, compare_runs
+from dynts_batch.report.comparison import compare_runs, pairs_to_show
 from dynts_batch.report.lines import comparison_text
 from dynts_batch.report.measures import Measures, measure
 from dynts_batch.report.run_rows import read_run
@@ -46,6 +46,21 @@ def test_runs_without_a_shared_question_are_not_compared(tmp_path):
 
 def test_every_two_runs_are_compared_once(tmp_path):
     runs = [_run(tmp_path / name, {"1": True}) for name in "abc"]
-    assert [(pair.a, pair.b) for pair in compare_all(runs)] == [
+    assert [(pair.a, pair.b) for pair in pairs_to_show(runs)] == [
         (runs[0], runs[1]), (runs[0], runs[2]), (runs[1], runs[2]),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("policies", "base"), [(["window"] * 12, 0), (["window"] * 9 + ["full"], 9)]
+)
+def test_many_runs_are_each_compared_with_the_full_cache_or_else_the_first(
+    tmp_path, policies, base
+):
+    runs = [
+        measure([read_run(write_run(tmp_path / str(i), [{}], overrides=[f"policy.name={policy}"]))])[0]
+        for i, policy in enumerate(policies)
+    ]  # fmt: skip
+    pairs = pairs_to_show(runs)
+    assert {pair.a for pair in pairs} == {runs[base]}
+    assert [pair.b for pair in pairs] == [run for i, run in enumerate(runs) if i != base]

@@ -16,7 +16,7 @@ def _measures(tmp_path, *, arena_bytes: int, running: int, overrides=()) -> Meas
 
 def test_the_full_cache_is_counted_in_the_same_bytes(tmp_path):
     # A token takes 10,000 / (10 + 91 - 1) = 100 bytes; a sequence holds 10 + 91 / 2 = 55.5 on average, 120 at most.
-    found = _measures(tmp_path, arena_bytes=60_000, running=20).crossover
+    found = _measures(tmp_path, arena_bytes=60_000, running=20).totals.crossover
     assert found.paged == 60_000 // 5_550 == 10
     assert found.reserved == 60_000 // 12_000 == 5
     assert found.running == 20
@@ -31,12 +31,13 @@ def test_the_full_cache_is_counted_in_the_same_bytes(tmp_path):
     ],
 )
 def test_the_side_is_said_plainly(tmp_path, running, words):
-    assert verdict(_measures(tmp_path, arena_bytes=60_000, running=running)).startswith(words)
+    found = _measures(tmp_path, arena_bytes=60_000, running=running)
+    assert verdict(found.totals).startswith(words)
 
 
 def test_the_full_cache_is_its_own_reference_and_no_telemetry_is_no_verdict(tmp_path):
     full = _measures(tmp_path, arena_bytes=1, running=1, overrides=["policy.name=full"])
-    assert "kept the full cache" in verdict(full)
+    assert "kept the full cache" in verdict(full.totals)
     silent = measure([read_run(write_run(tmp_path / "silent", [{}], ()))])[0]
-    assert silent.crossover is None
-    assert "unknown" in verdict(silent)
+    assert silent.totals.crossover is None
+    assert "unknown" in verdict(silent.totals)

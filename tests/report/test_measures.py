@@ -24,7 +24,7 @@ def test_accuracy_is_the_mean_over_questions_of_their_judged_samples(tmp_path):
     found = _measures(tmp_path, rows)
     assert found.questions == {"a": 1.0, "b": 0.5, "c": 0.0}
     assert found.right_share == pytest.approx(0.5)
-    assert (found.num_correct, found.num_judged, found.num_errors) == (3, 5, 1)
+    assert (found.totals.num_correct, found.totals.num_judged, found.totals.num_errors) == (3, 5, 1)
     assert found.accuracy_with_errors == pytest.approx(3 / 6)
 
 
@@ -43,42 +43,43 @@ def test_pass_and_majority_use_the_votes_of_a_question(tmp_path):
 def test_prices_are_totals_over_what_one_divides_them_by(tmp_path):
     rows = [_row("a"), _row("b", correct=False), _row("c"), ERROR_ROW | _row("d", correct=None)]
     found = _measures(tmp_path, rows)
-    assert found.dollars.total == pytest.approx(0.75)
-    assert found.dollars.per_answer == pytest.approx(0.25)
-    assert found.dollars.per_correct == pytest.approx(0.375)
-    assert found.dollars.per_million_tokens == pytest.approx(0.75 / 273 * 1e6)
-    assert found.joules.per_correct == pytest.approx(9.0)
+    assert found.totals.dollars.total == pytest.approx(0.75)
+    assert found.totals.dollars.per_answer == pytest.approx(0.25)
+    assert found.totals.dollars.per_correct == pytest.approx(0.375)
+    assert found.totals.dollars.per_million_tokens == pytest.approx(0.75 / 273 * 1e6)
+    assert found.totals.joules.per_correct == pytest.approx(9.0)
 
 
 def test_one_unknown_share_makes_the_total_unknown(tmp_path):
     found = _measures(tmp_path, [_row("a"), _row("b", energy_j=None, cost_usd=None), _row("c")])
-    assert found.dollars.total is None
-    assert found.dollars.per_correct is None
-    assert found.joules.per_answer is None
+    assert found.totals.dollars.total is None
+    assert found.totals.dollars.per_correct is None
+    assert found.totals.joules.per_answer is None
 
 
 def test_without_judgement_there_is_no_accuracy_and_no_price_of_a_right_answer(tmp_path):
     found = _measures(tmp_path, [_row("a", correct=None), _row("b", correct=None)])
     assert found.accuracy is None
-    assert found.num_correct is None
+    assert found.totals.num_correct is None
     assert found.at_k == []
-    assert found.dollars.per_correct is None
-    assert found.dollars.per_answer is not None
+    assert found.totals.dollars.per_correct is None
+    assert found.totals.dollars.per_answer is not None
 
 
 def test_a_right_answer_has_no_price_where_none_is_right(tmp_path):
     found = _measures(tmp_path, [_row("a", correct=False)])
-    assert found.dollars.per_correct is None
+    assert found.totals.dollars.per_correct is None
     assert found.right_share == 0.0
 
 
 def test_a_run_of_errors_only_has_no_figures_and_raises_nothing(tmp_path):
     found = _measures(tmp_path, [ERROR_ROW | _row("a", correct=None)], ())
-    for name in ("accuracy", "tokens_per_problem", "truncated_share", "stored_share", "crossover"):
-        assert getattr(found, name) is None, name
-    assert found.dollars.total is None
-    assert found.device is None
-    assert found.tokens_per_s is None
+    assert found.accuracy is None
+    for name in ("tokens_per_problem", "truncated_share", "stored_share", "crossover"):
+        assert getattr(found.totals, name) is None, name
+    assert found.totals.dollars.total is None
+    assert found.totals.device is None
+    assert found.totals.tokens_per_s is None
 
 
 def test_time_held_at_work_and_its_price_come_from_the_telemetry(tmp_path):
@@ -90,11 +91,11 @@ def test_time_held_at_work_and_its_price_come_from_the_telemetry(tmp_path):
     found = _measures(
         tmp_path, [_row("a"), _row("b")], samples, overrides=["cost.usd_per_gpu_hour=36"]
     )
-    assert found.device.wall_s == pytest.approx(150)
-    assert found.device.held_s == pytest.approx(200)
-    assert found.device.busy_share == pytest.approx(0.7)
-    assert found.held_usd == pytest.approx(2.0)
-    assert found.tokens_per_s == pytest.approx(2 * 91 / 150)
+    assert found.totals.device.wall_s == pytest.approx(150)
+    assert found.totals.device.held_s == pytest.approx(200)
+    assert found.totals.device.busy_share == pytest.approx(0.7)
+    assert found.totals.held_usd == pytest.approx(2.0)
+    assert found.totals.tokens_per_s == pytest.approx(2 * 91 / 150)
 
 
 def test_workers_that_share_a_gpu_hold_it_once(tmp_path):
@@ -104,8 +105,8 @@ def test_workers_that_share_a_gpu_hold_it_once(tmp_path):
         SAMPLE | gpu | {"worker_id": "w-1"}, SAMPLE | gpu | {"worker_id": "w-1", "time_s": 1_100.0},
     ]  # fmt: skip
     found = _measures(tmp_path, [_row("a")], samples)
-    assert found.device.held_s == pytest.approx(100)
-    assert found.device.utilisation == pytest.approx(0.5)
+    assert found.totals.device.held_s == pytest.approx(100)
+    assert found.totals.device.utilisation == pytest.approx(0.5)
 
 
 def test_lengths_split_all_answers_by_their_judgement(tmp_path):

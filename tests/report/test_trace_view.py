@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dynts_batch.report.charts import stored_tokens
+from dynts_batch.report.run_charts import stored_tokens
 from dynts_batch.report.trace_view import view_trace
 
 TOKENS = st.lists(

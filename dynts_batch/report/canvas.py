@@ -1,0 +1,85 @@
+"""What the charts of the page are drawn on: matplotlib, as SVG whose colours are the page's.
+
+Why matplotlib: its SVG needs no script, so a page of charts is small, prints, and cannot break in a browser. Colours
+are placeholders that become CSS variables, and text stays text: one drawing serves light, dark and print.
+
+Knows nothing about runs. Labels are untrusted: they are drawn, never parsed.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from itertools import count
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+NUM_SERIES = 8
+
+#: Colours that matplotlib draws with, and the CSS variables that take their place.
+INK, MUTED, _GRID, RIGHT, WRONG, OTHER = (f"#fe00{i:02x}" for i in range(6))
+SERIES = [f"#fe01{i:02x}" for i in range(NUM_SERIES)]
+_VARIABLES = dict(
+    zip(
+        (INK, MUTED, _GRID, RIGHT, WRONG, OTHER),
+        ("ink", "muted", "grid", "right", "wrong", "other"),
+        strict=True,
+    )
+) | {color: f"series-{i}" for i, color in enumerate(SERIES)}
+
+SETTINGS = {
+    "svg.fonttype": "none", "text.parse_math": False, "axes.formatter.use_mathtext": False,
+    "font.size": 10, "axes.titlesize": 10, "axes.labelsize": 9.5, "legend.fontsize": 9,
+    "text.color": INK, "axes.labelcolor": MUTED, "axes.edgecolor": _GRID, "xtick.color": MUTED,
+    "ytick.color": MUTED, "grid.color": _GRID, "grid.linewidth": 0.7, "axes.grid": True, "axes.axisbelow": True,
+    "axes.spines.top": False, "axes.spines.right": False, "axes.linewidth": 0.8, "legend.frameon": False,
+    "xtick.major.size": 0, "ytick.major.size": 0, "lines.linewidth": 1.8, "lines.solid_capstyle": "round",
+    "figure.facecolor": "none", "axes.facecolor": "none", "savefig.facecolor": "none",
+}  # fmt: skip
+
+_WIDTH, HEIGHT = 5.2, 3.3  # inches: narrow, so that the labels stay readable on a phone
+_numbers = count()
+
+
+def new_figure(height: float = HEIGHT) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(_WIDTH, height), layout="constrained")
+    return figure, figure.add_subplot()
+
+
+def legend(axes: Axes) -> None:
+    axes.figure.legend(
+        loc="outside upper left", ncols=3, handlelength=1.2, columnspacing=1.2, borderpad=0
+    )
+
+
+def thousands(axes: Axes) -> None:
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    axes.xaxis.set_major_locator(MaxNLocator(5))
+
+
+def short(label: str) -> str:
+    return label if len(label) <= 28 else f"{label[:27]}\u2026"
+
+
+def svg(figure: Figure, title: str) -> str:
+    """`figure` as an SVG element: named for screen readers, as wide as its place, with ids of its own."""
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    text = buffer.getvalue()
+    text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
+    for color, name in _VARIABLES.items():
+        text = text.replace(color, f"var(--{name})")
+    text = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", text, count=1)
+    text = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", text, count=1)
+    prefix = f"c{next(_numbers)}-"
+    text = re.sub(r'\bid="', f'id="{prefix}', text)
+    text = re.sub(r'(url\(|xlink:href=")#', rf"\1#{prefix}", text)
+    return text.replace("<svg ", f'<svg role="img" aria-label="{title}" ', 1)
+
+
+def nothing(why: str) -> str:
+    """A place for a chart that has nothing to show."""
+    return f'<p class="nothing">n/a: {why}</p>'

@@ -1,0 +1,197 @@
+"""What a run adds up to: the figures that follow from sums over its rows and samples.
+
+Reads a batch at a time and keeps only sums, so that the end of a run of any size costs no memory. What needs every row
+at once (questions, histograms) is in measures.py.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from dynts_batch.config import Config
+from dynts_batch.data.run_dir import RunDir
+from dynts_batch.report.crossover import Crossover, find_crossover
+from dynts_batch.report.device_time import DeviceTime, measure_device_time
+from dynts_batch.report.price import Price
+
+COLUMNS = (
+    *("finish_reason", "correct", "prompt_tokens", "completion_tokens", "peak_cache_len"),
+    *("peak_kv_bytes", "full_kv_bytes", "device_s", "energy_j", "cost_usd"),
+)
+#: Of which an unknown part makes the sum unknown.
+_SUMMED = COLUMNS[2:]
+
+
+@dataclass
+class Totals:
+    """Sums over rows. Error rows count as such and in nothing else; what nothing is known of is None."""
+
+    config: Config
+    device: DeviceTime | None = None
+    """None without telemetry."""
+    finish_reasons: Counter[str] = field(default_factory=Counter)
+    num_judged: int = 0
+    _num_right: int = 0
+    _sums: dict[str, float | None] = field(default_factory=lambda: dict.fromkeys(_SUMMED, 0))
+    _token_steps: float = 0.0
+    """Tokens that a full cache holds, summed over all steps of all sequences."""
+
+    @classmethod
+    def of(
+        cls, config: Config, rows: Iterable[pa.RecordBatch], telemetry: Iterable[pa.Table]
+    ) -> Totals:
+        """`rows` have at least `COLUMNS`."""
+        totals = cls(config, measure_device_time(telemetry))
+        for batch in rows:
+            totals.add(batch)
+        return totals
+
+    def add(self, rows: pa.RecordBatch) -> None:
+        self.finish_reasons.update(rows["finish_reason"].to_pylist())
+        self.num_judged += rows.num_rows - rows["correct"].null_count
+        self._num_right += pc.sum(rows["correct"]).as_py() or 0
+        run = rows.filter(pc.not_equal(rows["finish_reason"], "error"))
+        for name, total in self._sums.items():
+            if total is not None:
+                is_known = not run[name].null_count
+                self._sums[name] = total + (pc.sum(run[name]).as_py() or 0) if is_known else None
+        # A sequence lives as many steps as it generates tokens, and grows by one with each.
+        prompts, completions = (
+            run[name].cast(pa.float64()) for name in ("prompt_tokens", "completion_tokens")
+        )
+        steps = pc.multiply(completions, pc.add(prompts, pc.divide(completions, 2.0)))
+        self._token_steps += pc.sum(steps).as_py() or 0.0
+
+    @property
+    def num_rows(self) -> int:
+        return self.finish_reasons.total()
+
+    @property
+    def num_errors(self) -> int:
+        return self.finish_reasons["error"]
+
+    @property
+    def num_answers(self) -> int:
+        """Rows that were run: error rows have no answer and count in no mean."""
+        return self.num_rows - self.num_errors
+
+    @property
+    def num_correct(self) -> int | None:
+        return self._num_right if self.num_judged else None
+
+    @property
+    def right_share(self) -> float | None:
+        """Of the judged rows."""
+        return self._num_right / self.num_judged if self.num_judged else None
+
+    @property
+    def truncated_share(self) -> float | None:
+        """Answers that ended at the token limit."""
+        return self._mean(self.finish_reasons["length"])
+
+    @property
+    def completion_tokens(self) -> int:
+        return int(self._sums["completion_tokens"] or 0)
+
+    @property
+    def tokens_per_problem(self) -> float | None:
+        """Generated tokens, mean over answers."""
+        return self._mean(self._sums["completion_tokens"])
+
+    @property
+    def mean_peak_tokens(self) -> float | None:
+        """Most tokens that a sequence stored at once, mean over answers."""
+        return self._mean(self._sums["peak_cache_len"])
+
+    @property
+    def mean_full_tokens(self) -> float | None:
+        """What the full cache would have stored at the end of a sequence. Its last token is stored by none."""
+        prompts, completions = self._sums["prompt_tokens"], self._sums["completion_tokens"]
+        if prompts is None or completions is None:
+            return None
+        return self._mean(prompts + completions - self.num_answers)
+
+    @property
+    def mean_peak_bytes(self) -> float | None:
+        """Most KV bytes that a sequence held at once, mean over answers."""
+        return self._mean(self._sums["peak_kv_bytes"])
+
+    @property
+    def mean_full_bytes(self) -> float | None:
+        """What the full cache would have held at the end of a sequence, mean over answers."""
+        return self._mean(self._sums["full_kv_bytes"])
+
+    @property
+    def stored_share(self) -> float | None:
+        """Of the full cache's bytes."""
+        if not self.mean_full_bytes or self.mean_peak_bytes is None:
+            return None
+        return self.mean_peak_bytes / self.mean_full_bytes
+
+    @property
+    def dollars(self) -> Price:
+        return self._price("cost_usd")
+
+    @property
+    def joules(self) -> Price:
+        return self._price("energy_j")
+
+    @property
+    def device_s(self) -> float:
+        """Device seconds of the rows."""
+        return self._sums["device_s"] or 0.0
+
+    @property
+    def tokens_per_s(self) -> float | None:
+        """Generated tokens of finished rows, over the time in which at least one worker worked."""
+        if self.device is None or self.device.wall_s <= 0:
+            return None
+        return self.completion_tokens / self.device.wall_s
+
+    @property
+    def tokens_per_device_s(self) -> float | None:
+        """Generated tokens per second of a device that works."""
+        return self.completion_tokens / self.device_s if self.device_s > 0 else None
+
+    @property
+    def held_usd(self) -> float | None:
+        """What the devices cost from the first sample to the last, idle or not; None without a price."""
+        price = self.config.cost.usd_per_gpu_hour
+        return None if price is None or self.device is None else self.device.held_s / 3600 * price
+
+    @cached_property
+    def crossover(self) -> Crossover | None:
+        """Only once all rows are added."""
+        if not self.mean_full_tokens or not self.mean_full_bytes or not self.completion_tokens:
+            return None
+        return find_crossover(
+            self.device,
+            bytes_per_token=self.mean_full_bytes / self.mean_full_tokens,
+            mean_tokens=self._token_steps / self.completion_tokens,
+            max_tokens=self.config.memory.max_prompt_tokens + self.config.sampling.max_new_tokens,
+        )
+
+    def _mean(self, total: float | None) -> float | None:
+        return total / self.num_answers if total is not None and self.num_answers else None
+
+    def _price(self, column: str) -> Price:
+        return Price(
+            total=self._sums[column] if self.num_answers else None,
+            num_answers=self.num_answers,
+            num_correct=self.num_correct,
+            completion_tokens=self.completion_tokens,
+        )
+
+
+def add_up(run_dir: RunDir) -> Totals:
+    """The committed rows of `run_dir`, and its telemetry.
+
+    Raises: RunDirError where it cannot be read.
+    """
+    return Totals.of(run_dir.config(), run_dir.read_rows(COLUMNS), run_dir.read_telemetry())

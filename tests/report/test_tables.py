@@ -1,0 +1,50 @@
+"""Laws of the terminal's tables: 80 columns are enough for any number of runs, and nothing is cut away."""
+
+import io
+
+import pytest
+from report_runs import write_run
+from rich.console import Console
+
+from dynts_batch.report.measures import measure
+from dynts_batch.report.run_rows import read_run
+from dynts_batch.report.tables import show_report
+
+PRICE = "cost.usd_per_gpu_hour=2"
+
+
+def _report(tmp_path, num_runs: int) -> str:
+    """Of runs that differ in budget, price and luck; the last but one is cheapest."""
+    paths = []
+    for i in range(num_runs):
+        rows = [
+            {"request_id": f"q{q}", "correct": q >= i, "cost_usd": 0.01 if i == num_runs - 2 else 0.5}
+            for q in range(20)
+        ]  # fmt: skip
+        paths.append(write_run(tmp_path / f"{i}", rows, overrides=[f"policy.budget={30 + i}", PRICE]))  # fmt: skip
+    file = io.StringIO()
+    show_report(measure([read_run(path) for path in paths]), Console(file=file, width=80))
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("num_runs", [1, 2, 12])
+def test_tables_fit_80_columns_and_cut_nothing(tmp_path, num_runs):
+    text = _report(tmp_path, num_runs)
+    tables = [line for line in text.splitlines() if set(line) & set("│─") or "  " in line[1:]]
+    assert max(map(len, tables)) <= 80
+    assert "…" not in text
+
+
+def test_every_run_has_its_row_in_every_block(tmp_path):
+    text = _report(tmp_path, 12)
+    rules = sum(set(line) == {"─"} for line in text.splitlines())
+    for i in range(12):
+        assert sum(line.startswith(f"window {30 + i} ") for line in text.splitlines()) >= rules
+    assert "cheapest right answer: window 40," in text
+
+
+def test_the_figures_are_in_the_runs_rows(tmp_path):
+    lines = _report(tmp_path, 2).splitlines()
+    first, second = (next(line.split() for line in lines if line.startswith(f"window {b} ")) for b in (30, 31))  # fmt: skip
+    assert first[2:5] == ["100.0%", "100.0-100.0", "$0.0100"]
+    assert second[2] == "95.0%"

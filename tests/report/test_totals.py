@@ -1,0 +1,122 @@
+"""Laws of a run's totals: they add up what the rows and samples say, in any cut, and guess nothing."""
+
+import io
+
+import pyarrow as pa
+import pytest
+from report_runs import ERROR_ROW, ROW, SAMPLE, SCHEMA_OF_ROWS, config_of, write_run
+from rich.console import Console
+
+from dynts_batch.data.run_dir import RunDir
+from dynts_batch.report.measures import measure
+from dynts_batch.report.run_rows import read_run
+from dynts_batch.report.tables import show_end
+from dynts_batch.report.totals import COLUMNS, Totals, add_up
+from dynts_batch.runner.timeline import SCHEMA
+
+_SCHEMA = pa.schema([SCHEMA_OF_ROWS.field(name) for name in COLUMNS])
+
+
+def _totals(*rows: dict, telemetry: tuple[pa.Table, ...] = ()) -> Totals:
+    """Of `rows` (changes to ROW), one batch each: batches must not matter."""
+    batches = [
+        pa.RecordBatch.from_pylist([{name: (ROW | row)[name] for name in COLUMNS}], _SCHEMA)
+        for row in rows
+    ]
+    return Totals.of(config_of("runs/r1"), batches, telemetry)
+
+
+def _samples(worker_id: str, times_s: list[float], **columns: int | None) -> pa.Table:
+    rows = [SAMPLE | columns | {"worker_id": worker_id, "time_s": time_s} for time_s in times_s]
+    return pa.Table.from_pylist(rows, SCHEMA)
+
+
+def _text(totals: Totals) -> str:
+    file = io.StringIO()
+    show_end(totals, "runs/r1", Console(file=file, width=80))
+    return file.getvalue()
+
+
+def _line(totals: Totals, name: str) -> tuple[str, str]:
+    """Value and note."""
+    lines = [line.split("│") for line in _text(totals).splitlines() if line.startswith("│")]
+    (found,) = [line for line in lines if line[1].strip() == name]
+    return found[2].strip(), found[3].strip()
+
+
+def test_the_lines_follow_from_the_rows():
+    totals = _totals({}, {"correct": False, "peak_kv_bytes": 5_000}, ERROR_ROW)
+    assert _line(totals, "rows") == ("3", "2 stop, 1 error")
+    assert _line(totals, "right answers") == ("50.0%", "1 of 2 judged")
+    assert _line(totals, "generated tokens") == ("182", "")
+    assert _line(totals, "stored tokens")[0] == "30"
+    assert totals.mean_full_tokens == 100
+    assert totals.stored_share == pytest.approx(0.4)
+    assert _line(totals, "peak KV of a sequence")[0] == "3.9 KiB"
+    assert _line(totals, "energy per answer") == ("6 J", "")
+    assert _line(totals, "cost per answer") == ("$0.250", "")
+    assert _line(totals, "cost per right answer")[0] == "$0.500"
+    assert _text(totals).endswith("\nruns/r1/rows/*.parquet\n")
+
+
+def test_a_failed_row_counts_as_a_row_and_in_nothing_else():
+    with_error, without = _totals({}, ERROR_ROW), _totals({})
+    assert with_error.num_errors == 1
+    for name in ("num_answers", "num_judged", "mean_full_tokens", "dollars", "joules", "device_s"):
+        assert getattr(with_error, name) == getattr(without, name), name
+
+
+def test_one_unknown_price_or_energy_makes_the_sum_unknown():
+    totals = _totals({}, {"cost_usd": None, "energy_j": None}, {})
+    assert _line(totals, "energy") == ("n/a", "not measured: no NVML counter")
+    assert _line(totals, "cost")[0] == "n/a"
+    assert totals.dollars.per_answer is None
+
+
+def test_what_has_no_meaning_is_said_to_have_none():
+    totals = _totals({"correct": None})
+    assert _line(totals, "right answers") == ("n/a", "no row was judged")
+    assert _line(totals, "cost per right answer")[0] == "n/a"
+    failed = _totals(ERROR_ROW)
+    assert _line(failed, "stored tokens")[0] == "n/a"
+    assert _line(failed, "tokens/s")[0] == "n/a"
+    assert _line(failed, "cost") == ("n/a", "no row was run")
+
+
+@pytest.mark.parametrize(("peak_bytes", "shown"), [(None, "n/a"), (3 * 2**30, "3.0 GiB")])
+def test_memory_is_the_gpus_or_labelled_as_the_hosts(peak_bytes, shown):
+    parts = [
+        _samples("w", [0.0], device_peak_bytes=peak_bytes, rss_peak_bytes=rss)
+        for rss in (2**31, 2**30)
+    ]
+    totals = _totals({}, telemetry=tuple(parts))
+    assert _line(totals, "peak device memory")[0] == shown
+    assert _line(totals, "peak host memory")[0] == "2.0 GiB"
+
+
+def test_time_is_when_any_worker_worked_and_the_nights_between_starts_do_not_count():
+    totals = _totals(
+        {},
+        telemetry=(
+            _samples("a-0", [100.0, 105.0]),
+            _samples("a-1", [120.0, 140.0]),  # beside it
+            _samples("a-0", [110.0, 130.0]),  # its next part
+            _samples("b-0", [9000.0, 9010.0]),  # the next morning
+        ),
+    )
+    assert totals.device.wall_s == pytest.approx(40 + 10)
+    assert totals.device.held_s == pytest.approx(30 + 20 + 10)
+    assert _line(totals, "time")[0] == "0:50"
+    assert totals.tokens_per_s == pytest.approx(91 / 50)
+
+
+def test_the_end_of_a_run_and_its_report_say_the_same(tmp_path):
+    rows = [
+        {"request_id": f"q{i}", "correct": i % 3 > 0, "completion_tokens": 40 + i} for i in range(9)
+    ]
+    parts = [SAMPLE | {"time_s": 1_000.0 + 7 * i, "busy_s": 5.0 * i} for i in range(4)]
+    path = write_run(tmp_path / "run", rows, parts, shard_rows=2)
+    end, report = add_up(RunDir(path)), measure([read_run(path)])[0].totals
+    assert end.crossover is not None
+    assert end.crossover == report.crossover
+    assert end == report
