@@ -83,13 +83,13 @@ def _read(path: str | IO[str], overrides: Sequence[str]) -> dict[str, Any]:
         tree = OmegaConf.load(path)
     except (OSError, UnicodeDecodeError, YAMLError) as error:
         raise ConfigError(f"cannot read the config file {path!r}: {error}") from None
+    if not OmegaConf.is_dict(tree):
+        raise ConfigError(f"the config file {path!r} must hold groups of keys, got a list")
     try:
         merged = OmegaConf.merge(tree, OmegaConf.from_dotlist(list(overrides)))
-        groups = OmegaConf.to_container(merged, resolve=True)
+        groups = cast(dict[str, Any], OmegaConf.to_container(merged, resolve=True))
     except (OmegaConfBaseException, TypeError, YAMLError) as error:
         raise ConfigError(f"cannot read the config: {_first_line(error)}") from None
-    if not isinstance(groups, dict):
-        raise ConfigError(f"{path!r} must hold a mapping of groups, got {type(groups).__name__}")
     # `memory:` with nothing below it is an empty group, as YAML users expect.
     return {str(group): {} if keys is None else keys for group, keys in groups.items()}
 

@@ -157,7 +157,7 @@ def test_the_rules_of_policy_are_its_classs_own(minimal):
 def test_a_file_that_is_no_mapping_is_refused(tmp_path, content):
     path = tmp_path / "c.yaml"
     path.write_bytes(content)
-    with pytest.raises(ConfigError, match=r"c\.yaml|cannot read the config"):
+    with pytest.raises(ConfigError, match=r"c\.yaml"):
         load_config(str(path))
 
 

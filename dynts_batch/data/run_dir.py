@@ -9,8 +9,8 @@
     manifest.json                the seal, written last
     regrade.json                 rows/ is being judged again, or was when that broke off
 
-Owns names, order of writes and verification; storage.py makes each write atomic. File names come
-from shard numbers and worker ids, never from data. Knows nothing about Ray or who runs the shards.
+Owns names and the order of writes; storage.py makes each write atomic, shard_table.py verifies a
+shard. File names come from shard numbers and worker ids, never from data. Knows nothing about Ray or who runs the shards.
 """
 
 from __future__ import annotations
@@ -18,23 +18,28 @@ from __future__ import annotations
 import io
 import json
 import re
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyarrow import fs as pafs
 
 from dynts_batch.config import Config
 from dynts_batch.config_file import load_config, to_yaml
+from dynts_batch.data.settings_diff import differences
+from dynts_batch.data.shard_table import (
+    Unit,
+    error_lines,
+    failed_rows,
+    in_order,
+    to_parquet,
+    units_in,
+    units_of,
+)
 from dynts_batch.data.storage import Storage
 from dynts_batch.errors import FingerprintError, RunDirError
-
-Unit = tuple[str, int]
-"""(request_id, sample_index) of one row."""
 
 HALF_REGRADED = "was being graded again when that broke off: its rows do not all follow the same rules. Run jobs/grade.py on it again"
 
@@ -129,11 +134,10 @@ class RunDir:
         Raises:
             RunDirError: the rows are not exactly the expected units. Nothing is written then.
         """
-        data = _to_parquet(_in_order(shard, table, expected_units))
+        data = to_parquet(in_order(shard, table, expected_units))
         # What counts is what a reader will find: check the encoded bytes, not our own table.
-        written = pq.read_table(pa.BufferReader(data), columns=["request_id", "sample_index"])
-        assert _units(written) == list(expected_units), f"shard {shard} changed in encoding"
-        errors = _error_lines(table)
+        assert units_in(data) == list(expected_units), f"shard {shard} changed in encoding"
+        errors = error_lines(table)
         if errors:
             self._storage.write(_name("errors", shard, "jsonl"), errors)
         self._storage.write(_name("rows", shard), data)
@@ -147,9 +151,9 @@ class RunDir:
         Raises:
             RunDirError: `table` has other rows than the shard, or in another order.
         """
-        if _units(table) != _units(self.read_shard(shard)):
+        if units_of(table) != units_of(self.read_shard(shard)):
             raise RunDirError(f"shard {shard} must keep its rows")
-        self.commit_shard(shard, table, _units(table))
+        self.commit_shard(shard, table, units_of(table))
 
     @contextmanager
     def open_shard(self, shard: int) -> Iterator[pq.ParquetFile]:
@@ -168,13 +172,12 @@ class RunDir:
     def read_rows(self, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
         """All committed rows in the order of the input, a batch at a time."""
         for shard in sorted(self.finished_shards()):
-            name = _name("rows", shard)
-            with self._storage.open(name) as file, self._parquet_errors(name):
-                yield from pq.ParquetFile(file).iter_batches(columns=columns)
+            with self.open_shard(shard) as file:
+                yield from file.iter_batches(columns=columns)
 
     def write_checkpoint(self, shard: int, table: pa.Table) -> None:
         """Replace the checkpoint of `shard` by `table`: all its rows that are done so far."""
-        self._storage.write(_name("checkpoints", shard), _to_parquet(table))
+        self._storage.write(_name("checkpoints", shard), to_parquet(table))
 
     def read_checkpoint(self, shard: int) -> pa.Table | None:
         """The rows of the latest checkpoint of `shard`, or None."""
@@ -188,9 +191,7 @@ class RunDir:
             if shard not in finished:
                 continue
             # errors/ says where to look; the rows say what is so.
-            table = self.read_shard(shard)
-            units = _units(table.filter(pc.equal(table["finish_reason"], "error")))
-            if units:
+            if units := units_of(failed_rows(self.read_shard(shard))):
                 failed[shard] = units
         return failed
 
@@ -207,7 +208,7 @@ class RunDir:
     def write_telemetry(self, worker_id: str, part: int, table: pa.Table) -> None:
         """Store one part of a worker's telemetry; `worker_id` is letters, digits, `-` and `_`."""
         assert _WORKER_ID.fullmatch(worker_id), worker_id
-        self._storage.write(f"workers/{worker_id}-{part:05d}.parquet", _to_parquet(table))
+        self._storage.write(f"workers/{worker_id}-{part:05d}.parquet", to_parquet(table))
 
     def read_telemetry(self) -> Iterator[pa.Table]:
         """All parts of all workers' telemetry, by worker and part."""
@@ -234,23 +235,26 @@ class RunDir:
             )
 
     def _compare(self, stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
-        old, new = _flatten(stored), _flatten(wanted)
-        keys = sorted(key for key in old | new if old.get(key) != new.get(key))
-        if not keys:
+        found = differences(stored, wanted)
+        if not found:
             return
-        lines = [f"  {key}: {_shown(old, key)} there, {_shown(new, key)} now" for key in keys]
         raise FingerprintError(
             f"{self.path} holds a run with other settings:\n"
-            + "\n".join(lines)
+            + "\n".join(f"  {line}" for line in found)
             + "\nRestore these settings to resume it, or choose another run.dir."
         )
 
     def _read_json(self, name: str) -> dict[str, Any] | None:
         data = self._storage.read(name)
+        if data is None:
+            return None
         try:
-            return None if data is None else json.loads(data)
+            value = json.loads(data)
         except ValueError as error:
             raise RunDirError(f"{self.path}/{name} is damaged: {error}") from error
+        if not isinstance(value, dict):
+            raise RunDirError(f"{self.path}/{name} is damaged: it must hold a JSON object")
+        return value
 
     def _write_json(self, name: str, value: Mapping[str, Any]) -> None:
         self._storage.write(name, f"{json.dumps(value, indent=2)}\n".encode())
@@ -274,48 +278,3 @@ class RunDir:
 
 def _name(folder: str, shard: int, suffix: str = "parquet") -> str:
     return f"{folder}/shard-{shard:05d}.{suffix}"
-
-
-def _to_parquet(table: pa.Table) -> pa.Buffer:
-    stream = pa.BufferOutputStream()
-    pq.write_table(table, stream, compression="zstd")
-    return stream.getvalue()
-
-
-def _units(table: pa.Table) -> list[Unit]:
-    ids, samples = table["request_id"].to_pylist(), table["sample_index"].to_pylist()
-    return list(zip(ids, samples, strict=True))
-
-
-def _in_order(shard: int, table: pa.Table, expected_units: Sequence[Unit]) -> pa.Table:
-    """`table` in the order of `expected_units`, which it must hold exactly once each."""
-    got = _units(table)
-    surplus, missing = Counter(got), Counter(expected_units)
-    surplus, missing = surplus - missing, missing - surplus
-    if surplus or missing:
-        raise RunDirError(
-            f"shard {shard} must hold each of its {len(expected_units)} units once, got {len(got)}"
-            f" rows; missing: {list(missing)[:5]}, repeated or foreign: {list(surplus)[:5]}"
-        )
-    row_of = {unit: row for row, unit in enumerate(got)}
-    return table.take([row_of[unit] for unit in expected_units])
-
-
-def _error_lines(table: pa.Table) -> bytes:
-    failed = table.filter(pc.equal(table["finish_reason"], "error"))
-    fields = ["request_id", "sample_index", "error_type", "error_message"]
-    return b"".join(f"{json.dumps(row)}\n".encode() for row in failed.select(fields).to_pylist())
-
-
-def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            flat |= _flatten(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
-
-
-def _shown(flat: Mapping[str, Any], key: str) -> str:
-    return repr(flat[key]) if key in flat else "absent"

@@ -43,7 +43,8 @@ class Storage:
         try:
             self._fs, self._root = open_filesystem(root)
         except (OSError, ValueError) as error:
-            raise RunDirError(f"cannot open {root}: {error}") from error
+            reason = str(error).partition("\n")[0]
+            raise RunDirError(f"cannot open {root}: {reason}") from error
         self._is_local = isinstance(self._fs, pafs.LocalFileSystem)
 
     def create(self) -> None:

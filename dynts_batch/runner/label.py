@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from dynts_batch.config import Config
 from dynts_batch.config_file import load_settings
-from dynts_batch.data.run_dir import RunDir, Unit
+from dynts_batch.data.run_dir import RunDir
+from dynts_batch.data.shard_table import Unit
 from dynts_batch.errors import DyntsError, InputError
 from dynts_batch.exit_status import EXIT_OK
 

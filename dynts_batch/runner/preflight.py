@@ -18,6 +18,8 @@ from dynts_batch.grading import Grader
 from dynts_batch.runner.fingerprint import make_fingerprint
 from dynts_batch.runner.plan import Plan
 
+_MAX_SHARDS = 1_000_000
+
 
 @dataclass(frozen=True)
 class PreparedRun:
@@ -48,6 +50,7 @@ def prepare(config: Config, *, is_local: bool) -> PreparedRun:
     source = open_source(config.input, config.sampling)
     source.validate()
     plan = Plan(source.num_rows, config.sampling.num_samples, config.run.shard_rows)
+    _check_num_shards(plan)
     run_dir = RunDir(str(config.run.dir))
     is_new = run_dir.create_or_resume(config, make_fingerprint(config, model, source, plan))
     committed = run_dir.finished_shards()
@@ -82,6 +85,16 @@ def _check_gpus(config: Config) -> None:
         )
     if num_gpus == 0 and device == "cuda":
         raise ConfigError("workers.num_gpus must be above 0 when model.device is cuda, got 0")
+
+
+def _check_num_shards(plan: Plan) -> None:
+    """A shard is a file, and an entry in the driver's books."""
+    if plan.num_shards > _MAX_SHARDS:
+        least = -(-plan.num_units // _MAX_SHARDS)
+        raise ConfigError(
+            f"run.shard_rows must be at least {least:,} for {plan.num_rows:,} prompts x"
+            f" {plan.num_samples:,} samples (at most {_MAX_SHARDS:,} shards), got {plan.shard_rows:,}"
+        )
 
 
 def _may_be_on_gpu(config: Config, *, is_local: bool) -> bool:

@@ -14,7 +14,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dynts_batch.data.run_dir import RunDir, Unit
+from dynts_batch.data.run_dir import RunDir
+from dynts_batch.data.shard_table import Unit, units_of
 from dynts_batch.data.writer import output_row, rows_to_table
 from dynts_batch.grading import Grader
 from dynts_batch.records import Completion
@@ -140,12 +141,6 @@ def read_stored_rows(
     if table is not None and drop_errors:
         table = table.filter(pc.not_equal(table["finish_reason"], "error"))
     return table
-
-
-def units_of(table: pa.Table) -> list[Unit]:
-    """(request_id, sample_index) of every row."""
-    ids, samples = table["request_id"].to_pylist(), table["sample_index"].to_pylist()
-    return list(zip(ids, samples, strict=True))
 
 
 def _totals(row: dict[str, Any]) -> Totals:

@@ -11,7 +11,8 @@ import numpy as np
 import torch
 
 from dynts_batch.config import ModelConfig
-from dynts_batch.data.run_dir import RunDir, Unit
+from dynts_batch.data.run_dir import RunDir
+from dynts_batch.data.shard_table import Unit
 from dynts_batch.engine.loader import load_model
 from dynts_batch.engine.prompt import PromptRenderer
 from dynts_batch.errors import ConfigError

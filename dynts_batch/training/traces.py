@@ -8,7 +8,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dynts_batch.data.run_dir import RunDir, Unit
+from dynts_batch.data.run_dir import RunDir
+from dynts_batch.data.shard_table import Unit
 from dynts_batch.engine.prompt import THINK_END, THINK_START, PromptRenderer
 from dynts_batch.errors import RunDirError
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -36,10 +37,17 @@ class Outcome:
 class Nodes:
     """The cluster: a head without room for workers, and nodes that may die. A context manager."""
 
+    def __init__(self, *, head_timeout_s: int | None = None) -> None:
+        """`head_timeout_s`: how long nodes and drivers wait for a lost head; None is Ray's minute."""
+        self._head_timeout_s = head_timeout_s
+
     def __enter__(self):
         # Else the workers yield to whatever else runs on this machine.
         self._environment = pytest.MonkeyPatch()
         self._environment.setenv("RAY_worker_niceness", "0")
+        if self._head_timeout_s is not None:
+            name = "RAY_gcs_rpc_server_reconnect_timeout_s"
+            self._environment.setenv(name, str(self._head_timeout_s))
         self._cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
         self._nodes = [self._add() for _ in range(NUM_NODES)]
         return self
@@ -69,6 +77,10 @@ class Nodes:
         self._nodes.append(self._add())
         return num_workers
 
+    def kill_head(self) -> None:
+        """Kill the node with Ray's own books (the GCS): that is the end of this cluster."""
+        self._cluster.remove_node(self._cluster.head_node, allow_graceful=False)
+
 
 def _processes(node):
     for name, infos in node.all_processes.items():
@@ -92,13 +104,13 @@ def workers(parent: psutil.Process | None = None) -> list[psutil.Process]:
 class Driver:
     """jobs/reason.py in a process of its own, started again each time it is killed."""
 
-    def __init__(self, config: str, address: str) -> None:
-        self._config, self._address = config, address
+    def __init__(self, config: str, address: str, *overrides: str) -> None:
+        self._arguments, self._address = [config, *overrides], address
         self.start()
 
     def start(self) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, str(REPOSITORY / "jobs" / "reason.py"), self._config],
+            [sys.executable, str(REPOSITORY / "jobs" / "reason.py"), *self._arguments],
             env={**os.environ, "RAY_ADDRESS": self._address, "PYTHONPATH": str(REPOSITORY)},
             cwd="/",
             stdout=subprocess.DEVNULL,
@@ -131,7 +143,7 @@ def run_in_chaos(
     num_workers_killed = 0
     driver = Driver(config, nodes.address)
     for target in targets:
-        _wait_for_workers(driver)
+        wait_until(lambda: workers() or driver.process.poll() is not None)
         try:
             driver.process.wait(timeout=dice.uniform(*pause_s))
             break  # it is done already
@@ -155,8 +167,8 @@ def run_in_chaos(
     return Outcome(kills, num_workers_killed, len(admitted), stable_rows(run_dir), seconds)
 
 
-def _wait_for_workers(driver: Driver, timeout_s: float = 120.0) -> None:
+def wait_until(condition: Callable[[], object], timeout_s: float = 120.0) -> None:
     deadline_s = time.monotonic() + timeout_s
-    while not workers() and driver.process.poll() is None:
-        assert time.monotonic() < deadline_s, "no worker came"
+    while not condition():
+        assert time.monotonic() < deadline_s, "it did not come"
         time.sleep(0.1)

@@ -8,7 +8,7 @@ import random
 from collections import Counter
 
 import pytest
-from chaos import Nodes, run_in_chaos
+from chaos import Driver, Nodes, run_in_chaos, wait_until
 from fake_run import make_config, stable_rows, write_config, write_problems
 from local_run import finish_run
 from s3_server import BUCKET, s3_server
@@ -83,6 +83,34 @@ def test_a_run_survives_the_death_of_a_worker_a_node_and_its_driver(tmp_path, un
             pause_s=(1.0, 2.0),
         )
     assert outcome.kills == {"worker": 1, "node": 1, "driver": 1}
+
+
+@pytest.mark.long
+@pytest.mark.timeout(900)
+def test_a_run_whose_head_is_lost_goes_on_on_a_fresh_cluster(tmp_path, undisturbed):
+    log = tmp_path / "admitted.txt"
+    config = write_config(
+        tmp_path,
+        write_problems(tmp_path / "problems.jsonl", 400),
+        model={"name": f"fake:step_s=0.5,log={log}"},
+        run={**_RUN, "dir": str(tmp_path / "run")},
+        workers={"num_cpus": 0.4, "min": 1, "max": 4},
+    )
+    with Nodes(head_timeout_s=5) as nodes:
+        driver = Driver(str(config), nodes.address)
+        wait_until(lambda: list((tmp_path / "run").glob("checkpoints/*")))
+        nodes.kill_head()
+        _, errors = driver.process.communicate(timeout=240)
+    print(f"\nhead lost: exit status {driver.process.returncode}\n{errors}")
+    assert driver.process.returncode != 0
+    num_lost_at = len(log.read_text().splitlines())
+    with Nodes() as nodes:
+        driver = Driver(str(config), nodes.address, "model.name=fake")
+        _, errors = driver.process.communicate(timeout=240)
+    assert driver.process.returncode == 0, errors
+    assert "resuming" in errors
+    assert stable_rows(tmp_path / "run") == undisturbed(400)
+    print(f"{num_lost_at} of 400 rows were begun on the first cluster")
 
 
 @pytest.mark.long

@@ -77,9 +77,10 @@ def test_what_is_no_run_directory_says_so(tmp_path):
 
 
 def test_damaged_files_are_named(run_dir):
-    Path(run_dir.path, "manifest.json").write_text("{")
-    with pytest.raises(RunDirError, match=r"manifest\.json is damaged"):
-        run_dir.read_manifest()
+    for text in ("{", "[1]", ""):
+        Path(run_dir.path, "manifest.json").write_text(text)
+        with pytest.raises(RunDirError, match=r"manifest\.json is damaged"):
+            run_dir.read_manifest()
     run_dir.write_checkpoint(0, output_table())
     Path(run_dir.path, "checkpoints", "shard-00000.parquet").write_bytes(b"PAR1")
     with pytest.raises(RunDirError, match=r"shard-00000\.parquet is damaged: .* Delete it to comp"):

@@ -53,6 +53,10 @@ def _refused(capsys, config: str, *overrides: str) -> str:
         ("policy.name=widow", "policy.name must be one of"),
         ("model.name=fake:speed=1", "model.name: unknown setting 'speed'"),
         ("workers.num_gpus=2", "workers.num_gpus must be at most 1, since an engine runs on one"),
+        (
+            "sampling.num_samples=1000000000000",  # it took all memory to list their shards
+            "run.shard_rows must be at least 5,000,000 for 5 prompts x 1,000,000,000,000 samples",
+        ),
     ],
 )
 def test_a_wrong_setting_is_named(capsys, config, override, message):

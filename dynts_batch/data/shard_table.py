@@ -1,0 +1,68 @@
+"""A shard as a table: which units it holds, that they are the ones expected, and its bytes on disk.
+
+Knows nothing about files and folders.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from dynts_batch.errors import RunDirError
+
+Unit = tuple[str, int]
+"""(request_id, sample_index) of one row."""
+
+_UNIT_COLUMNS = ["request_id", "sample_index"]
+_ERROR_COLUMNS = [*_UNIT_COLUMNS, "error_type", "error_message"]
+
+
+def units_of(table: pa.Table) -> list[Unit]:
+    """The unit of every row."""
+    ids, samples = (table[name].to_pylist() for name in _UNIT_COLUMNS)
+    return list(zip(ids, samples, strict=True))
+
+
+def failed_rows(table: pa.Table) -> pa.Table:
+    """The rows that are errors."""
+    return table.filter(pc.equal(table["finish_reason"], "error"))
+
+
+def in_order(shard: int, table: pa.Table, expected_units: Sequence[Unit]) -> pa.Table:
+    """`table` in the order of `expected_units`.
+
+    Raises: RunDirError where it does not hold each of them exactly once.
+    """
+    got = units_of(table)
+    surplus, missing = Counter(got), Counter(expected_units)
+    surplus, missing = surplus - missing, missing - surplus
+    if surplus or missing:
+        raise RunDirError(
+            f"shard {shard} must hold each of its {len(expected_units)} units once, got {len(got)}"
+            f" rows; missing: {list(missing)[:5]}, repeated or foreign: {list(surplus)[:5]}"
+        )
+    row_of = {unit: row for row, unit in enumerate(got)}
+    return table.take([row_of[unit] for unit in expected_units])
+
+
+def to_parquet(table: pa.Table) -> pa.Buffer:
+    """`table` as the bytes of a Parquet file."""
+    stream = pa.BufferOutputStream()
+    pq.write_table(table, stream, compression="zstd")
+    return stream.getvalue()
+
+
+def units_in(data: pa.Buffer) -> list[Unit]:
+    """The unit of every row of a Parquet file, as its readers will find them."""
+    return units_of(pq.read_table(pa.BufferReader(data), columns=_UNIT_COLUMNS))
+
+
+def error_lines(table: pa.Table) -> bytes:
+    """A line of JSON for each row that is an error; nothing where there is none."""
+    rows = failed_rows(table).select(_ERROR_COLUMNS).to_pylist()
+    return b"".join(f"{json.dumps(row)}\n".encode() for row in rows)
