@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
+from torch.nn.attention.bias import causal_lower_right
 from transformers import AttentionInterface
 
 from dynts_batch.engine import native
@@ -91,13 +92,15 @@ def fused_decode(dtype: torch.dtype, device: torch.device, head_dim: int) -> Fus
 
 
 class PrefillStep:
-    """Whole prompts, right-padded to a common length, into empty lanes.
+    """A chunk of prompts, right-padded to a common length, into lanes that hold the `start` tokens before it.
 
     Causal attention hides the padding from every real token, so it needs no mask.
     """
 
-    def __init__(self, arena: KVArena, lanes: torch.Tensor, observe: Observe | None = None) -> None:
-        self._arena, self._lanes, self._observe = arena, lanes, observe
+    def __init__(
+        self, arena: KVArena, lanes: torch.Tensor, start: int = 0, observe: Observe | None = None
+    ) -> None:
+        self._arena, self._lanes, self._start, self._observe = arena, lanes, start, observe
 
     def attend(
         self,
@@ -107,9 +110,13 @@ class PrefillStep:
         value: torch.Tensor,
         options: Options,
     ) -> torch.Tensor:
-        self._arena.write_prompt(layer, self._lanes, key, value)
+        self._arena.write_prompt(layer, self._lanes, key, value, self._start)
         if self._observe is not None:
             self._observe(layer, query, options)
+        if self._start:
+            num_slots = self._start + key.shape[2]
+            key = self._arena.keys(layer, self._lanes, num_slots)
+            value = self._arena.values(layer, self._lanes, num_slots)
         return attend_causal(query, key, value, options)
 
 
@@ -188,20 +195,24 @@ class DecodeStep:
 def attend_causal(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, options: Options
 ) -> torch.Tensor:
-    """Causal attention of T new tokens among themselves, [B, H, T, D] and [B, K, T, D] -> [B, H, T, D]."""
-    length, window = query.shape[2], options.sliding_window
+    """Causal attention of the newest T of S tokens, [B, H, T, D], to all of them, [B, K, S, D] -> [B, H, T, D]."""
+    num_queries, length, window = query.shape[2], key.shape[2], options.sliding_window
     if options.sinks is None and (window is None or length <= window):
+        # is_causal would align the first query with the first key.
+        bias = None if num_queries == length else causal_lower_right(num_queries, length)
         return F.scaled_dot_product_attention(
-            query, key, value, is_causal=True, scale=options.scale, enable_gqa=True
-        )
+            query, key, value, attn_mask=bias, is_causal=bias is None, scale=options.scale, enable_gqa=True
+        )  # fmt: skip
     # In runs of queries, so that memory grows with the length, not with its square.
     outputs = []
-    for start in range(0, length, CAUSAL_QUERIES):
+    older = length - num_queries
+    for start in range(older, length, CAUSAL_QUERIES):
         stop = min(start + CAUSAL_QUERIES, length)
         first = 0 if window is None else max(0, start + 1 - window)
         position = torch.arange(first, stop, device=query.device)
         mask = causal_mask(position[start - first :], position, window, query.dtype)
-        seen = (query[:, :, start:stop], key[:, :, first:stop], value[:, :, first:stop])
+        queries = query[:, :, start - older : stop - older]
+        seen = (queries, key[:, :, first:stop], value[:, :, first:stop])
         outputs.append(attend_masked(*seen, mask, options))
     return torch.cat(outputs, dim=2)
 

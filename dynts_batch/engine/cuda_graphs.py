@@ -1,7 +1,7 @@
 """Decode steps as CUDA graphs: one launch instead of a few hundred, for batches of any size.
 
 A step is captured for a few batch sizes; a batch in between runs with the next larger graph, whose surplus lanes hold no
-sequence. What a step reads and writes must lie at fixed addresses, and doing it twice must be the same as doing it once.
+sequence, or one whose prompt is being processed. What a step reads and writes must lie at fixed addresses, and doing it twice must be the same as doing it once.
 """
 
 import logging
@@ -33,8 +33,8 @@ class DecodeGraphs:
 
     def run(self, num_lanes: int) -> torch.Tensor:
         size = graph_size(num_lanes, self._max_seqs)
-        # Lanes that hold no sequence write to their own first slot, where the next prompt begins.
-        self._inputs.slots[num_lanes:size] = 0
+        # Lanes that don't decode write where it harms nothing.
+        self._inputs.slots[num_lanes:size] = self._inputs.resting_slots[num_lanes:size]
         if size not in self._graphs and self._can_capture:
             self._capture(size)
         if size not in self._graphs:

@@ -17,6 +17,8 @@ class DecodeInputs:
         self._columns = torch.zeros(4, max_seqs, dtype=torch.int64, device=device)
         self.token_ids, self.slots, self.positions, self.rng_keys = self._columns
         self.lanes = torch.arange(max_seqs, device=device)
+        #: Of each lane, a slot where nothing is that may be read: where its next token will go, or any of a free lane.
+        self.resting_slots = torch.zeros(max_seqs, dtype=torch.int64, device=device)
 
     def first(self, num_lanes: int) -> tuple[torch.Tensor, ...]:
         """Lanes, token_ids, slots, positions and rng_keys of the first lanes, [R] each."""
@@ -32,6 +34,10 @@ class DecodeInputs:
         device = self._columns.device
         lanes = torch.tensor(list(sequences), device=device)
         self._columns[:, lanes] = torch.tensor(rows, device=device).T
+
+    def rest(self, lanes: torch.Tensor, next_slots: torch.Tensor) -> None:
+        """The prompts in `lanes` [R] are stored up to `next_slots` [R]."""
+        self.resting_slots[lanes] = next_slots
 
     def move(self, source: int, target: int) -> None:
         self._columns[:, target] = self._columns[:, source]

@@ -36,8 +36,11 @@ from dynts_batch.kvcache.thoughts import Thoughts
 from dynts_batch.kvcache.view import Slots
 from dynts_batch.records import Completion, Request, TokenTrace
 
-#: Prompt tokens, padding included, that one prefill takes at most: it bounds the activations.
+#: Prompt tokens, padding included, that a step processes at most: it bounds the activations.
 MAX_PREFILL_TOKENS = 8192
+#: Tokens of one prompt that a step processes at most, and of all new prompts while others decode: it bounds how long
+#: those wait. A constant, so that how a prompt is cut does not depend on what else runs.
+PREFILL_CHUNK = 512
 
 
 class Engine:
@@ -67,6 +70,8 @@ class Engine:
         self._failed: list[Completion] = []
         #: The sequence in each lane; None is a hole that the next admission fills.
         self._lanes: list[Sequence | None] = []
+        #: Those whose prompts are not wholly processed yet, by lane, all as far as each other.
+        self._prefilling: dict[int, Sequence] = {}
         self.busy_s = 0.0
 
     @classmethod
@@ -113,6 +118,7 @@ class Engine:
         self._waiting.clear()
         self._failed.clear()
         self._lanes.clear()
+        self._prefilling.clear()
         source, exhausted = iter(requests), False
         while True:
             while not exhausted and self.num_waiting + len(self._failed) < self.max_seqs:
@@ -156,12 +162,16 @@ class Engine:
 
     @torch.inference_mode()
     def step(self) -> list[Completion]:
-        """Admit what fits, decode one token for every running sequence; returns the completions that ended."""
+        """Admit what fits and process a chunk of new prompts, decode one token for every sequence past its prompt; returns
+        the completions that ended."""
         completions, self._failed = self._failed, []
         started = time.perf_counter()
-        if admitted := self._admit():
-            self._prefill(admitted)
-            started = self._charge(list(admitted.values()), started)
+        if not self._prefilling:
+            self._prefilling = self._admit()
+        if self._prefilling:
+            sequences = list(self._prefilling.values())
+            self._prefill()
+            started = self._charge(sequences, started)
             completions += self._retire()
         running = self._compact()
         if running:
@@ -175,29 +185,47 @@ class Engine:
 
     def _admit(self) -> dict[int, Sequence]:
         """Give waiting sequences free lanes, holes first; returns them by lane."""
+        admitted = self._next_waiting()
+        if any(len(sequence.prompt_token_ids) > PREFILL_CHUNK for sequence in admitted):
+            # They stay behind the decoding lanes for several steps; the first ones to join those are the shortest.
+            self._compact()
+            admitted.sort(key=lambda sequence: len(sequence.prompt_token_ids))
         free = [lane for lane, sequence in enumerate(self._lanes) if sequence is None]
         free += range(len(self._lanes), self.max_seqs)
-        admitted: dict[int, Sequence] = {}
-        longest = 0
-        while self._waiting and len(admitted) < len(free):
-            longest = max(longest, len(self._waiting[0].prompt_token_ids))
-            if admitted and longest * (len(admitted) + 1) > MAX_PREFILL_TOKENS:
-                break
-            lane, sequence = free[len(admitted)], self._waiting.popleft()
-            if lane == len(self._lanes):
-                self._lanes.append(None)
-            self._lanes[lane] = admitted[lane] = sequence
+        by_lane = dict(zip(free, admitted, strict=False))
+        self._lanes += [None] * (max(by_lane, default=-1) + 1 - len(self._lanes))
+        for lane, sequence in by_lane.items():
+            self._lanes[lane] = sequence
             sequence.admitted_at = time.perf_counter()
-        return admitted
+        return by_lane
 
-    def _prefill(self, admitted: dict[int, Sequence]) -> None:
-        token_ids = self._runner.prefill(admitted)
+    def _next_waiting(self) -> list[Sequence]:
+        """Take as many sequences from the queue as lanes and a step's prompt tokens allow, and one if there is a lane."""
+        num_running = self.num_running
+        max_tokens = PREFILL_CHUNK if num_running else MAX_PREFILL_TOKENS
+        taken: list[Sequence] = []
+        longest = 0
+        while self._waiting and num_running + len(taken) < self.max_seqs:
+            longest = max(longest, min(len(self._waiting[0].prompt_token_ids), PREFILL_CHUNK))
+            if taken and longest * (len(taken) + 1) > max_tokens:
+                break
+            taken.append(self._waiting.popleft())
+        return taken
+
+    def _prefill(self) -> None:
+        """Process the next chunk of every prompt under way; those that end with it begin to decode."""
+        token_ids = self._runner.prefill(self._prefilling, PREFILL_CHUNK)
         now = time.perf_counter()
-        for sequence, token_id in zip(admitted.values(), token_ids, strict=True):
-            sequence.store(len(sequence.prompt_token_ids))
-            sequence.append(token_id, self._model.stop_token_ids)
-            sequence.decoding_at = now
-        self._runner.inputs.write(admitted)
+        for sequence, token_id in zip(self._prefilling.values(), token_ids, strict=True):
+            num_left = len(sequence.prompt_token_ids) - sequence.cache_len
+            sequence.store(min(num_left, PREFILL_CHUNK))
+            if num_left <= PREFILL_CHUNK:
+                sequence.append(token_id, self._model.stop_token_ids)
+                sequence.decoding_at = now
+        ready = {lane: s for lane, s in self._prefilling.items() if s.is_decoding}
+        if ready:
+            self._runner.inputs.write(ready)
+        self._prefilling = {k: s for k, s in self._prefilling.items() if k not in ready}
 
     def _decode(self, running: list[Sequence]) -> None:
         token_ids = self._runner.decode(running)
@@ -265,19 +293,22 @@ class Engine:
     # ---- parts ---------------------------------------------------------------------------------
 
     def _compact(self) -> list[Sequence]:
-        """Fill holes from the end, so that the running sequences are the first lanes; returns them in order."""
+        """Fill holes from the end, so that the decoding sequences are the first lanes; returns them in order."""
         lanes = self._lanes
-        for lane in range(len(lanes)):
-            while lanes and lanes[-1] is None:
-                lanes.pop()
-            if lane < len(lanes) and lanes[lane] is None:
-                moved = lanes.pop()
+        decoding = [lane for lane, s in enumerate(lanes) if s is not None and s.is_decoding]
+        num_decoding = len(decoding)
+        for lane in range(num_decoding):
+            if lanes[lane] is None:
+                source = decoding.pop()
+                moved = lanes[source]
                 assert moved is not None
                 self._runner.settle()
-                self.arena.move(len(lanes), lane, moved.cache_len)
-                self._runner.inputs.move(len(lanes), lane)
-                lanes[lane] = moved
-        return [sequence for sequence in lanes if sequence is not None]
+                self.arena.move(source, lane, moved.cache_len)
+                self._runner.inputs.move(source, lane)
+                lanes[lane], lanes[source] = moved, None
+        while lanes and lanes[-1] is None:
+            lanes.pop()
+        return [sequence for sequence in lanes[:num_decoding] if sequence is not None]
 
     def _free_bytes(self) -> int | None:
         """A GPU's memory that is left for the arena and the logits beside the largest prefill; None on a CPU."""

@@ -1,4 +1,4 @@
-"""Runs the model over lanes of the arena: whole prompts, then one token a lane and step; returns the next tokens.
+"""Runs the model over lanes of the arena: prompts in chunks, then one token a lane and step; returns the next tokens.
 
 Owns the model, the importance predictor, and what a decode step reads on the device. Knows nothing about requests, nor about
 which sequences come, go or lose slots: the engine tells `inputs`.
@@ -41,23 +41,27 @@ class ModelRunner:
         )
         self.graphs = self._make_graphs()
 
-    def prefill(self, admitted: dict[int, Sequence]) -> list[int]:
-        """Process the prompts of `admitted`, by lane, in one pass; returns the first token of each."""
+    def prefill(self, sequences: dict[int, Sequence], num_tokens: int) -> list[int]:
+        """Process the next `num_tokens` of the prompts of `sequences`, by lane, all of which are as far as each other, in one
+        pass; returns the token that follows each."""
         self.settle()
-        prompts = [sequence.prompt_token_ids for sequence in admitted.values()]
-        longest = max(map(len, prompts))
-        padded = [prompt + [0] * (longest - len(prompt)) for prompt in prompts]
-        lanes, token_ids = self._tensor(list(admitted)), self._tensor(padded)
-        lengths = self._tensor([len(prompt) for prompt in prompts])
-        positions = torch.arange(longest, device=self.model.device).expand_as(token_ids)
-        observe = self.observer.prompts(lanes, lengths, longest)
-        step = PrefillStep(self._arena, lanes, observe)
+        start = next(iter(sequences.values())).cache_len
+        assert all(sequence.cache_len == start for sequence in sequences.values())
+        pieces = [s.prompt_token_ids[start : start + num_tokens] for s in sequences.values()]
+        longest = max(map(len, pieces))
+        padded = [piece + [0] * (longest - len(piece)) for piece in pieces]
+        lanes, token_ids = self._tensor(list(sequences)), self._tensor(padded)
+        lengths = self._tensor([len(piece) for piece in pieces])
+        positions = torch.arange(start, start + longest, device=lanes.device).expand_as(token_ids)
+        observe = self.observer.prompts(lanes, positions, start + lengths)
+        step = PrefillStep(self._arena, lanes, start, observe)
         hidden_states = self.forward(token_ids, positions, step, lanes, slots=positions)
         if self._importance is not None:
             self._importance.score(hidden_states, lanes, positions)
-        logits = self.model.head(hidden_states[torch.arange(len(prompts)), lengths - 1])
-        keys = self._tensor([sequence.key for sequence in admitted.values()])
-        return sample(logits, self._sampling, keys, lengths).tolist()
+        self.inputs.rest(lanes, start + lengths)
+        logits = self.model.head(hidden_states[torch.arange(len(pieces)), lengths - 1])
+        keys = self._tensor([sequence.key for sequence in sequences.values()])
+        return sample(logits, self._sampling, keys, start + lengths).tolist()
 
     def decode(self, running: list[Sequence]) -> list[int]:
         """Process the newest token of `running`, which are in the first lanes in order; returns the next of each."""

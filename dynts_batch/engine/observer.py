@@ -28,12 +28,17 @@ class Observer:
     def wants_queries(self) -> bool:
         return self._num_queries > 0 or self._wants_attention
 
-    def prompts(self, lanes: torch.Tensor, lengths: torch.Tensor, longest: int) -> Observe | None:
-        """For whole prompts of `lengths` [R] in `lanes` [R], right-padded to `longest`; None: nothing is required."""
-        slots = torch.arange(longest, device=lanes.device).expand(len(lanes), longest)
-        positions = slots.masked_fill(slots >= lengths[:, None], -1)
-        newest = (lengths - 1)[:, None] - torch.arange(self._num_queries, device=lanes.device)
-        return self._observe(lanes, longest, lengths, slots, positions, newest)
+    def prompts(
+        self, lanes: torch.Tensor, slots: torch.Tensor, cache_len: torch.Tensor
+    ) -> Observe | None:
+        """For a chunk of the prompts in `lanes` [R], whose tokens are at positions and slots `slots` [R, T], right-padded behind
+        `cache_len` [R]; None: nothing is required."""
+        positions = slots.masked_fill(slots >= cache_len[:, None], -1)
+        newest = (cache_len - 1)[:, None] - torch.arange(self._num_queries, device=lanes.device)
+        first = int(slots[0, 0]) if self.wants_queries else 0
+        if first:  # those before this chunk have been remembered
+            newest = newest.clamp(min=first)
+        return self._observe(lanes, first + slots.shape[1], cache_len, slots, positions, newest)
 
     def tokens(
         self, lanes: torch.Tensor, slots: torch.Tensor, positions: torch.Tensor, max_len: int

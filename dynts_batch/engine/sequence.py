@@ -39,6 +39,11 @@ class Sequence:
         return len(self.prompt_token_ids) + len(self.completion_token_ids)
 
     @property
+    def is_decoding(self) -> bool:
+        """Whether its whole prompt has been processed."""
+        return bool(self.completion_token_ids)
+
+    @property
     def num_processed(self) -> int:
         """Tokens that went through the model: what a full cache would hold."""
         return self.seq_len - 1

@@ -116,13 +116,18 @@ class KVArena:
         return self._queries[layer][rows, :, ring].transpose(1, 2)
 
     def write_prompt(
-        self, layer: int, lanes: torch.Tensor, key_states: torch.Tensor, value_states: torch.Tensor
+        self,
+        layer: int,
+        lanes: torch.Tensor,
+        key_states: torch.Tensor,
+        value_states: torch.Tensor,
+        start: int = 0,
     ) -> None:
-        """Store whole prompts, [rows, H, T, D], from slot 0 of `lanes` [rows] on. Right padding is stored
+        """Store a chunk of prompts, [rows, H, T, D], from slot `start` of `lanes` [rows] on. Right padding is stored
         beyond the prompt's cache_len, where nothing reads it before a later token overwrites it."""
-        length = key_states.shape[2]
-        self._keys[layer][lanes, :, :length] = key_states
-        self._values[layer][lanes, :, :length] = value_states
+        stop = start + key_states.shape[2]
+        self._keys[layer][lanes, :, start:stop] = key_states
+        self._values[layer][lanes, :, start:stop] = value_states
 
     def append(
         self, layer: int, slots: torch.Tensor, key_states: torch.Tensor, value_states: torch.Tensor
