@@ -51,7 +51,7 @@ class Labeller:
         self._run_dir, self._label_dir = RunDir(run_dir), LabelDir(label_dir)
         self._settings = settings
 
-    def label_shard(self, shard: int, units: Sequence[Unit]) -> int:
+    def run_shard(self, shard: int, units: Sequence[Unit]) -> int:
         """Label `units` of `shard` and store them; returns how many gave a trace."""
         traces, dropped = [], Counter[str]()
         for found in read_traces(self._run_dir, shard, units, self._renderer):

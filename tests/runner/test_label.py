@@ -21,18 +21,6 @@ from dynts_batch.training.traces import Dropped, Trace, choose_units, read_trace
 QUICKSTART = Path(__file__).parents[2] / "configs" / "quickstart.yaml"
 
 
-@pytest.fixture(scope="module")
-def run_dir(cluster: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished run of the embedded model: the first problems, in two shards."""
-    folder = tmp_path_factory.mktemp("run") / "run"
-    overrides = [
-        *("policy.name=full", "input.limit=3", "run.shard_rows=2", f"run.dir={folder}"),
-        *("workers.max=1", "memory.max_seqs=3"),
-    ]
-    assert reason(str(QUICKSTART), overrides) == 0
-    return folder
-
-
 def test_every_correct_trace_has_the_definitions_labels(
     run_dir: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

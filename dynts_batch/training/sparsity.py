@@ -1,0 +1,78 @@
+"""How sparse attention is at every decode step of a trace, layer by layer: what thoughts are told apart by.
+
+One pass over a finished trace gives what its decoding with the full cache saw; only the measured queries' rows of the
+attention are computed, a chunk at a time. Knows nothing about thresholds.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from dynts_batch.config import ModelConfig
+from dynts_batch.data.run_dir import RunDir
+from dynts_batch.data.shard_table import Unit
+from dynts_batch.engine.attention import attend_causal
+from dynts_batch.engine.loader import LoadedModel, load_model
+from dynts_batch.engine.prompt import PromptRenderer
+from dynts_batch.kvcache.probs import CHUNK_BYTES, Options, attention_logits, visible_slots
+from dynts_batch.kvcache.thoughts import sparsity
+from dynts_batch.training.traces import Trace, read_traces
+
+
+class SparsityStep:
+    """A forward pass over one whole trace that stores nothing and measures the queries at `positions` [N]."""
+
+    def __init__(self, positions: torch.Tensor) -> None:
+        self._positions = positions
+        self.found: list[torch.Tensor] = []
+
+    def attend(
+        self,
+        layer: int,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        options: Options,
+    ) -> torch.Tensor:
+        _, num_heads, length, _ = query.shape
+        slot = torch.arange(length, device=query.device)[None, None]
+        cache_len = slot.new_tensor([length])
+        chunks = []
+        for positions in self._positions.split(max(1, CHUNK_BYTES // (4 * num_heads * length))):
+            logits = attention_logits(query[:, :, positions], key, options.scale)
+            visible = visible_slots(positions[None], slot, cache_len, options.sliding_window)
+            chunks.append(sparsity(logits.masked_fill(~visible.unsqueeze(2), -torch.inf))[0])
+        self.found.append(torch.cat(chunks))
+        return attend_causal(query, key, value, options)
+
+
+@torch.inference_mode()
+def trace_sparsity(model: LoadedModel, trace: Trace, num_steps: int) -> np.ndarray:
+    """Sparsity of attention in each layer at `num_steps` decode steps, or all there are, spread evenly over the trace:
+    float32 [num_layers, steps]."""
+    token_ids = torch.tensor([trace.token_ids], device=model.device)
+    start, end = len(trace.prompt_token_ids), token_ids.shape[1]
+    count = min(num_steps, end - start)
+    positions = start + torch.arange(count, device=model.device) * (end - start) // count
+    step = SparsityStep(positions)
+    model.decoder(input_ids=token_ids, use_cache=False, kv_step=step)
+    return torch.stack(step.found).float().cpu().numpy()
+
+
+class SparsityMeter:
+    """A model, and the run whose traces it measures."""
+
+    def __init__(self, model: ModelConfig, run_dir: str, num_steps: int) -> None:
+        """Raises: ConfigError where the model cannot be loaded."""
+        self._model = load_model(model)
+        self._renderer = PromptRenderer(self._model.tokenizer)
+        self._run_dir, self._num_steps = RunDir(run_dir), num_steps
+
+    def run_shard(self, shard: int, units: Sequence[Unit]) -> list[np.ndarray]:
+        """What `trace_sparsity` finds in the traces of `units` of `shard`, but those that text does not give back."""
+        return [
+            trace_sparsity(self._model, trace, self._num_steps)
+            for trace in read_traces(self._run_dir, shard, units, self._renderer)
+            if isinstance(trace, Trace)
+        ]
