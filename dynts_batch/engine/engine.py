@@ -5,7 +5,6 @@ here asks which policy it is. Knows nothing about data sets, Ray or grading.
 """
 
 import time
-from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import Any, Self
 
@@ -24,6 +23,7 @@ from dynts_batch.engine.loader import (
 )
 from dynts_batch.engine.model_runner import ModelRunner
 from dynts_batch.engine.prompt import PromptRenderer
+from dynts_batch.engine.scheduler import MAX_PREFILL_TOKENS, Scheduler
 from dynts_batch.engine.sequence import Sequence
 from dynts_batch.errors import PromptTooLongError, RowError
 from dynts_batch.kvcache.arena import KVArena
@@ -35,12 +35,6 @@ from dynts_batch.kvcache.select import select
 from dynts_batch.kvcache.thoughts import Thoughts
 from dynts_batch.kvcache.view import Slots
 from dynts_batch.records import Completion, Request, TokenTrace
-
-#: Prompt tokens, padding included, that a step processes at most: it bounds the activations.
-MAX_PREFILL_TOKENS = 8192
-#: Tokens of one prompt that a step processes at most, and of all new prompts while others decode: it bounds how long
-#: those wait. A constant, so that how a prompt is cut does not depend on what else runs.
-PREFILL_CHUNK = 512
 
 
 class Engine:
@@ -66,12 +60,8 @@ class Engine:
         )
         self.arena = KVArena(shape, max_seqs, capacity, model.device)
         self._runner = ModelRunner(model, predictor, sampling, self.arena)
-        self._waiting: deque[Sequence] = deque()
+        self._scheduler = Scheduler(max_seqs, self._runner.move)
         self._failed: list[Completion] = []
-        #: The sequence in each lane; None is a hole that the next admission fills.
-        self._lanes: list[Sequence | None] = []
-        #: Those whose prompts are not wholly processed yet, by lane, all as far as each other.
-        self._prefilling: dict[int, Sequence] = {}
         self.busy_s = 0.0
 
     @classmethod
@@ -98,16 +88,16 @@ class Engine:
 
     @property
     def num_waiting(self) -> int:
-        return len(self._waiting)
+        return self._scheduler.num_waiting
 
     @property
     def num_running(self) -> int:
-        return sum(lane is not None for lane in self._lanes)
+        return self._scheduler.num_running
 
     @property
     def stored_tokens(self) -> int:
         """Tokens in the arena now."""
-        return sum(lane.cache_len for lane in self._lanes if lane is not None)
+        return self._scheduler.stored_tokens
 
     def generate(self, requests: Iterable[Request]) -> Iterator[Completion]:
         """Completions of `requests` as they finish, reading no more of them ahead than one batch.
@@ -115,10 +105,8 @@ class Engine:
         A request that cannot be run gives a completion with finish_reason "error". Sequences that an abandoned
         earlier call left behind are dropped.
         """
-        self._waiting.clear()
+        self._scheduler.clear()
         self._failed.clear()
-        self._lanes.clear()
-        self._prefilling.clear()
         source, exhausted = iter(requests), False
         while True:
             while not exhausted and self.num_waiting + len(self._failed) < self.max_seqs:
@@ -144,7 +132,7 @@ class Engine:
             self._failed.append(Completion.failed(request, error, seed=self._sampling.seed))
             return
         key = sequence_key(self._sampling.seed, request.request_id, request.sample_index)
-        self._waiting.append(
+        self._scheduler.add(
             Sequence(
                 request,
                 prompt,
@@ -158,7 +146,7 @@ class Engine:
         )
 
     def has_work(self) -> bool:
-        return bool(self._waiting or self._failed or self.num_running)
+        return bool(self.num_waiting or self._failed or self.num_running)
 
     @torch.inference_mode()
     def step(self) -> list[Completion]:
@@ -166,66 +154,32 @@ class Engine:
         the completions that ended."""
         completions, self._failed = self._failed, []
         started = time.perf_counter()
-        if not self._prefilling:
-            self._prefilling = self._admit()
-        if self._prefilling:
-            sequences = list(self._prefilling.values())
-            self._prefill()
-            started = self._charge(sequences, started)
+        if prefilling := self._scheduler.prefilling():
+            self._prefill(prefilling)
+            started = self._charge(prefilling, started)
             completions += self._retire()
-        running = self._compact()
-        if running:
-            self._decode(running)
-            self._evict()
-            self._charge(running, started)
+        if decoding := self._scheduler.decoding():
+            self._decode(list(decoding.values()))
+            self._evict(decoding)
+            self._charge(decoding, started)
             completions += self._retire()
         return completions
 
-    # ---- the four verbs ------------------------------------------------------------------------
+    # ---- the verbs -----------------------------------------------------------------------------
 
-    def _admit(self) -> dict[int, Sequence]:
-        """Give waiting sequences free lanes, holes first; returns them by lane."""
-        admitted = self._next_waiting()
-        if any(len(sequence.prompt_token_ids) > PREFILL_CHUNK for sequence in admitted):
-            # They stay behind the decoding lanes for several steps; the first ones to join those are the shortest.
-            self._compact()
-            admitted.sort(key=lambda sequence: len(sequence.prompt_token_ids))
-        free = [lane for lane, sequence in enumerate(self._lanes) if sequence is None]
-        free += range(len(self._lanes), self.max_seqs)
-        by_lane = dict(zip(free, admitted, strict=False))
-        self._lanes += [None] * (max(by_lane, default=-1) + 1 - len(self._lanes))
-        for lane, sequence in by_lane.items():
-            self._lanes[lane] = sequence
-            sequence.admitted_at = time.perf_counter()
-        return by_lane
-
-    def _next_waiting(self) -> list[Sequence]:
-        """Take as many sequences from the queue as lanes and a step's prompt tokens allow, and one if there is a lane."""
-        num_running = self.num_running
-        max_tokens = PREFILL_CHUNK if num_running else MAX_PREFILL_TOKENS
-        taken: list[Sequence] = []
-        longest = 0
-        while self._waiting and num_running + len(taken) < self.max_seqs:
-            longest = max(longest, min(len(self._waiting[0].prompt_token_ids), PREFILL_CHUNK))
-            if taken and longest * (len(taken) + 1) > max_tokens:
-                break
-            taken.append(self._waiting.popleft())
-        return taken
-
-    def _prefill(self) -> None:
-        """Process the next chunk of every prompt under way; those that end with it begin to decode."""
-        token_ids = self._runner.prefill(self._prefilling, PREFILL_CHUNK)
+    def _prefill(self, sequences: dict[int, Sequence]) -> None:
+        """Process the next chunk of every prompt; the sequences whose prompts end with it begin to decode."""
+        token_ids = self._runner.prefill(sequences)
         now = time.perf_counter()
-        for sequence, token_id in zip(self._prefilling.values(), token_ids, strict=True):
-            num_left = len(sequence.prompt_token_ids) - sequence.cache_len
-            sequence.store(min(num_left, PREFILL_CHUNK))
-            if num_left <= PREFILL_CHUNK:
+        ready = {}
+        for (lane, sequence), token_id in zip(sequences.items(), token_ids, strict=True):
+            sequence.store(len(sequence.prompt_chunk))
+            if sequence.cache_len == len(sequence.prompt_token_ids):
                 sequence.append(token_id, self._model.stop_token_ids)
                 sequence.decoding_at = now
-        ready = {lane: s for lane, s in self._prefilling.items() if s.is_decoding}
+                ready[lane] = sequence
         if ready:
             self._runner.inputs.write(ready)
-        self._prefilling = {k: s for k, s in self._prefilling.items() if k not in ready}
 
     def _decode(self, running: list[Sequence]) -> None:
         token_ids = self._runner.decode(running)
@@ -233,13 +187,13 @@ class Engine:
             sequence.store(1)
             sequence.append(token_id, self._model.stop_token_ids)
 
-    def _evict(self) -> None:
-        """Evict from every unfinished sequence that has reached the budget, or that the policy wants to look at, all of
+    def _evict(self, decoding: dict[int, Sequence]) -> None:
+        """Evict from every unfinished sequence of `decoding` that has reached the budget, or that the policy wants to look at, all of
         them in one operation."""
         due = {
             lane: sequence
-            for lane, sequence in enumerate(self._lanes)
-            if sequence is not None and sequence.finish_reason is None and self._is_due(sequence)
+            for lane, sequence in decoding.items()
+            if sequence.finish_reason is None and self._is_due(sequence)
         }
         if not due:
             return
@@ -282,33 +236,9 @@ class Engine:
         )
 
     def _retire(self) -> list[Completion]:
-        """Complete the finished sequences; their lanes become holes."""
-        completions = []
-        for lane, sequence in enumerate(self._lanes):
-            if sequence is not None and sequence.finish_reason is not None:
-                completions.append(self._complete(sequence))
-                self._lanes[lane] = None
-        return completions
+        return [self._complete(sequence) for sequence in self._scheduler.retire()]
 
     # ---- parts ---------------------------------------------------------------------------------
-
-    def _compact(self) -> list[Sequence]:
-        """Fill holes from the end, so that the decoding sequences are the first lanes; returns them in order."""
-        lanes = self._lanes
-        decoding = [lane for lane, s in enumerate(lanes) if s is not None and s.is_decoding]
-        num_decoding = len(decoding)
-        for lane in range(num_decoding):
-            if lanes[lane] is None:
-                source = decoding.pop()
-                moved = lanes[source]
-                assert moved is not None
-                self._runner.settle()
-                self.arena.move(source, lane, moved.cache_len)
-                self._runner.inputs.move(source, lane)
-                lanes[lane], lanes[source] = moved, None
-        while lanes and lanes[-1] is None:
-            lanes.pop()
-        return [sequence for sequence in lanes[:num_decoding] if sequence is not None]
 
     def _free_bytes(self) -> int | None:
         """A GPU's memory that is left for the arena and the logits beside the largest prefill; None on a CPU."""
@@ -340,11 +270,11 @@ class Engine:
             thoughts=self._thoughts,
         )
 
-    def _charge(self, sequences: list[Sequence], started: float) -> float:
+    def _charge(self, sequences: dict[int, Sequence], started: float) -> float:
         """Share the time since `started` equally among `sequences`; returns now."""
         now = time.perf_counter()
         self.busy_s += now - started
-        for sequence in sequences:
+        for sequence in sequences.values():
             sequence.device_s += (now - started) / len(sequences)
         return now
 

@@ -41,13 +41,13 @@ class ModelRunner:
         )
         self.graphs = self._make_graphs()
 
-    def prefill(self, sequences: dict[int, Sequence], num_tokens: int) -> list[int]:
-        """Process the next `num_tokens` of the prompts of `sequences`, by lane, all of which are as far as each other, in one
+    def prefill(self, sequences: dict[int, Sequence]) -> list[int]:
+        """Process the next chunk of the prompts of `sequences`, by lane, all of which are as far as each other, in one
         pass; returns the token that follows each."""
         self.settle()
         start = next(iter(sequences.values())).cache_len
         assert all(sequence.cache_len == start for sequence in sequences.values())
-        pieces = [s.prompt_token_ids[start : start + num_tokens] for s in sequences.values()]
+        pieces = [sequence.prompt_chunk for sequence in sequences.values()]
         longest = max(map(len, pieces))
         padded = [piece + [0] * (longest - len(piece)) for piece in pieces]
         lanes, token_ids = self._tensor(list(sequences)), self._tensor(padded)
@@ -75,6 +75,12 @@ class ModelRunner:
         if self._importance is not None:
             self._importance.count_step(num_lanes)
         return token_ids.tolist()
+
+    def move(self, source: int, target: int, cache_len: int) -> None:
+        """A sequence that has stored `cache_len` tokens changes its lane."""
+        self.settle()
+        self._arena.move(source, target, cache_len)
+        self.inputs.move(source, target)
 
     def settle(self) -> None:
         """Write what is recorded late. Due before the arena's columns are read, and before lanes move or are refilled."""

@@ -6,6 +6,10 @@ from dataclasses import dataclass, field
 from dynts_batch.engine.eviction_trace import EvictionTrace
 from dynts_batch.records import FinishReason, Request
 
+#: Tokens of one prompt that a step processes at most, and of all new prompts while others decode: it bounds how long
+#: those wait. A constant, so that how a prompt is cut does not depend on what else runs.
+PREFILL_CHUNK = 512
+
 
 @dataclass(slots=True)
 class Sequence:
@@ -42,6 +46,11 @@ class Sequence:
     def is_decoding(self) -> bool:
         """Whether its whole prompt has been processed."""
         return bool(self.completion_token_ids)
+
+    @property
+    def prompt_chunk(self) -> list[int]:
+        """The tokens of the prompt that are to be processed next."""
+        return self.prompt_token_ids[self.cache_len : self.cache_len + PREFILL_CHUNK]
 
     @property
     def num_processed(self) -> int:

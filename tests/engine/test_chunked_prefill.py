@@ -8,8 +8,7 @@ from greedy_runs import greedy_engine, huggingface, random_prompts, run
 from tiny_models import ARCHITECTURES
 
 from dynts_batch.config import MemoryConfig, ModelConfig, PolicyConfig, SamplingConfig
-from dynts_batch.engine import Engine
-from dynts_batch.engine import engine as engine_module
+from dynts_batch.engine import Engine, scheduler, sequence
 from dynts_batch.kvcache.policies import POLICIES
 from dynts_batch.kvcache.thoughts import Thoughts, save_thoughts
 from dynts_batch.records import Request
@@ -21,7 +20,8 @@ LENGTHS = (30, 2, 7, 16, 8, 29, 1, 22, 15, 3)
 
 @pytest.fixture
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine_module, "PREFILL_CHUNK", CHUNK)
+    for module in (scheduler, sequence):
+        monkeypatch.setattr(module, "PREFILL_CHUNK", CHUNK)
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> ModelConfig:
 
 @pytest.mark.parametrize("policy_name", sorted(POLICIES))
 def test_chunks_change_no_completion_under_any_policy(
-    policy_name: str, model: ModelConfig, monkeypatch: pytest.MonkeyPatch
+    policy_name: str, model: ModelConfig, request: pytest.FixtureRequest
 ) -> None:
     """Lanes are refilled while others decode, and evict, between the chunks of a prompt."""
     policy = PolicyConfig(policy_name, budget=48, window_size=8, keep_ratio=0.5)
@@ -46,7 +46,7 @@ def test_chunks_change_no_completion_under_any_policy(
         return run(Engine.load(model, policy, sampling, memory), prompts)
 
     whole = completions(max_seqs=4)
-    monkeypatch.setattr(engine_module, "PREFILL_CHUNK", CHUNK)
+    request.getfixturevalue("small_chunks")
     assert completions(max_seqs=4) == whole
     assert completions(max_seqs=2) == whole
 

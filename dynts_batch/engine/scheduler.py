@@ -1,0 +1,112 @@
+"""Which sequence runs, and in which lane: the queue, the lanes, and the prompts under way. Plain Python, no tensors.
+
+Knows nothing about models, policies or memory; whoever owns those is told when a sequence changes its lane.
+"""
+
+import time
+from collections import deque
+from collections.abc import Callable
+
+from dynts_batch.engine.sequence import PREFILL_CHUNK, Sequence
+
+#: Prompt tokens, padding included, that a step processes at most: it bounds the activations.
+MAX_PREFILL_TOKENS = 8192
+
+
+class Scheduler:
+    """At most `max_seqs` sequences in as many lanes, the decoding ones first.
+
+    `move(source, target, cache_len)` is called when a sequence that has stored `cache_len` tokens changes its lane.
+    """
+
+    def __init__(self, max_seqs: int, move: Callable[[int, int, int], None]) -> None:
+        self._max_seqs, self._move = max_seqs, move
+        self._waiting: deque[Sequence] = deque()
+        #: The sequence in each lane; None is a hole that the next admission fills.
+        self._lanes: list[Sequence | None] = []
+        #: Those whose prompts are not wholly processed yet, by lane, all as far as each other.
+        self._prefilling: dict[int, Sequence] = {}
+
+    @property
+    def num_waiting(self) -> int:
+        return len(self._waiting)
+
+    @property
+    def num_running(self) -> int:
+        """Sequences in lanes, whether they decode yet or not."""
+        return sum(sequence is not None for sequence in self._lanes)
+
+    @property
+    def stored_tokens(self) -> int:
+        return sum(sequence.cache_len for sequence in self._lanes if sequence is not None)
+
+    def add(self, sequence: Sequence) -> None:
+        self._waiting.append(sequence)
+
+    def clear(self) -> None:
+        """Forget all sequences."""
+        self._waiting.clear()
+        self._lanes.clear()
+        self._prefilling.clear()
+
+    def prefilling(self) -> dict[int, Sequence]:
+        """The sequences whose prompts are to go on, by lane; where there are none, waiting ones begin."""
+        for lane in [lane for lane, s in self._prefilling.items() if s.is_decoding]:
+            del self._prefilling[lane]
+        if not self._prefilling:
+            self._prefilling = self._admit()
+        return dict(self._prefilling)
+
+    def decoding(self) -> dict[int, Sequence]:
+        """The sequences past their prompts, by lane: the first lanes, whose holes are filled from the end."""
+        lanes = self._lanes
+        found = [lane for lane, s in enumerate(lanes) if s is not None and s.is_decoding]
+        num_decoding = len(found)
+        for lane in range(num_decoding):
+            if lanes[lane] is None:
+                source = found.pop()
+                moved = lanes[source]
+                assert moved is not None
+                self._move(source, lane, moved.cache_len)
+                lanes[lane], lanes[source] = moved, None
+        while lanes and lanes[-1] is None:
+            lanes.pop()
+        return {lane: s for lane, s in enumerate(lanes[:num_decoding]) if s is not None}
+
+    def retire(self) -> list[Sequence]:
+        """Take the finished sequences out of their lanes."""
+        finished = []
+        for lane, sequence in enumerate(self._lanes):
+            if sequence is not None and sequence.finish_reason is not None:
+                finished.append(sequence)
+                self._lanes[lane] = None
+        return finished
+
+    def _admit(self) -> dict[int, Sequence]:
+        """Give waiting sequences free lanes, holes first; returns them by lane."""
+        admitted = self._next_waiting()
+        if any(len(s.prompt_chunk) < len(s.prompt_token_ids) for s in admitted):
+            # They stay behind the decoding lanes for several steps; the first ones to join those are the shortest.
+            self.decoding()
+            admitted.sort(key=lambda sequence: len(sequence.prompt_token_ids))
+        free = [lane for lane, sequence in enumerate(self._lanes) if sequence is None]
+        free += range(len(self._lanes), self._max_seqs)
+        by_lane = dict(zip(free, admitted, strict=False))
+        self._lanes += [None] * (max(by_lane, default=-1) + 1 - len(self._lanes))
+        for lane, sequence in by_lane.items():
+            self._lanes[lane] = sequence
+            sequence.admitted_at = time.perf_counter()
+        return by_lane
+
+    def _next_waiting(self) -> list[Sequence]:
+        """Take as many sequences from the queue as lanes and a step's prompt tokens allow, and one if there is a lane."""
+        num_running = self.num_running
+        max_tokens = PREFILL_CHUNK if num_running else MAX_PREFILL_TOKENS
+        taken: list[Sequence] = []
+        longest = 0
+        while self._waiting and num_running + len(taken) < self._max_seqs:
+            longest = max(longest, len(self._waiting[0].prompt_chunk))
+            if taken and longest * (len(taken) + 1) > max_tokens:
+                break
+            taken.append(self._waiting.popleft())
+        return taken
