@@ -36,7 +36,8 @@ def accuracy_against(runs: Sequence[Measures], what: Literal["cost", "memory"]) 
     points = [(x, run) for run, x in of.items() if x is not None and run.right_share is not None]
     if not points:
         return nothing("no run has both prices and judged rows" if is_cost else "no judged rows")
-    largest = max(x for x, _ in points)
+    full_bytes = runs[0].totals.mean_full_bytes if len(runs) == 1 and not is_cost else None
+    largest = max(full_bytes or 0.0, *(x for x, _ in points))
     factor: float
     if is_cost:
         factor, words = count_scale(largest)
@@ -49,6 +50,11 @@ def accuracy_against(runs: Sequence[Measures], what: Literal["cost", "memory"]) 
         axes.set_xlim(0, 1.3 * largest * factor or 1)
         axes.set_ylim(-0.03, 1.06)
         placed: list[tuple[float, float]] = []
+        if full_bytes is not None:  # else one point would be a point in nothing
+            axes.axvline(full_bytes * factor, color=MUTED, linestyle=(0, (4, 3)), linewidth=1.2)
+            axes.annotate(
+                "full cache", (full_bytes * factor, 0), xytext=(5, 6), textcoords="offset points", color=MUTED,
+            )  # fmt: skip
         for x, run in sorted(points, key=lambda point: -(point[1].right_share or 0)):
             _point(axes, run, x * factor, SERIES[list(runs).index(run) % NUM_SERIES], placed)
         axes.set_ylabel("right answers")
@@ -61,12 +67,13 @@ def accuracy_against(runs: Sequence[Measures], what: Literal["cost", "memory"]) 
 def cost_per_correct(runs: Sequence[Measures]) -> str:
     """A bar per run, the cheapest first, with the interval that follows from the accuracy's."""
     priced = [(run.totals.dollars.per_correct, i) for i, run in enumerate(runs)]
+    never = [i for i, run in enumerate(runs) if run.totals.num_correct == 0]
     bars = sorted((price, i) for price, i in priced if price is not None)
     if not bars:
         return nothing("no run has both prices and right answers")
     count, words = count_scale(bars[0][0])
     with mpl.rc_context(SETTINGS):
-        figure, axes = new_figure(height=max(HEIGHT, 0.9 + 0.36 * len(bars)))
+        figure, axes = new_figure(height=max(HEIGHT, 0.9 + 0.36 * (len(bars) + len(never))))
         ends = []
         for place, (price, i) in enumerate(bars):
             run = runs[i]
@@ -84,8 +91,11 @@ def cost_per_correct(runs: Sequence[Measures]) -> str:
                 f"{money(price * count)}, {percent(runs[i].right_share)} right", (min(ends[place], limit), place),
                 xytext=(6, 0), textcoords="offset points", va="center", annotation_clip=False,
             )  # fmt: skip
-        axes.set_yticks(range(len(bars)), [short(runs[i].label) for _, i in bars], color=INK)
-        axes.set_ylim(len(bars) - 0.4, -0.6)
+        for place, _ in enumerate(never, start=len(bars)):
+            axes.annotate("never right", (0, place), xytext=(6, 0), textcoords="offset points", va="center", color=MUTED)  # fmt: skip
+        order = [*(i for _, i in bars), *never]
+        axes.set_yticks(range(len(order)), [short(runs[i].label) for i in order], color=INK)
+        axes.set_ylim(len(order) - 0.4, -0.6)
         axes.grid(visible=False, axis="y")
         axes.set_xlim(0, 1.5 * limit)
         axes.xaxis.set_major_locator(MaxNLocator(5))

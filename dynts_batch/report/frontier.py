@@ -7,10 +7,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
+from rich.box import SIMPLE_HEAD
+from rich.console import Group
 from rich.table import Table
+from rich.text import Text
 
 from dynts_batch.report.line_chart import Series, line_chart
 from dynts_batch.report.statistics import Estimate, compare, estimate
@@ -35,6 +39,10 @@ SCHEMA = pa.schema(
 FULL = "full"
 #: A budget is as good as the full cache if it loses at most this much.
 TOLERANCE = 0.02
+#: Of the sums of shares: exactly 2 points are within.
+ROUNDING = 1e-9
+
+Standing = Literal["first", "tied", "behind"]
 
 
 @dataclass(frozen=True)
@@ -102,45 +110,39 @@ class Frontier:
         found = [c for c in self.cells if (c.policy, c.budget) == (policy, budget)]
         return found[0] if found else None
 
-    def best(self, budget: int) -> Cell:
-        return max((c for c in self.cells if c.budget == budget), key=lambda cell: cell.accuracy)
+    def rival(self, cell: Cell) -> Cell | None:
+        """The best other policy at the budget of `cell`; None where there is none."""
+        others = [c for c in self.cells if c.budget == cell.budget and c.policy != cell.policy]
+        return max(others, key=lambda other: other.accuracy, default=None)
 
-    def is_first(self, cell: Cell) -> bool:
-        """Whether no policy at this budget is better for sure: the paired interval to the best one reaches 0."""
-        assert cell.budget is not None, "full has no rival"
-        difference = cell.minus(self.best(cell.budget))
-        return difference.high is None or difference.high >= 0
+    def standing(self, cell: Cell) -> Standing:
+        """Of a policy among all at its budget; "tied": the paired interval to the best of the others reaches 0."""
+        rival = self.rival(cell)
+        if rival is None or cell.accuracy > rival.accuracy:
+            return "first"
+        difference = cell.minus(rival)
+        return "tied" if difference.high is None or difference.high >= 0 else "behind"
 
-    def smallest_budget(self, policy: str) -> int | None:
-        """From which on the policy stays within `TOLERANCE` of the full cache; None if at no budget."""
+    def budgets_within_tolerance(self, policy: str) -> list[int]:
+        """At which the policy loses at most `TOLERANCE` against the full cache."""
+        cells = [c for b in self.budgets if (c := self.at(policy, b)) is not None]
         if self.full is None:
-            return None
-        found = None
-        for cell in sorted(
-            (c for c in self.cells if c.policy == policy), key=lambda c: -(c.budget or 0)
-        ):
-            if cell.minus(self.full).mean < -TOLERANCE:
-                break
-            found = cell.budget
-        return found
+            return []
+        return [
+            c.budget
+            for c in cells
+            if c.budget is not None and c.minus(self.full).mean >= -TOLERANCE - ROUNDING
+        ]
+
+    def budgets_in_front(self, policy: str) -> list[int]:
+        """At which the policy is first, or tied with the first."""
+        cells = [c for b in self.budgets if (c := self.at(policy, b)) is not None]
+        return [c.budget for c in cells if c.budget is not None and self.standing(c) != "behind"]
 
 
-def table(frontier: Frontier) -> Table:
-    """For a terminal: accuracy, and the 95% interval of the difference to full, in points."""
-    shown = Table(title=_title(frontier))
-    shown.add_column("policy", style="bold", no_wrap=True)
-    for budget in frontier.budgets:
-        shown.add_column(_heading(frontier, budget), justify="right")
-    shown.add_column("within 2 points from", justify="right")
-    for policy in frontier.policies:
-        cells = [frontier.at(policy, budget) for budget in frontier.budgets]
-        smallest = frontier.smallest_budget(policy)
-        shown.add_row(
-            policy,
-            *(_entry(frontier, cell) for cell in cells),
-            "-" if smallest is None else str(smallest),
-        )
-    return shown
+def table(frontier: Frontier) -> Group:
+    """For a terminal of 80 columns: every cell with its paired 95% intervals in points, and what follows for each policy."""
+    return Group(_title(frontier), "", _cells_table(frontier), "", _policies_table(frontier))
 
 
 def picture(frontier: Frontier) -> str:
@@ -178,26 +180,63 @@ def _title(frontier: Frontier) -> str:
     full = frontier.full
     if full is None:
         return "no run with policy full yet"
+    low, high = full.interval
     return (
-        f"full cache: {full.accuracy:.1%} right, {full.stored_tokens:,.0f} stored tokens;"
-        " * first, or not surely behind the first; in brackets: minus full, points, 95%"
+        f"full cache: {full.accuracy:.1%} right [{100 * low:.1f} {100 * high:.1f}],"
+        f" {full.stored_tokens:,.0f} stored tokens, {len(full.right):,} questions"
     )
+
+
+def _cells_table(frontier: Frontier) -> Table:
+    """By budget, the best first. "minus best other" is what makes a policy first, tied with the first, or behind."""
+    shown = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+    shown.add_column("budget, policy", overflow="fold", vertical="bottom")
+    for name in ("right", "minus full", "minus best other", ""):
+        shown.add_column(name, justify="left" if not name else "right", vertical="bottom")
+    for budget in frontier.budgets:
+        shown.add_section()
+        shown.add_row(_heading(frontier, budget), style="bold")
+        cells = [c for c in frontier.cells if c.budget == budget]
+        for cell in sorted(cells, key=lambda c: -c.accuracy):
+            shown.add_row(
+                Text(f"  {cell.policy}"),
+                f"{100 * cell.accuracy:.1f}",
+                _difference(cell, frontier.full),
+                _difference(cell, frontier.rival(cell)),
+                frontier.standing(cell),
+            )
+    return shown
+
+
+def _policies_table(frontier: Frontier) -> Table:
+    shown = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+    shown.add_column("policy", overflow="fold")
+    shown.add_column("smallest budget\nwithin 2 points of full", justify="right")
+    shown.add_column("within 2\npoints at")
+    shown.add_column("first or\ntied at")
+    for policy in frontier.policies:
+        within = frontier.budgets_within_tolerance(policy)
+        shown.add_row(
+            Text(policy), str(within[0]) if within else "none", _list(within), _list(frontier.budgets_in_front(policy)),
+        )  # fmt: skip
+    return shown
+
+
+def _list(budgets: list[int]) -> str:
+    return ", ".join(map(str, budgets)) or "none"
 
 
 def _heading(frontier: Frontier, budget: int) -> str:
     if frontier.full is None:
         return str(budget)
-    return f"{budget} ({budget / frontier.full.stored_tokens:.0%})"
+    return f"{budget} ({budget / frontier.full.stored_tokens:.0%} of full)"
 
 
-def _entry(frontier: Frontier, cell: Cell | None) -> str:
-    if cell is None:
+def _difference(cell: Cell, other: Cell | None) -> str:
+    """In points, with its interval."""
+    if other is None:
         return ""
-    mark = "*" if frontier.is_first(cell) else " "
-    text = f"{100 * cell.accuracy:.1f}{mark}"
-    if frontier.full is None:
-        return text
-    difference = cell.minus(frontier.full)
-    if difference.low is None or difference.high is None:
-        return text
-    return f"{text} [{100 * difference.low:+.1f} {100 * difference.high:+.1f}]"
+    found = cell.minus(other)
+    if found.low is None or found.high is None:
+        return f"{100 * found.mean:+.1f}"
+    return f"{100 * found.mean:+.1f} [{100 * found.low:+.1f} {100 * found.high:+.1f}]"

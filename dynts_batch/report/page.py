@@ -31,7 +31,7 @@ from dynts_batch.report.lines import (
     work_lines,
 )
 from dynts_batch.report.measures import Measures
-from dynts_batch.report.side_by_side import cheapest, overview
+from dynts_batch.report.side_by_side import cheapest, conclusion, overview
 from dynts_batch.report.trace_view import MAX_CHARS, TraceView, view_trace
 from dynts_batch.report.units import money
 
@@ -170,6 +170,7 @@ def render_page(runs: Sequence[Measures]) -> str:
         comparison=_comparison_charts(runs, pairs),
         overview=overview(runs),
         cheapest=cheapest(runs),
+        conclusion=conclusion(runs),
         pairs=[(pair, comparison_text(pair.found)) for pair in pairs],
     )
 

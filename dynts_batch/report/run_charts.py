@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import matplotlib as mpl
 import numpy as np
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator, MultipleLocator
 
 from dynts_batch.report.canvas import (
     MUTED,
@@ -109,23 +109,23 @@ def _over_time(run: Measures, what: str) -> str:
         arena_bytes = max(samples["arena_bytes"][0].as_py() for _, samples in its_workers)
         divisor, unit = byte_scale(arena_bytes)
         for i, (worker_id, samples) in enumerate(its_workers):
-            hours = (np.array(samples["time_s"].to_pylist()) - started_s) / 3600
+            times_s = np.array(samples["time_s"].to_pylist()) - started_s
             label = short(worker_id) if i < NUM_SERIES - 1 else None
             color = SERIES[i % NUM_SERIES]
             if what == "memory":
                 stored = np.array(samples["stored_tokens"].to_pylist()) * _bytes_per_token(run)
-                axes.plot(hours, stored / divisor, color=color, label=label)
+                axes.plot(times_s, stored / divisor, color=color, label=label)
             else:
                 tokens = np.array(samples["completion_tokens"].to_pylist())
-                rates, edges = _rates(tokens, hours * 3600)
-                axes.stairs(rates, edges / 3600, color=color, label=label, linewidth=1.5)
+                rates, edges = _rates(tokens, times_s)
+                axes.stairs(rates, edges, color=color, label=label, linewidth=1.5)
         if what == "memory":
             dashes = (0, (4, 3))
             axes.axhline(arena_bytes / divisor, color=MUTED, linestyle=dashes, label="allocated")
         axes.set_ylim(bottom=0)
         axes.set_xlim(left=0)
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: duration(x * 3600)))
-        axes.xaxis.set_major_locator(MaxNLocator(5))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: duration(x)))
+        axes.xaxis.set_major_locator(MultipleLocator(_time_step_s(axes.get_xlim()[1])))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:,.6g}"))
         axes.set_xlabel("time since the first sample")
         axes.set_ylabel(
@@ -147,6 +147,12 @@ def _rates(counts: np.ndarray, times_s: np.ndarray) -> tuple[np.ndarray, np.ndar
         kept[-1] = len(times_s) - 1
     edges = times_s[kept]
     return np.diff(counts[kept]) / np.diff(edges), edges
+
+
+def _time_step_s(longest_s: float) -> float:
+    """Between the marks of a time axis: at most six, on whole seconds, minutes or hours."""
+    steps_s = [unit * step for unit in (1, 60, 3600, 36_000) for step in (1, 2, 5, 10, 15, 30)]
+    return next((step for step in sorted(steps_s) if longest_s / step <= 6), longest_s / 6)
 
 
 def _bytes_per_token(run: Measures) -> float:

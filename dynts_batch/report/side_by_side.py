@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from dynts_batch.report.comparison import compare_runs
+from dynts_batch.report.lines import comparison_text, priced
 from dynts_batch.report.measures import Measures
 from dynts_batch.report.statistics import Estimate
 from dynts_batch.report.units import count_scale, duration, energy, money, percent, size
@@ -43,8 +45,29 @@ def details(runs: Sequence[Measures]) -> dict[str, list[Column]]:
 
 def cheapest(runs: Sequence[Measures]) -> Measures | None:
     """The run whose right answers cost least; None where no run knows."""
-    priced = [(price, i) for i, run in enumerate(runs) if (price := run.totals.dollars.per_correct)]
-    return runs[min(priced)[1]] if priced else None
+    known = [(price, i) for i, run in enumerate(runs) if (price := run.totals.dollars.per_correct)]
+    return runs[min(known)[1]] if known else None
+
+
+def conclusion(runs: Sequence[Measures]) -> str | None:
+    """Which run gives the cheapest right answer, and what that costs in accuracy; None without prices."""
+    best = cheapest(runs)
+    if best is None:
+        return None
+    line = priced(best.totals)
+    text = f"Cheapest right answer: {best.label}, {line.value} {line.name.removeprefix('cost ')}"
+    others = [run for run in runs if run is not best]
+    full = [run for run in others if run.totals.config.policy.name == "full"]
+    base = full[0] if full else cheapest(others)
+    if base is None:
+        return f"{text}."
+    found = comparison_text(compare_runs(base, best).found)
+    own, other = best.totals.dollars.per_correct, base.totals.dollars.per_correct
+    if own is None or not other:
+        return f"{text}. Right answers against {base.label}: {found}."
+    return (
+        f"{text}, {1 - own / other:.0%} less than {base.label}. Right answers against it: {found}."
+    )
 
 
 def _quality(runs: Sequence[Measures]) -> list[Column]:

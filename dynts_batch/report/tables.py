@@ -19,13 +19,12 @@ from dynts_batch.report.lines import (
     comparison_text,
     cost_lines,
     end_lines,
-    priced,
     quality_lines,
     verdict,
     work_lines,
 )
 from dynts_batch.report.measures import Measures
-from dynts_batch.report.side_by_side import Column, cheapest, details, overview
+from dynts_batch.report.side_by_side import Column, conclusion, details, overview
 from dynts_batch.report.totals import Totals
 
 _PAD = 2
@@ -60,9 +59,8 @@ def _show_one(run: Measures, console: Console) -> None:
 def _show_several(runs: Sequence[Measures], console: Console) -> None:
     labels = [run.label for run in runs]
     _show_blocks(labels, overview(runs), console)
-    if (best := cheapest(runs)) is not None:
-        line = priced(best.totals)
-        _say(console, f"\ncheapest right answer: {best.label}, {line.name} {line.value}")
+    if (text := conclusion(runs)) is not None:
+        _say(console, f"\n{text}")
     for title, columns in details(runs).items():
         _say(console, f"\n{title}")
         _show_blocks(labels, columns, console)

@@ -1,5 +1,6 @@
 """The frontier's figures, from rows whose answers are known."""
 
+import io
 import xml.etree.ElementTree as ET
 
 import numpy as np
@@ -59,23 +60,30 @@ def test_accuracy_and_paired_differences_are_means_over_questions() -> None:
     assert difference.num_questions == NUM_QUESTIONS
 
 
-def test_the_smallest_budget_is_the_first_from_which_on_two_points_are_not_lost() -> None:
-    assert FOUND.smallest_budget("dynts") == 40
-    assert FOUND.smallest_budget("random") == 60
-    assert (
-        frontier(rows("full", None, 0.9), rows("a", 20, 0.9), rows("a", 40, 0.1)).smallest_budget(
-            "a"
-        )
-        is None
-    )
+def test_a_budget_is_within_tolerance_if_it_loses_at_most_two_points() -> None:
+    assert FOUND.budgets_within_tolerance("dynts") == [40, 60]
+    assert FOUND.budgets_within_tolerance("random") == [60]
+    just = frontier(rows("full", None, 0.9), rows("a", 20, 0.88), rows("a", 40, 0.1))
+    assert just.budgets_within_tolerance("a") == [20]
+    assert frontier(rows("a", 20, 0.88)).budgets_within_tolerance("a") == []
 
 
-def test_a_policy_is_first_unless_the_best_is_better_for_sure() -> None:
-    assert [FOUND.is_first(FOUND.at("dynts", budget)) for budget in (20, 40, 60)] == [True] * 3
+def test_a_policy_is_in_front_unless_another_is_better_for_sure() -> None:
+    standings = {
+        (cell.policy, cell.budget): FOUND.standing(cell)
+        for cell in FOUND.cells
+        if cell.policy != "full"
+    }
     # 1 point of 200 questions may be chance, 59 may not.
-    assert [FOUND.is_first(FOUND.at("random", budget)) for budget in (20, 40, 60)] == [
-        True, False, True,
-    ]  # fmt: skip
+    assert standings == {
+        ("dynts", 20): "first", ("dynts", 40): "first", ("dynts", 60): "first",
+        ("random", 20): "tied", ("random", 40): "behind", ("random", 60): "tied",
+    }  # fmt: skip
+    assert FOUND.budgets_in_front("random") == [20, 60]
+    equal = frontier(rows("a", 20, 0.5), rows("b", 20, 0.5))
+    assert [equal.standing(cell) for cell in equal.cells] == ["tied", "tied"]
+    alone = frontier(rows("a", 20, 0.5))
+    assert alone.standing(alone.cells[0]) == "first"
 
 
 def test_a_row_that_failed_is_wrong_and_stores_nothing() -> None:
@@ -87,13 +95,22 @@ def test_a_row_that_failed_is_wrong_and_stores_nothing() -> None:
     assert cell.stored_tokens == 20
 
 
+def _shown(found: Frontier) -> list[str]:
+    file = io.StringIO()
+    Console(file=file, width=80).print(table(found))
+    return [" ".join(line.split()) for line in file.getvalue().splitlines()]
+
+
 def test_table_and_picture_show_every_cell() -> None:
-    console = Console(width=200, record=True)
-    console.print(table(FOUND))
-    text = console.export_text()
-    assert "full cache: 90.0% right, 100 stored tokens" in text
-    assert "30.0  [-66.5 -53" in text
-    assert "40 (40%)" in text
+    lines = _shown(FOUND)
+    assert lines[0].startswith("full cache: 90.0% right [")
+    at_40 = lines[lines.index("40 (40% of full)") + 1 :][:2]
+    assert at_40[0].startswith("dynts 89.0 -1.0 [-2.5 +0.0] +59.0 [")
+    assert at_40[0].endswith("first")
+    assert at_40[1].startswith("random 30.0 -60.0 [-66.5 -53")
+    assert at_40[1].endswith("behind")
+    assert "dynts 40 40, 60 20, 40, 60" in lines
+    assert "random 60 60 20, 60" in lines
     root = ET.fromstring(picture(FOUND))
     assert {"dynts", "random", "full"} <= {
         e.text for e in root.iter("{http://www.w3.org/2000/svg}text")
@@ -101,7 +118,7 @@ def test_table_and_picture_show_every_cell() -> None:
 
 
 def test_a_part_of_a_frontier_is_shown_too() -> None:
-    console = Console(width=200, record=True)
-    console.print(table(frontier(rows("dynts", 20, 0.5))))
-    assert "no run with policy full yet" in console.export_text()
+    lines = _shown(frontier(rows("dynts", 20, 0.5)))
+    assert lines[0] == "no run with policy full yet"
+    assert "dynts 50.0 first" in lines
     assert np.isfinite(FOUND.cells[0].interval).all()

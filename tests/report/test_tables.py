@@ -40,7 +40,10 @@ def test_every_run_has_its_row_in_every_block(tmp_path):
     rules = sum(set(line) == {"─"} for line in text.splitlines())
     for i in range(12):
         assert sum(line.startswith(f"window {30 + i} ") for line in text.splitlines()) >= rules
-    assert "cheapest right answer: window 40," in text
+    assert (
+        "Cheapest right answer: window 40, $0.0200 per right answer, 96% less than window 30. Right"
+        in text
+    )
 
 
 def test_the_figures_are_in_the_runs_rows(tmp_path):
