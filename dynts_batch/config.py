@@ -84,6 +84,8 @@ class PolicyConfig:
     keep_ratio: float = 0.3
     """Share of the candidates kept by an eviction."""
     protect_prompt: bool = True
+    quantize: bool = False
+    """Store keys and values in 4.5 bits a number, the newest few tokens aside."""
     options: dict[str, Any] = field(default_factory=dict)
     """The policy's own parameters: every other key that stands under `policy`."""
 

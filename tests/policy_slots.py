@@ -48,7 +48,8 @@ def _fill(arena: KVArena, lanes: torch.Tensor, seq_len: torch.Tensor) -> None:
     for layer in range(shape.num_layers):
         keys = torch.randn(stored)
         keys[:, :, 20:26] = keys[:, :, 10:16] + 0.05 * torch.randn_like(keys[:, :, :6])  # repeated
-        arena.write_prompt(layer, lanes, keys, torch.randn(stored))
+        lengths = torch.full((len(lanes),), arena.capacity)
+        arena.write_prompt(layer, lanes, lengths, keys, torch.randn(stored))
         if shape.num_queries:
             positions = (seq_len - 1)[:, None] - torch.arange(1, shape.num_queries + 1)
             queries = torch.randn(

@@ -17,8 +17,10 @@ from transformers import AttentionInterface
 
 from dynts_batch.engine import native
 from dynts_batch.engine.observer import Observe
-from dynts_batch.kvcache.arena import KVArena
+from dynts_batch.engine.packed_attention import attend_packed
+from dynts_batch.kvcache.arena import ArenaShape, KVArena
 from dynts_batch.kvcache.probs import Options, additive_mask, attention_probs
+from dynts_batch.kvcache.stores import PackedStore
 
 ATTENTION_NAME = "dynts_arena"
 #: Queries that written-out causal attention takes at a time.
@@ -82,13 +84,16 @@ class FusedDecode(Protocol):
 
 
 @cache
-def fused_decode(dtype: torch.dtype, device: torch.device, head_dim: int) -> FusedDecode | None:
+def fused_decode(shape: ArenaShape, device: torch.device) -> FusedDecode | None:
     """The kernel for such keys and values, or None: torch's attention does it."""
+    if shape.quantize:
+        return None
     if device.type == "cuda" and find_spec("triton") is not None:
         from dynts_batch.engine.triton_attention import decode_attention
 
         return decode_attention
-    return native.decode_attention if native.can_run(dtype, device, head_dim) else None
+    can_run = native.can_run(shape.dtype, device, shape.head_dim)
+    return native.decode_attention if can_run else None
 
 
 class PrefillStep:
@@ -98,9 +103,15 @@ class PrefillStep:
     """
 
     def __init__(
-        self, arena: KVArena, lanes: torch.Tensor, start: int = 0, observe: Observe | None = None
+        self,
+        arena: KVArena,
+        lanes: torch.Tensor,
+        lengths: torch.Tensor,
+        start: int = 0,
+        observe: Observe | None = None,
     ) -> None:
-        self._arena, self._lanes, self._start, self._observe = arena, lanes, start, observe
+        self._arena, self._lanes, self._lengths = arena, lanes, lengths
+        self._start, self._observe = start, observe
 
     def attend(
         self,
@@ -110,13 +121,12 @@ class PrefillStep:
         value: torch.Tensor,
         options: Options,
     ) -> torch.Tensor:
-        self._arena.write_prompt(layer, self._lanes, key, value, self._start)
+        self._arena.write_prompt(layer, self._lanes, self._lengths, key, value, self._start)
         if self._observe is not None:
             self._observe(layer, query, options)
         if self._start:
-            num_slots = self._start + key.shape[2]
-            key = self._arena.keys(layer, self._lanes, num_slots)
-            value = self._arena.values(layer, self._lanes, num_slots)
+            key = torch.cat((self._arena.keys(layer, self._lanes, self._start), key), dim=2)
+            value = torch.cat((self._arena.values(layer, self._lanes, self._start), value), dim=2)
         return attend_causal(query, key, value, options)
 
 
@@ -142,7 +152,7 @@ class DecodeStep:
         self._observe = observe
         self._max_len, self._is_ragged = max_len, is_ragged
         self._masks: dict[tuple[int | None, int], torch.Tensor | None] = {}
-        self._fused = fused_decode(arena.shape.dtype, slots.device, arena.shape.head_dim)
+        self._fused = fused_decode(arena.shape, slots.device)
 
     def attend(
         self,
@@ -155,9 +165,12 @@ class DecodeStep:
         self._arena.append(layer, self._slots, key, value)
         if self._observe is not None:
             self._observe(layer, query, options)
+        stored, store = self._stored_positions(layer), self._arena.layers[layer]
+        if isinstance(store, PackedStore):
+            places = (self._slots, self._positions, stored)
+            return attend_packed(query, store, *places, options, max_len=self._max_len)
         if self._fused is not None:
             keys, values = self._arena.stored(layer, len(self._slots), self._arena.capacity)
-            stored = self._stored_positions(layer)
             return self._fused(query, keys, values, self._slots, self._positions, stored, options)
         keys, values = self._arena.stored(layer, len(self._slots), self._max_len)
         mask = self._mask(layer, options.sliding_window)

@@ -221,7 +221,8 @@ class Engine:
         )
         lanes = [list(due)[row] for row in losing]
         longest = max(retained[row] for row in losing)
-        self.arena.evict(lanes, kept_slots[losing, ..., :longest])
+        retained_len = self._tensor([retained[row] for row in losing])
+        self.arena.evict(lanes, kept_slots[losing, ..., :longest], retained_len)
         for lane, row in zip(lanes, losing, strict=True):
             sequence = due[lane]
             sequence.evict(retained[row])
@@ -282,7 +283,7 @@ class Engine:
         assert sequence.finish_reason is not None
         token_ids = sequence.completion_token_ids
         text = self._renderer.split(sequence.prompt_token_ids, token_ids, sequence.answer_start)
-        bytes_per_token = self.arena.shape.kv_bytes_per_token
+        shape = self.arena.shape
         now = time.perf_counter()
         return Completion(
             request_id=sequence.request.request_id,
@@ -299,8 +300,8 @@ class Engine:
             evicted_tokens=sequence.evicted_tokens,
             num_evictions=sequence.num_evictions,
             peak_cache_len=sequence.peak_cache_len,
-            peak_kv_bytes=sequence.peak_cache_len * bytes_per_token,
-            full_kv_bytes=sequence.num_processed * bytes_per_token,
+            peak_kv_bytes=shape.peak_kv_bytes(sequence.peak_cache_len),
+            full_kv_bytes=sequence.num_processed * shape.kv_bytes_per_token,
             queue_s=sequence.admitted_at - sequence.added_at,
             prefill_s=sequence.decoding_at - sequence.admitted_at,
             decode_s=now - sequence.decoding_at,

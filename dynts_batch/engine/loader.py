@@ -26,6 +26,7 @@ from dynts_batch.engine.attention import ATTENTION_NAME, PrefillStep, register_a
 from dynts_batch.engine.packing import pack_linears
 from dynts_batch.errors import ConfigError
 from dynts_batch.kvcache.arena import ArenaShape, KVArena
+from dynts_batch.kvcache.formats import GROUP
 from dynts_batch.kvcache.policies.full import Full
 from dynts_batch.kvcache.policy import Policy
 from dynts_batch.kvcache.predictor import ImportancePredictor, load_predictor
@@ -133,16 +134,24 @@ def pick_dtype(
 
 
 def arena_shape(model_config: PretrainedConfig, policy: Policy, dtype: torch.dtype) -> ArenaShape:
+    """Raises: ConfigError where keys and values of this model cannot be quantised."""
     num_heads = model_config.num_attention_heads
+    head_dim = getattr(model_config, "head_dim", None) or model_config.hidden_size // num_heads
+    if policy.quantize and head_dim % GROUP:
+        raise ConfigError(
+            f"policy.quantize must be false for a model whose head_dim is no multiple of {GROUP}, got true and a head_dim"
+            f" of {head_dim}"
+        )
     return ArenaShape(
         num_layers=model_config.num_hidden_layers,
         num_kv_heads=getattr(model_config, "num_key_value_heads", None) or num_heads,
-        head_dim=getattr(model_config, "head_dim", None) or model_config.hidden_size // num_heads,
+        head_dim=head_dim,
         dtype=dtype,
         per_head=policy.per_head,
         columns=policy.requires,
         num_queries=policy.num_queries,
         num_query_heads=num_heads,
+        quantize=policy.quantize,
     )
 
 
@@ -285,7 +294,8 @@ def _check_logits(name: str, model: PreTrainedModel, loaded: LoadedModel) -> Non
     expected = model(input_ids=token_ids, use_cache=False).logits.float()
     model.set_attn_implementation(ATTENTION_NAME)
     arena = KVArena(arena_shape(model.config, Full(), model.dtype), 1, length, loaded.device)
-    step = PrefillStep(arena, torch.zeros(1, dtype=torch.long, device=loaded.device))
+    lanes = torch.zeros(1, dtype=torch.long, device=loaded.device)
+    step = PrefillStep(arena, lanes, lanes + length)
     try:
         hidden_states = loaded.decoder(input_ids=token_ids, use_cache=False, kv_step=step)
         difference = (loaded.head(hidden_states.last_hidden_state).float() - expected).abs().max()

@@ -54,7 +54,7 @@ class ModelRunner:
         lengths = self._tensor([len(piece) for piece in pieces])
         positions = torch.arange(start, start + longest, device=lanes.device).expand_as(token_ids)
         observe = self.observer.prompts(lanes, positions, start + lengths)
-        step = PrefillStep(self._arena, lanes, start, observe)
+        step = PrefillStep(self._arena, lanes, lengths, start, observe)
         hidden_states = self.forward(token_ids, positions, step, lanes, slots=positions)
         if self._importance is not None:
             self._importance.score(hidden_states, lanes, positions)
@@ -128,7 +128,7 @@ class ModelRunner:
     def _make_graphs(self) -> DecodeGraphs | None:
         """CUDA graphs of the decode step, where one can hold it."""
         shape, device = self._arena.shape, self.model.device
-        is_fused = fused_decode(shape.dtype, device, shape.head_dim) is not None
+        is_fused = fused_decode(shape, device) is not None
         if device.type != "cuda" or not is_fused or self.observer.wants_queries:
             return None
         step = partial(self.next_tokens, max_len=self._arena.capacity, is_ragged=True)

@@ -4,8 +4,8 @@ Shapes: R lanes used, H key/value heads, C capacity, D head_dim, w remembered qu
 when all layers and heads keep the same tokens and (num_layers, num_kv_heads) when each keeps its own.
 
 A lane holds one sequence; its live slots are 0..cache_len-1, in ascending position, so attention needs no hole mask.
-Whoever drives the arena knows each lane's cache_len; the arena stores it nowhere. Knows nothing about policies,
-models or requests.
+Whoever drives the arena knows each lane's cache_len; only a quantised arena keeps a copy, since it tells what is packed
+from what is not. Knows nothing about policies, models or requests.
 """
 
 from collections.abc import Sequence
@@ -13,13 +13,18 @@ from dataclasses import dataclass
 
 import torch
 
+from dynts_batch.kvcache.formats import GROUP, NVFP4
+from dynts_batch.kvcache.stores import LayerStore, PackedStore, PlainStore
+from dynts_batch.kvcache.thoughts import TRANSITION
+
 
 @dataclass(frozen=True)
 class ArenaShape:
     """What the arena's size follows from.
 
     `columns`: names of the per-slot float32 values a policy needs. `num_queries`: how many of the newest queries of its
-    `num_query_heads` heads each lane remembers for the policy.
+    `num_query_heads` heads each lane remembers for the policy. `quantize`: keys and values are stored in 4.5 bits a number,
+    but for the newest tokens, fewer than 16, which are stored as they are; head_dim is a multiple of 16 then.
     """
 
     num_layers: int
@@ -30,6 +35,7 @@ class ArenaShape:
     columns: tuple[str, ...] = ()
     num_queries: int = 0
     num_query_heads: int = 0
+    quantize: bool = False
 
     @property
     def granularity(self) -> tuple[int, int]:
@@ -37,19 +43,50 @@ class ArenaShape:
 
     @property
     def kv_bytes_per_token(self) -> int:
-        """Keys and values of one token in all layers."""
+        """Keys and values of one token in all layers, in the model's own precision."""
         return 2 * self.num_layers * self.num_kv_heads * self.head_dim * self.dtype.itemsize
+
+    @property
+    def stored_bytes_per_token(self) -> int:
+        """Keys and values of one token in all layers as they are stored, codes and scales where they are quantised. A
+        ternary group is given the room of any other, and leaves half of its codes unused."""
+        if not self.quantize:
+            return self.kv_bytes_per_token
+        numbers = 2 * self.num_layers * self.num_kv_heads * self.head_dim
+        return int(numbers * NVFP4.bits_per_number) // 8
 
     @property
     def bytes_per_token(self) -> int:
         """All that one stored token takes: keys, values, its position and the columns."""
         layers, heads = self.granularity
-        return self.kv_bytes_per_token + layers * heads * 4 * (1 + len(self.columns))
+        return self.stored_bytes_per_token + layers * heads * 4 * (1 + len(self.columns))
+
+    def peak_kv_bytes(self, peak_cache_len: int) -> int:
+        """The most that keys and values of a lane took while it grew to `peak_cache_len` tokens."""
+        if not self.quantize:
+            return peak_cache_len * self.kv_bytes_per_token
+        packed = peak_cache_len // GROUP * GROUP
+        now = packed * self.stored_bytes_per_token
+        now += (peak_cache_len - packed) * self.kv_bytes_per_token
+        if not packed:
+            return now
+        # One token before the newest group was packed.
+        before = (packed - GROUP) * self.stored_bytes_per_token
+        return max(now, before + (GROUP - 1) * self.kv_bytes_per_token)
 
     def bytes_per_sequence(self, capacity: int) -> int:
-        """A lane of `capacity` slots and the queries it remembers."""
+        """A lane of `capacity` slots: keys, values, positions, columns, and the queries it remembers."""
         query_bytes = self.num_query_heads * self.head_dim * self.dtype.itemsize
-        return capacity * self.bytes_per_token + self.num_layers * self.num_queries * query_bytes
+        num_bytes = (
+            capacity * self.bytes_per_token + self.num_layers * self.num_queries * query_bytes
+        )
+        if not self.quantize:
+            return num_bytes
+        # The last slots make no group; a buffer; a mark for each group, where some may be ternary; the copy of cache_len.
+        num_bytes -= capacity % GROUP * self.stored_bytes_per_token
+        marks = capacity // GROUP * self.num_layers * self.granularity[1]
+        marks *= "thought" in self.columns
+        return num_bytes + GROUP * self.kv_bytes_per_token + marks + 8
 
 
 class KVArena:
@@ -59,12 +96,10 @@ class KVArena:
         self, shape: ArenaShape, max_seqs: int, capacity: int, device: torch.device
     ) -> None:
         self.shape, self.max_seqs, self.capacity = shape, max_seqs, capacity
-        stored = (max_seqs, shape.num_kv_heads, capacity, shape.head_dim)
-        # Zeros, not garbage: a masked slot has weight 0 in the attention, and 0 x NaN would still be NaN.
-        self._keys, self._values = (
-            [torch.zeros(stored, dtype=shape.dtype, device=device) for _ in range(shape.num_layers)]
-            for _ in range(2)
+        self._cache_len = torch.zeros(
+            max_seqs if shape.quantize else 0, dtype=torch.int64, device=device
         )
+        self.layers: list[LayerStore] = [self._make_store(device) for _ in range(shape.num_layers)]
         per_slot = (max_seqs, *shape.granularity, capacity)
         self.positions = torch.zeros(per_slot, dtype=torch.int32, device=device)
         self.columns = {
@@ -77,7 +112,6 @@ class KVArena:
             torch.zeros(remembered, dtype=shape.dtype, device=device)
             for _ in range(shape.num_layers if shape.num_queries else 0)
         ]
-        self._heads = torch.arange(shape.num_kv_heads, device=device)[:, None]
         self._lanes = torch.arange(max_seqs, device=device)
 
     @property
@@ -88,18 +122,16 @@ class KVArena:
     def stored(
         self, layer: int, num_lanes: int, num_slots: int
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Keys and values of the first lanes and slots, [R, H, num_slots, D] each, as views."""
-        return self._keys[layer][:num_lanes, :, :num_slots], self._values[layer][
-            :num_lanes, :, :num_slots
-        ]
+        """Keys and values of the first lanes and slots, [R, H, num_slots, D] each: views, or dequantised copies."""
+        return self.layers[layer].stored(num_lanes, num_slots)
 
     def keys(self, layer: int, lanes: torch.Tensor, num_slots: int) -> torch.Tensor:
         """Keys of the first `num_slots` slots of `lanes` [rows], [rows, H, num_slots, D], as a copy."""
-        return self._keys[layer][:, :, :num_slots][lanes]
+        return self.layers[layer].keys(lanes, num_slots)
 
     def values(self, layer: int, lanes: torch.Tensor, num_slots: int) -> torch.Tensor:
         """Values of the first `num_slots` slots of `lanes` [rows], [rows, H, num_slots, D], as a copy."""
-        return self._values[layer][:, :, :num_slots][lanes]
+        return self.layers[layer].values(lanes, num_slots)
 
     def write_queries(
         self, layer: int, lanes: torch.Tensor, positions: torch.Tensor, queries: torch.Tensor
@@ -119,23 +151,25 @@ class KVArena:
         self,
         layer: int,
         lanes: torch.Tensor,
+        lengths: torch.Tensor,
         key_states: torch.Tensor,
         value_states: torch.Tensor,
         start: int = 0,
     ) -> None:
-        """Store a chunk of prompts, [rows, H, T, D], from slot `start` of `lanes` [rows] on. Right padding is stored
-        beyond the prompt's cache_len, where nothing reads it before a later token overwrites it."""
-        stop = start + key_states.shape[2]
-        self._keys[layer][lanes, :, start:stop] = key_states
-        self._values[layer][lanes, :, start:stop] = value_states
+        """Store a chunk of prompts, `lengths` [rows] tokens of each, right-padded, [rows, H, T, D], from slot `start` of
+        `lanes` [rows] on."""
+        if self.shape.quantize:
+            self._cache_len[lanes] = start + lengths
+        self.layers[layer].write(lanes, start, lengths, key_states, value_states)
 
     def append(
         self, layer: int, slots: torch.Tensor, key_states: torch.Tensor, value_states: torch.Tensor
     ) -> None:
         """Store one token, [R, H, 1, D], at slot `slots` [R] of each of the first R lanes."""
         lanes = self._lanes[: len(slots)]
-        self._keys[layer][lanes, :, slots] = key_states[:, :, 0]
-        self._values[layer][lanes, :, slots] = value_states[:, :, 0]
+        if self.shape.quantize:
+            self._cache_len[: len(slots)] = slots + 1
+        self.layers[layer].append(lanes, slots, key_states[:, :, 0], value_states[:, :, 0])
 
     def write_column(
         self, name: str, lanes: torch.Tensor, slots: torch.Tensor, values: torch.Tensor
@@ -160,27 +194,46 @@ class KVArena:
         column = self.columns[name][:, 0 if shared else layer]
         column[lanes, :, : values.shape[-1]] += values
 
-    def evict(self, lanes: Sequence[int], kept_slots: torch.Tensor) -> None:
-        """Keep only `kept_slots` [len(lanes), *granularity, K] of `lanes`, moved to slots 0..K-1 in order.
-
-        Rows that keep fewer than K pad their list with any slot; what the padding leaves behind lies beyond
-        their new cache_len.
+    def evict(
+        self, lanes: Sequence[int], kept_slots: torch.Tensor, retained_len: torch.Tensor
+    ) -> None:
+        """Keep only the first `retained_len` [rows] of `kept_slots` [rows, *granularity, K] of `lanes`, moved to the
+        lanes' first slots in order. Whatever slots a row lists behind them, they end up beyond its new cache_len.
         """
         rows = torch.tensor(lanes, device=kept_slots.device)
         num_kept = kept_slots.shape[-1]
-        for layer in range(self.shape.num_layers):
-            kept = kept_slots[:, layer if self.shape.per_head else 0]  # [rows, H or 1, K]
-            for tensor in (self._keys[layer], self._values[layer]):
-                # Indexing copies before the assignment, so the overlap of source and target is harmless.
-                tensor[rows, :, :num_kept] = tensor[rows[:, None, None], self._heads, kept]
         for column in (self.positions, *self.columns.values()):
             column[rows, :, :, :num_kept] = column[rows].gather(-1, kept_slots)
+        thoughts = self.columns.get("thought")
+        for layer, store in enumerate(self.layers):
+            group = layer if self.shape.per_head else 0
+            is_transition = (
+                None if thoughts is None else thoughts[rows, group, :, :num_kept] == TRANSITION
+            )
+            store.evict(rows, kept_slots[:, group], retained_len, is_transition)
+        if self.shape.quantize:
+            self._cache_len[rows] = retained_len
 
     def move(self, source: int, target: int, cache_len: int) -> None:
         """Copy a lane's live slots, and the queries it remembers, to another lane."""
-        for tensor in (*self._keys, *self._values):
-            tensor[target, :, :cache_len] = tensor[source, :, :cache_len]
+        for store in self.layers:
+            store.move(source, target, cache_len)
         for column in (self.positions, *self.columns.values()):
             column[target, :, :, :cache_len] = column[source, :, :, :cache_len]
         for queries in self._queries:
             queries[target] = queries[source]
+        if self.shape.quantize:
+            self._cache_len[target] = cache_len
+
+    def _make_store(self, device: torch.device) -> LayerStore:
+        shape = self.shape
+        size = (self.max_seqs, shape.num_kv_heads, self.capacity, shape.head_dim)
+        if not shape.quantize:
+            return PlainStore(size, shape.dtype, device)
+        return PackedStore(
+            size,
+            shape.dtype,
+            self._cache_len,
+            has_thoughts="thought" in shape.columns,
+            per_head=shape.per_head,
+        )

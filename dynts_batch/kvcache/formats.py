@@ -67,7 +67,7 @@ def quantise(numbers: torch.Tensor, form: Format) -> tuple[torch.Tensor, torch.T
     scales = scales.masked_fill(largest == 0, 0.0).to(SCALE_DTYPE)
     # Where the scale is 0, all numbers are.
     steps = magnitudes / scales.float().masked_fill(largest == 0, 1.0).unsqueeze(-1)
-    codes = torch.bucketize(steps, _bounds(form, numbers.device), out_int32=True)
+    codes = torch.bucketize(steps.contiguous(), _bounds(form, numbers.device), out_int32=True)
     codes += form.sign * ((numbers < 0) & (codes > 0))
     return codes.to(torch.uint8), scales
 

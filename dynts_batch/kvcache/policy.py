@@ -34,7 +34,8 @@ class Policy:
 
     `budget`: cap on cache_len, prompt included; reaching it triggers an eviction. `window_size`: newest tokens, never
     evicted. `keep_ratio`: share of the candidates kept; at least one is always evicted. `protect_prompt`: the
-    prompt is never a candidate.
+    prompt is never a candidate. `quantize`: keys and values are stored in 4.5 bits a number (kvcache/formats.py), those of
+    transitions, where the policy knows thoughts, in 2.5.
 
     Raises: ConfigError where the parameters break a rule.
     """
@@ -45,6 +46,7 @@ class Policy:
     window_size: int = 128
     keep_ratio: float = 0.3
     protect_prompt: bool = True
+    quantize: bool = False
 
     def __post_init__(self) -> None:
         if self.budget is None:

@@ -14,7 +14,8 @@ def filled_arena(*, per_head: bool) -> KVArena:
     torch.manual_seed(0)
     lanes = torch.arange(4)
     for layer in range(2):
-        arena.write_prompt(layer, lanes, torch.randn(4, 3, 10, 4), torch.randn(4, 3, 10, 4))
+        keys, values = torch.randn(2, 4, 3, 10, 4)
+        arena.write_prompt(layer, lanes, torch.full((4,), 10), keys, values)
     slots = torch.arange(10).expand(4, 10)
     arena.write_column("positions", lanes, slots, slots)
     arena.write_column("importance", lanes, slots, torch.randn(4, 10))
@@ -31,7 +32,7 @@ def test_after_an_eviction_stored_keys_equal_the_gathered_originals(per_head: bo
         [torch.randperm(10)[:6].sort().values for _ in range(2 * granularity[0] * granularity[1])]
     )
     kept_slots = kept_slots.view(2, *granularity, 6)
-    arena.evict(lanes, kept_slots)
+    arena.evict(lanes, kept_slots, torch.tensor([6, 6]))
     for row, lane in enumerate(lanes):
         for layer in range(2):
             for head in range(3):

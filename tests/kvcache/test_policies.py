@@ -77,9 +77,11 @@ def evictions(monkeypatch: pytest.MonkeyPatch) -> list[Observed]:
     seen: list[Observed] = []
     evict = KVArena.evict
 
-    def observe(self: KVArena, lanes: list[int], kept_slots: torch.Tensor) -> None:
+    def observe(
+        self: KVArena, lanes: list[int], kept_slots: torch.Tensor, retained_len: torch.Tensor
+    ) -> None:
         seen.append(Observed(lanes, kept_slots.clone()))
-        evict(self, lanes, kept_slots)
+        evict(self, lanes, kept_slots, retained_len)
 
     monkeypatch.setattr(KVArena, "evict", observe)
     return seen

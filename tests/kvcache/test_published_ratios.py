@@ -72,10 +72,12 @@ def test_stored_over_total_at_every_selection_is_the_published_one(
     ratios: list[float] = []
     evict = KVArena.evict
 
-    def observe(arena: KVArena, lanes: list[int], kept_slots: torch.Tensor) -> None:
+    def observe(
+        arena: KVArena, lanes: list[int], kept_slots: torch.Tensor, retained_len: torch.Tensor
+    ) -> None:
         newest = int(arena.positions[lanes[0], 0, 0].max())
         ratios.append(kept_slots.shape[-1] / (newest + 1))
-        evict(arena, lanes, kept_slots)
+        evict(arena, lanes, kept_slots, retained_len)
 
     monkeypatch.setattr(KVArena, "evict", observe)
     num_selections, retained = len(published), window + int((budget - window) * keep_ratio)

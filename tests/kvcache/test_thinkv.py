@@ -102,7 +102,7 @@ class Life:
             *range(self.cache_len - int(slots.num_last), self.cache_len),
         ]
         assert all(set(protected) <= set(row.tolist()) for row in kept_slots.flatten(0, -2))
-        self.arena.evict([0], kept_slots)
+        self.arena.evict([0], kept_slots, torch.tensor([retained_len]))
         self.cache_len = retained_len
         return True
 

@@ -1,0 +1,112 @@
+"""A quantised cache through the engine: as transformers with a cache that rounds, the same every time, and smaller."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from greedy_runs import random_prompts, run
+from number_formats import round_trip
+from transformers import AutoModelForCausalLM, DynamicCache
+
+from dynts_batch.config import MemoryConfig, ModelConfig, PolicyConfig, SamplingConfig
+from dynts_batch.engine import Engine, scheduler, sequence
+from dynts_batch.engine.loader import arena_shape, inspect_model
+from dynts_batch.errors import ConfigError
+from dynts_batch.kvcache.policies import make_policy
+from dynts_batch.records import Request
+
+MAX_NEW_TOKENS = 24
+
+
+class RoundingCache(DynamicCache):
+    """Rounds every complete group of 16 tokens once, with the plain reference; a chunk of a prompt attends to
+    itself unrounded, and to what is before it rounded."""
+
+    def update(self, key: torch.Tensor, value: torch.Tensor, layer: int, *args: Any, **_: Any) -> Any:  # fmt: skip
+        keys, values = super().update(key, value, layer)
+        length, is_prompt = keys.shape[2], key.shape[2] > 1
+        before = length - key.shape[2]
+        seen = (keys.clone(), values.clone()) if is_prompt else (keys, values)
+        for begin in range(before // 16 * 16, length // 16 * 16, 16):
+            for head in range(keys.shape[1]):
+                for column in keys[0, head, begin : begin + 16].T:
+                    column[:] = torch.tensor(round_trip(column.tolist(), "nvfp4"))
+                for part in values[0, head, begin : begin + 16].reshape(-1, 16):
+                    part[:] = torch.tensor(round_trip(part.tolist(), "nvfp4"))
+        return seen
+
+
+def engine(folder: Path, max_seqs: int, policy: PolicyConfig) -> Engine:
+    return Engine.load(
+        ModelConfig(name=str(folder)),
+        policy,
+        SamplingConfig(temperature=0.0, max_new_tokens=MAX_NEW_TOKENS),
+        MemoryConfig(max_seqs=max_seqs, max_prompt_tokens=64),
+    )
+
+
+FULL = PolicyConfig(name="full", quantize=True)
+
+
+@pytest.mark.parametrize("chunk", [16, sequence.PREFILL_CHUNK])
+@pytest.mark.parametrize("architecture", ["llama", "qwen3"])
+def test_without_evictions_it_equals_transformers_with_a_cache_that_rounds(
+    architecture: str,
+    chunk: int,
+    tiny_model_dirs: dict[str, Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert sequence.PREFILL_CHUNK % 16 == 0
+    for module in (scheduler, sequence):
+        monkeypatch.setattr(module, "PREFILL_CHUNK", chunk)
+    folder, prompts = tiny_model_dirs[architecture], random_prompts(seed=5, count=6)
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    completions = run(engine(folder, 3, FULL), prompts)
+    for prompt, completion in zip(prompts, completions, strict=True):
+        cache, expected = RoundingCache(), list(prompt)
+        for start in (
+            *range(0, len(prompt), chunk),
+            *range(len(prompt), len(prompt) + len(completion) - 1),
+        ):
+            stop = min(start + chunk, len(prompt)) if start < len(prompt) else start + 1
+            with torch.inference_mode():
+                logits = model(torch.tensor([expected[start:stop]]), cache=cache).logits[0, -1]
+            if stop >= len(prompt):
+                expected.append(int(logits.argmax()))
+        assert completion == expected[len(prompt) :]
+
+
+@pytest.mark.parametrize("name", ["random", "rkv", "h2o"])
+def test_evictions_leave_a_row_the_same_every_time_alone_and_among_others(
+    name: str, tiny_model_dirs: dict[str, Path]
+) -> None:
+    folder, prompts = tiny_model_dirs["qwen2"], random_prompts(seed=6, count=7)
+    policy = PolicyConfig(name=name, budget=53, window_size=4, keep_ratio=0.5, quantize=True)
+    together = run(engine(folder, 4, policy), prompts)
+    assert run(engine(folder, 4, policy), prompts) == together
+    alone = engine(folder, 1, policy)
+    for index, prompt in enumerate(prompts):
+        (completion,) = alone.generate([Request(str(index), prompt_token_ids=prompt)])
+        assert list(completion.completion_token_ids) == together[index]
+
+
+def test_more_sequences_fit_and_rows_count_packed_bytes(tiny_model_dirs: dict[str, Path]) -> None:
+    memory, sampling = MemoryConfig(kv_gib=2**21 / 2**30), SamplingConfig(max_new_tokens=200)
+    model = ModelConfig(name=str(tiny_model_dirs["qwen3"]))
+    policy = PolicyConfig(name="random", budget=512)
+    plain = Engine.load(model, policy, sampling, memory)
+    packed = Engine.load(
+        model, PolicyConfig(name="random", budget=512, quantize=True), sampling, memory
+    )
+    assert packed.arena.num_bytes <= 2**21
+    assert packed.max_seqs >= 5 * plain.max_seqs
+    assert len(run(packed, random_prompts(seed=7, count=1))[0]) == 200
+
+
+def test_a_head_dim_that_makes_no_groups_is_refused(tiny_model_dirs: dict[str, Path], tmp_path: Path) -> None:  # fmt: skip
+    config = (tiny_model_dirs["llama"] / "config.json").read_text()
+    (tmp_path / "config.json").write_text(config.replace('"head_dim": 16', '"head_dim": 24'))
+    model_config = inspect_model(ModelConfig(name=str(tmp_path)))
+    with pytest.raises(ConfigError, match=r"policy\.quantize must be false .* a head_dim of 24"):
+        arena_shape(model_config, make_policy(FULL), torch.float32)
