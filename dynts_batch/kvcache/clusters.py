@@ -21,19 +21,23 @@ def representatives(
     Centres start at the first point and then at that farthest from all before. Where clusters run empty, because points
     are equal, the first points left fill up.
     """
-    points = points.double()
     is_point = torch.arange(points.shape[1], device=points.device) < num_points[:, None]
+    points = points.double() * is_point[..., None]
     products = points @ points.transpose(1, 2)
-    products = products * (is_point[:, :, None] & is_point[:, None])
-    squares = products.diagonal(dim1=1, dim2=2)
-    tolerance = TOLERANCE * squares.amax(dim=1)[:, None, None]
-    centres = _farthest_first(products, squares, is_point, int(num_kept.max()), tolerance[..., 0])
-    is_cluster = torch.arange(centres.shape[2], device=points.device) < num_kept[:, None]
-    centres, member = _lloyd(products, centres, is_point, is_cluster, tolerance)
-    to_centre = squares[:, :, None] - 2 * products @ centres
-    nearest = _first_smallest(to_centre.masked_fill(~member, torch.inf), 1, tolerance)
-    is_nearest = torch.zeros_like(member).scatter_(1, nearest[:, None], True) & member
-    return highest(is_nearest.any(dim=2).double(), num_points, num_kept)
+    tolerance = TOLERANCE * products.diagonal(dim1=1, dim2=2).amax(dim=1)[:, None, None]
+    seeds = _farthest_first(products, is_point, int(num_kept.max()), tolerance[..., 0])
+    is_cluster = torch.arange(seeds.shape[1], device=points.device) < num_kept[:, None]
+    owner, to_points = _lloyd(products, seeds, is_point, is_cluster, tolerance)
+    # A point's squared distance to its own centre, but for what is the same for all members.
+    distance = products.diagonal(dim1=1, dim2=2) - 2 * _own(to_points, owner)
+    costs = torch.full_like(to_points, torch.inf)
+    costs.scatter_(1, owner[:, None], distance.masked_fill(~is_point, torch.inf)[:, None])
+    nearest = _first_smallest(costs, 2, tolerance)
+    # An empty cluster's nearest point is not its own.
+    clusters = torch.arange(seeds.shape[1], device=points.device)
+    is_nearest = owner.gather(1, nearest) == clusters
+    scores = torch.zeros_like(distance).scatter_reduce_(1, nearest, is_nearest.double(), "amax")
+    return highest(scores, num_points, num_kept)
 
 
 def highest(scores: torch.Tensor, num_points: torch.Tensor, num_kept: torch.Tensor) -> torch.Tensor:
@@ -46,47 +50,62 @@ def highest(scores: torch.Tensor, num_points: torch.Tensor, num_kept: torch.Tens
 
 
 def _farthest_first(
-    products: torch.Tensor,
-    squares: torch.Tensor,
-    is_point: torch.Tensor,
-    num_clusters: int,
-    tolerance: torch.Tensor,
+    products: torch.Tensor, is_point: torch.Tensor, num_clusters: int, tolerance: torch.Tensor
 ) -> torch.Tensor:
-    """Weights of the points in the first centres, [B, N, K]: one point each."""
+    """The points that the first centres are, [B, K]."""
+    squares = products.diagonal(dim1=1, dim2=2)
     distances = squares[:, :, None] + squares[:, None] - 2 * products
     sets = torch.arange(len(distances), device=distances.device)
     chosen = [torch.zeros_like(sets)]
-    nearness = -distances[sets, chosen[0]].masked_fill(~is_point, -torch.inf)
+    nearness = -distances[:, 0].masked_fill(~is_point, -torch.inf)
     for _ in range(num_clusters - 1):
         chosen.append(_first_smallest(nearness, 1, tolerance))
         nearness = torch.maximum(nearness, -distances[sets, chosen[-1]])
-    centres = torch.zeros(*is_point.shape, num_clusters, dtype=products.dtype, device=sets.device)
-    return centres.scatter_(1, torch.stack(chosen, dim=1)[:, None], 1.0)
+    return torch.stack(chosen, dim=1)
 
 
 def _lloyd(
     products: torch.Tensor,
-    centres: torch.Tensor,
+    seeds: torch.Tensor,
     is_point: torch.Tensor,
     is_cluster: torch.Tensor,
     tolerance: torch.Tensor,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Weights of the points in the last centres and which points are a centre's, [B, N, K] both."""
-    for _ in range(MAX_STEPS):
-        to_points = products @ centres
-        costs = (centres * to_points).sum(dim=1, keepdim=True) - 2 * to_points
-        nearest = _first_smallest(costs.masked_fill(~is_cluster[:, None], torch.inf), 2, tolerance)
-        member = torch.zeros_like(centres, dtype=torch.bool).scatter_(2, nearest[..., None], True)
-        member &= is_point[..., None]
-        size = member.sum(dim=1, keepdim=True)
-        moved = torch.where(size > 0, member / size.clamp(min=1), centres)
-        if torch.equal(moved, centres):
+    """Each point's cluster, [B, N], and the products of these clusters' means with all points, [B, K, N]."""
+    to_points = products.gather(1, seeds[..., None].expand(-1, -1, products.shape[2]))
+    squares = to_points.gather(2, seeds[..., None])[..., 0]  # of the centres, [B, K]
+    owner = torch.zeros_like(is_point, dtype=torch.int64)
+    for step in range(MAX_STEPS):
+        squares = squares.masked_fill(~is_cluster, torch.inf)
+        costs = torch.add(squares[..., None], to_points, alpha=-2)
+        before, owner = owner, _first_smallest(costs, 1, tolerance)
+        if step and torch.equal(owner, before):
             break
-        centres = moved
-    return centres, member
+        size = torch.zeros_like(squares).scatter_add_(1, owner, is_point.double())
+        means = _sums(products, owner, len(seeds[0])) / size.clamp(min=1)[..., None]
+        inside = torch.where(is_point, _own(means, owner), 0.0)
+        moved = torch.zeros_like(squares).scatter_add_(1, owner, inside) / size.clamp(min=1)
+        # An empty cluster stays where it was.
+        to_points = torch.where(size[..., None] > 0, means, to_points)
+        squares = torch.where(size > 0, moved, squares)
+    return owner, to_points
+
+
+def _sums(products: torch.Tensor, owner: torch.Tensor, num_clusters: int) -> torch.Tensor:
+    """Sums over the members of each cluster, [B, K, N], of products [B, N, N]."""
+    num_sets, num_points, _ = products.shape
+    sets = torch.arange(num_sets, device=owner.device)[:, None]
+    sums = products.new_zeros(num_sets * num_clusters, num_points)
+    sums.index_add_(0, (owner + num_clusters * sets).flatten(), products.flatten(0, 1))
+    return sums.unflatten(0, (num_sets, num_clusters))
+
+
+def _own(values: torch.Tensor, owner: torch.Tensor) -> torch.Tensor:
+    """Of values [B, K, N] that of each point's own cluster, [B, N]."""
+    return values.gather(1, owner[:, None])[:, 0]
 
 
 def _first_smallest(values: torch.Tensor, dim: int, tolerance: torch.Tensor) -> torch.Tensor:
     """Index of the first value that is smallest but for rounding."""
     limit = values.amin(dim=dim, keepdim=True) + tolerance
-    return (values <= limit).to(torch.uint8).argmax(dim=dim)
+    return (values <= limit).view(torch.uint8).argmax(dim=dim)
