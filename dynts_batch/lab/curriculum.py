@@ -7,10 +7,12 @@ at a time, and the trainer moves on when the measured accuracy of a stage says s
 Knows nothing about models or optimisers.
 """
 
+import math
 import random
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Literal
 
 import torch
 from transformers import PreTrainedTokenizerBase
@@ -25,13 +27,15 @@ PROSE_WEIGHT = 0.2
 
 #: (token id, loss weight, decisive, lasting)
 Token = tuple[int, float, bool, bool]
+#: A mark of `Segment`.
+Lasting = Literal["fact", "value"]
 
 
 @dataclass(frozen=True)
 class Stage:
     """One lesson. `recall`, `arithmetic` and `copying` are the shares of the drills, `terse` that of traces without
     digressions; the rest are whole traces, of `min_steps`..`max_steps` derived letters. It ends when the accuracy over the last
-    hundred batches reaches `target`, or after `max_tokens`."""
+    hundred batches reaches `target`, or after `max_tokens`. `decay`: the learning rate falls to zero over `max_tokens`."""
 
     name: str
     recall: float
@@ -42,16 +46,25 @@ class Stage:
     max_steps: int
     target: float
     max_tokens: int
-    forgetting: bool = False
-    """Whether old tokens that state no fact may be hidden, so that nothing comes to depend on them."""
+    decay: bool = False
+    lasting: Lasting | None = None
+    """The old tokens of a trace that are never hidden, so that the model comes to depend on no others; null: all."""
 
 
+_FORGETFUL = Stage("forgetful", 0.02, 0.03, 0.05, 0.05, 2, 15, 0.9995, 2_000_000, lasting="fact")
+
+#: The last lesson is given twice, each time down to a learning rate of zero (warm restarts, arXiv 1608.03983). The second
+#: time the names before the values are hidden too: a model that finds values by them needs tokens that its answer, which
+#: recites the values, does not attend to, so that no predictor of its attention can tell what to keep.
 STAGES = (
     Stage("recall", 1.0, 0.0, 0.0, 0.0, 0, 0, 0.98, 10_000_000),
     Stage("terse", 0.05, 0.3, 0.25, 0.4, 1, 8, 0.97, 10_000_000),
     Stage("short", 0.03, 0.12, 0.1, 0.25, 1, 6, 0.985, 5_000_000),
     Stage("long", 0.02, 0.03, 0.05, 0.1, 2, 15, 0.9995, 8_000_000),
-    Stage("forgetful", 0.02, 0.03, 0.05, 0.05, 2, 15, 0.9995, 2_000_000, forgetting=True),
+    _FORGETFUL,
+    replace(_FORGETFUL, target=math.inf, max_tokens=6_000_000, decay=True),
+    replace(_FORGETFUL, lasting="value"),
+    replace(_FORGETFUL, lasting="value", target=math.inf, max_tokens=3_000_000, decay=True),
 )
 
 
@@ -105,18 +118,15 @@ class BatchSampler:
             return self._prompt(f"{problem.question} Copy the rules.") + self._example(
                 _copying(problem)
             )
-        if kind < share + stage.terse:
-            return self._worked(
-                f"{problem.question} Be brief.", problem.reasoning(terse=True), problem
-            )
-        return self._worked(problem.question, problem.reasoning(), problem)
+        is_terse = kind < share + stage.terse
+        question = f"{problem.question} Be brief." if is_terse else problem.question
+        reasoning = self._example(problem.reasoning(terse=is_terse), stage.lasting)
+        return self._prompt(question) + reasoning + self._answer(problem)
 
-    def _worked(self, question: str, reasoning: Iterable[Segment], problem: Problem) -> list[Token]:
-        """Prompt, reasoning, `</think>`, answer, end of sequence."""
-        example = self._prompt(question) + self._example(reasoning, forgettable=True)
-        example += self._example([Segment(THINK_END, decisive=True)])
-        example += self._example(problem.conclusion())
-        return example + self._example([Segment(END, decisive=True)])
+    def _answer(self, problem: Problem) -> list[Token]:
+        """`</think>`, answer, end of sequence."""
+        think_end, end = Segment(THINK_END, decisive=True), Segment(END, decisive=True)
+        return self._example([think_end, *problem.conclusion(), end])
 
     def _prompt(self, question: str) -> list[Token]:
         """The question in the chat template; it carries no loss."""
@@ -126,14 +136,13 @@ class BatchSampler:
         )
         return [(token, 0.0, False, True) for token in self._tokenizer.encode(prompt)]
 
-    def _example(self, segments: Iterable[Segment], *, forgettable: bool = False) -> list[Token]:
-        """`forgettable`: only facts last."""
+    def _example(self, segments: Iterable[Segment], lasting: Lasting | None = None) -> list[Token]:
         return [
             (
                 token,
                 1.0 if segment.decisive else PROSE_WEIGHT,
                 segment.decisive,
-                segment.fact or not forgettable,
+                lasting is None or getattr(segment, lasting),
             )
             for segment in segments
             for token in self._encode(segment.text)

@@ -46,12 +46,13 @@ DIGRESSIONS = (
 @dataclass(frozen=True, slots=True)
 class Segment:
     """A piece of a trace. `decisive`: it states a fact or chooses an operand; `aside`: digression or re-check; `fact`:
-    the statement of a value that later lines need."""
+    it belongs to the statement of a value that later lines need; `value`: it is that value."""
 
     text: str
     decisive: bool = False
     aside: bool = False
     fact: bool = False
+    value: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +132,7 @@ class Problem:
         yield from self._working(step.left, step.op, step.right)
         yield Segment(",")
         yield Segment(f" {step.name}", decisive=True, fact=True)
-        yield Segment(f" {self.values[step.name]}", decisive=True, fact=True)
+        yield Segment(f" {self.values[step.name]}", decisive=True, fact=True, value=True)
         yield Segment(".")
 
     def _working(self, left: str | int, op: str, right: str | int) -> Iterator[Segment]:
@@ -250,7 +251,7 @@ def _listing(pairs: Iterable[tuple[str, int]]) -> Iterator[Segment]:
         if index:
             yield Segment(",", decisive=True)
         yield Segment(f" {name}", decisive=True, fact=True)
-        yield Segment(f" {value}", decisive=True, fact=True)
+        yield Segment(f" {value}", decisive=True, fact=True, value=True)
     yield Segment(".", decisive=True)
 
 

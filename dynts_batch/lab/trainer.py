@@ -35,7 +35,6 @@ class TrainingConfig:
     tokens_per_batch: int = 4096
     learning_rate: float = 3e-3
     warmup_steps: int = 100
-    decay_tokens: int = 6_000_000
     checkpoint_s: float = 120.0
     log_every: int = 50
 
@@ -47,7 +46,6 @@ class Progress:
     stage: int = 0
     step: int = 0
     stage_tokens: int = 0
-    decay_tokens: int = 0
     total_tokens: int = 0
     cpu_s: float = 0.0
 
@@ -156,18 +154,15 @@ class Trainer:
         self._accuracies: deque[float] = deque(maxlen=ACCURACY_WINDOW)
 
     def run(self) -> None:
-        """Train through all stages and the final decay, then write the model and its tokenizer."""
+        """Train through all stages, then write the model and its tokenizer."""
         self._resume()
         self.model.train()
         started, saved = time.process_time(), time.monotonic()
         cpu_before = self.progress.cpu_s
-        while (
-            self.progress.stage < len(STAGES)
-            or self.progress.decay_tokens < self._config.decay_tokens
-        ):
-            stage = STAGES[min(self.progress.stage, len(STAGES) - 1)]
+        while self.progress.stage < len(STAGES):
+            stage = STAGES[self.progress.stage]
             batch = self._sampler.draw(stage, self.progress.step)
-            loss, accuracy = self._train_step(batch, self._mask(batch, stage))
+            loss, accuracy = self._train_step(batch, self._mask(batch, stage), stage)
             self._advance(stage, batch.token_ids.numel(), accuracy)
             self.progress.cpu_s = cpu_before + time.process_time() - started
             if self.progress.step % self._config.log_every == 0:
@@ -184,7 +179,7 @@ class Trainer:
         Where the stage forgets, a random share of the tokens that do not last is hidden from those more than a random
         window behind, as an eviction would: a model that never lost a token leans on any of them.
         """
-        if not stage.forgetting:
+        if stage.lasting is None:
             return None
         rng = torch.Generator().manual_seed(self.progress.step)
         window = int(torch.randint(24, 96, (), generator=rng))
@@ -196,13 +191,15 @@ class Trainer:
         visible = (distance >= 0) & ~(hidden[:, None, :] & (distance >= window))
         return visible[:, None].to(self._device)
 
-    def _train_step(self, batch: Batch, mask: torch.Tensor | None) -> tuple[float, float]:
+    def _train_step(
+        self, batch: Batch, mask: torch.Tensor | None, stage: Stage
+    ) -> tuple[float, float]:
         """One optimiser step; returns (loss, accuracy on the decisive tokens)."""
         token_ids = batch.token_ids.to(self._device)
         weights = batch.weights[:, 1:].to(self._device)
         decisive = batch.decisive[:, 1:].to(self._device)
         for group in self._optimizer.param_groups:
-            group["lr"] = self._config.learning_rate * self._lr_factor()
+            group["lr"] = self._config.learning_rate * self._lr_factor(stage)
         logits = self.model(input_ids=token_ids[:, :-1], attention_mask=mask).logits
         targets = token_ids[:, 1:]
         losses = F.cross_entropy(logits.transpose(1, 2), targets, reduction="none")
@@ -220,9 +217,6 @@ class Trainer:
         progress.stage_tokens += num_tokens
         progress.total_tokens += num_tokens
         self._accuracies.append(accuracy)
-        if progress.stage == len(STAGES):
-            progress.decay_tokens += num_tokens
-            return
         learnt = len(self._accuracies) == ACCURACY_WINDOW and self._mean_accuracy() >= stage.target
         if learnt or progress.stage_tokens >= stage.max_tokens:
             logger.info("stage %s %s", stage.name, "learnt" if learnt else "ran out of tokens")
@@ -230,17 +224,18 @@ class Trainer:
             progress.stage_tokens = 0
             self._accuracies.clear()
 
-    def _lr_factor(self) -> float:
-        """Linear warm-up, constant, linear decay after the last stage."""
+    def _lr_factor(self, stage: Stage) -> float:
+        """Linear warm-up, then constant, or linear decay over a stage that says so."""
         warmup = min(1.0, (self.progress.step + 1) / self._config.warmup_steps)
-        return warmup * max(0.0, 1.0 - self.progress.decay_tokens / self._config.decay_tokens)
+        decayed = self.progress.stage_tokens / stage.max_tokens if stage.decay else 0.0
+        return warmup * max(0.0, 1.0 - decayed)
 
     def _mean_accuracy(self) -> float:
         return sum(self._accuracies) / max(1, len(self._accuracies))
 
     def _report(self, stage: Stage, loss: float) -> None:
         progress = self.progress
-        name = stage.name if progress.stage < len(STAGES) else "decay"
+        name = f"{stage.name}, decay" if stage.decay else stage.name
         logger.info(
             "stage=%s step=%d tokens=%.1fM loss=%.4f accuracy=%.5f cpu=%.0fs tokens/cpu-s=%.0f",
             name, progress.step, progress.total_tokens / 1e6, loss, self._mean_accuracy(),

@@ -11,7 +11,7 @@ from dynts_batch.lab.curriculum import STAGES, BatchSampler, Stage
 from dynts_batch.lab.tokenizer import build_tokenizer
 from dynts_batch.lab.trainer import Trainer, TrainingConfig
 
-CONFIG = TrainingConfig(tokens_per_batch=128, decay_tokens=600, checkpoint_s=0.0, warmup_steps=2)
+CONFIG = TrainingConfig(tokens_per_batch=128, checkpoint_s=0.0, warmup_steps=2)
 
 
 @pytest.fixture(autouse=True)
@@ -19,6 +19,7 @@ def short_stages(monkeypatch: pytest.MonkeyPatch) -> None:
     stages = (
         Stage("recall", 1.0, 0.0, 0.0, 0.0, 0, 0, 1.1, 400),
         Stage("short", 0.2, 0.2, 0.2, 0.2, 1, 2, 1.1, 800),
+        Stage("short", 0.2, 0.2, 0.2, 0.2, 1, 2, 1.1, 600, decay=True),
     )
     monkeypatch.setattr(trainer_module, "STAGES", stages)
 
