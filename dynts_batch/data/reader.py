@@ -22,6 +22,7 @@ from dynts_batch.data.filesystem import open_filesystem
 from dynts_batch.data.jsonl import JsonlTable
 from dynts_batch.data.openai_batch import ID_COLUMN, MESSAGES_COLUMN, OpenaiTable
 from dynts_batch.data.schema import row_schema
+from dynts_batch.data.snapshot import Snapshot
 from dynts_batch.data.source import Source, Table
 from dynts_batch.errors import InputError
 
@@ -54,7 +55,8 @@ def open_source(config: InputConfig, sampling: SamplingConfig = SamplingConfig()
         raise InputError(f"cannot open input.path {config.path!r}: {error}") from error
     if info.type == pafs.FileType.NotFound:
         raise InputError(f"input.path must be a file or a folder, got {config.path!r}: not found")
-    paths = _list_files(filesystem, info)
+    infos = _list_files(filesystem, info)
+    snapshot, paths = Snapshot(filesystem, infos), [file.path for file in infos]
     format_ = _detect_format(paths, path) if config.format == "auto" else config.format
     table: Table
     if format_ == "openai":
@@ -63,21 +65,21 @@ def open_source(config: InputConfig, sampling: SamplingConfig = SamplingConfig()
     else:
         table = _open_table(filesystem, path, paths, format_, config.limit)
     _check_storable(table)
-    return Source(table, config)
+    return Source(table, config, snapshot)
 
 
-def _list_files(filesystem: pafs.FileSystem, info: pafs.FileInfo) -> list[str]:
+def _list_files(filesystem: pafs.FileSystem, info: pafs.FileInfo) -> list[pafs.FileInfo]:
     """The file itself, or all files below a folder in order, without hidden ones and markers."""
     if info.type == pafs.FileType.File:
-        return [info.path]
+        return [info]
     with readable(info.path):
         found = filesystem.get_file_info(pafs.FileSelector(info.path, recursive=True))
-    relative = {file.path: file.path[len(info.path) :].strip("/") for file in found if file.is_file}
-    return sorted(
-        path
-        for path, name in relative.items()
+    relative = {file.path[len(info.path) :].strip("/"): file for file in found if file.is_file}
+    return [
+        file
+        for name, file in sorted(relative.items())
         if not any(part.startswith((".", "_")) for part in name.split("/"))
-    )
+    ]
 
 
 def _detect_format(files: Sequence[str], path: str) -> str:

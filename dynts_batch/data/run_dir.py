@@ -31,6 +31,7 @@ from dynts_batch.config_file import load_config, to_yaml
 from dynts_batch.data.settings_diff import differences
 from dynts_batch.data.shard_table import (
     Unit,
+    check_columns,
     error_lines,
     failed_rows,
     in_order,
@@ -39,7 +40,7 @@ from dynts_batch.data.shard_table import (
     units_of,
 )
 from dynts_batch.data.storage import Storage
-from dynts_batch.errors import FingerprintError, RunDirError
+from dynts_batch.errors import ConfigError, FingerprintError, RunDirError
 
 HALF_REGRADED = "was being graded again when that broke off: its rows do not all follow the same rules. Run jobs/grade.py on it again"
 
@@ -79,7 +80,11 @@ class RunDir:
             self._compare(stored, json.loads(json.dumps(fingerprint)))
         # Settings outside the fingerprint (workers, prices) may change between starts.
         self._storage.delete_temp_files()
-        self._storage.write("config.yaml", to_yaml(config).encode())
+        settings = to_yaml(config).encode()
+        if (
+            self._storage.read("config.yaml") != settings
+        ):  # a finished run may be on a read-only disk
+            self._storage.write("config.yaml", settings)
         return stored is None
 
     def fingerprint(self) -> dict[str, Any]:
@@ -94,7 +99,12 @@ class RunDir:
         data = self._storage.read("config.yaml")
         if data is None:
             raise RunDirError(f"{self.path} is not a run directory: it has no config.yaml")
-        return load_config(io.StringIO(data.decode()))
+        try:
+            return load_config(io.StringIO(data.decode()))
+        except (UnicodeDecodeError, ConfigError) as error:
+            raise RunDirError(
+                f"{self.path}/config.yaml is damaged: {error}. Starting the run again mends it"
+            ) from error
 
     def write_manifest(self, manifest: Mapping[str, Any]) -> None:
         """Seal the run. Call it last: it states that every unit has a row."""
@@ -160,11 +170,13 @@ class RunDir:
         """A finished shard, of which only what is asked for is fetched."""
         name = _name("rows", shard)
         with self._storage.open(name) as file, self._parquet_errors(name):
-            yield pq.ParquetFile(file)
+            parquet = pq.ParquetFile(file)
+            check_columns(parquet.schema_arrow)
+            yield parquet
 
     def read_shard(self, shard: int) -> pa.Table:
         """The rows of a finished shard."""
-        table = self._read_parquet(_name("rows", shard))
+        table = self._read_rows(_name("rows", shard))
         if table is None:
             raise RunDirError(f"{self.path} has no finished shard {shard}")
         return table
@@ -181,7 +193,7 @@ class RunDir:
 
     def read_checkpoint(self, shard: int) -> pa.Table | None:
         """The rows of the latest checkpoint of `shard`, or None."""
-        return self._read_parquet(_name("checkpoints", shard))
+        return self._read_rows(_name("checkpoints", shard))
 
     def failed_units(self) -> dict[int, list[Unit]]:
         """The units of finished shards whose row is an error; shards without any are left out."""
@@ -266,11 +278,18 @@ class RunDir:
         with self._parquet_errors(name):
             return pq.read_table(pa.BufferReader(data))
 
+    def _read_rows(self, name: str) -> pa.Table | None:
+        table = self._read_parquet(name)
+        if table is not None:
+            with self._parquet_errors(name):
+                check_columns(table.schema)
+        return table
+
     @contextmanager
     def _parquet_errors(self, name: str) -> Iterator[None]:
         try:
             yield
-        except (OSError, pa.ArrowException) as error:
+        except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
             raise RunDirError(
                 f"{self.path}/{name} is damaged: {error}. Delete it to compute it again"
             ) from error

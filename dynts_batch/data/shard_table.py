@@ -22,6 +22,12 @@ _UNIT_COLUMNS = ["request_id", "sample_index"]
 _ERROR_COLUMNS = [*_UNIT_COLUMNS, "error_type", "error_message"]
 
 
+def check_columns(schema: pa.Schema) -> None:
+    """Raises: pa.ArrowInvalid where these are not the columns of rows."""
+    if missing := {*_UNIT_COLUMNS, "finish_reason"} - set(schema.names):
+        raise pa.ArrowInvalid(f"it lacks {', '.join(sorted(missing))}")
+
+
 def units_of(table: pa.Table) -> list[Unit]:
     """The unit of every row."""
     ids, samples = (table[name].to_pylist() for name in _UNIT_COLUMNS)

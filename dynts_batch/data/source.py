@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dynts_batch.config import InputConfig
+from dynts_batch.data.snapshot import Snapshot
 from dynts_batch.errors import BadRowError, InputError, choices_hint
 from dynts_batch.records import Request
 
@@ -75,9 +76,12 @@ class SourceRow:
 class Source:
     """A data set opened for reading by position; see reader.open_source."""
 
-    def __init__(self, table: Table, config: InputConfig) -> None:
-        """Raises InputError if the data set is empty or lacks a named column."""
-        self._table = table
+    def __init__(self, table: Table, config: InputConfig, snapshot: Snapshot) -> None:
+        """`snapshot` is of the files of `table`.
+
+        Raises: InputError if the data set is empty or lacks a named column.
+        """
+        self._table, self._snapshot = table, snapshot
         self._id_column = config.id_column
         self._prompt_column = config.prompt_column
         self._messages_column = config.messages_column
@@ -104,10 +108,12 @@ class Source:
         """Rows start..stop-1. Ascending calls are cheap; going back may re-read a row group.
 
         Raises:
-            InputError: the data set cannot be read any more.
+            InputError: the data set cannot be read any more, or has changed: at the end of these
+                rows, so use none of them before.
         """
         for index, raw in enumerate(self._table.read(start, stop, None), start):
             yield self._source_row(index, raw)
+        self._snapshot.check()
 
     def validate(self) -> None:
         """Read the id and prompt columns once: everything decodes and every id is unique.

@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 from dynts_batch.data.run_dir import RunDir
 from dynts_batch.data.shard_table import Unit, units_of
 from dynts_batch.data.writer import output_row, rows_to_table
+from dynts_batch.errors import RunDirError
 from dynts_batch.grading import Grader
 from dynts_batch.records import Completion
 from dynts_batch.runner.messages import Assignment, Finished, Item, Totals
@@ -35,7 +36,10 @@ class OpenShard:
     """A shard in this worker's hands: the rows from before, the rows since, and what is missing."""
 
     def __init__(self, assignment: Assignment, stored: pa.Table | None) -> None:
-        """`stored` holds the rows that an earlier lease left behind."""
+        """`stored` holds the rows that an earlier lease left behind.
+
+        Raises: RunDirError where those are another shard's.
+        """
         self.number = assignment.shard
         self.attempt = assignment.attempt
         self.items = {(i.row.request_id, i.sample_index): i for i in assignment.items}
@@ -43,6 +47,11 @@ class OpenShard:
         self.rows: list[dict[str, Any]] = []
         self.num_checkpointed = 0
         done = set() if stored is None else set(units_of(stored))
+        if foreign := done - self.items.keys():
+            raise RunDirError(
+                f"what is stored of shard {self.number} must be its own rows, got {min(foreign)}:"
+                f" delete checkpoints/ and rows/shard-{self.number:05d}.parquet to compute it again"
+            )
         self.already_done = [item.unit for unit, item in self.items.items() if unit in done]
         self.to_run: dict[Unit, Item] = {
             unit: item

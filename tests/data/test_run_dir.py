@@ -81,6 +81,9 @@ def test_damaged_files_are_named(run_dir):
         Path(run_dir.path, "manifest.json").write_text(text)
         with pytest.raises(RunDirError, match=r"manifest\.json is damaged"):
             run_dir.read_manifest()
+    Path(run_dir.path, "config.yaml").write_bytes(b"\xff")
+    with pytest.raises(RunDirError, match=r"config\.yaml is damaged: .* Starting the run again"):
+        run_dir.config()
     run_dir.write_checkpoint(0, output_table())
     Path(run_dir.path, "checkpoints", "shard-00000.parquet").write_bytes(b"PAR1")
     with pytest.raises(RunDirError, match=r"shard-00000\.parquet is damaged: .* Delete it to comp"):
@@ -252,7 +255,7 @@ def test_dying_at_any_step_of_a_commit_leaves_a_whole_shard_or_none(tmp_path, mo
         else:
             assert run_dir.read_checkpoint(0).num_rows == 2
         assert not run_dir.create_or_resume(CONFIG, FINGERPRINT)
-        assert os.listdir(tmp_path / str(step) / "tmp") == []
+        assert not list((tmp_path / str(step)).glob("tmp/*"))
         run_dir.commit_shard(0, output_table(failed=UNITS[:1]), UNITS)
         assert run_dir.failed_units() == {0: UNITS[:1]}
         if not died:

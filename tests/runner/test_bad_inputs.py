@@ -446,16 +446,80 @@ def test_a_predictor_of_another_model_is_refused_in_one_line(
 # ---- run directories ----------------------------------------------------------------------------
 
 
-def test_a_damaged_run_directory_is_refused_in_one_line(tmp_path, capsys):
-    config = make_config(tmp_path, 23)
-    finish_run(config)
-    shard = tmp_path / "run" / "rows" / "shard-00001.parquet"
+def _cut_short(shard: Path) -> None:
     shard.write_bytes(shard.read_bytes()[:100])
+
+
+def _of_other_columns(shard: Path) -> None:
+    pq.write_table(pa.table({"x": [1]}), shard)
+
+
+@pytest.mark.parametrize("folder", ["rows", "checkpoints"])
+@pytest.mark.parametrize("damage", [_cut_short, _of_other_columns])
+def test_a_damaged_file_of_a_run_is_refused_in_one_line(
+    folder, damage, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr(reason_module, "drive", lambda run, *args: finish_run(run.config))
+    finish_run(make_config(tmp_path, 23))
+    shard = tmp_path / "run" / "rows" / "shard-00001.parquet"
+    if folder == "checkpoints":
+        (tmp_path / "run" / "checkpoints").mkdir(exist_ok=True)
+        shard = shard.rename(tmp_path / "run" / "checkpoints" / shard.name)
+    damage(shard)
     assert reason(str(tmp_path / "config.yaml"), []) == 2
     line = capsys.readouterr().err.splitlines()[-1]
     assert re.match(
         r"error: .*shard-00001\.parquet is damaged: .* Delete it to compute it again", line
     )
+
+
+def test_a_checkpoint_of_another_shard_is_refused_in_one_line(tmp_path, capsys, monkeypatch):
+    """Its shard was never complete, and was leased again for ever."""
+    monkeypatch.setattr(reason_module, "drive", lambda run, *args: finish_run(run.config))
+    finish_run(make_config(tmp_path, 23))
+    rows, checkpoints = tmp_path / "run" / "rows", tmp_path / "run" / "checkpoints"
+    (rows / "shard-00001.parquet").unlink()
+    checkpoints.mkdir(exist_ok=True)
+    shutil.copy(rows / "shard-00002.parquet", checkpoints / "shard-00001.parquet")
+    assert reason(str(tmp_path / "config.yaml"), []) == 2
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line.startswith("error: what is stored of shard 1 must be its own rows, got ('p10', 0)")
+
+
+@pytest.mark.parametrize("change", ["cut", "rewritten", "removed"])
+def test_input_that_changes_under_a_run_ends_it_before_a_row_is_made_of_it(
+    change, tmp_path, capsys, monkeypatch
+):
+    """It became rows of other problems, or error rows, and the run was sealed with them."""
+    problems = tmp_path / "problems.jsonl"
+    make_config(tmp_path, 23)
+
+    def drive(run, *args):
+        if change == "cut":
+            problems.write_bytes(problems.read_bytes()[:-100])
+        elif change == "rewritten":
+            problems.write_text(problems.read_text().replace("number", "NUMBER"))
+        else:
+            problems.unlink()
+        list(run.source.rows(0, 5))
+
+    monkeypatch.setattr(reason_module, "drive", drive)
+    assert reason(str(tmp_path / "config.yaml"), []) == 2
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert re.match(r"error: (cannot read )?.*problems\.jsonl", line)
+    assert not (tmp_path / "run" / "manifest.json").exists()
+
+
+def test_a_finished_run_on_a_read_only_disk_is_found_finished(tmp_path, capsys, monkeypatch):
+    finish_run(make_config(tmp_path, 23))
+    assert reason(str(tmp_path / "config.yaml"), []) == 0  # seals it
+
+    def refuse(self, name, data):
+        pytest.fail(f"{name} was written")
+
+    monkeypatch.setattr("dynts_batch.data.storage.Storage.write", refuse)
+    assert reason(str(tmp_path / "config.yaml"), []) == 0
+    assert "nothing to do" in capsys.readouterr().err
 
 
 def test_the_table_has_at_least_forty_rows():

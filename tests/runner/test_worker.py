@@ -39,8 +39,9 @@ def _assignment(run, shard, *, held_back=(), may_have_checkpoint=False):
     return Assignment(shard, 1, items, frozenset(held_back), may_have_checkpoint, False)
 
 
-def _work(worker, assignments=(), *, has_more=False):
-    return worker.work(list(assignments), Orders(has_more=has_more), device_share=1.0)
+def _work(worker, assignments=(), *, has_more=False, report_s=1.0):
+    orders = Orders(has_more=has_more, report_s=report_s)
+    return worker.work(list(assignments), orders, device_share=1.0)
 
 
 def test_it_asks_for_more_before_its_engine_runs_dry(make_worker):
@@ -53,7 +54,8 @@ def test_it_asks_for_more_before_its_engine_runs_dry(make_worker):
 
 def test_without_more_to_ask_for_it_works_until_all_is_committed(make_worker):
     worker, run = make_worker()
-    report = _work(worker, [_assignment(run, shard) for shard in range(3)])
+    # A busy disk may take longer than a second to commit.
+    report = _work(worker, [_assignment(run, shard) for shard in range(3)], report_s=60.0)
     assert report.is_idle
     assert sorted(report.finished.units) == list(range(12))
     assert sorted(report.finished.committed) == [0, 1, 2]
