@@ -64,7 +64,9 @@ class Cell:
     def interval(self) -> tuple[float, float]:
         found = estimate(np.array(list(self.right.values())))
         assert found is not None, "a cell has rows"
-        return found.low or found.mean, found.high or found.mean
+        if found.low is None or found.high is None:
+            return found.mean, found.mean
+        return found.low, found.high
 
     def minus(self, other: Cell) -> Estimate:
         """The paired difference in accuracy, over the questions of both.

@@ -58,6 +58,7 @@ def test_accuracy_and_paired_differences_are_means_over_questions() -> None:
     # Every difference is 0 or -1: the interval is that of a share of 60% in 200 questions.
     assert (difference.low, difference.high) == pytest.approx((-0.67, -0.53), abs=0.02)
     assert difference.num_questions == NUM_QUESTIONS
+    assert frontier(rows("a", 20, 0.005)).cells[0].interval[0] == 0.0  # an end at 0 is an end
 
 
 def test_a_budget_is_within_tolerance_if_it_loses_at_most_two_points() -> None:
