@@ -78,6 +78,8 @@ def frontier(
 
     Raises: ConfigError where a cell's settings are wrong, before any is run.
     """
+    from dynts_batch.runner.cluster import open_cluster
+
     setup_logging()
     console = Console(stderr=True)
     configs = [
@@ -85,17 +87,19 @@ def frontier(
         for cell in cells
     ]
     _check(configs)
-    status, num_run = EXIT_OK, 0
-    for cell, config in zip(cells, configs, strict=True):
-        is_finished = RunDir(str(config.run.dir)).read_manifest() is not None
-        if not is_finished and num_run == limit:
-            continue
-        num_run += not is_finished
-        console.print(f"{cell.name} ({1 + cells.index(cell)} of {len(cells)} cells)")
-        done = run_to_end(config, console)
-        if not isinstance(done, Totals):
-            status = done
-            break
+    status = EXIT_OK
+    with open_cluster(os.environ.get("RAY_ADDRESS") or None):  # one for all cells
+        num_run = 0
+        for cell, config in zip(cells, configs, strict=True):
+            is_finished = RunDir(str(config.run.dir)).read_manifest() is not None
+            if not is_finished and num_run == limit:
+                continue
+            num_run += not is_finished
+            console.print(f"{cell.name} ({1 + cells.index(cell)} of {len(cells)} cells)")
+            done = run_to_end(config, console)
+            if not isinstance(done, Totals):
+                status = done
+                break
     write_frontier(out, cells, configs, Console())
     return status
 
