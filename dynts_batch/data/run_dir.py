@@ -44,6 +44,7 @@ from dynts_batch.errors import ConfigError, FingerprintError, RunDirError
 
 HALF_REGRADED = "was being graded again when that broke off: its rows do not all follow the same rules. Run jobs/grade.py on it again"
 
+_SHARD_KEYS = {"num_units", "shard_rows"}
 _SHARD_FILE = re.compile(r"shard-(\d{5,})\.(?:parquet|jsonl)")
 _WORKER_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
@@ -68,7 +69,7 @@ class RunDir:
             FingerprintError: it holds a run with other settings; the message lists them.
             RunDirError: it holds something else than a run, or cannot be written.
         """
-        assert {"num_units", "shard_rows"} <= fingerprint.keys(), fingerprint.keys()
+        assert fingerprint.keys() >= _SHARD_KEYS, fingerprint.keys()
         if self.is_regrading():
             raise RunDirError(f"{self.path} {HALF_REGRADED}")
         stored = self._read_json("fingerprint.json")
@@ -92,6 +93,10 @@ class RunDir:
         stored = self._read_json("fingerprint.json")
         if stored is None:
             raise RunDirError(f"{self.path} is not a run directory: it has no fingerprint.json")
+        if not stored.keys() >= _SHARD_KEYS:
+            raise RunDirError(
+                f"{self.path}/fingerprint.json is damaged: it must hold {', '.join(sorted(_SHARD_KEYS))}"
+            )
         return stored
 
     def config(self) -> Config:

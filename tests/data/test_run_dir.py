@@ -81,6 +81,11 @@ def test_damaged_files_are_named(run_dir):
         Path(run_dir.path, "manifest.json").write_text(text)
         with pytest.raises(RunDirError, match=r"manifest\.json is damaged"):
             run_dir.read_manifest()
+    Path(run_dir.path, "fingerprint.json").write_text("{}")
+    with pytest.raises(
+        RunDirError, match=r"fingerprint\.json is damaged: it must hold num_units, sh"
+    ):
+        run_dir.fingerprint()
     Path(run_dir.path, "config.yaml").write_bytes(b"\xff")
     with pytest.raises(RunDirError, match=r"config\.yaml is damaged: .* Starting the run again"):
         run_dir.config()

@@ -69,7 +69,7 @@ def _bare_share() -> float:
 
 @pytest.mark.long
 @pytest.mark.timeout(900)
-def test_all_but_the_engine_takes_less_than_three_percent_of_a_run(tmp_path):
+def test_all_but_the_engine_takes_less_cpu_time_than_three_percent_of_a_run(tmp_path):
     config = make_config(
         tmp_path,
         NUM_ROWS,
