@@ -99,6 +99,38 @@ def test_a_killed_worker_costs_no_row(cluster, undisturbed, tmp_path, capsys):
     assert attempts == {1, 2}
 
 
+def test_a_policy_from_outside_the_package_runs_on_the_workers(tmp_path):
+    """Only its name is in the configuration: the module is found on PYTHONPATH, here and on the workers.
+
+    It is the window by another name, so the embedded model must write the same rows.
+    """
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "my_window.py").write_text(
+        "from dynts_batch.kvcache.policies.window import Window\n\nclass Mine(Window):\n    pass\n"
+    )
+    for name in ("window", "my_window:Mine"):
+        done = subprocess.run(
+            [
+                sys.executable, str(REPOSITORY / "jobs" / "reason.py"), str(REPOSITORY / "configs" / "quickstart.yaml"),
+                f"policy.name={name}", "policy.budget=160", "input.limit=3", "sampling.max_new_tokens=150",
+                "workers.max=1", "memory.max_seqs=3", f"run.dir={tmp_path / name}",
+            ],
+            env={**os.environ, "PYTHONPATH": f"{REPOSITORY}:{outside}"},
+            cwd="/", capture_output=True, text=True, check=False, timeout=120,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+    rows = [
+        RunDir(str(tmp_path / name))
+        .read_shard(0)
+        .select(["reasoning", "num_evictions"])
+        .to_pylist()
+        for name in ("window", "my_window:Mine")
+    ]
+    assert rows[0] == rows[1]
+    assert all(row["num_evictions"] for row in rows[1])
+
+
 def _signal_a_worker_once(checkpoints: Path, number: int) -> subprocess.Popen[bytes]:
     """A process that waits for a row of an unfinished shard, and then signals a worker."""
     me = psutil.Process()
