@@ -1,6 +1,5 @@
 """The promise behind every price: the rows' shares sum to the totals, to one part in a billion."""
 
-import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -35,17 +34,16 @@ def test_energy_shares_sum_to_the_device_energy(steps):
 @given(st.lists(st.tuples(SECONDS, st.floats(0.0, 1e6)), min_size=1, max_size=200))
 def test_the_costs_of_rows_sum_to_the_cost_of_their_time_and_energy(rows):
     cost = CostConfig(usd_per_gpu_hour=2.5, usd_per_kwh=0.3)
-    costs = np.array([price(device_s, energy_j, cost) for device_s, energy_j in rows])
-    total = Price.of(costs, num_correct=None, completion_tokens=1).total
+    total = sum(price(device_s, energy_j, cost) for device_s, energy_j in rows)
     whole = price(sum(s for s, _ in rows), sum(j for _, j in rows), cost)
     assert total == pytest.approx(whole, rel=1e-9)
 
 
-@given(st.lists(SECONDS, min_size=1, max_size=50), st.integers(1, 50), st.integers(1, 10**6))
-def test_a_price_per_thing_times_the_things_is_the_total(costs, num_correct, tokens):
-    found = Price.of(np.array(costs), num_correct=num_correct, completion_tokens=tokens)
+@given(SECONDS, st.integers(1, 50), st.integers(1, 50), st.integers(1, 10**6))
+def test_a_price_per_thing_times_the_things_is_the_total(total, num_answers, num_correct, tokens):
+    found = Price(total, num_answers, num_correct, tokens)
     for per, count in (
-        (found.per_answer, len(costs)),
+        (found.per_answer, num_answers),
         (found.per_correct, num_correct),
         (found.per_million_tokens, tokens / 1e6),
     ):
