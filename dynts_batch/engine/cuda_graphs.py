@@ -1,7 +1,8 @@
 """Decode steps as CUDA graphs: one launch instead of a few hundred, for batches of any size.
 
 A step is captured for a few batch sizes; a batch in between runs with the next larger graph, whose surplus lanes hold no
-sequence, or one whose prompt is being processed. What a step reads and writes must lie at fixed addresses, and doing it twice must be the same as doing it once.
+sequence, or one whose prompt is being processed. What a step reads and writes must lie at fixed addresses, and doing it
+twice must be the same as doing it once.
 """
 
 import logging

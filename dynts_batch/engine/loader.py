@@ -232,13 +232,7 @@ def predictor_path(config: ModelConfig) -> Path:
 
     Raises: ConfigError where there is none.
     """
-    path = Path(config.predictor or Path(model_path(config.name)) / "predictor.safetensors")
-    if not path.is_file():
-        raise ConfigError(
-            "model.predictor must be the path of an importance predictor for"
-            f" {config.name!r}, got {config.predictor!r}"
-        )
-    return path
+    return _file_of(config, "predictor", config.predictor, "an importance predictor for")
 
 
 def load_importance(config: ModelConfig, model: LoadedModel) -> ImportancePredictor:
@@ -256,13 +250,8 @@ def thoughts_path(config: ModelConfig) -> Path:
 
     Raises: ConfigError where there is none.
     """
-    path = Path(config.thoughts or Path(model_path(config.name)) / "thoughts.safetensors")
-    if not path.is_file():
-        raise ConfigError(
-            "model.thoughts must be the path of what jobs/calibrate_thoughts.py has written for"
-            f" {config.name!r}, got {config.thoughts!r}"
-        )
-    return path
+    wanted = "what jobs/calibrate_thoughts.py has written for"
+    return _file_of(config, "thoughts", config.thoughts, wanted)
 
 
 def load_thought_types(config: ModelConfig, model: LoadedModel) -> Thoughts:
@@ -272,6 +261,16 @@ def load_thought_types(config: ModelConfig, model: LoadedModel) -> Thoughts:
     """
     num_layers = model.config.num_hidden_layers
     return load_thoughts(thoughts_path(config), model=config.name, num_layers=num_layers)
+
+
+def _file_of(config: ModelConfig, key: str, configured: str | None, wanted: str) -> Path:
+    """The file `configured` as `model.KEY`, else KEY.safetensors beside the model's files; ConfigError where it is none."""
+    path = Path(configured or Path(model_path(config.name)) / f"{key}.safetensors")
+    if not path.is_file():
+        raise ConfigError(
+            f"model.{key} must be the path of {wanted} {config.name!r}, got {configured!r}"
+        )
+    return path
 
 
 def _stop_token_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
