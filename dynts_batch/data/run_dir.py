@@ -20,6 +20,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from types import MappingProxyType
 from typing import Any
 
 import pyarrow as pa
@@ -59,11 +60,17 @@ class RunDir:
 
     # ---- start and end -------------------------------------------------------------------------
 
-    def create_or_resume(self, config: Config, fingerprint: Mapping[str, Any]) -> bool:
+    def create_or_resume(
+        self,
+        config: Config,
+        fingerprint: Mapping[str, Any],
+        defaults: Mapping[str, Any] = MappingProxyType({}),
+    ) -> bool:
         """Make this the directory of the run that `fingerprint` describes; True if it is new.
 
         `fingerprint` is JSON data and holds at least `num_units` and `shard_rows`, because shard
-        numbers mean nothing without them.
+        numbers mean nothing without them. `defaults`, of the same form, says what a key means that
+        the stored one lacks: it was written before there was that key.
 
         Raises:
             FingerprintError: it holds a run with other settings; the message lists them.
@@ -78,7 +85,7 @@ class RunDir:
             self._storage.create()
             self._write_json("fingerprint.json", fingerprint)
         else:
-            self._compare(stored, json.loads(json.dumps(fingerprint)))
+            self._compare(stored, json.loads(json.dumps(fingerprint)), defaults)
         # Settings outside the fingerprint (workers, prices) may change between starts.
         self._storage.delete_temp_files()
         settings = to_yaml(config).encode()
@@ -251,8 +258,10 @@ class RunDir:
                 f" with {', '.join(foreign[:5])} and no fingerprint.json"
             )
 
-    def _compare(self, stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
-        found = differences(stored, wanted)
+    def _compare(
+        self, stored: Mapping[str, Any], wanted: Mapping[str, Any], defaults: Mapping[str, Any]
+    ) -> None:
+        found = differences(stored, wanted, defaults)
         if not found:
             return
         raise FingerprintError(

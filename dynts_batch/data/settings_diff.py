@@ -6,11 +6,19 @@ from collections.abc import Mapping
 from typing import Any
 
 
-def differences(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
-    """A line for each key, with dots, whose value is not the same in both; none if they are equal."""
-    old, new = _flatten(stored), _flatten(wanted)
-    keys = sorted(key for key in old | new if old.get(key) != new.get(key))
-    return [f"{key}: {_shown(old, key)} there, {_shown(new, key)} now" for key in keys]
+def differences(
+    stored: Mapping[str, Any], wanted: Mapping[str, Any], defaults: Mapping[str, Any]
+) -> list[str]:
+    """A line for each key, with dots, whose value is not the same in both; none if they are equal.
+
+    A key that a tree lacks, because it is older than the key, has the value that `defaults` gives it, else None.
+    """
+    old, new, default = _flatten(stored), _flatten(wanted), _flatten(defaults)
+    old_all, new_all = default | old, default | new
+    keys = sorted(key for key in old | new if old_all.get(key) != new_all.get(key))
+    return [
+        f"{key}: {_shown(old, key, default)} there, {_shown(new, key, default)} now" for key in keys
+    ]
 
 
 def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -23,5 +31,7 @@ def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _shown(flat: Mapping[str, Any], key: str) -> str:
-    return repr(flat[key]) if key in flat else "absent"
+def _shown(flat: Mapping[str, Any], key: str, default: Mapping[str, Any]) -> str:
+    if key in flat:
+        return repr(flat[key])
+    return f"absent ({default[key]!r})" if key in default else "absent"

@@ -12,8 +12,9 @@ from importlib.metadata import version
 from typing import Any
 
 import dynts_batch
-from dynts_batch.config import Config, GradingConfig
+from dynts_batch.config import Config, GradingConfig, PolicyConfig
 from dynts_batch.data.source import Source
+from dynts_batch.kvcache.policies import default_options
 from dynts_batch.runner.plan import Plan
 
 # Whose change may change a token.
@@ -24,23 +25,34 @@ def make_fingerprint(
     config: Config, model: Mapping[str, Any], source: Source, plan: Plan
 ) -> dict[str, Any]:
     """The fingerprint, as JSON data; `model` is what identifies the model (see check_engine)."""
-    columns = asdict(config.input)
+    settings = _settings(config)
     return {
         "num_units": plan.num_units,
         "shard_rows": plan.shard_rows,
         "model": dict(model),
-        "policy": asdict(config.policy),
-        "sampling": asdict(config.sampling),
-        "max_prompt_tokens": config.memory.max_prompt_tokens,
-        "grading": grading_fingerprint(config.grading),
-        "input": {
-            "content": source.fingerprint,
-            **{key: columns[key] for key in columns if key.endswith("_column")},
-        },
+        **settings,
+        "input": {"content": source.fingerprint, **settings["input"]},
         "packages": {
             "dynts-batch": dynts_batch.__version__,
             **{package: version(package) for package in _PACKAGES},
         },
+    }
+
+
+def fingerprint_defaults(policy_name: str) -> dict[str, Any]:
+    """What a fingerprint means by a key that it lacks: it was made before that key, or an option was left out."""
+    policy = PolicyConfig(name=policy_name, options=default_options(policy_name))
+    return _settings(Config(policy=policy))
+
+
+def _settings(config: Config) -> dict[str, Any]:
+    columns = asdict(config.input)
+    return {
+        "policy": asdict(config.policy),
+        "sampling": asdict(config.sampling),
+        "max_prompt_tokens": config.memory.max_prompt_tokens,
+        "grading": grading_fingerprint(config.grading),
+        "input": {key: columns[key] for key in columns if key.endswith("_column")},
     }
 
 

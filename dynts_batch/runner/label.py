@@ -37,7 +37,8 @@ def label(run_path: str, out: str | None, overrides: Sequence[str]) -> int:
             "model": config.model.name,
             "model_fingerprint": fingerprint["model"],
             "run": {key: fingerprint[key] for key in ("num_units", "shard_rows", "sampling")},
-        }
+        },
+        defaults=asdict(LabelSettings()),
     )
     todo = {shard: chosen[shard] for shard in chosen.keys() - set(label_dir.finished_shards())}
     if todo:

@@ -15,7 +15,7 @@ from dynts_batch.data.source import Source
 from dynts_batch.engine.factory import check_engine
 from dynts_batch.errors import ConfigError
 from dynts_batch.grading import Grader
-from dynts_batch.runner.fingerprint import make_fingerprint
+from dynts_batch.runner.fingerprint import fingerprint_defaults, make_fingerprint
 from dynts_batch.runner.plan import Plan
 
 _MAX_SHARDS = 1_000_000
@@ -52,7 +52,11 @@ def prepare(config: Config, *, is_local: bool) -> PreparedRun:
     plan = Plan(source.num_rows, config.sampling.num_samples, config.run.shard_rows)
     _check_num_shards(plan)
     run_dir = RunDir(str(config.run.dir))
-    is_new = run_dir.create_or_resume(config, make_fingerprint(config, model, source, plan))
+    is_new = run_dir.create_or_resume(
+        config,
+        make_fingerprint(config, model, source, plan),
+        fingerprint_defaults(config.policy.name),
+    )
     committed = run_dir.finished_shards()
     to_do = set(range(plan.num_shards)) - committed
     if config.run.retry_failed:

@@ -11,12 +11,14 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from dynts_batch.data.settings_diff import differences
 from dynts_batch.data.storage import Storage
 from dynts_batch.errors import FingerprintError, RunDirError
 
@@ -62,18 +64,20 @@ class LabelDir:
         self.path = path
         self._storage = Storage(path)
 
-    def create_or_resume(self, settings: Mapping[str, Any]) -> None:
-        """Raises: FingerprintError where it holds labels of other settings."""
+    def create_or_resume(
+        self, settings: Mapping[str, Any], defaults: Mapping[str, Any] = MappingProxyType({})
+    ) -> None:
+        """`defaults` says what a key means that the stored settings lack, since they are older than it.
+
+        Raises: FingerprintError where it holds labels of other settings; the message lists them.
+        """
         stored = self._read_json("settings.json")
         if stored is None:
             self._storage.create()
             self._write_json("settings.json", settings)
-        elif stored != settings:
-            differing = [
-                k for k in stored.keys() | settings.keys() if stored.get(k) != settings.get(k)
-            ]
+        elif found := differences(stored, settings, defaults):
             raise FingerprintError(
-                f"{self.path} holds labels with other settings ({', '.join(sorted(differing))}):"
+                f"{self.path} holds labels with other settings ({'; '.join(found)}):"
                 " delete it, or restore these settings to go on"
             )
 

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from fake_run import write_config, write_problems
 from transformers import T5Config
 
@@ -105,6 +106,47 @@ def test_another_run_in_the_directory_is_refused_with_the_differences(capsys, co
     message = _refused(capsys, config, "sampling.seed=7", "policy.budget=15")
     assert "sampling.seed: 0 there, 7 now" in message
     assert "policy.budget: 16 there, 15 now" in message
+
+
+def _forget(run_dir: Path, group: str, key: str) -> None:
+    """Make it a run directory of a version that did not know the key."""
+    fingerprint = json.loads((run_dir / "fingerprint.json").read_text())
+    del fingerprint[group][key]
+    (run_dir / "fingerprint.json").write_text(json.dumps(fingerprint))
+    groups = yaml.safe_load((run_dir / "config.yaml").read_text())
+    del groups[group][key]
+    (run_dir / "config.yaml").write_text(yaml.safe_dump(groups))
+
+
+@pytest.mark.parametrize(
+    ("group", "key", "other", "shown"),
+    [
+        ("policy", "quantize", "true", "absent (False) there, True now"),
+        ("sampling", "min_p", "0.1", "absent (0.0) there, 0.1 now"),
+        ("grading", "benchmark", "aime", "absent (None) there, 'aime' now"),
+    ],
+)
+def test_a_run_older_than_a_key_had_its_default(capsys, config, tmp_path, group, key, other, shown):
+    """Every unfinished run was refused after an upgrade: "policy.quantize: absent there, False now"."""
+    prepare(load_config(config), is_local=True)
+    _forget(tmp_path / "run", group, key)
+    assert not prepare(load_config(config), is_local=True).is_new
+    message = _refused(capsys, config, f"{group}.{key}={other}")
+    assert "holds a run with other settings" in message
+    assert f"{group}.{key}: {shown}" in message
+
+
+def test_a_run_with_a_key_off_its_default_does_not_go_on_at_the_default(capsys, config):
+    prepare(load_config(config, ["policy.quantize=true"]), is_local=True)
+    assert "policy.quantize: True there, False now" in _refused(capsys, config)
+
+
+def test_an_option_left_out_is_the_option_at_its_default(capsys, config):
+    prepare(load_config(config, ["policy.name=streaming"]), is_local=True)
+    same = load_config(config, ["policy.name=streaming", "policy.num_sink_tokens=4"])
+    assert not prepare(same, is_local=True).is_new
+    message = _refused(capsys, config, "policy.name=streaming", "policy.num_sink_tokens=5")
+    assert "policy.options.num_sink_tokens: absent (4) there, 5 now" in message
 
 
 @pytest.mark.parametrize(

@@ -41,8 +41,12 @@ def test_other_settings_and_what_is_no_label_directory_are_refused(tmp_path: Pat
     label_dir = write_labels(tmp_path / "labels", 3)
     settings = label_dir.settings()
     label_dir.create_or_resume(settings)
-    with pytest.raises(FingerprintError, match=r"other settings \(seed\)"):
+    with pytest.raises(FingerprintError, match=r"other settings \(seed: 0 there, 1 now\)"):
         label_dir.create_or_resume({**settings, "seed": 1})
+    newer = {**settings, "heads": "all"}  # a key of a later version
+    label_dir.create_or_resume(newer, defaults={"heads": "all"})
+    with pytest.raises(FingerprintError, match=r"heads: absent \('all'\) there, 'one' now"):
+        label_dir.create_or_resume({**newer, "heads": "one"}, defaults={"heads": "all"})
     with pytest.raises(RunDirError, match=r"is not a label directory: make it with jobs/label.py"):
         LabelDir(str(tmp_path / "nowhere")).settings()
     (tmp_path / "labels" / "manifest.json").unlink()

@@ -1,7 +1,7 @@
 """The registry of eviction policies: one method per file; importing this package registers them all."""
 
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import MISSING, Field, fields
 from importlib import import_module
 from pkgutil import iter_modules
 from types import NoneType
@@ -36,20 +36,31 @@ def make_policy(config: PolicyConfig) -> Policy:
     Raises: ConfigError for an unknown policy, an unknown or mistyped parameter, or a broken rule.
     """
     policy_class = POLICIES.get(config.name) or _import_policy(config.name)
-    common = {f.name for f in fields(Policy)}
-    own = {
-        f.name: get_type_hints(policy_class)[f.name]
-        for f in fields(policy_class)
-        if f.name not in common
-    }
+    hints = get_type_hints(policy_class)
+    own = {f.name: hints[f.name] for f in _own_fields(policy_class)}
     for key, value in config.options.items():
         _check_option(config.name, key, value, own)
-    policy = policy_class(**{key: getattr(config, key) for key in common}, **config.options)
+    common = {f.name: getattr(config, f.name) for f in fields(Policy)}
+    policy = policy_class(**common, **config.options)
     if unknown := set(policy.requires) - RECORDED:
         raise ConfigError(
             f"policy {config.name!r} must require only {', '.join(sorted(RECORDED))}, got {min(unknown)!r}"
         )
     return policy
+
+
+def default_options(name: str) -> dict[str, Any]:
+    """The values that a policy's own parameters have where none is given.
+
+    Raises: ConfigError for an unknown policy.
+    """
+    policy_class = POLICIES.get(name) or _import_policy(name)
+    return {f.name: f.default for f in _own_fields(policy_class) if f.default is not MISSING}
+
+
+def _own_fields(policy_class: type[Policy]) -> list[Field[Any]]:
+    common = {f.name for f in fields(Policy)}
+    return [f for f in fields(policy_class) if f.name not in common]
 
 
 def _import_policy(name: str) -> type[Policy]:
