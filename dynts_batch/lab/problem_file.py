@@ -27,4 +27,5 @@ def problem_table(seed: int, num_problems: int) -> pa.Table:
 
 
 def write_problems(path: Path, seed: int, num_problems: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(problem_table(seed, num_problems), path)

@@ -70,35 +70,76 @@ static void softmax(float *logits, long length, const float *sink) {
     for (long s = 0; s < padded; s += VEC) store(logits + s, load(logits + s) * share);
 }
 
-/* out[0..N * VEC) += the sum of weights[s] * values[s, 0..N * VEC); N is a constant, so the sums stay in registers. */
+/* The sums of 16 vectors, each added up in the order of `sum`: halves of two vectors make one, four times over. */
+static inline vec sums(vec v[VEC]) {
+    for (int i = 0; i < 8; i++)
+        v[i] = __builtin_shuffle(v[2 * i], v[2 * i + 1], (ivec){0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23}) +
+               __builtin_shuffle(v[2 * i], v[2 * i + 1], (ivec){8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31});
+    for (int i = 0; i < 4; i++)
+        v[i] = __builtin_shuffle(v[2 * i], v[2 * i + 1], (ivec){0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19, 24, 25, 26, 27}) +
+               __builtin_shuffle(v[2 * i], v[2 * i + 1], (ivec){4, 5, 6, 7, 12, 13, 14, 15, 20, 21, 22, 23, 28, 29, 30, 31});
+    for (int i = 0; i < 2; i++)
+        v[i] = __builtin_shuffle(v[2 * i], v[2 * i + 1], (ivec){0, 1, 4, 5, 8, 9, 12, 13, 16, 17, 20, 21, 24, 25, 28, 29}) +
+               __builtin_shuffle(v[2 * i], v[2 * i + 1], (ivec){2, 3, 6, 7, 10, 11, 14, 15, 18, 19, 22, 23, 26, 27, 30, 31});
+    return __builtin_shuffle(v[0], v[1], (ivec){0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30}) +
+           __builtin_shuffle(v[0], v[1], (ivec){1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31});
+}
+
+static inline vec products(const float *a, const float *b, long D) {
+    vec dot = {};
+    for (long d = 0; d < D; d += VEC) dot += load(a + d) * load(b + d);
+    return dot;
+}
+
+/* logits[g, 0..length) = scale * (query[g] . each of the keys [length, D]), for the G query heads of a key head. */
+static void multiply(float *logits, const float *query, const float *keys, long stride, long length, long G, long D,
+                     float scale) {
+    long s = 0;
+    for (; s + VEC <= length; s += VEC)
+        for (long g = 0; g < G; g++) {
+            vec dots[VEC];
+            for (long i = 0; i < VEC; i++) dots[i] = products(query + g * D, keys + (s + i) * D, D);
+            store(logits + g * stride + s, sums(dots) * scale);
+        }
+    for (; s < length; s++)
+        for (long g = 0; g < G; g++) logits[g * stride + s] = sum(products(query + g * D, keys + s * D, D)) * scale;
+}
+
+/* For M query heads: out[m, 0..N * VEC) += the sum over s of weights[m, s] * values[s, 0..N * VEC). M and N are constants,
+   so the sums stay in registers. */
 static inline __attribute__((always_inline)) void add_weighted(float *out, const float *weights, const float *values,
-                                                               long length, long D, const long N) {
-    vec part[4];
-    for (long i = 0; i < N; i++) part[i] = load(out + i * VEC);
+                                                               long stride, long length, long D, const long M,
+                                                               const long N) {
+    vec part[2][4];
+    for (long m = 0; m < M; m++)
+        for (long i = 0; i < N; i++) part[m][i] = load(out + m * D + i * VEC);
     for (long s = 0; s < length; s++)
-        for (long i = 0; i < N; i++) part[i] += weights[s] * load(values + s * D + i * VEC);
-    for (long i = 0; i < N; i++) store(out + i * VEC, part[i]);
+        for (long m = 0; m < M; m++)
+            for (long i = 0; i < N; i++) part[m][i] += weights[m * stride + s] * load(values + s * D + i * VEC);
+    for (long m = 0; m < M; m++)
+        for (long i = 0; i < N; i++) store(out + m * D + i * VEC, part[m][i]);
+}
+
+/* The same over the whole of D. */
+static inline __attribute__((always_inline)) void add_rows(float *out, const float *weights, const float *values,
+                                                           long stride, long length, long D, const long M) {
+    long d = 0;
+    for (; d + 4 * VEC <= D; d += 4 * VEC) add_weighted(out + d, weights, values + d, stride, length, D, M, 4);
+    for (; d + 2 * VEC <= D; d += 2 * VEC) add_weighted(out + d, weights, values + d, stride, length, D, M, 2);
+    for (; d < D; d += VEC) add_weighted(out + d, weights, values + d, stride, length, D, M, 1);
 }
 
 /* One key/value head of one row: query and out [G, D], keys and values [length, D]; scratch [G, padded length]. */
 static void attend(float *out, const float *query, const float *keys, const float *values, const float *sinks,
                    float *scratch, long stride, long length, long G, long D, float scale) {
-    for (long s = 0; s < length; s++)
-        for (long g = 0; g < G; g++) {
-            vec dot = {};
-            for (long d = 0; d < D; d += VEC) dot += load(query + g * D + d) * load(keys + s * D + d);
-            scratch[g * stride + s] = sum(dot) * scale;
-        }
+    multiply(scratch, query, keys, stride, length, G, D, scale);
     for (long g = 0; g < G; g++) softmax(scratch + g * stride, length, sinks ? sinks + g : NULL);
     memset(out, 0, G * D * sizeof *out);
     for (long s = 0; s < length; s += TILE) {
-        long count = length - s < TILE ? length - s : TILE;
-        for (long g = 0; g < G; g++) {
-            const float *weights = scratch + g * stride + s;
-            long d = 0;
-            for (; d + 4 * VEC <= D; d += 4 * VEC) add_weighted(out + g * D + d, weights, values + s * D + d, count, D, 4);
-            for (; d < D; d += VEC) add_weighted(out + g * D + d, weights, values + s * D + d, count, D, 1);
-        }
+        const float *weights = scratch + s, *tile = values + s * D;
+        long count = length - s < TILE ? length - s : TILE, g = 0;
+        for (; g + 2 <= G; g += 2) add_rows(out + g * D, weights + g * stride, tile, stride, count, D, 2);
+        if (g < G) add_rows(out + g * D, weights + g * stride, tile, stride, count, D, 1);
     }
 }
 
