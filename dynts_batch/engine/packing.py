@@ -1,10 +1,11 @@
 """Linear layers with pre-packed weights, for decoding on a CPU.
 
 oneDNN, which comes with torch, multiplies a few rows by a packed matrix about twice as fast as by a plain one, and gives
-each row the same bits whatever the number of rows: a sequence does not depend on its batch-mates. Knows no model: it
-replaces `torch.nn.Linear`, wherever it stands.
+each row the same bits whatever the number of rows: a sequence does not depend on its batch-mates. Layers that read the same
+input are one product, with the same bits again. Knows no model: it replaces `torch.nn.Linear`, wherever it stands.
 """
 
+from collections.abc import Sequence
 from typing import TypeVar
 
 import torch
@@ -12,23 +13,61 @@ from torch import nn
 
 Model = TypeVar("Model", bound=nn.Module)
 
+#: Layers of one module that read the same tensor, by the names that transformers gives them.
+SIBLINGS = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
 
-class PackedLinear(nn.Module):
-    """A linear layer whose weight is kept in oneDNN's own layout only."""
 
-    def __init__(self, linear: nn.Linear) -> None:
-        super().__init__()
-        self.in_features, self.out_features = linear.in_features, linear.out_features
-        self.bias = linear.bias
+class PackedWeight:
+    """The weights of linear layers that read the same input, one below the other, in oneDNN's own layout only."""
+
+    def __init__(self, linears: Sequence[nn.Linear]) -> None:
+        self.in_features = linears[0].in_features
+        self._widths = [linear.out_features for linear in linears]
+        self._bias = None
+        if any(linear.bias is not None for linear in linears):
+            zeros = [linear.weight.new_zeros(linear.out_features) for linear in linears]
+            self._bias = torch.cat(
+                [
+                    zero if linear.bias is None else linear.bias.detach()
+                    for zero, linear in zip(zeros, linears, strict=True)
+                ]
+            )
+        weight = torch.cat([linear.weight.detach() for linear in linears])
+        self._packed = torch.ops.mkldnn._reorder_linear_weight(weight)
         self._multiply = torch.ops.mkldnn._linear_pointwise.default
-        self._packed = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach())
+        # What has been multiplied last, until every layer has had its part of the product.
+        self._inputs: torch.Tensor | None = None
+        self._parts: list[torch.Tensor | None] = []
 
-    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+    def product(self, inputs: torch.Tensor, index: int) -> torch.Tensor:
+        """The output of layer `index`; those of its siblings are kept until they are asked for."""
+        if self._inputs is not inputs or self._parts[index] is None:
+            self._inputs = inputs
+            self._parts = [*self._product(inputs).split(self._widths, -1)]
+        part, self._parts[index] = self._parts[index], None
+        if not any(other is not None for other in self._parts):
+            self._inputs = None
+        assert part is not None
+        return part
+
+    def _product(self, inputs: torch.Tensor) -> torch.Tensor:
         if inputs.numel() == self.in_features:
             # A lone row would be summed in another order than a row among others.
             pair = inputs.expand(2, *inputs.shape)
-            return self._multiply(pair, self._packed, self.bias, "none", [], "")[0]
-        return self._multiply(inputs, self._packed, self.bias, "none", [], "")
+            return self._multiply(pair, self._packed, self._bias, "none", [], "")[0]
+        return self._multiply(inputs, self._packed, self._bias, "none", [], "")
+
+
+class PackedLinear(nn.Module):
+    """A linear layer whose weight is part of a packed one."""
+
+    def __init__(self, linear: nn.Linear, weight: PackedWeight, index: int) -> None:
+        super().__init__()
+        self.in_features, self.out_features = linear.in_features, linear.out_features
+        self._weight, self._index = weight, index
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        return self._weight.product(inputs, self._index)
 
 
 def pack_linears(model: Model) -> Model:
@@ -37,10 +76,28 @@ def pack_linears(model: Model) -> Model:
     Where torch has no oneDNN, or none for the weights' type, they stay.
     """
     for module in list(model.modules()):
-        for name, child in module.named_children():
-            if type(child) is nn.Linear and _can_pack(child.weight):
-                setattr(module, name, PackedLinear(child))
+        linears = {
+            name: child
+            for name, child in module.named_children()
+            if type(child) is nn.Linear and _can_pack(child.weight)
+        }
+        for names in _groups(linears):
+            weight = PackedWeight([linears[name] for name in names])
+            for index, name in enumerate(names):
+                setattr(module, name, PackedLinear(linears[name], weight, index))
     return model
+
+
+def _groups(linears: dict[str, nn.Linear]) -> list[tuple[str, ...]]:
+    """The names of `linears`, siblings together."""
+    groups = [
+        names
+        for names in SIBLINGS
+        if linears.keys() >= set(names)
+        and len({(linears[name].in_features, linears[name].weight.dtype) for name in names}) == 1
+    ]
+    grouped = {name for names in groups for name in names}
+    return groups + [(name,) for name in linears if name not in grouped]
 
 
 def _can_pack(weight: torch.Tensor) -> bool:
