@@ -83,6 +83,7 @@ def breakdown(policy_name: str, workload: Workload) -> list[Row]:
     """Seconds and share of each part, of all steps but the first, which holds the prefill."""
     load = workload.load()
     engine = make_engine(workload, policy_name, load)
+    engine._runner.graphs = None  # in which the parts cannot be told apart
     for request in load_requests(load):
         engine.add_request(request)
     engine.step()

@@ -16,6 +16,7 @@ from dynts_batch.engine.decode_inputs import DecodeInputs
 from dynts_batch.engine.importance import ImportanceRecorder
 from dynts_batch.engine.loader import LoadedModel
 from dynts_batch.engine.observer import Observer
+from dynts_batch.engine.recorded_steps import RecordedSteps
 from dynts_batch.engine.sampling import sample
 from dynts_batch.engine.sequence import Sequence
 from dynts_batch.kvcache.arena import KVArena
@@ -125,14 +126,16 @@ class ModelRunner:
             input_ids=token_ids, position_ids=positions, use_cache=False, kv_step=step
         ).last_hidden_state
 
-    def _make_graphs(self) -> DecodeGraphs | None:
-        """CUDA graphs of the decode step, where one can hold it."""
+    def _make_graphs(self) -> DecodeGraphs | RecordedSteps | None:
+        """What repeats the decode step without its Python, where the step asks the host nothing."""
         shape, device = self._arena.shape, self.model.device
         is_fused = fused_decode(shape, device) is not None
-        if device.type != "cuda" or not is_fused or self.observer.wants_queries:
+        if not is_fused or self.observer.wants_queries:
             return None
         step = partial(self.next_tokens, max_len=self._arena.capacity, is_ragged=True)
-        return DecodeGraphs(step, self.inputs, self._arena.max_seqs)
+        if device.type == "cuda":
+            return DecodeGraphs(step, self.inputs, self._arena.max_seqs)
+        return RecordedSteps(step)
 
     def _tensor(self, values: Any) -> torch.Tensor:
         return torch.tensor(values, device=self.model.device)

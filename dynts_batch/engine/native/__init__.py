@@ -31,6 +31,12 @@ FLAGS = (
 VECTOR = 16
 
 log = logging.getLogger(__name__)
+#: torch knows the attention as an operation, so that a decode step can be recorded.
+_operations = torch.library.Library("dynts_batch", "FRAGMENT")
+_operations.define(
+    "decode_attention(Tensor query, Tensor keys, Tensor values, Tensor last_slots, Tensor positions,"
+    " Tensor stored_positions, Tensor? sinks, int? sliding_window, float scale) -> Tensor"
+)
 
 
 def can_run(dtype: torch.dtype, device: torch.device, head_dim: int) -> bool:
@@ -53,13 +59,30 @@ def decode_attention(
     `positions` [B] are the new tokens', `stored_positions` [B, K or 1, S] int32 the slots': a sliding window hides the
     slots that have left it. Returns [B, H, 1, D].
     """
+    return torch.ops.dynts_batch.decode_attention(
+        query, keys, values, last_slots, positions, stored_positions,
+        options.sinks, options.sliding_window, options.scale,
+    )  # fmt: skip
+
+
+def _decode_attention(
+    query: torch.Tensor,
+    keys: torch.Tensor,
+    values: torch.Tensor,
+    last_slots: torch.Tensor,
+    positions: torch.Tensor,
+    stored_positions: torch.Tensor,
+    sinks: torch.Tensor | None,
+    sliding_window: int | None,
+    scale: float,
+) -> torch.Tensor:
     library = _library()
     assert library is not None, "ask can_run first"
     batch, num_heads, _, head_dim = query.shape
     num_kv_heads, num_slots = keys.shape[1:3]
     group = num_heads // num_kv_heads
     query = query.contiguous()
-    sinks = None if options.sinks is None else options.sinks.float().contiguous()
+    sinks = None if sinks is None else sinks.float().contiguous()
     out = torch.empty_like(query)
     padded = -(-num_slots // VECTOR) * VECTOR
     # Passed on, since torch may bring an OpenMP of its own, whose number of threads is not the C code's.
@@ -70,9 +93,12 @@ def decode_attention(
         positions.data_ptr(), stored_positions.data_ptr(), None if sinks is None else sinks.data_ptr(),
         scratch.data_ptr(), batch, num_kv_heads, group, head_dim, keys.stride(0), keys.stride(1),
         stored_positions.stride(0), stored_positions.stride(1) if stored_positions.shape[1] > 1 else 0,
-        options.sliding_window or 0, padded, num_threads, options.scale,
+        sliding_window or 0, padded, num_threads, scale,
     )  # fmt: skip
     return out
+
+
+_operations.impl("decode_attention", _decode_attention, "CPU")
 
 
 @cache

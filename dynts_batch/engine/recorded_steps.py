@@ -1,0 +1,56 @@
+"""Decode steps on a CPU, recorded: a model's modules cost as much Python as a small model's arithmetic takes.
+
+A step is recorded as the flat list of torch operations that it consists of, once for each batch size that lasts, and run
+from that list then: the same operations on the same tensors, so the same bits. What a step reads and writes must lie
+at fixed addresses, and doing it twice must be the same as doing it once.
+"""
+
+import logging
+from collections import Counter
+from collections.abc import Callable
+
+import torch
+from torch.fx import GraphModule
+from torch.fx.experimental.proxy_tensor import make_fx
+
+log = logging.getLogger(__name__)
+
+#: Steps of one batch size before it is recorded, which takes as long as some 80 steps.
+RECORD_AFTER = 300
+#: What a step with such an operation does depends on values, which a list of operations knows nothing of.
+CHANGING = {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape}
+
+
+class RecordedSteps:
+    """Runs `step`, a function from a number of lanes to their next token ids [R], from its operations where it can."""
+
+    def __init__(self, step: Callable[[int], torch.Tensor]) -> None:
+        self._step = step
+        self._recorded: dict[int, GraphModule] = {}
+        self._num_runs: Counter[int] = Counter()
+        self._can_record = True
+
+    def run(self, num_lanes: int) -> torch.Tensor:
+        if num_lanes in self._recorded:
+            return self._recorded[num_lanes]()
+        self._num_runs[num_lanes] += 1
+        if self._can_record and self._num_runs[num_lanes] > RECORD_AFTER:
+            self._record(num_lanes)
+        return self._step(num_lanes)
+
+    def _record(self, num_lanes: int) -> None:
+        try:
+            recorded = make_fx(lambda: self._step(num_lanes))()
+        except RuntimeError as error:  # the step asks for a value
+            self._refuse(str(error).partition("\n")[0])
+            return
+        operations = [node.target for node in recorded.graph.nodes if node.op == "call_function"]
+        changing = [op for op in operations if CHANGING & set(getattr(op, "tags", ()))]
+        if changing:
+            self._refuse(f"{changing[0]} depends on values")
+        else:
+            self._recorded[num_lanes] = recorded
+
+    def _refuse(self, reason: str) -> None:
+        log.info("decoding runs the model's modules, its step cannot be recorded: %s", reason)
+        self._can_record = False

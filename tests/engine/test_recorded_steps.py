@@ -1,0 +1,64 @@
+"""A recorded decode step changes no token, and a step that depends on values is not recorded."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from dynts_batch.config import MemoryConfig, ModelConfig, PolicyConfig, SamplingConfig
+from dynts_batch.engine import Engine, native, recorded_steps
+from dynts_batch.engine.recorded_steps import RecordedSteps
+from dynts_batch.records import Request
+
+REQUESTS = [Request(str(i), prompt_token_ids=list(range(10, 14 + i))) for i in range(7)]
+
+
+@pytest.mark.skipif(
+    not native.can_run(torch.float32, torch.device("cpu"), 16), reason="no C compiler here"
+)
+@pytest.mark.parametrize(
+    ("architecture", "policy"),
+    [("llama", "random"), ("qwen2", "full"), ("qwen3", "streaming"), ("gpt_oss", "random")],
+)
+def test_recording_changes_no_token(
+    architecture: str,
+    policy: str,
+    tiny_model_dirs: dict[str, Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Through evictions, retirements and admissions; each batch size is recorded after its third step."""
+    monkeypatch.setattr(recorded_steps, "RECORD_AFTER", 3)
+    budget = None if policy == "full" else 24
+    engine = Engine.load(
+        ModelConfig(name=str(tiny_model_dirs[architecture])),
+        PolicyConfig(name=policy, budget=budget, window_size=6),
+        SamplingConfig(temperature=0.9, max_new_tokens=60),
+        MemoryConfig(max_seqs=5),
+    )
+    steps = engine._runner.graphs
+    assert isinstance(steps, RecordedSteps)
+    recorded = {c.request_id: c.completion_token_ids for c in engine.generate(REQUESTS)}
+    is_recordable = architecture != "gpt_oss"  # its experts are chosen by values
+    assert (5 in steps._recorded) == is_recordable
+    engine._runner.graphs = None
+    plain = {c.request_id: c.completion_token_ids for c in engine.generate(REQUESTS)}
+    assert recorded == plain
+
+
+@pytest.mark.parametrize(
+    "choose",
+    [
+        lambda values: values[values > 0].sum(),
+        lambda values: values * 2 if values.sum() > 0 else values,
+        lambda values: values * values.max().item(),
+        lambda values: sum(values[index] for index in values.nonzero().flatten().tolist()),
+    ],
+)
+def test_a_step_that_depends_on_values_is_run_as_it_is(choose, monkeypatch) -> None:
+    monkeypatch.setattr(recorded_steps, "RECORD_AFTER", 1)
+    values = torch.tensor([1.0, -1.0, 2.0])
+    steps = RecordedSteps(lambda num_lanes: torch.as_tensor(choose(values[:num_lanes])))
+    for factor in (1, 2, -1, -1, 3):
+        values *= factor
+        assert torch.equal(steps.run(3), torch.as_tensor(choose(values)))
+    assert not steps._recorded
