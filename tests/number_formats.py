@@ -2,6 +2,8 @@
 
 import struct
 
+import torch
+
 #: Every E4M3 magnitude by its code: 4 bits of exponent with bias 7, 3 of mantissa; 127 is NaN.
 E4M3 = [
     (mantissa / 8) * 2.0**-6 if exponent == 0 else (1 + mantissa / 8) * 2.0 ** (exponent - 7)
@@ -45,3 +47,16 @@ def dequantise_group(codes: list[int], scale: float, name: str) -> list[float]:
 
 def round_trip(group: list[float], name: str) -> list[float]:
     return dequantise_group(*quantise_group(group, name), name)
+
+
+def hard_groups() -> torch.Tensor:
+    """Normal groups of many sizes, zeros, single outliers, numbers too small and too large, and ties of every kind."""
+    torch.manual_seed(0)
+    normal = torch.randn(300, 16) * 10.0 ** torch.linspace(-6, 5, 300)[:, None]
+    outliers = torch.randn(40, 16) * 0.01
+    outliers[:, 3] = 50.0
+    ties = (torch.randint(-24, 25, (300, 16)) / 4) * 2.0 ** torch.randint(-12, 9, (300, 1))
+    zeros = torch.zeros(2, 16)
+    zeros[1] = -0.0
+    coarse = torch.randn(100, 16).bfloat16().float()
+    return torch.cat((normal, outliers, ties, zeros, coarse))

@@ -15,12 +15,15 @@ import torch.nn.functional as F
 from torch.nn.attention.bias import causal_lower_right
 from transformers import AttentionInterface
 
-from dynts_batch.engine import native
+from dynts_batch.engine import native_attention
 from dynts_batch.engine.observer import Observe
 from dynts_batch.engine.packed_attention import attend_packed
+from dynts_batch.kvcache import native
 from dynts_batch.kvcache.arena import ArenaShape, KVArena
+from dynts_batch.kvcache.native_packed_store import SOURCE as PACKED_SOURCE
+from dynts_batch.kvcache.native_packed_store import NativePackedStore
+from dynts_batch.kvcache.packed_store import PackedStore
 from dynts_batch.kvcache.probs import Options, additive_mask, attention_probs
-from dynts_batch.kvcache.stores import PackedStore
 
 ATTENTION_NAME = "dynts_arena"
 #: Queries that written-out causal attention takes at a time.
@@ -69,7 +72,7 @@ def arena_attention(
 
 
 class FusedDecode(Protocol):
-    """Attention of one new token a row in one pass over its live slots: see `engine.native.decode_attention`."""
+    """Attention of one new token a row in one pass over its live slots: see `engine.native_attention.decode_attention`."""
 
     def __call__(
         self,
@@ -92,8 +95,15 @@ def fused_decode(shape: ArenaShape, device: torch.device) -> FusedDecode | None:
         from dynts_batch.engine.triton_attention import decode_attention
 
         return decode_attention
-    can_run = native.can_run(shape.dtype, device, shape.head_dim)
-    return native.decode_attention if can_run else None
+    can_run = native.can_run(native_attention.SOURCE, shape.dtype, device, shape.head_dim)
+    return native_attention.decode_attention if can_run else None
+
+
+def asks_nothing(shape: ArenaShape, device: torch.device) -> bool:
+    """Whether decode attention over such keys and values does without the host: a step can be repeated then."""
+    if shape.quantize:
+        return native.can_run(PACKED_SOURCE, shape.dtype, device, shape.head_dim)
+    return fused_decode(shape, device) is not None
 
 
 class PrefillStep:
@@ -168,7 +178,9 @@ class DecodeStep:
         stored, store = self._stored_positions(layer), self._arena.layers[layer]
         if isinstance(store, PackedStore):
             places = (self._slots, self._positions, stored)
-            return attend_packed(query, store, *places, options, max_len=self._max_len)
+            is_native = isinstance(store, NativePackedStore)
+            attend = native_attention.attend_packed if is_native else attend_packed
+            return attend(query, store, *places, options, max_len=self._max_len)
         if self._fused is not None:
             keys, values = self._arena.stored(layer, len(self._slots), self._arena.capacity)
             return self._fused(query, keys, values, self._slots, self._positions, stored, options)

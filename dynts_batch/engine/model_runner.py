@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from dynts_batch.config import SamplingConfig
-from dynts_batch.engine.attention import DecodeStep, KVStep, PrefillStep, fused_decode
+from dynts_batch.engine.attention import DecodeStep, KVStep, PrefillStep, asks_nothing
 from dynts_batch.engine.cuda_graphs import DecodeGraphs
 from dynts_batch.engine.decode_inputs import DecodeInputs
 from dynts_batch.engine.importance import ImportanceRecorder
@@ -129,8 +129,7 @@ class ModelRunner:
     def _make_graphs(self) -> DecodeGraphs | RecordedSteps | None:
         """What repeats the decode step without its Python, where the step asks the host nothing."""
         shape, device = self._arena.shape, self.model.device
-        is_fused = fused_decode(shape, device) is not None
-        if not is_fused or self.observer.wants_queries:
+        if not asks_nothing(shape, device) or self.observer.wants_queries:
             return None
         step = partial(self.next_tokens, max_len=self._arena.capacity, is_ragged=True)
         if device.type == "cuda":

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 import torch
 
 from dynts_batch.kvcache.formats import GROUP
+from dynts_batch.kvcache.packed_store import PackedStore
 from dynts_batch.kvcache.probs import Options, attention_logits
-from dynts_batch.kvcache.stores import PackedStore
 
 #: Groups that are dequantised at a time.
 RUN_GROUPS = 16

@@ -13,8 +13,11 @@ from dataclasses import dataclass
 
 import torch
 
+from dynts_batch.kvcache import native
 from dynts_batch.kvcache.formats import GROUP, NVFP4
-from dynts_batch.kvcache.stores import LayerStore, PackedStore, PlainStore
+from dynts_batch.kvcache.native_packed_store import SOURCE, NativePackedStore
+from dynts_batch.kvcache.packed_store import PackedStore
+from dynts_batch.kvcache.stores import LayerStore, PlainStore
 from dynts_batch.kvcache.thoughts import TRANSITION
 
 
@@ -230,7 +233,8 @@ class KVArena:
         size = (self.max_seqs, shape.num_kv_heads, self.capacity, shape.head_dim)
         if not shape.quantize:
             return PlainStore(size, shape.dtype, device)
-        return PackedStore(
+        is_native = native.can_run(SOURCE, shape.dtype, device, shape.head_dim)
+        return (NativePackedStore if is_native else PackedStore)(
             size,
             shape.dtype,
             self._cache_len,

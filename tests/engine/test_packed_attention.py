@@ -1,54 +1,110 @@
-"""Attention over the packed store equals attention over what it dequantises to."""
+"""Attention over the packed store, in torch and in C, equals attention over what it dequantises to."""
+
+from functools import cache
 
 import pytest
 import torch
 
-from dynts_batch.engine import packed_attention
-from dynts_batch.engine.packed_attention import attend_packed
+from dynts_batch.engine import native_attention, packed_attention
 from dynts_batch.kvcache.arena import ArenaShape, KVArena
+from dynts_batch.kvcache.native_packed_store import NativePackedStore
+from dynts_batch.kvcache.packed_store import PackedStore
 from dynts_batch.kvcache.probs import Options, additive_mask, attention_probs
-from dynts_batch.kvcache.stores import PackedStore
+
+LENGTHS = torch.tensor([1, 15, 16, 50, 75])
+ROWS, KV_HEADS, CAPACITY, NEWEST = len(LENGTHS), 2, 80, 200
 
 
-@pytest.mark.parametrize("capacity", [80, 75])
+@cache
+def filled_arena(head_dim: int, *, per_head: bool) -> KVArena:
+    """Of the last row, some groups are ternary."""
+    torch.manual_seed(head_dim)
+    shape = ArenaShape(
+        1, KV_HEADS, head_dim, torch.float32, per_head=per_head, columns=("thought",), quantize=True
+    )
+    arena = KVArena(shape, ROWS + 1, CAPACITY, torch.device("cpu"))
+    states = torch.randn(2, ROWS, KV_HEADS, CAPACITY, head_dim)
+    arena.write_prompt(0, torch.arange(ROWS), LENGTHS, *states)
+    slots = torch.arange(CAPACITY).expand(1, *shape.granularity, -1)
+    # Transitions are 0, the others 1.
+    arena.set_column("thought", torch.tensor([4]), ((slots > 35) & (slots < 50)).float())
+    arena.evict([4], slots, LENGTHS[4:])
+    store = arena.layers[0]
+    assert isinstance(store, PackedStore)
+    assert store.is_ternary is not None
+    assert store.is_ternary[4, :, :4].flatten().tolist() == [True, True, False, False] * (
+        KV_HEADS if per_head else 1
+    )
+    return arena
+
+
+def stored_positions(*, per_head: bool) -> torch.Tensor:
+    """Ascending, the newest token at its own position."""
+    stored = torch.rand(ROWS, KV_HEADS if per_head else 1, NEWEST).argsort(-1)[..., :CAPACITY]
+    newest = (LENGTHS - 1)[:, None, None].expand(-1, stored.shape[1], 1)
+    return stored.sort(-1).values.scatter(-1, newest, NEWEST).int()
+
+
+@pytest.mark.parametrize("written_in", ["torch", "C"])
+@pytest.mark.parametrize("head_dim", [16, 32, 64, 128])
+@pytest.mark.parametrize("group", [1, 3])
 @pytest.mark.parametrize("per_head", [False, True])
-@pytest.mark.parametrize("window", [None, 30])
+@pytest.mark.parametrize("window", [None, 1, 100])
 @pytest.mark.parametrize("has_sinks", [False, True])
 def test_attention_equals_that_over_the_dequantised_store(
-    capacity: int,
+    written_in: str,
+    head_dim: int,
+    group: int,
     per_head: bool,
     window: int | None,
     has_sinks: bool,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    torch.manual_seed(0)
     monkeypatch.setattr(packed_attention, "RUN_GROUPS", 2)
-    rows, heads, group, head_dim = 5, 2, 3, 32
-    shape = ArenaShape(
-        1, heads, head_dim, torch.float32, per_head=per_head, columns=("thought",), quantize=True
-    )
-    arena = KVArena(shape, rows + 1, capacity, torch.device("cpu"))
-    lengths = torch.tensor([1, 15, 16, 50, capacity])
-    states = torch.randn(2, rows, heads, capacity, head_dim)
-    arena.write_prompt(0, torch.arange(rows), lengths, *states)
-    kept = torch.arange(capacity).expand(1, *shape.granularity, -1)
-    arena.evict([4], kept, lengths[4:])  # column thought is all transitions: ternary groups
-    query, last_slots = torch.randn(rows, heads * group, 1, head_dim) * 3, lengths - 1
-    stored = torch.rand(rows, heads if per_head else 1, 200).argsort(-1)[..., :capacity]
-    stored = stored.sort(-1).values
-    newest = last_slots[:, None, None].expand(-1, stored.shape[1], 1)
-    stored = stored.scatter(-1, newest, 200)
-    positions = torch.full((rows,), 200)
-    options = Options(0.3, window, torch.randn(heads * group) if has_sinks else None)
+    arena = filled_arena(head_dim, per_head=per_head)
+    query = torch.randn(ROWS, KV_HEADS * group, 1, head_dim) * 3
+    stored = stored_positions(per_head=per_head)
+    sinks = torch.randn(KV_HEADS * group) if has_sinks else None
+    options = Options(head_dim**-0.5, window, sinks)
+    positions = torch.full((ROWS,), NEWEST)
 
     store = arena.layers[0]
-    assert isinstance(store, PackedStore)
-    output = attend_packed(query, store, last_slots, positions, stored, options, max_len=capacity)
+    if written_in == "torch":
+        assert isinstance(store, PackedStore)
+        output = packed_attention.attend_packed(
+            query, store, LENGTHS - 1, positions, stored, options, max_len=75
+        )
+    else:
+        if not isinstance(store, NativePackedStore):
+            pytest.skip("no C compiler here")
+        output = native_attention.attend_packed(
+            query, store, LENGTHS - 1, positions, stored, options, max_len=75
+        )
 
-    visible = (torch.arange(capacity) <= last_slots[:, None, None])[:, :, None]
+    visible = (torch.arange(75) < LENGTHS[:, None, None])[:, :, None]
     if window is not None:
-        visible = visible & (stored > 200 - window)[:, :, None]
-    keys, values = arena.stored(0, rows, capacity)
+        visible = visible & (stored[..., :75] > NEWEST - window)[:, :, None]
+    keys, values = arena.stored(0, ROWS, 75)
     probs = attention_probs(query, keys, additive_mask(visible, torch.float32), options)
     expected = torch.einsum("bkgts,bksd->bkgtd", probs, values).view(query.shape)
     torch.testing.assert_close(output, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_a_row_has_the_same_bits_alone_and_with_other_threads() -> None:
+    arena = filled_arena(64, per_head=False)
+    store = arena.layers[0]
+    if not isinstance(store, NativePackedStore):
+        pytest.skip("no C compiler here")
+    query, stored = torch.randn(ROWS, 8, 1, 64), stored_positions(per_head=False)
+    places = (LENGTHS - 1, torch.full((ROWS,), NEWEST), stored)
+    options = Options(0.125, None, None)
+    together = native_attention.attend_packed(query, store, *places, options, max_len=75)
+    num_threads = torch.get_num_threads()
+    try:
+        for rows, threads in [(1, 2), (2, 1), (4, 3)]:
+            torch.set_num_threads(threads)
+            some = (place[:rows] for place in places)
+            output = native_attention.attend_packed(query[:rows], store, *some, options, max_len=75)
+            assert torch.equal(output, together[:rows])
+    finally:
+        torch.set_num_threads(num_threads)

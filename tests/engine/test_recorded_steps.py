@@ -6,23 +6,32 @@ import pytest
 import torch
 
 from dynts_batch.config import MemoryConfig, ModelConfig, PolicyConfig, SamplingConfig
-from dynts_batch.engine import Engine, native, recorded_steps
+from dynts_batch.engine import Engine, native_attention, recorded_steps
 from dynts_batch.engine.recorded_steps import RecordedSteps
+from dynts_batch.kvcache.native import can_run
 from dynts_batch.records import Request
 
 REQUESTS = [Request(str(i), prompt_token_ids=list(range(10, 14 + i))) for i in range(7)]
 
 
 @pytest.mark.skipif(
-    not native.can_run(torch.float32, torch.device("cpu"), 16), reason="no C compiler here"
+    not can_run(native_attention.SOURCE, torch.float32, torch.device("cpu"), 16),
+    reason="no C compiler here",
 )
 @pytest.mark.parametrize(
-    ("architecture", "policy"),
-    [("llama", "random"), ("qwen2", "full"), ("qwen3", "streaming"), ("gpt_oss", "random")],
+    ("architecture", "policy", "quantize"),
+    [
+        ("llama", "random", False),
+        ("llama", "random", True),
+        ("qwen2", "full", False),
+        ("qwen3", "streaming", False),
+        ("gpt_oss", "random", False),
+    ],
 )
 def test_recording_changes_no_token(
     architecture: str,
     policy: str,
+    quantize: bool,
     tiny_model_dirs: dict[str, Path],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -31,7 +40,7 @@ def test_recording_changes_no_token(
     budget = None if policy == "full" else 24
     engine = Engine.load(
         ModelConfig(name=str(tiny_model_dirs[architecture])),
-        PolicyConfig(name=policy, budget=budget, window_size=6),
+        PolicyConfig(name=policy, budget=budget, window_size=6, quantize=quantize),
         SamplingConfig(temperature=0.9, max_new_tokens=60),
         MemoryConfig(max_seqs=5),
     )

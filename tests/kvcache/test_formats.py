@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from number_formats import dequantise_group, quantise_group
+from number_formats import dequantise_group, hard_groups, quantise_group
 
 from dynts_batch.kvcache.formats import (
     FP8,
@@ -18,19 +18,6 @@ from dynts_batch.kvcache.formats import (
 )
 
 FORMATS = pytest.mark.parametrize("form", [NVFP4, TERNARY, FP8], ids=lambda form: form.name)
-
-
-def hard_groups() -> torch.Tensor:
-    """Normal groups of many sizes, zeros, single outliers, numbers too small and too large, and ties of every kind."""
-    torch.manual_seed(0)
-    normal = torch.randn(300, GROUP) * 10.0 ** torch.linspace(-6, 5, 300)[:, None]
-    outliers = torch.randn(40, GROUP) * 0.01
-    outliers[:, 3] = 50.0
-    ties = (torch.randint(-24, 25, (300, GROUP)) / 4) * 2.0 ** torch.randint(-12, 9, (300, 1))
-    zeros = torch.zeros(2, GROUP)
-    zeros[1] = -0.0
-    coarse = torch.randn(100, GROUP).bfloat16().float()
-    return torch.cat((normal, outliers, ties, zeros, coarse))
 
 
 @FORMATS

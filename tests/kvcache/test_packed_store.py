@@ -4,13 +4,23 @@ import pytest
 import torch
 from number_formats import round_trip
 
+from dynts_batch.kvcache import native
 from dynts_batch.kvcache.arena import ArenaShape, KVArena
-from dynts_batch.kvcache.stores import PackedStore
+from dynts_batch.kvcache.native_packed_store import SOURCE
+from dynts_batch.kvcache.packed_store import PackedStore
 from dynts_batch.kvcache.thoughts import REASONING, TRANSITION
 
 LAYERS, HEADS, HEAD_DIM, CAPACITY = 2, 2, 32, 70
 LENGTHS = torch.tensor([5, 16, 47, 64])
 LANES = torch.arange(4)
+
+
+@pytest.fixture(autouse=True, params=["torch", "C"])
+def written_in(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if request.param == "torch":
+        monkeypatch.setattr(native, "can_run", lambda *_: False)
+    elif not native.can_run(SOURCE, torch.float32, torch.device("cpu"), HEAD_DIM):
+        pytest.skip("no C compiler here")
 
 
 def packed_arena(*, columns: tuple[str, ...] = (), per_head: bool = False) -> KVArena:

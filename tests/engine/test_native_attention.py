@@ -4,11 +4,13 @@ import pytest
 import torch
 from decode_cases import NUM_KV_HEADS, random_cache, written_out
 
-from dynts_batch.engine import native
+from dynts_batch.engine import native_attention
+from dynts_batch.kvcache.native import can_run
 from dynts_batch.kvcache.probs import Options
 
 pytestmark = pytest.mark.skipif(
-    not native.can_run(torch.float32, torch.device("cpu"), 16), reason="no C compiler here"
+    not can_run(native_attention.SOURCE, torch.float32, torch.device("cpu"), 16),
+    reason="no C compiler here",
 )
 
 
@@ -23,20 +25,20 @@ def test_equals_attention_written_out(
     cache = random_cache(head_dim, group, per_head=per_head)
     sinks = torch.randn(NUM_KV_HEADS * group) * 4 if has_sinks else None
     options = Options(head_dim**-0.5, window, sinks)
-    output = native.decode_attention(**cache, options=options)
+    output = native_attention.decode_attention(**cache, options=options)
     torch.testing.assert_close(output, written_out(cache, options), rtol=1e-5, atol=5e-6)
 
 
 def test_a_row_has_the_same_bits_alone_and_with_other_threads() -> None:
     cache = random_cache(64, 4, per_head=False)
     options = Options(0.125, None, None)
-    together = native.decode_attention(**cache, options=options)
+    together = native_attention.decode_attention(**cache, options=options)
     num_threads = torch.get_num_threads()
     try:
         for row, threads in [(0, 1), (3, 2), (4, 3)]:
             torch.set_num_threads(threads)
             alone = {name: tensor[row : row + 1] for name, tensor in cache.items()}
-            output = native.decode_attention(**alone, options=options)
+            output = native_attention.decode_attention(**alone, options=options)
             assert torch.equal(output[0], together[row])
     finally:
         torch.set_num_threads(num_threads)
@@ -45,7 +47,7 @@ def test_a_row_has_the_same_bits_alone_and_with_other_threads() -> None:
 def test_logits_far_apart_neither_overflow_nor_vanish() -> None:
     keys = torch.tensor([[[[1000.0] * 16, [-1000.0] * 16, [999.9] * 16]]])
     values = torch.arange(3.0).view(1, 1, 3, 1).expand(1, 1, 3, 16).contiguous()
-    output = native.decode_attention(
+    output = native_attention.decode_attention(
         torch.ones(1, 1, 1, 16), keys, values, torch.tensor([2]), torch.tensor([2]),
         torch.arange(3).int().view(1, 1, 3), Options(1.0, None, None),
     )  # fmt: skip

@@ -1,0 +1,82 @@
+"""C code for float32 keys and values on a CPU, built by the machine's own C compiler when first needed.
+
+Owns how it is built; who calls a function says what it does. Where there is no compiler, or for other types, torch does
+the same.
+"""
+
+import ctypes
+import logging
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+
+FOLDER = Path(__file__).parent
+FLAGS = (
+    "-O3",
+    "-march=native",
+    "-fno-math-errno",
+    "-fno-trapping-math",
+    "-fopenmp",
+    "-shared",
+    "-fPIC",
+)
+#: Floats that the C code takes at a time: head_dim must be a multiple.
+VECTOR = 16
+TYPES = {"p": ctypes.c_void_p, "l": ctypes.c_long, "f": ctypes.c_float}
+
+log = logging.getLogger(__name__)
+_operations = torch.library.Library("dynts_batch", "FRAGMENT")
+
+
+def can_run(source: str, dtype: torch.dtype, device: torch.device, head_dim: int) -> bool:
+    """Whether the code of the file `source` takes such keys and values here; builds it on the first call."""
+    fits = dtype == torch.float32 and device.type == "cpu" and head_dim % VECTOR == 0
+    return fits and _library(source) is not None
+
+
+@cache
+def function(source: str, name: str, arguments: str) -> Callable[..., None]:
+    """A function of the file `source`, which `can_run` has built; `arguments`: a letter of `TYPES` each."""
+    library = _library(source)
+    assert library is not None, "ask can_run first"
+    found = getattr(library, name)
+    found.restype, found.argtypes = None, [TYPES[letter] for letter in arguments]
+    return cast(Callable[..., None], found)
+
+
+def operation(schema: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Decorator: torch knows the function as an operation of that schema, so that a decode step can be recorded."""
+
+    def define(function: Callable[..., Any]) -> Callable[..., Any]:
+        name = _operations.define(schema)
+        _operations.impl(name, function, "CPU")
+        return cast(Callable[..., Any], getattr(torch.ops.dynts_batch, name))
+
+    return define
+
+
+@cache
+def _library(source: str) -> ctypes.CDLL | None:
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    if compiler is None:
+        log.info("no C compiler here: decoding on the CPU is torch's, which is slower")
+        return None
+    # Built anew by every process: what suits this machine's processor may not run on another that shares its disk.
+    with tempfile.TemporaryDirectory() as folder:
+        target = Path(folder) / "native.so"
+        built = subprocess.run(
+            [compiler, *FLAGS, str(FOLDER / source), "-o", str(target), "-lm"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if built.returncode != 0:
+            log.warning("cannot build %s, doing without it: %s", source, built.stderr)
+            return None
+        return ctypes.CDLL(str(target))

@@ -1,0 +1,172 @@
+/* Groups of 16 tokens of one head, packed and unpacked exactly as kvcache/formats.py does: codes of 2 bits (ternary),
+   4 (NVFP4) or 8 (FP8), scales of FP8 E4M3. Keys share a scale along 16 tokens of a channel, values along 16 channels
+   of a token. */
+
+#include "vectors.h"
+
+#define GROUP 16
+#define KEYS 0
+#define VALUES 1
+
+/* The arena's store of one layer, of `num_lanes` lanes, K heads, N groups and head_dim D; the first axis of the arrays:
+   keys, values. `is_ternary` [num_lanes, K or 1, N], or NULL. */
+typedef struct {
+    uint8_t *codes, *scales;
+    float *buffer;
+    uint8_t *is_ternary;
+    long num_lanes, K, N, D, bits, marks_per_lane;
+} packed_store;
+
+typedef uint32_t words __attribute__((vector_size(4 * VEC)));
+typedef uint64_t longs __attribute__((vector_size(4 * VEC)));
+
+#define LANES ((words){0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15})
+/* Where in its 32-bit word the code of each lane begins. */
+#define SHIFTS(bits) (LANES * (uint32_t)(bits) & 31)
+
+static inline long group_bytes(const packed_store *s) { return GROUP * s->D * s->bits / 8; }
+static inline long head_of(const packed_store *s, long part, long lane, long k) {
+    return (part * s->num_lanes + lane) * s->K + k;
+}
+static inline uint8_t *codes_of(const packed_store *s, long part, long lane, long k, long group) {
+    return s->codes + (head_of(s, part, lane, k) * s->N + group) * group_bytes(s);
+}
+static inline uint8_t *scales_of(const packed_store *s, long part, long lane, long k, long group) {
+    return s->scales + (head_of(s, part, lane, k) * s->N + group) * s->D;
+}
+static inline float *buffer_of(const packed_store *s, long part, long lane, long k) {
+    return s->buffer + head_of(s, part, lane, k) * GROUP * s->D;
+}
+/* The mark of a group, or NULL where none is ever ternary. */
+static inline uint8_t *mark_of(const packed_store *s, long lane, long k, long group) {
+    if (!s->is_ternary) return NULL;
+    return s->is_ternary + (lane * s->marks_per_lane + (s->marks_per_lane > 1 ? k : 0)) * s->N + group;
+}
+static inline long bits_of(const packed_store *s, long lane, long k, long group) {
+    const uint8_t *mark = mark_of(s, lane, k, group);
+    return mark && *mark ? 2 : s->bits;
+}
+
+static inline vec either(ivec mask, vec a, vec b) { return (vec)((mask & (ivec)a) | (~mask & (ivec)b)); }
+static inline vec magnitude(vec v) { return (vec)((ivec)v & 0x7fffffff); }
+
+/* E4M3 codes without sign of numbers in [0, 448], ties to even; below 2^-6 they count steps of 2^-9. */
+static inline ivec to_e4m3(vec v) {
+    ivec bits = (ivec)v, normal = ((bits + 0x7ffff + ((bits >> 20) & 1)) >> 20) - (120 << 3);
+    ivec small = (ivec)(v * 512.0f + 8388608.0f) - (ivec)((vec){} + 8388608.0f);
+    ivec is_small = v < 0.015625f;
+    return (is_small & small) | (~is_small & normal);
+}
+
+static inline vec from_e4m3(ivec codes) {
+    ivec rest = codes & 0x7f;
+    vec small = __builtin_convertvector(rest, vec) * 0.001953125f, normal = (vec)((rest + (120 << 3)) << 20);
+    return (vec)((ivec)either(rest < 8, small, normal) | (codes & 0x80) << 24);
+}
+
+/* VEC codes of `bits` each, which begin at `from`: a lane takes the 32-bit word that holds its code, and shifts it. */
+INLINE ivec load_codes(const uint8_t *from, const long bits) {
+    uint64_t first = 0, second = 0;
+    memcpy(&first, from, bits == 2 ? 4 : 8);
+    if (bits == 8) memcpy(&second, from + 8, 8);
+    words low = (words)((longs){} + first), high = (words)((longs){} + second);
+    /* Words 0 and 1 are in `low`, 2 and 3 are the first of `high`. */
+    words word = LANES * (uint32_t)bits / 32;
+    word += (words)(word > 1) & (VEC - 2);
+    return (ivec)(__builtin_shuffle(low, high, word) >> SHIFTS(bits)) & (int32_t)((1 << bits) - 1);
+}
+
+/* The reverse: codes are shifted up, and lanes that share a word brought together. */
+INLINE void store_codes(uint8_t *to, ivec codes, const long bits) {
+    words all = (words)codes << SHIFTS(bits);
+    all |= __builtin_shuffle(all, LANES ^ 1);
+    all |= __builtin_shuffle(all, LANES ^ 2);
+    if (bits < 8) all |= __builtin_shuffle(all, LANES ^ 4);
+    if (bits < 4) all |= __builtin_shuffle(all, LANES ^ 8);
+    all = __builtin_shuffle(all, LANES * (uint32_t)(32 / bits) & (VEC - 1));
+    memcpy(to, &all, VEC * bits / 8);
+}
+
+/* The numbers that codes stand for, before their scales. */
+INLINE vec numbers_of(ivec codes, const long bits) {
+    if (bits == 8) return from_e4m3(codes);
+    if (bits == 4)
+        return __builtin_shuffle((vec){0, .5f, 1, 1.5f, 2, 3, 4, 6, 0, -.5f, -1, -1.5f, -2, -3, -4, -6}, codes);
+    return __builtin_shuffle((vec){0, 1, 0, -1}, codes);
+}
+
+/* The codes of numbers under their scales: the nearest magnitude's, ties to the even code; what is not 0 has a sign. */
+INLINE ivec codes_of_numbers(vec numbers, vec scales, const long bits) {
+    vec steps = magnitude(numbers) / either(scales == 0.0f, (vec){} + 1.0f, scales);
+    ivec codes;
+    if (bits == 8)
+        codes = to_e4m3(either(steps < 448.0f, steps, (vec){} + 448.0f));
+    else if (bits == 4)
+        codes = -((steps > .25f) + (steps >= .75f) + (steps > 1.25f) + (steps >= 1.75f) + (steps > 2.5f) +
+                  (steps >= 3.5f) + (steps > 5.0f));
+    else
+        codes = -(steps > .5f);
+    return codes | ((numbers < 0.0f) & (codes > 0) & (1 << (bits - 1)));
+}
+
+/* E4M3 codes of the scales of groups whose largest magnitudes are `largest`. */
+static inline ivec scale_codes(vec largest, const long bits) {
+    vec scales = larger(largest / (bits == 8 ? 448.0f : bits == 4 ? 6.0f : 1.0f), (vec){} + 0.001953125f);
+    scales = either(scales < 448.0f, scales, (vec){} + 448.0f);
+    return to_e4m3(scales) & (largest != 0.0f);
+}
+
+/* A group of keys or values, to `out` [GROUP, D]. */
+INLINE void unpack_bits(float *out, const uint8_t *codes, const uint8_t *scales, long part, long D, const long bits) {
+    for (long i = 0; i < D; i += VEC) {
+        vec factors = from_e4m3(load_codes(scales + i, 8));
+        for (long j = 0; j < VEC; j++) {
+            long at = part == KEYS ? j * D + i : (i + j) * VEC;
+            vec numbers = numbers_of(load_codes(codes + at * bits / 8, bits), bits);
+            store(out + at, part == KEYS ? numbers * factors : numbers * factors[j]);
+        }
+    }
+}
+
+static void unpack_group(float *out, const packed_store *s, long part, long lane, long k, long group) {
+    const uint8_t *codes = codes_of(s, part, lane, k, group), *scales = scales_of(s, part, lane, k, group);
+    switch (bits_of(s, lane, k, group)) {
+    case 2: unpack_bits(out, codes, scales, part, s->D, 2); break;
+    case 4: unpack_bits(out, codes, scales, part, s->D, 4); break;
+    default: unpack_bits(out, codes, scales, part, s->D, 8);
+    }
+}
+
+/* Keys or values [GROUP, D], packed. */
+INLINE void pack_bits(uint8_t *codes, uint8_t *scales, const float *numbers, long part, long D, const long bits) {
+    for (long i = 0; i < D; i += VEC) {
+        vec largest = {};
+        for (long j = 0; j < VEC; j++) {
+            vec found = magnitude(load(numbers + (part == KEYS ? j * D + i : (i + j) * VEC)));
+            if (part == KEYS)
+                largest = larger(found, largest);
+            else
+                largest[j] = maximum(found);
+        }
+        ivec chosen = scale_codes(largest, bits);
+        store_codes(scales + i, chosen, 8);
+        vec factors = from_e4m3(chosen);
+        for (long j = 0; j < VEC; j++) {
+            long at = part == KEYS ? j * D + i : (i + j) * VEC;
+            vec own = part == KEYS ? factors : (vec){} + factors[j];
+            store_codes(codes + at * bits / 8, codes_of_numbers(load(numbers + at), own, bits), bits);
+        }
+    }
+}
+
+static void pack_group(const packed_store *s, const float *numbers, long part, long lane, long k, long group) {
+    uint8_t *codes = codes_of(s, part, lane, k, group), *scales = scales_of(s, part, lane, k, group);
+    switch (bits_of(s, lane, k, group)) {
+    case 2:
+        memset(codes + GROUP * s->D / 4, 0, group_bytes(s) - GROUP * s->D / 4);
+        pack_bits(codes, scales, numbers, part, s->D, 2);
+        break;
+    case 4: pack_bits(codes, scales, numbers, part, s->D, 4); break;
+    default: pack_bits(codes, scales, numbers, part, s->D, 8);
+    }
+}

@@ -1,0 +1,67 @@
+#ifndef VECTORS_H
+#define VECTORS_H
+
+/* Vectors of VEC floats, whatever the processor's own are: the compiler cuts them. */
+
+#include <stdint.h>
+#include <string.h>
+
+#define VEC 16
+/* For functions whose last argument is a constant, which decides their code. */
+#define INLINE static inline __attribute__((always_inline))
+typedef float vec __attribute__((vector_size(4 * VEC)));
+typedef int32_t ivec __attribute__((vector_size(4 * VEC)));
+
+static inline vec load(const float *from) { vec v; memcpy(&v, from, sizeof v); return v; }
+static inline void store(float *to, vec v) { memcpy(to, &v, sizeof v); }
+
+static inline vec larger(vec a, vec b) {
+    ivec mask = a > b;
+    return (vec)((mask & (ivec)a) | (~mask & (ivec)b));
+}
+
+static inline float sum(vec v) {
+    v += __builtin_shuffle(v, (ivec){8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7});
+    v += __builtin_shuffle(v, (ivec){4, 5, 6, 7, 0, 1, 2, 3, 12, 13, 14, 15, 8, 9, 10, 11});
+    v += __builtin_shuffle(v, (ivec){2, 3, 0, 1, 6, 7, 4, 5, 10, 11, 8, 9, 14, 15, 12, 13});
+    v += __builtin_shuffle(v, (ivec){1, 0, 3, 2, 5, 4, 7, 6, 9, 8, 11, 10, 13, 12, 15, 14});
+    return v[0];
+}
+
+/* The sums of 16 vectors, each added up in the order of `sum`: halves of two vectors make one, four times over. */
+static inline vec sums(vec v[VEC]) {
+    for (int i = 0; i < 8; i++)
+        v[i] = __builtin_shuffle(v[2 * i], v[2 * i + 1], (ivec){0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23}) +
+               __builtin_shuffle(v[2 * i], v[2 * i + 1], (ivec){8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31});
+    for (int i = 0; i < 4; i++)
+        v[i] = __builtin_shuffle(v[2 * i], v[2 * i + 1], (ivec){0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19, 24, 25, 26, 27}) +
+               __builtin_shuffle(v[2 * i], v[2 * i + 1], (ivec){4, 5, 6, 7, 12, 13, 14, 15, 20, 21, 22, 23, 28, 29, 30, 31});
+    for (int i = 0; i < 2; i++)
+        v[i] = __builtin_shuffle(v[2 * i], v[2 * i + 1], (ivec){0, 1, 4, 5, 8, 9, 12, 13, 16, 17, 20, 21, 24, 25, 28, 29}) +
+               __builtin_shuffle(v[2 * i], v[2 * i + 1], (ivec){2, 3, 6, 7, 10, 11, 14, 15, 18, 19, 22, 23, 26, 27, 30, 31});
+    return __builtin_shuffle(v[0], v[1], (ivec){0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30}) +
+           __builtin_shuffle(v[0], v[1], (ivec){1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31});
+}
+
+static inline float maximum(vec v) {
+    float most = v[0];
+    for (int i = 1; i < VEC; i++) most = v[i] > most ? v[i] : most;
+    return most;
+}
+
+/* exp(x) for x <= 0: 2^n * e^r with the polynomial of Cephes' expf, error below 2 ulp; what underflows gives 0. */
+static inline vec exponential(vec x) {
+    x = larger(x, (vec){} - 87.3f);
+    ivec n = __builtin_convertvector(x * 1.44269504f - 0.5f, ivec);
+    vec whole = __builtin_convertvector(n, vec), r = x - whole * 0.693359375f + whole * 2.12194440e-4f;
+    vec p = (vec){} + 1.9875691500e-4f;
+    p = p * r + 1.3981999507e-3f;
+    p = p * r + 8.3334519073e-3f;
+    p = p * r + 4.1665795894e-2f;
+    p = p * r + 1.6666665459e-1f;
+    p = p * r + 5.0000001201e-1f;
+    p = p * r * r + r + 1.0f;
+    return p * (vec)((n + 127) << 23);
+}
+
+#endif
