@@ -11,9 +11,9 @@ import yaml
 from dynts_batch.config import Config
 from dynts_batch.config_file import load_config
 from dynts_batch.data.run_dir import RunDir
+from dynts_batch.data.samples import SCHEMA
 from dynts_batch.data.schema import row_schema
 from dynts_batch.data.writer import rows_to_table
-from dynts_batch.runner.timeline import SCHEMA
 
 SCHEMA_OF_ROWS = row_schema(pa.schema([("question", pa.string())]))
 

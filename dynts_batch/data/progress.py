@@ -45,7 +45,8 @@ def read_progress(run_dir: RunDir, now: float) -> Progress:
     """
     fingerprint = run_dir.fingerprint()
     num_rows, shard_rows = fingerprint["num_units"], fingerprint["shard_rows"]
-    finished = run_dir.list_shards("rows")
+    num_shards = -(-num_rows // shard_rows)
+    finished = {s: f for s, f in run_dir.list_shards("rows").items() if s < num_shards}
     started = {s: f for s, f in run_dir.list_shards("checkpoints").items() if s not in finished}
     # A checkpoint may become a finished shard between the listing and the look.
     checkpoints = [run_dir.read_checkpoint(shard) for shard in started]
@@ -57,7 +58,7 @@ def read_progress(run_dir: RunDir, now: float) -> Progress:
         finished_rows=sum(rows.values()),
         checkpointed_rows=sum(table.num_rows for table in checkpoints if table is not None),
         failed_rows=sum(1 for _ in run_dir.read_errors()),
-        num_shards=-(-num_rows // shard_rows),
+        num_shards=num_shards,
         finished_shards=len(finished),
         rows_per_s=_rate(commits[-_RATE_WINDOW:]),
         idle_s=max(0.0, now - max(times)) if times else None,

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -29,13 +30,18 @@ from pyarrow import fs as pafs
 
 from dynts_batch.config import Config
 from dynts_batch.config_file import load_config, to_yaml
+from dynts_batch.data.columns import check_names, fit
+from dynts_batch.data.samples import SCHEMA as SAMPLES
+from dynts_batch.data.schema import stored_schema
 from dynts_batch.data.settings_diff import differences
 from dynts_batch.data.shard_table import (
     Unit,
-    check_columns,
     error_lines,
+    errors_of,
     failed_rows,
     in_order,
+    iter_columns,
+    read_error_lines,
     to_parquet,
     units_in,
     units_of,
@@ -43,9 +49,11 @@ from dynts_batch.data.shard_table import (
 from dynts_batch.data.storage import Storage
 from dynts_batch.errors import ConfigError, FingerprintError, RunDirError
 
+logger = logging.getLogger(__name__)
+
 HALF_REGRADED = "was being graded again when that broke off: its rows do not all follow the same rules. Run jobs/grade.py on it again"
 
-_SHARD_KEYS = {"num_units", "shard_rows"}
+_SHARD_KEYS = ("num_units", "shard_rows")
 _SHARD_FILE = re.compile(r"shard-(\d{5,})\.(?:parquet|jsonl)")
 _WORKER_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
@@ -76,7 +84,7 @@ class RunDir:
             FingerprintError: it holds a run with other settings; the message lists them.
             RunDirError: it holds something else than a run, or cannot be written.
         """
-        assert fingerprint.keys() >= _SHARD_KEYS, fingerprint.keys()
+        assert fingerprint.keys() >= set(_SHARD_KEYS), fingerprint.keys()
         if self.is_regrading():
             raise RunDirError(f"{self.path} {HALF_REGRADED}")
         stored = self._read_json("fingerprint.json")
@@ -95,15 +103,19 @@ class RunDir:
             self._storage.write("config.yaml", settings)
         return stored is None
 
-    def fingerprint(self) -> dict[str, Any]:
-        """The stored fingerprint; RunDirError if this is no run directory."""
+    def fingerprint(self, *groups: str) -> dict[str, Any]:
+        """The stored fingerprint, which has `groups`; RunDirError if this is no run directory."""
         stored = self._read_json("fingerprint.json")
         if stored is None:
             raise RunDirError(f"{self.path} is not a run directory: it has no fingerprint.json")
-        if not stored.keys() >= _SHARD_KEYS:
-            raise RunDirError(
-                f"{self.path}/fingerprint.json is damaged: it must hold {', '.join(sorted(_SHARD_KEYS))}"
-            )
+        for key in _SHARD_KEYS:
+            if type(stored.get(key)) is not int or stored[key] < 1:
+                raise RunDirError(f"{self.path}/fingerprint.json is damaged: {key} must be a count")
+        for group in groups:
+            if not isinstance(stored.get(group), dict):
+                raise RunDirError(
+                    f"{self.path}/fingerprint.json is damaged: {group} must hold keys"
+                )
         return stored
 
     def config(self) -> Config:
@@ -183,7 +195,7 @@ class RunDir:
         name = _name("rows", shard)
         with self._storage.open(name) as file, self._parquet_errors(name):
             parquet = pq.ParquetFile(file)
-            check_columns(parquet.schema_arrow)
+            check_names(parquet.schema_arrow, stored_schema(parquet.schema_arrow))
             yield parquet
 
     def read_shard(self, shard: int) -> pa.Table:
@@ -194,10 +206,15 @@ class RunDir:
         return table
 
     def read_rows(self, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
-        """All committed rows in the order of the input, a batch at a time."""
+        """All committed rows in the order of the input, a batch at a time, all in the same columns."""
+        schema: pa.Schema | None = None
         for shard in sorted(self.finished_shards()):
             with self.open_shard(shard) as file:
-                yield from file.iter_batches(columns=columns)
+                its_schema = stored_schema(file.schema_arrow, columns)
+                schema = schema or its_schema
+                if its_schema.names != schema.names:
+                    raise pa.ArrowInvalid("it has other columns than the shards before it")
+                yield from iter_columns(file, schema)
 
     def write_checkpoint(self, shard: int, table: pa.Table) -> None:
         """Replace the checkpoint of `shard` by `table`: all its rows that are done so far."""
@@ -224,8 +241,7 @@ class RunDir:
         finished = self.finished_shards()
         for shard in sorted(self.list_shards("errors")):
             if shard in finished:
-                lines = self._storage.read(_name("errors", shard, "jsonl")) or b""
-                yield from map(json.loads, lines.splitlines())
+                yield from self._read_errors(shard)
 
     # ---- telemetry and listings ----------------------------------------------------------------
 
@@ -234,12 +250,25 @@ class RunDir:
         assert _WORKER_ID.fullmatch(worker_id), worker_id
         self._storage.write(f"workers/{worker_id}-{part:05d}.parquet", to_parquet(table))
 
-    def read_telemetry(self) -> Iterator[pa.Table]:
-        """All parts of all workers' telemetry, by worker and part."""
+    def read_telemetry(self, *, skip_damaged: bool = False) -> Iterator[pa.Table]:
+        """All parts of all workers' telemetry, by worker and part, in the columns of samples.SCHEMA.
+
+        `skip_damaged`: a part that cannot be read costs a warning, not the parts after it.
+        """
         for info in self._storage.list("workers"):
-            table = self._read_parquet(f"workers/{info.base_name}")
-            assert table is not None, info.path
-            yield table
+            name = f"workers/{info.base_name}"
+            try:
+                data = self._storage.read(name)
+                assert data is not None, info.path
+                with self._parquet_errors(name, "go on without it"):
+                    samples = fit(pq.read_table(pa.BufferReader(data)), SAMPLES)
+            except RunDirError as error:
+                if not skip_damaged:
+                    raise
+                logger.warning("left out of the figures: %s", error)
+                continue
+            if samples.num_rows:
+                yield samples
 
     def list_shards(self, folder: str) -> dict[int, pafs.FileInfo]:
         """The files of `folder` (rows, checkpoints or errors) by shard number; one listing."""
@@ -285,27 +314,28 @@ class RunDir:
     def _write_json(self, name: str, value: Mapping[str, Any]) -> None:
         self._storage.write(name, f"{json.dumps(value, indent=2)}\n".encode())
 
-    def _read_parquet(self, name: str) -> pa.Table | None:
+    def _read_rows(self, name: str) -> pa.Table | None:
         data = self._storage.read(name)
         if data is None:
             return None
         with self._parquet_errors(name):
-            return pq.read_table(pa.BufferReader(data))
+            table = pq.read_table(pa.BufferReader(data))
+            return fit(table, stored_schema(table.schema))
 
-    def _read_rows(self, name: str) -> pa.Table | None:
-        table = self._read_parquet(name)
-        if table is not None:
-            with self._parquet_errors(name):
-                check_columns(table.schema)
-        return table
+    def _read_errors(self, shard: int) -> list[dict[str, Any]]:
+        """By the file that is made for it or, where that is damaged, by the rows."""
+        lines = self._storage.read(_name("errors", shard, "jsonl")) or b""
+        errors = read_error_lines(lines)
+        return errors_of(self.read_shard(shard)) if errors is None else errors
 
     @contextmanager
-    def _parquet_errors(self, name: str) -> Iterator[None]:
+    def _parquet_errors(self, name: str, remedy: str = "compute it again") -> Iterator[None]:
         try:
             yield
         except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
+            reason = str(error).partition("\n")[0].rstrip(".")
             raise RunDirError(
-                f"{self.path}/{name} is damaged: {error}. Delete it to compute it again"
+                f"{self.path}/{name} is damaged: {reason}. Delete it to {remedy}"
             ) from error
 
 

@@ -6,6 +6,9 @@ own columns come along under their own names, or as `source_<name>` where a name
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
+
 import pyarrow as pa
 
 from dynts_batch.errors import ConfigError, choices_hint
@@ -19,6 +22,7 @@ def _field(name: str, type_: pa.DataType, description: str, *, nullable: bool = 
     return pa.field(name, type_, nullable, {DESCRIPTION: description.encode()})
 
 
+_always = partial(_field, nullable=False)
 _TEXT = pa.string()
 
 
@@ -36,8 +40,8 @@ TOKEN_TRACE = pa.struct(
 )
 
 IDENTITY = (
-    _field("request_id", _TEXT, "Stable id of the prompt", nullable=False),
-    _field("sample_index", pa.int64(), "Which sample of the prompt, from 0", nullable=False),
+    _always("request_id", _TEXT, "Stable id of the prompt"),
+    _always("sample_index", pa.int64(), "Which sample of the prompt, from 0"),
     _field("seed", pa.int64(), "The run's sampling seed"),
 )
 RESULT = (
@@ -45,23 +49,25 @@ RESULT = (
     _field("reasoning", _TEXT, "Generated text before the end of thinking"),
     _field("answer", _TEXT, "Generated text after the end of thinking; null if it never ended"),
     _field("extracted_answer", _TEXT, "The final answer found in the answer"),
-    _field("finish_reason", _TEXT, "stop, length (token limit) or error", nullable=False),
+    _always("finish_reason", _TEXT, "stop, length (token limit) or error"),
     _field("error_type", _TEXT, "Class of the error of a failed row"),
     _field("error_message", _TEXT, "Message of the error of a failed row"),
     _field("reference", _TEXT, "The right answer, from input.reference_column"),
     _field("correct", pa.bool_(), "Whether the extracted answer equals the reference"),
-    _field("prompt_tokens", pa.int64(), "Tokens of the prompt"),
-    _field("reasoning_tokens", pa.int64(), "Tokens generated before the end of thinking"),
-    _field("completion_tokens", pa.int64(), "All generated tokens"),
-    _field("evicted_tokens", pa.int64(), "Tokens dropped from the KV cache"),
-    _field("num_evictions", pa.int64(), "Times tokens were dropped"),
-    _field("peak_cache_len", pa.int64(), "Most tokens stored at once"),
-    _field("peak_kv_bytes", pa.int64(), "Most KV bytes stored at once"),
-    _field("full_kv_bytes", pa.int64(), "KV bytes this row would have held without eviction"),
-    _field("queue_s", pa.float64(), "Seconds between submission and prefill"),
-    _field("prefill_s", pa.float64(), "Seconds of the prompt pass"),
-    _field("decode_s", pa.float64(), "Seconds from the first to the last generated token"),
-    _field("device_s", pa.float64(), "This row's share of device seconds; shares sum to the total"),
+    _always("prompt_tokens", pa.int64(), "Tokens of the prompt"),
+    _always("reasoning_tokens", pa.int64(), "Tokens generated before the end of thinking"),
+    _always("completion_tokens", pa.int64(), "All generated tokens"),
+    _always("evicted_tokens", pa.int64(), "Tokens dropped from the KV cache"),
+    _always("num_evictions", pa.int64(), "Times tokens were dropped"),
+    _always("peak_cache_len", pa.int64(), "Most tokens stored at once"),
+    _always("peak_kv_bytes", pa.int64(), "Most KV bytes stored at once"),
+    _always("full_kv_bytes", pa.int64(), "KV bytes this row would have held without eviction"),
+    _always("queue_s", pa.float64(), "Seconds between submission and prefill"),
+    _always("prefill_s", pa.float64(), "Seconds of the prompt pass"),
+    _always("decode_s", pa.float64(), "Seconds from the first to the last generated token"),
+    _always(
+        "device_s", pa.float64(), "This row's share of device seconds; shares sum to the total"
+    ),
     _field(
         "energy_j", pa.float64(), "This row's share of device energy, joules; null if unmeasured"
     ),
@@ -103,6 +109,22 @@ def row_schema(source_schema: pa.Schema) -> pa.Schema:
             taken.add(name)
         source_fields.append(_source_field(field, name))
     return pa.schema([*IDENTITY, *source_fields, *RESULT])
+
+
+def stored_schema(stored: pa.Schema, columns: Sequence[str] | None = None) -> pa.Schema:
+    """What rows that are `stored` so are read as: in the columns of this version, with those of the source.
+
+    `columns` chooses some.
+
+    Raises: pa.ArrowInvalid where one of them is not there.
+    """
+    source_fields = [field for field in stored if field.name not in OWN_FIELDS]
+    schema = pa.schema([*IDENTITY, *source_fields, *RESULT], stored.metadata)
+    if columns is None:
+        return schema
+    if missing := [name for name in columns if name not in schema.names]:
+        raise pa.ArrowInvalid(f"it lacks {', '.join(missing)}")
+    return pa.schema([schema.field(name) for name in columns])
 
 
 def source_column_name(schema: pa.Schema, column: str) -> str:

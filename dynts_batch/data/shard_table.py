@@ -7,25 +7,22 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from dynts_batch.data.columns import fit
+from dynts_batch.data.schema import stored_schema
 from dynts_batch.errors import RunDirError
 
 Unit = tuple[str, int]
 """(request_id, sample_index) of one row."""
 
 _UNIT_COLUMNS = ["request_id", "sample_index"]
-_ERROR_COLUMNS = [*_UNIT_COLUMNS, "error_type", "error_message"]
-
-
-def check_columns(schema: pa.Schema) -> None:
-    """Raises: pa.ArrowInvalid where these are not the columns of rows."""
-    if missing := {*_UNIT_COLUMNS, "finish_reason"} - set(schema.names):
-        raise pa.ArrowInvalid(f"it lacks {', '.join(sorted(missing))}")
+_ERROR_COLUMNS = (*_UNIT_COLUMNS, "error_type", "error_message")
 
 
 def units_of(table: pa.Table) -> list[Unit]:
@@ -68,7 +65,37 @@ def units_in(data: pa.Buffer) -> list[Unit]:
     return units_of(pq.read_table(pa.BufferReader(data), columns=_UNIT_COLUMNS))
 
 
+def read_columns(file: pq.ParquetFile, columns: Sequence[str]) -> pa.Table:
+    """Some columns of the rows in `file`, and no others fetched. Raises: pa.ArrowException."""
+    schema = stored_schema(file.schema_arrow, columns)
+    return fit(file.read(_present(file, schema)), schema)
+
+
+def iter_columns(file: pq.ParquetFile, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    """The rows in `file`, a batch at a time, in the columns of `schema`. Raises: pa.ArrowException."""
+    for batch in file.iter_batches(columns=_present(file, schema)):
+        yield fit(batch, schema)
+
+
+def errors_of(table: pa.Table) -> list[dict[str, Any]]:
+    """What is said of each row that is an error."""
+    return failed_rows(table).select(_ERROR_COLUMNS).to_pylist()
+
+
 def error_lines(table: pa.Table) -> bytes:
     """A line of JSON for each row that is an error; nothing where there is none."""
-    rows = failed_rows(table).select(_ERROR_COLUMNS).to_pylist()
-    return b"".join(f"{json.dumps(row)}\n".encode() for row in rows)
+    return b"".join(f"{json.dumps(row)}\n".encode() for row in errors_of(table))
+
+
+def read_error_lines(lines: bytes) -> list[dict[str, Any]] | None:
+    """What `error_lines` wrote; None where it did not write that."""
+    try:
+        errors = [json.loads(line) for line in lines.splitlines()]
+    except ValueError:
+        return None
+    is_ours = all(isinstance(e, dict) and e.keys() == set(_ERROR_COLUMNS) for e in errors)
+    return errors if errors and is_ours else None
+
+
+def _present(file: pq.ParquetFile, schema: pa.Schema) -> list[str]:
+    return [name for name in schema.names if name in file.schema_arrow.names]

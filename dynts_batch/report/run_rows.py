@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 
 from dynts_batch.config import Config
 from dynts_batch.data.run_dir import RunDir
+from dynts_batch.data.shard_table import read_columns
 from dynts_batch.errors import RunDirError
 
 _SHORT = (
@@ -114,7 +115,7 @@ def read_run(path: str) -> RunRows:
     with ThreadPoolExecutor(_NUM_THREADS) as pool:
         scanned = list(pool.map(lambda shard: _scan(run_dir, shard), shards))
     tables = [table for table, _ in scanned]
-    parts = list(run_dir.read_telemetry())
+    parts = list(run_dir.read_telemetry(skip_damaged=True))
     return RunRows(
         run_dir=run_dir,
         config=run_dir.config(),
@@ -122,7 +123,7 @@ def read_run(path: str) -> RunRows:
         is_finished=run_dir.read_manifest() is not None,
         is_half_regraded=run_dir.is_regrading(),
         table=pa.concat_tables(tables),
-        telemetry=pa.concat_tables(parts, promote_options="default") if parts else None,
+        telemetry=pa.concat_tables(parts) if parts else None,
         shards=tuple(shards),
         shard_ends=tuple(accumulate(table.num_rows for table in tables)),
         traced_shards=tuple(i for i, (_, is_traced) in enumerate(scanned) if is_traced),
@@ -132,18 +133,12 @@ def read_run(path: str) -> RunRows:
 def _scan(run_dir: RunDir, shard: int) -> tuple[pa.Table, bool]:
     """The short columns of a shard, and whether it holds a token_trace."""
     with run_dir.open_shard(shard) as file:
-        return _columns(file, _SHORT), _has_values(file, "token_trace")
+        return read_columns(file, _SHORT), _has_values(file, "token_trace")
 
 
 def _read(run_dir: RunDir, shard: int, names: Sequence[str]) -> pa.Table:
     with run_dir.open_shard(shard) as file:
-        return _columns(file, names)
-
-
-def _columns(file: pq.ParquetFile, names: Sequence[str]) -> pa.Table:
-    """Those of `names` that the file has, in this order; metadata may differ between files."""
-    present = [name for name in names if name in file.schema_arrow.names]
-    return file.read(present).select(present).replace_schema_metadata(None)
+        return read_columns(file, names)
 
 
 def _has_values(file: pq.ParquetFile, column: str) -> bool:

@@ -190,8 +190,9 @@ class Totals:
 
 
 def add_up(run_dir: RunDir) -> Totals:
-    """The committed rows of `run_dir`, and its telemetry.
+    """The committed rows of `run_dir`, and what can be read of its telemetry.
 
-    Raises: RunDirError where it cannot be read.
+    Raises: RunDirError where the rows cannot be read.
     """
-    return Totals.of(run_dir.config(), run_dir.read_rows(COLUMNS), run_dir.read_telemetry())
+    telemetry = run_dir.read_telemetry(skip_damaged=True)
+    return Totals.of(run_dir.config(), run_dir.read_rows(COLUMNS), telemetry)

@@ -30,7 +30,7 @@ def label(run_path: str, out: str | None, overrides: Sequence[str]) -> int:
     config, chosen = run_dir.config(), choose_units(run_dir, settings.traces_per_question)
     if not chosen:
         raise InputError(f"{run_path} must hold at least one correct trace, got none")
-    fingerprint = run_dir.fingerprint()
+    fingerprint = run_dir.fingerprint("model", "sampling")
     label_dir.create_or_resume(
         {
             **asdict(settings),

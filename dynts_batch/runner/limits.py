@@ -79,7 +79,7 @@ def spent_usd(run_dir: RunDir) -> float:
     """What the workers of all starts of the run have cost so far, as their telemetry says.
 
     A worker that was killed may have cost a little more: it writes every run.checkpoint_s seconds.
-    Raises: RunDirError where it cannot be read.
+    Raises: RunDirError where some of it cannot be read: a cap that forgets what was spent is none.
     """
     spent: dict[str, float] = {}
     for samples in run_dir.read_telemetry():

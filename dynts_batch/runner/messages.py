@@ -144,7 +144,7 @@ class Report:
     has_left: bool = False
     """It has stored all it had and wants to end: its machine is going away."""
     gauges: Mapping[str, float | None] = field(default_factory=dict)
-    """The latest sample of its telemetry, see timeline.SCHEMA."""
+    """The latest sample of its telemetry, see data/samples.py."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,7 +49,7 @@ def regrade(path: str, overrides: Sequence[str]) -> tuple[Config, Regraded]:
         RunDirError: `path` is no run directory, its run is not finished, or it cannot be written.
     """
     run_dir = RunDir(path)
-    fingerprint = run_dir.fingerprint()
+    fingerprint = run_dir.fingerprint("grading", "input")
     if run_dir.read_manifest() is None:
         raise RunDirError(
             f"{path} is not finished: its rows are judged as they come. Finish it first"

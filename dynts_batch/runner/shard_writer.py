@@ -14,6 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from dynts_batch.data.columns import fit
 from dynts_batch.data.run_dir import RunDir
 from dynts_batch.data.shard_table import Unit, units_of
 from dynts_batch.data.writer import output_row, rows_to_table
@@ -49,8 +50,8 @@ class OpenShard:
         done = set() if stored is None else set(units_of(stored))
         if foreign := done - self.items.keys():
             raise RunDirError(
-                f"what is stored of shard {self.number} must be its own rows, got {min(foreign)}:"
-                f" delete checkpoints/ and rows/shard-{self.number:05d}.parquet to compute it again"
+                f"what is stored of shard {self.number} must be its own rows, got {min(foreign)}."
+                f" {_delete(self.number)}"
             )
         self.already_done = [item.unit for unit, item in self.items.items() if unit in done]
         self.to_run: dict[Unit, Item] = {
@@ -73,7 +74,7 @@ class OpenShard:
 
     def table(self, schema: pa.Schema) -> pa.Table:
         new = rows_to_table(schema, self.rows)
-        return new if self.stored is None else pa.concat_tables([self.stored.cast(schema), new])
+        return new if self.stored is None else pa.concat_tables([self.stored, new])
 
 
 class ShardWriter:
@@ -138,18 +139,31 @@ class ShardWriter:
 
 
 def read_stored_rows(
-    run_dir: RunDir, assignment: Assignment, *, drop_errors: bool
+    run_dir: RunDir, assignment: Assignment, schema: pa.Schema, *, drop_errors: bool
 ) -> pa.Table | None:
-    """The rows of a shard that need not be computed again.
+    """The rows of a shard that need not be computed again, in the columns of `schema`.
 
     Raises: RunDirError where they cannot be read.
     """
     table = run_dir.read_checkpoint(assignment.shard) if assignment.may_have_checkpoint else None
     if table is None and assignment.is_committed:
         table = run_dir.read_shard(assignment.shard)
-    if table is not None and drop_errors:
+    if table is None:
+        return None
+    try:
+        table = fit(table, schema)
+    except pa.ArrowException as error:
+        raise RunDirError(
+            f"what is stored of shard {assignment.shard} must have the columns of the input: {error}."
+            f" {_delete(assignment.shard)}"
+        ) from error
+    if drop_errors:
         table = table.filter(pc.not_equal(table["finish_reason"], "error"))
     return table
+
+
+def _delete(shard: int) -> str:
+    return f"Delete checkpoints/ and rows/shard-{shard:05d}.parquet to compute it again"
 
 
 def _totals(row: dict[str, Any]) -> Totals:

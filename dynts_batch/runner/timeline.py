@@ -1,6 +1,6 @@
 """A worker's telemetry over time: what goes into `workers/NAME-00000.parquet` of a run directory.
 
-Owns the columns and the pace; knows nothing about where the figures come from or where they go.
+Owns the pace; knows nothing about where the figures come from or where they go.
 """
 
 from __future__ import annotations
@@ -11,33 +11,10 @@ from typing import Any
 
 import pyarrow as pa
 
+from dynts_batch.data.samples import SCHEMA
+
 SAMPLE_S = 5.0
 PART_ROWS = 120
-
-SCHEMA = pa.schema(
-    [
-        pa.field("worker_id", pa.string()),
-        pa.field("node", pa.string()),
-        pa.field("device_name", pa.string()),
-        pa.field("device_uuid", pa.string()),
-        pa.field("time_s", pa.float64(), metadata={"description": "Unix time"}),
-        pa.field("num_running", pa.int64(), metadata={"description": "Sequences decoded now"}),
-        pa.field("num_waiting", pa.int64(), metadata={"description": "Requests in its queue"}),
-        pa.field("stored_tokens", pa.int64(), metadata={"description": "Tokens in the arena now"}),
-        pa.field("arena_bytes", pa.int64(), metadata={"description": "Allocated for the arena"}),
-        pa.field("max_seqs", pa.int64(), metadata={"description": "Sequences the arena holds"}),
-        pa.field("busy_s", pa.float64(), metadata={"description": "Device seconds since loading"}),
-        pa.field("cost_usd", pa.float64(), metadata={"description": "Price of busy_s and energy"}),
-        pa.field("num_steps", pa.int64(), metadata={"description": "Engine steps since loading"}),
-        pa.field("completion_tokens", pa.int64(), metadata={"description": "Of finished rows"}),
-        pa.field("energy_j", pa.float64(), metadata={"description": "Whole device, since loading"}),
-        pa.field("rss_peak_bytes", pa.int64(), metadata={"description": "Host memory, process"}),
-        pa.field("device_peak_bytes", pa.int64(), metadata={"description": "NVML, all processes"}),
-        pa.field("allocator_peak_bytes", pa.int64(), metadata={"description": "torch, process"}),
-        pa.field("utilisation_mean", pa.float64(), metadata={"description": "0 to 1, so far"}),
-        pa.field("power_mean_w", pa.float64(), metadata={"description": "So far"}),
-    ]
-)
 
 
 class Timeline:

@@ -60,7 +60,8 @@ class Worker:
         self._uuid: str | None = self._place["device_uuid"]
         self._timeline = Timeline(self._place)
         self._grader = Grader.from_config(config.grading)
-        self._writer = ShardWriter(self._run_dir, row_schema(job.source_schema), self._grader)
+        self._schema = row_schema(job.source_schema)
+        self._writer = ShardWriter(self._run_dir, self._schema, self._grader)
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="writer")
         self._written: deque[Future[Finished]] = deque()
         self._written_at_s = time.monotonic()
@@ -127,9 +128,8 @@ class Worker:
 
     def _open(self, assignment: Assignment) -> None:
         drop_errors = self._config.run.retry_failed
-        shard = OpenShard(
-            assignment, read_stored_rows(self._run_dir, assignment, drop_errors=drop_errors)
-        )
+        stored = read_stored_rows(self._run_dir, assignment, self._schema, drop_errors=drop_errors)
+        shard = OpenShard(assignment, stored)
         self._written.append(self._thread.submit(self._writer.open, shard))
         self._finish([self._refuse(i, i.error) for i in shard.to_run.values() if i.error])
         for item in shard.to_run.values():

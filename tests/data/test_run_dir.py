@@ -14,9 +14,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from output_rows import SCHEMA, UNITS, output_table
+from report_runs import SAMPLE
 
 from dynts_batch.config import Config, RunConfig
 from dynts_batch.data.run_dir import RunDir
+from dynts_batch.data.samples import SCHEMA as SAMPLES
 from dynts_batch.data.storage import Storage
 from dynts_batch.errors import FingerprintError, RunDirError
 
@@ -81,11 +83,12 @@ def test_damaged_files_are_named(run_dir):
         Path(run_dir.path, "manifest.json").write_text(text)
         with pytest.raises(RunDirError, match=r"manifest\.json is damaged"):
             run_dir.read_manifest()
-    Path(run_dir.path, "fingerprint.json").write_text("{}")
-    with pytest.raises(
-        RunDirError, match=r"fingerprint\.json is damaged: it must hold num_units, sh"
-    ):
-        run_dir.fingerprint()
+    for value in ("", ', "shard_rows": 0', ', "shard_rows": "4"', ', "shard_rows": true'):
+        Path(run_dir.path, "fingerprint.json").write_text(f'{{"num_units": 10{value}}}')
+        with pytest.raises(
+            RunDirError, match=r"print\.json is damaged: shard_rows must be a count"
+        ):
+            run_dir.fingerprint()
     Path(run_dir.path, "config.yaml").write_bytes(b"\xff")
     with pytest.raises(RunDirError, match=r"config\.yaml is damaged: .* Starting the run again"):
         run_dir.config()
@@ -205,9 +208,23 @@ def test_errors_left_by_a_crash_say_nothing_about_rows_that_are_fine(run_dir):
 
 def test_telemetry_is_read_by_worker_and_part(run_dir):
     for worker, part in (("worker-1", 1), ("worker-0", 0), ("worker-1", 0)):
-        run_dir.write_telemetry(worker, part, pa.table({"who": [f"{worker}/{part}"]}))
-    who = [table["who"][0].as_py() for table in run_dir.read_telemetry()]
-    assert who == ["worker-0/0", "worker-1/0", "worker-1/1"]
+        sample = SAMPLE | {"worker_id": worker, "busy_s": float(part)}
+        run_dir.write_telemetry(worker, part, pa.Table.from_pylist([sample], SAMPLES))
+    rows = [row for table in run_dir.read_telemetry() for row in table.to_pylist()]
+    who = [(row["worker_id"], row["busy_s"]) for row in rows]
+    assert who == [("worker-0", 0), ("worker-1", 0), ("worker-1", 1)]
+
+
+def test_a_damaged_part_of_telemetry_hides_no_other(run_dir, caplog):
+    for part in range(3):
+        samples = pa.Table.from_pylist([SAMPLE | {"busy_s": float(part)}], SAMPLES)
+        run_dir.write_telemetry("w", part, samples)
+    Path(run_dir.path, "workers", "w-00001.parquet").write_bytes(b"PAR1")
+    with pytest.raises(RunDirError, match=r"w-00001\.parquet is damaged: .* go on without it"):
+        list(run_dir.read_telemetry())
+    found = [part["busy_s"][0].as_py() for part in run_dir.read_telemetry(skip_damaged=True)]
+    assert found == [0.0, 2.0]
+    assert "w-00001.parquet is damaged" in caplog.text
 
 
 @pytest.mark.parametrize("worker_id", ["../w", "a/b", "", ".hidden", "a b"])

@@ -8,11 +8,11 @@ from report_runs import ERROR_ROW, ROW, SAMPLE, SCHEMA_OF_ROWS, config_of, write
 from rich.console import Console
 
 from dynts_batch.data.run_dir import RunDir
+from dynts_batch.data.samples import SCHEMA
 from dynts_batch.report.measures import measure
 from dynts_batch.report.run_rows import read_run
 from dynts_batch.report.tables import show_end
 from dynts_batch.report.totals import COLUMNS, Totals, add_up
-from dynts_batch.runner.timeline import SCHEMA
 
 _SCHEMA = pa.schema([SCHEMA_OF_ROWS.field(name) for name in COLUMNS])
 

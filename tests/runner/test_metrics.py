@@ -11,11 +11,11 @@ import pytest
 import ray
 from fake_run import write_config, write_problems
 
+from dynts_batch.data.samples import SCHEMA
 from dynts_batch.runner import metrics as metrics_module
 from dynts_batch.runner.messages import Finished, Report, Totals
 from dynts_batch.runner.metrics import GAUGES, GROWTHS, STEP_SECONDS, TOTALS, Metrics
 from dynts_batch.runner.reason import reason
-from dynts_batch.runner.timeline import SCHEMA
 
 DASHBOARD = json.loads((Path(__file__).parents[2] / "cluster" / "grafana.json").read_text())
 
