@@ -207,7 +207,7 @@ class KVArena:
         num_kept = kept_slots.shape[-1]
         for column in (self.positions, *self.columns.values()):
             column[rows, :, :, :num_kept] = column[rows].gather(-1, kept_slots)
-        thoughts = self.columns.get("thought")
+        thoughts = self.columns.get("thought") if self.shape.quantize else None
         for layer, store in enumerate(self.layers):
             group = layer if self.shape.per_head else 0
             is_transition = (

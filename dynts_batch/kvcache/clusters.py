@@ -2,11 +2,14 @@
 
 Letters: B sets of points, N points, K clusters, D dimensions. Everything is computed from the products of the points, in
 float64, and of points as near as another the first one counts: a choice then depends on neither the batch nor rounding.
-Knows nothing about keys or caches.
+On a CPU it is done in C, a set at a time. Knows nothing about keys or caches.
 """
 
 import torch
 
+from dynts_batch.kvcache import native
+
+SOURCE = "clusters.c"
 #: Lloyd's steps at most.
 MAX_STEPS = 20
 #: Distances that differ by less than this share of the longest squared point are equal.
@@ -21,6 +24,41 @@ def representatives(
     Centres start at the first point and then at that farthest from all before. Where clusters run empty, because points
     are equal, the first points left fill up.
     """
+    if native.can_run(SOURCE, points.dtype, points.device, native.VECTOR):
+        return _in_c(points, num_points, num_kept)
+    kept = torch.zeros(points.shape[:2], dtype=torch.bool, device=points.device)
+    # Sets that keep equally many go together, since the work grows with the largest.
+    for count in num_kept.unique().tolist():
+        alike = num_kept == count
+        longest = int(num_points[alike].max())
+        found = _in_torch(points[alike, :longest], num_points[alike], num_kept[alike])
+        kept[alike, :longest] = found
+    return kept
+
+
+def highest(scores: torch.Tensor, num_points: torch.Tensor, num_kept: torch.Tensor) -> torch.Tensor:
+    """The points with the highest `scores` [B, N], bool [B, N]: `num_kept` [B] of the first `num_points` [B], of equal
+    ones the first."""
+    place = torch.arange(scores.shape[1], device=scores.device)
+    is_point = place < num_points[:, None]
+    order = scores.masked_fill(~is_point, -torch.inf).argsort(dim=1, descending=True, stable=True)
+    return torch.zeros_like(is_point).scatter_(1, order, place < num_kept[:, None])
+
+
+def _in_c(points: torch.Tensor, num_points: torch.Tensor, num_kept: torch.Tensor) -> torch.Tensor:
+    num_sets, longest, num_dimensions = points.shape
+    points, num_points, num_kept = (x.contiguous() for x in (points, num_points, num_kept))
+    kept = torch.empty(num_sets, longest, dtype=torch.bool)
+    native.function(SOURCE, "representatives", "ppppllll" "d" "l")(
+        kept.data_ptr(), points.data_ptr(), num_points.data_ptr(), num_kept.data_ptr(), num_sets, longest,
+        num_dimensions, MAX_STEPS, TOLERANCE, torch.get_num_threads(),
+    )  # fmt: skip
+    return kept
+
+
+def _in_torch(
+    points: torch.Tensor, num_points: torch.Tensor, num_kept: torch.Tensor
+) -> torch.Tensor:
     is_point = torch.arange(points.shape[1], device=points.device) < num_points[:, None]
     points = points.double() * is_point[..., None]
     products = points @ points.transpose(1, 2)
@@ -38,15 +76,6 @@ def representatives(
     is_nearest = owner.gather(1, nearest) == clusters
     scores = torch.zeros_like(distance).scatter_reduce_(1, nearest, is_nearest.double(), "amax")
     return highest(scores, num_points, num_kept)
-
-
-def highest(scores: torch.Tensor, num_points: torch.Tensor, num_kept: torch.Tensor) -> torch.Tensor:
-    """The points with the highest `scores` [B, N], bool [B, N]: `num_kept` [B] of the first `num_points` [B], of equal
-    ones the first."""
-    place = torch.arange(scores.shape[1], device=scores.device)
-    is_point = place < num_points[:, None]
-    order = scores.masked_fill(~is_point, -torch.inf).argsort(dim=1, descending=True, stable=True)
-    return torch.zeros_like(is_point).scatter_(1, order, place < num_kept[:, None])
 
 
 def _farthest_first(

@@ -15,17 +15,15 @@ from dynts_batch.kvcache.view import Slots
 def sizes_and_types(slots: Slots, segment_size: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Stored tokens, and type, of each segment of each row, int64 [R, segments]: the same in all layers and heads. A
     segment without tokens has no type of its own: REASONING."""
-    first = slots.num_first[:, None]
-    slot = torch.arange(slots.arena.capacity, device=first.device)
-    is_free = (slot >= first) & (slot < slots.cache_len[:, None])
-    position = slots.positions[:, 0, 0]
-    segment = ((position - first) // segment_size).clamp(min=0).masked_fill(~is_free, 0)
+    arena, first = slots.arena, slots.num_first[:, None]
+    slot = torch.arange(arena.capacity, device=first.device)
+    position = slots.positions[:, 0, 0].masked_fill(slot >= slots.cache_len[:, None], 2**31 - 1)
     num_segments = int((slots.seq_len - slots.num_first).max()) // segment_size + 1
-    sizes = torch.zeros(len(first), num_segments, dtype=torch.int64, device=first.device)
-    sizes.scatter_add_(1, segment, is_free.long())
-    start = (first + sizes.cumsum(dim=1) - sizes).clamp(max=slots.arena.capacity - 1)
-    types = slots.column("thought")[:, 0, 0].gather(1, start).long()
-    return sizes, types.masked_fill(sizes == 0, REASONING)
+    begins = first + segment_size * torch.arange(num_segments + 1, device=first.device)
+    edges = torch.searchsorted(position, begins.int())
+    sizes = edges.diff()
+    types = slots.column("thought")[:, 0, 0].gather(1, edges[:, :-1].clamp(max=arena.capacity - 1))
+    return sizes, types.long().masked_fill(sizes == 0, REASONING)
 
 
 def cut(stays: torch.Tensor, cuts: torch.Tensor, survivors: Callable[..., torch.Tensor]) -> None:

@@ -4,7 +4,16 @@ import pytest
 import torch
 from cluster_reference import slow_representatives
 
-from dynts_batch.kvcache.clusters import highest, representatives
+from dynts_batch.kvcache import native
+from dynts_batch.kvcache.clusters import SOURCE, highest, representatives
+
+
+@pytest.fixture(autouse=True, params=["torch", "C"])
+def written_in(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if request.param == "torch":
+        monkeypatch.setattr(native, "can_run", lambda *_: False)
+    elif not native.can_run(SOURCE, torch.float32, torch.device("cpu"), native.VECTOR):
+        pytest.skip("no C compiler here")
 
 
 @pytest.mark.parametrize("num_different", [40, 3])

@@ -28,7 +28,7 @@ FLAGS = (
 )
 #: Floats that the C code takes at a time: head_dim must be a multiple.
 VECTOR = 16
-TYPES = {"p": ctypes.c_void_p, "l": ctypes.c_long, "f": ctypes.c_float}
+TYPES = {"p": ctypes.c_void_p, "l": ctypes.c_long, "f": ctypes.c_float, "d": ctypes.c_double}
 
 log = logging.getLogger(__name__)
 _operations = torch.library.Library("dynts_batch", "FRAGMENT")

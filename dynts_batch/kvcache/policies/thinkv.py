@@ -191,21 +191,7 @@ class ThinKV(Policy):
             layers = [slots.layer(number) for number in numbers.tolist()]
             # Of the KV heads together: [segments, layers, N, K x D].
             keys = torch.stack([x.keys[row[:, None], :, slot].flatten(2) for x in layers], dim=1)
-            found.append(_represent(keys, size, num_kept))
+            per_layer = (x.repeat_interleave(len(layers)) for x in (size, num_kept))
+            chosen = representatives(keys.flatten(0, 1), *per_layer)
+            found.append(chosen.unflatten(0, keys.shape[:2]))
         return torch.cat(found, dim=1)
-
-
-def _represent(keys: torch.Tensor, size: torch.Tensor, num_kept: torch.Tensor) -> torch.Tensor:
-    """Which tokens of segments stand for the others, bool [segments, layers, N], by their `keys` [segments, layers, N, D].
-
-    Segments that keep equally many are clustered together, since the work grows with the largest.
-    """
-    kept = torch.zeros(keys.shape[:3], dtype=torch.bool, device=keys.device)
-    for count in num_kept.unique().tolist():
-        alike = num_kept == count
-        longest = int(size[alike].max())
-        points = keys[alike, :, :longest]
-        per_layer = (x[alike].repeat_interleave(points.shape[1]) for x in (size, num_kept))
-        found = representatives(points.flatten(0, 1), *per_layer)
-        kept[alike, :, :longest] = found.unflatten(0, points.shape[:2])
-    return kept
