@@ -84,8 +84,9 @@ class PolicyConfig:
     keep_ratio: float = 0.3
     """Share of the candidates kept by an eviction."""
     protect_prompt: bool = True
-    quantize: bool = False
-    """Store keys and values in 4.5 bits a number, the newest few tokens aside."""
+    quantize: bool | str = False
+    """How keys and values are stored, the newest few tokens aside: false, as they are; true or nvfp4, in 4.5 bits a
+    number; fp8, in 8.5."""
     options: dict[str, Any] = field(default_factory=dict)
     """The policy's own parameters: every other key that stands under `policy`."""
 

@@ -1,6 +1,7 @@
 """Laws of the configuration: every mistake is named, and what is accepted round-trips."""
 
 import dataclasses
+import io
 import pickle
 from pathlib import Path
 
@@ -43,6 +44,13 @@ def test_defaults_fill_what_the_file_leaves_out(minimal):
 def test_overrides_win_over_the_file_and_later_ones_over_earlier(minimal):
     config = load_config(minimal, ["policy.budget=600", "policy.budget=700", "sampling.seed=1"])
     assert (config.policy.budget, config.sampling.seed) == (700, 1)
+
+
+@pytest.mark.parametrize("value", ["true", "false", "nvfp4", "fp8"])
+def test_how_keys_are_stored_is_a_switch_or_a_name_and_survives_a_round_trip(minimal, value):
+    config = load_config(minimal, [f"policy.quantize={value}"])
+    assert config.policy.quantize == {"true": True, "false": False}.get(value, value)
+    assert load_config(io.StringIO(to_yaml(config))) == config
 
 
 def test_a_configuration_is_frozen_plain_and_picklable(minimal):

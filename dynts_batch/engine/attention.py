@@ -89,7 +89,7 @@ class FusedDecode(Protocol):
 @cache
 def fused_decode(shape: ArenaShape, device: torch.device) -> FusedDecode | None:
     """The kernel for such keys and values, or None: torch's attention does it."""
-    if shape.quantize:
+    if shape.stored_in:
         return None
     if device.type == "cuda" and find_spec("triton") is not None:
         from dynts_batch.engine.triton_attention import decode_attention
@@ -101,7 +101,7 @@ def fused_decode(shape: ArenaShape, device: torch.device) -> FusedDecode | None:
 
 def asks_nothing(shape: ArenaShape, device: torch.device) -> bool:
     """Whether decode attention over such keys and values does without the host: a step can be repeated then."""
-    if shape.quantize:
+    if shape.stored_in:
         return native.can_run(PACKED_SOURCE, shape.dtype, device, shape.head_dim)
     return fused_decode(shape, device) is not None
 

@@ -137,9 +137,9 @@ def arena_shape(model_config: PretrainedConfig, policy: Policy, dtype: torch.dty
     """Raises: ConfigError where keys and values of this model cannot be quantised."""
     num_heads = model_config.num_attention_heads
     head_dim = getattr(model_config, "head_dim", None) or model_config.hidden_size // num_heads
-    if policy.quantize and head_dim % GROUP:
+    if policy.stored_in and head_dim % GROUP:
         raise ConfigError(
-            f"policy.quantize must be false for a model whose head_dim is no multiple of {GROUP}, got true and a head_dim"
+            f"policy.quantize must be false for a model whose head_dim is no multiple of {GROUP}, got {policy.quantize} and a head_dim"
             f" of {head_dim}"
         )
     return ArenaShape(
@@ -151,7 +151,7 @@ def arena_shape(model_config: PretrainedConfig, policy: Policy, dtype: torch.dty
         columns=policy.requires,
         num_queries=policy.num_queries,
         num_query_heads=num_heads,
-        quantize=policy.quantize,
+        stored_in=policy.stored_in,
     )
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 
 from dynts_batch.kvcache import native
-from dynts_batch.kvcache.formats import GROUP, NVFP4
+from dynts_batch.kvcache.formats import GROUP, NVFP4, Format
 from dynts_batch.kvcache.native_packed_store import SOURCE, NativePackedStore
 from dynts_batch.kvcache.packed_store import PackedStore
 from dynts_batch.kvcache.stores import LayerStore, PlainStore
@@ -26,8 +26,8 @@ class ArenaShape:
     """What the arena's size follows from.
 
     `columns`: names of the per-slot float32 values a policy needs. `num_queries`: how many of the newest queries of its
-    `num_query_heads` heads each lane remembers for the policy. `quantize`: keys and values are stored in 4.5 bits a number,
-    but for the newest tokens, fewer than 16, which are stored as they are; head_dim is a multiple of 16 then.
+    `num_query_heads` heads each lane remembers for the policy. `stored_in`: the format of stored keys and values but
+    for the newest tokens, fewer than 16, which are stored as they are; head_dim is a multiple of 16 then. None: all are.
     """
 
     num_layers: int
@@ -38,11 +38,16 @@ class ArenaShape:
     columns: tuple[str, ...] = ()
     num_queries: int = 0
     num_query_heads: int = 0
-    quantize: bool = False
+    stored_in: Format | None = None
 
     @property
     def granularity(self) -> tuple[int, int]:
         return (self.num_layers, self.num_kv_heads) if self.per_head else (1, 1)
+
+    @property
+    def has_ternary(self) -> bool:
+        """Whether groups of transitions are stored in TERNARY."""
+        return self.stored_in == NVFP4 and "thought" in self.columns
 
     @property
     def kv_bytes_per_token(self) -> int:
@@ -53,10 +58,10 @@ class ArenaShape:
     def stored_bytes_per_token(self) -> int:
         """Keys and values of one token in all layers as they are stored, codes and scales where they are quantised. A
         ternary group is given the room of any other, and leaves half of its codes unused."""
-        if not self.quantize:
+        if self.stored_in is None:
             return self.kv_bytes_per_token
         numbers = 2 * self.num_layers * self.num_kv_heads * self.head_dim
-        return int(numbers * NVFP4.bits_per_number) // 8
+        return int(numbers * self.stored_in.bits_per_number) // 8
 
     @property
     def bytes_per_token(self) -> int:
@@ -66,7 +71,7 @@ class ArenaShape:
 
     def peak_kv_bytes(self, peak_cache_len: int) -> int:
         """The most that keys and values of a lane took while it grew to `peak_cache_len` tokens."""
-        if not self.quantize:
+        if self.stored_in is None:
             return peak_cache_len * self.kv_bytes_per_token
         packed = peak_cache_len // GROUP * GROUP
         now = packed * self.stored_bytes_per_token
@@ -83,12 +88,12 @@ class ArenaShape:
         num_bytes = (
             capacity * self.bytes_per_token + self.num_layers * self.num_queries * query_bytes
         )
-        if not self.quantize:
+        if self.stored_in is None:
             return num_bytes
         # The last slots make no group; a buffer; a mark for each group, where some may be ternary; the copy of cache_len.
         num_bytes -= capacity % GROUP * self.stored_bytes_per_token
         marks = capacity // GROUP * self.num_layers * self.granularity[1]
-        marks *= "thought" in self.columns
+        marks *= self.has_ternary
         return num_bytes + GROUP * self.kv_bytes_per_token + marks + 8
 
 
@@ -100,7 +105,7 @@ class KVArena:
     ) -> None:
         self.shape, self.max_seqs, self.capacity = shape, max_seqs, capacity
         self._cache_len = torch.zeros(
-            max_seqs if shape.quantize else 0, dtype=torch.int64, device=device
+            max_seqs if shape.stored_in else 0, dtype=torch.int64, device=device
         )
         self.layers: list[LayerStore] = [self._make_store(device) for _ in range(shape.num_layers)]
         per_slot = (max_seqs, *shape.granularity, capacity)
@@ -161,7 +166,7 @@ class KVArena:
     ) -> None:
         """Store a chunk of prompts, `lengths` [rows] tokens of each, right-padded, [rows, H, T, D], from slot `start` of
         `lanes` [rows] on."""
-        if self.shape.quantize:
+        if self.shape.stored_in:
             self._cache_len[lanes] = start + lengths
         self.layers[layer].write(lanes, start, lengths, key_states, value_states)
 
@@ -170,7 +175,7 @@ class KVArena:
     ) -> None:
         """Store one token, [R, H, 1, D], at slot `slots` [R] of each of the first R lanes."""
         lanes = self._lanes[: len(slots)]
-        if self.shape.quantize:
+        if self.shape.stored_in:
             self._cache_len[: len(slots)] = slots + 1
         self.layers[layer].append(lanes, slots, key_states[:, :, 0], value_states[:, :, 0])
 
@@ -207,14 +212,14 @@ class KVArena:
         num_kept = kept_slots.shape[-1]
         for column in (self.positions, *self.columns.values()):
             column[rows, :, :, :num_kept] = column[rows].gather(-1, kept_slots)
-        thoughts = self.columns.get("thought") if self.shape.quantize else None
+        thoughts = self.columns.get("thought") if self.shape.has_ternary else None
         for layer, store in enumerate(self.layers):
             group = layer if self.shape.per_head else 0
             is_transition = (
                 None if thoughts is None else thoughts[rows, group, :, :num_kept] == TRANSITION
             )
             store.evict(rows, kept_slots[:, group], retained_len, is_transition)
-        if self.shape.quantize:
+        if self.shape.stored_in:
             self._cache_len[rows] = retained_len
 
     def move(self, source: int, target: int, cache_len: int) -> None:
@@ -225,19 +230,20 @@ class KVArena:
             column[target, :, :, :cache_len] = column[source, :, :, :cache_len]
         for queries in self._queries:
             queries[target] = queries[source]
-        if self.shape.quantize:
+        if self.shape.stored_in:
             self._cache_len[target] = cache_len
 
     def _make_store(self, device: torch.device) -> LayerStore:
         shape = self.shape
         size = (self.max_seqs, shape.num_kv_heads, self.capacity, shape.head_dim)
-        if not shape.quantize:
+        if shape.stored_in is None:
             return PlainStore(size, shape.dtype, device)
         is_native = native.can_run(SOURCE, shape.dtype, device, shape.head_dim)
         return (NativePackedStore if is_native else PackedStore)(
             size,
             shape.dtype,
             self._cache_len,
-            has_thoughts="thought" in shape.columns,
+            form=shape.stored_in,
+            has_ternary=shape.has_ternary,
             per_head=shape.per_head,
         )

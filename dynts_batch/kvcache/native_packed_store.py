@@ -7,7 +7,6 @@ import ctypes
 
 import torch
 
-from dynts_batch.kvcache.formats import NVFP4
 from dynts_batch.kvcache.native import function, operation
 from dynts_batch.kvcache.packed_store import PackedStore
 
@@ -45,7 +44,7 @@ class NativePackedStore(PackedStore):
 
     @property
     def parts(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor | None, int]:
-        return self.codes, self.scales, self.buffer, self.is_ternary, NVFP4.bits
+        return self.codes, self.scales, self.buffer, self.is_ternary, self.form.bits
 
     def append(
         self, lanes: torch.Tensor, slots: torch.Tensor, keys: torch.Tensor, values: torch.Tensor

@@ -7,7 +7,6 @@ import torch
 
 from dynts_batch.kvcache.formats import (
     GROUP,
-    NVFP4,
     SCALE_DTYPE,
     TERNARY,
     Format,
@@ -22,12 +21,12 @@ class PackedStore:
 
     Slots behind the last complete group, 15 at most, are in a buffer of full precision. A key's numbers share a scale
     with those of the same channel in the group's 16 tokens, a value's with 16 neighbouring channels of its token. A group
-    is NVFP4; after an eviction, one whose 16 tokens are all of transitions is ternary, in the first half of its bytes
-    (`has_thoughts`: there may be such).
+    has the format `form`; after an eviction, one whose 16 tokens are all of transitions is ternary, in the first of its
+    bytes (`has_ternary`: there may be such).
 
-    An eviction regroups: survivors are dequantised, moved together and packed again, so that slots stay dense and exactly
-    4.5 or 2.5 bits a number. Values come out as they were; so do the keys of groups that lose nobody; other keys share
-    scales with new neighbours and are rounded once more.
+    An eviction regroups: survivors are dequantised, moved together and packed again, so that slots stay dense and so many
+    bits a number. In NVFP4, values come out as they were, and so do the keys of groups that lose nobody; other keys share
+    scales with new neighbours and are rounded once more. In FP8, all that moves may be rounded once more.
 
     `cache_len` [max_seqs] is the arena's: where each lane's buffer begins follows from it.
     """
@@ -38,13 +37,15 @@ class PackedStore:
         dtype: torch.dtype,
         cache_len: torch.Tensor,
         *,
-        has_thoughts: bool,
+        form: Format,
+        has_ternary: bool,
         per_head: bool,
     ) -> None:
         max_seqs, num_heads, capacity, head_dim = size
         self.num_groups, self._dtype, self.cache_len = capacity // GROUP, dtype, cache_len
+        self.form = form
         device, groups = cache_len.device, (2, max_seqs, num_heads, self.num_groups)
-        num_bytes = GROUP * head_dim // NVFP4.codes_per_byte
+        num_bytes = GROUP * head_dim // form.codes_per_byte
         # The first axis: keys, values.
         self.codes = torch.zeros((*groups, num_bytes), dtype=torch.uint8, device=device)
         self.scales = torch.zeros((*groups, head_dim), dtype=torch.uint8, device=device)
@@ -53,7 +54,7 @@ class PackedStore:
         )
         marks = (max_seqs, num_heads if per_head else 1, self.num_groups)
         self.is_ternary = (
-            torch.zeros(marks, dtype=torch.bool, device=device) if has_thoughts else None
+            torch.zeros(marks, dtype=torch.bool, device=device) if has_ternary else None
         )
         self._in_group = torch.arange(GROUP, device=device)
 
@@ -74,11 +75,11 @@ class PackedStore:
             self.codes[part][lanes][:, :, groups],
             self.scales[part][lanes][:, :, groups],
         )
-        numbers = unscaled(codes, NVFP4)
+        numbers = unscaled(codes, self.form)
         if self.is_ternary is not None:
-            half = codes[..., : codes.shape[-1] * TERNARY.bits // NVFP4.bits]
+            few = codes[..., : codes.shape[-1] * TERNARY.bits // self.form.bits]
             is_ternary = self.is_ternary[lanes][:, :, groups, None]
-            numbers = torch.where(is_ternary, unscaled(half, TERNARY), numbers)
+            numbers = torch.where(is_ternary, unscaled(few, TERNARY), numbers)
         head_dim = scales.shape[-1]
         numbers = numbers.unflatten(-1, (GROUP, head_dim))
         factors = scales.view(SCALE_DTYPE).float()
@@ -110,7 +111,7 @@ class PackedStore:
         if len(complete):
             group = torch.div(slots[complete], GROUP, rounding_mode="floor")
             for part in range(2):
-                codes, scales = pack_groups(part, self.buffer[part][complete], NVFP4)
+                codes, scales = pack_groups(part, self.buffer[part][complete], self.form)
                 self.codes[part][complete, :, group] = codes
                 self.scales[part][complete, :, group] = scales
             if self.is_ternary is not None:
@@ -184,7 +185,7 @@ class PackedStore:
         groups = slice(first, first + num_groups)
         grouped = states[:, :, :, : num_groups * GROUP].unflatten(3, (num_groups, GROUP))
         for part in range(2):
-            codes, scales = pack_groups(part, grouped[part], NVFP4)
+            codes, scales = pack_groups(part, grouped[part], self.form)
             if is_ternary is not None and is_ternary.any():
                 coarse, coarse_scales = pack_groups(part, grouped[part], TERNARY)
                 coarse = torch.nn.functional.pad(coarse, (0, codes.shape[-1] - coarse.shape[-1]))

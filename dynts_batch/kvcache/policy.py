@@ -12,6 +12,7 @@ from typing import ClassVar, NamedTuple
 import torch
 
 from dynts_batch.errors import ConfigError
+from dynts_batch.kvcache.formats import FP8, NVFP4, Format
 from dynts_batch.kvcache.select import num_kept_candidates
 from dynts_batch.kvcache.view import LayerSlots, Slots
 
@@ -34,8 +35,8 @@ class Policy:
 
     `budget`: cap on cache_len, prompt included; reaching it triggers an eviction. `window_size`: newest tokens, never
     evicted. `keep_ratio`: share of the candidates kept; at least one is always evicted. `protect_prompt`: the
-    prompt is never a candidate. `quantize`: keys and values are stored in 4.5 bits a number (kvcache/formats.py), those of
-    transitions, where the policy knows thoughts, in 2.5.
+    prompt is never a candidate. `quantize`: keys and values are stored in 4.5 bits a number (true or "nvfp4"), those
+    of transitions, where the policy knows thoughts, in 2.5; or in 8.5 ("fp8"). See kvcache/formats.py.
 
     Raises: ConfigError where the parameters break a rule.
     """
@@ -46,7 +47,7 @@ class Policy:
     window_size: int = 128
     keep_ratio: float = 0.3
     protect_prompt: bool = True
-    quantize: bool = False
+    quantize: bool | str = False
 
     def __post_init__(self) -> None:
         if self.budget is None:
@@ -66,6 +67,21 @@ class Policy:
                 f"policy.window_size must be smaller than policy.budget ({self.budget}) by more than the "
                 f"{self.num_sinks} sink tokens, got {self.window_size}"
             )
+
+    @property
+    def stored_in(self) -> Format | None:
+        """The number format of stored keys and values; None: the model's own.
+
+        Raises: ConfigError for one that there is not.
+        """
+        if self.quantize is False:
+            return None
+        names = {True: NVFP4, "nvfp4": NVFP4, "fp8": FP8}
+        if self.quantize not in names:
+            raise ConfigError(
+                f"policy.quantize must be false, true, nvfp4 (the same) or fp8, got {self.quantize!r}"
+            )
+        return names[self.quantize]
 
     # What a policy needs of the forward pass; it pays for nothing else. A plain class attribute overrides each.
 

@@ -7,6 +7,7 @@ import torch
 
 from dynts_batch.engine import native_attention, packed_attention
 from dynts_batch.kvcache.arena import ArenaShape, KVArena
+from dynts_batch.kvcache.formats import FP8, NVFP4, Format
 from dynts_batch.kvcache.native_packed_store import NativePackedStore
 from dynts_batch.kvcache.packed_store import PackedStore
 from dynts_batch.kvcache.probs import Options, additive_mask, attention_probs
@@ -16,11 +17,17 @@ ROWS, KV_HEADS, CAPACITY, NEWEST = len(LENGTHS), 2, 80, 200
 
 
 @cache
-def filled_arena(head_dim: int, *, per_head: bool) -> KVArena:
+def filled_arena(head_dim: int, *, per_head: bool, form: Format = NVFP4) -> KVArena:
     """Of the last row, some groups are ternary."""
     torch.manual_seed(head_dim)
     shape = ArenaShape(
-        1, KV_HEADS, head_dim, torch.float32, per_head=per_head, columns=("thought",), quantize=True
+        1,
+        KV_HEADS,
+        head_dim,
+        torch.float32,
+        per_head=per_head,
+        columns=("thought",),
+        stored_in=form,
     )
     arena = KVArena(shape, ROWS + 1, CAPACITY, torch.device("cpu"))
     states = torch.randn(2, ROWS, KV_HEADS, CAPACITY, head_dim)
@@ -31,7 +38,8 @@ def filled_arena(head_dim: int, *, per_head: bool) -> KVArena:
     arena.evict([4], slots, LENGTHS[4:])
     store = arena.layers[0]
     assert isinstance(store, PackedStore)
-    assert store.is_ternary is not None
+    if store.is_ternary is None:
+        return arena
     assert store.is_ternary[4, :, :4].flatten().tolist() == [True, True, False, False] * (
         KV_HEADS if per_head else 1
     )
@@ -46,7 +54,11 @@ def stored_positions(*, per_head: bool) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("written_in", ["torch", "C"])
-@pytest.mark.parametrize("head_dim", [16, 32, 64, 128])
+@pytest.mark.parametrize(
+    ("head_dim", "form"),
+    [(16, NVFP4), (32, NVFP4), (64, NVFP4), (128, NVFP4), (64, FP8)],
+    ids=lambda value: getattr(value, "name", value),
+)
 @pytest.mark.parametrize("group", [1, 3])
 @pytest.mark.parametrize("per_head", [False, True])
 @pytest.mark.parametrize("window", [None, 1, 100])
@@ -54,6 +66,7 @@ def stored_positions(*, per_head: bool) -> torch.Tensor:
 def test_attention_equals_that_over_the_dequantised_store(
     written_in: str,
     head_dim: int,
+    form: Format,
     group: int,
     per_head: bool,
     window: int | None,
@@ -61,7 +74,7 @@ def test_attention_equals_that_over_the_dequantised_store(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(packed_attention, "RUN_GROUPS", 2)
-    arena = filled_arena(head_dim, per_head=per_head)
+    arena = filled_arena(head_dim, per_head=per_head, form=form)
     query = torch.randn(ROWS, KV_HEADS * group, 1, head_dim) * 3
     stored = stored_positions(per_head=per_head)
     sinks = torch.randn(KV_HEADS * group) if has_sinks else None

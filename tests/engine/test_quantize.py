@@ -46,6 +46,11 @@ def engine(folder: Path, max_seqs: int, policy: PolicyConfig) -> Engine:
     )
 
 
+def test_a_format_that_there_is_not_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"must be false, true, nvfp4 .* or fp8, got 'int4'"):
+        make_policy(PolicyConfig(name="full", quantize="int4"))
+
+
 FULL = PolicyConfig(name="full", quantize=True)
 
 
@@ -101,6 +106,12 @@ def test_more_sequences_fit_and_rows_count_packed_bytes(tiny_model_dirs: dict[st
     )
     assert packed.arena.num_bytes <= 2**21
     assert packed.max_seqs >= 5 * plain.max_seqs
+    finer = Engine.load(
+        model, PolicyConfig(name="random", budget=512, quantize="fp8"), sampling, memory
+    )
+    assert finer.arena.num_bytes <= 2**21
+    assert packed.max_seqs > finer.max_seqs >= 3 * plain.max_seqs
+    assert len(run(finer, random_prompts(seed=7, count=1))[0]) == 200
     assert len(run(packed, random_prompts(seed=7, count=1))[0]) == 200
 
 

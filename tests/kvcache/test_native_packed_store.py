@@ -4,6 +4,7 @@ import pytest
 import torch
 from number_formats import hard_groups
 
+from dynts_batch.kvcache.formats import FP8, NVFP4, Format
 from dynts_batch.kvcache.native import can_run
 from dynts_batch.kvcache.native_packed_store import SOURCE, NativePackedStore
 from dynts_batch.kvcache.packed_store import PackedStore
@@ -43,14 +44,16 @@ def same_bits(store: PackedStore, native: NativePackedStore) -> bool:
     return True
 
 
+@pytest.mark.parametrize("form", [NVFP4, FP8], ids=lambda form: form.name)
 @pytest.mark.parametrize("head_dim", [16, 48, 128])
 @pytest.mark.parametrize("per_head", [False, True])
-def test_it_holds_the_same_bits_as_torchs(head_dim: int, per_head: bool) -> None:
+def test_it_holds_the_same_bits_as_torchs(form: Format, head_dim: int, per_head: bool) -> None:
     cache_len = torch.tensor([0, 16, 47, 64])
     size = (LANES, HEADS, CAPACITY, head_dim)
     kinds = (PackedStore, NativePackedStore)
     store, native = stores = [
-        kind(size, torch.float32, cache_len, has_thoughts=True, per_head=per_head) for kind in kinds
+        kind(size, torch.float32, cache_len, form=form, has_ternary=True, per_head=per_head)
+        for kind in kinds
     ]
     lanes, prompts = torch.tensor([1, 3, 2]), hard_states(64, head_dim)[:, 1:]
     for each in stores:

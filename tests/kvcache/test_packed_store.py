@@ -6,6 +6,7 @@ from number_formats import round_trip
 
 from dynts_batch.kvcache import native
 from dynts_batch.kvcache.arena import ArenaShape, KVArena
+from dynts_batch.kvcache.formats import FP8, NVFP4, Format
 from dynts_batch.kvcache.native_packed_store import SOURCE
 from dynts_batch.kvcache.packed_store import PackedStore
 from dynts_batch.kvcache.thoughts import REASONING, TRANSITION
@@ -23,12 +24,14 @@ def written_in(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
         pytest.skip("no C compiler here")
 
 
-def packed_arena(*, columns: tuple[str, ...] = (), per_head: bool = False) -> KVArena:
+def packed_arena(
+    *, columns: tuple[str, ...] = (), per_head: bool = False, stored_in: Format = NVFP4
+) -> KVArena:
     shape = ArenaShape(
         *(LAYERS, HEADS, HEAD_DIM, torch.float32),
         per_head=per_head,
         columns=columns,
-        quantize=True,
+        stored_in=stored_in,
     )
     return KVArena(shape, max_seqs=5, capacity=CAPACITY, device=torch.device("cpu"))
 
@@ -47,13 +50,13 @@ def write(arena: KVArena, states: torch.Tensor) -> None:
 
 
 def reference(
-    keys: torch.Tensor, values: torch.Tensor, ternary: tuple[int, ...] = ()
+    keys: torch.Tensor, values: torch.Tensor, ternary: tuple[int, ...] = (), form: Format = NVFP4
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Keys and values [tokens, D] of one lane and head as they come back: complete groups of 16 tokens rounded, keys
     along each channel and values along each token, the others as they are. `ternary`: groups of that format."""
     keys, values = keys.clone(), values.clone()
     for group, begin in enumerate(range(0, len(keys) // 16 * 16, 16)):
-        name = "ternary" if group in ternary else "nvfp4"
+        name = "ternary" if group in ternary else form.name
         for channel in range(keys.shape[1]):
             column = keys[begin : begin + 16, channel]
             column[:] = torch.tensor(round_trip(column.tolist(), name))
@@ -73,13 +76,16 @@ def check_lane(
         keys = arena.keys(layer, torch.tensor([lane]), length)[0]
         values = arena.values(layer, torch.tensor([lane]), length)[0]
         for head in range(HEADS):
-            expected = reference(*states[layer, :, head], ternary)
+            expected = reference(*states[layer, :, head], ternary, arena.shape.stored_in or NVFP4)
             assert torch.equal(keys[head], expected[0])
             assert torch.equal(values[head], expected[1])
 
 
-def test_a_prompt_is_stored_as_the_reference_rounds_it_whatever_stands_beside_it() -> None:
-    arena, states = packed_arena(), prompts()
+@pytest.mark.parametrize("form", [NVFP4, FP8], ids=lambda form: form.name)
+def test_a_prompt_is_stored_as_the_reference_rounds_it_whatever_stands_beside_it(
+    form: Format,
+) -> None:
+    arena, states = packed_arena(stored_in=form), prompts()
     write(arena, states)
     for lane, length in enumerate(LENGTHS.tolist()):
         check_lane(arena, lane, states[:, :, lane, :, :length])
@@ -153,13 +159,16 @@ def test_groups_of_transitions_alone_become_ternary() -> None:
 
 @pytest.mark.parametrize("columns", [(), ("importance", "thought")])
 @pytest.mark.parametrize("per_head", [False, True])
-def test_the_memory_promise_is_what_is_allocated(columns: tuple[str, ...], per_head: bool) -> None:
-    arena = packed_arena(columns=columns, per_head=per_head)
+@pytest.mark.parametrize(("form", "bits"), [(NVFP4, 4.5), (FP8, 8.5)], ids=["nvfp4", "fp8"])
+def test_the_memory_promise_is_what_is_allocated(
+    columns: tuple[str, ...], per_head: bool, form: Format, bits: float
+) -> None:
+    arena = packed_arena(columns=columns, per_head=per_head, stored_in=form)
     tensors = [arena.positions, *arena.columns.values()]
     for store in arena.layers:
         assert isinstance(store, PackedStore)
         packed = store.codes.nbytes + store.scales.nbytes
-        assert 8 * packed == 4.5 * (2 * 5 * HEADS * (CAPACITY // 16 * 16) * HEAD_DIM)
+        assert 8 * packed == bits * (2 * 5 * HEADS * (CAPACITY // 16 * 16) * HEAD_DIM)
         tensors += [store.codes, store.scales, store.buffer]
         tensors += [] if store.is_ternary is None else [store.is_ternary]
     assert isinstance(arena.layers[0], PackedStore)
@@ -167,9 +176,10 @@ def test_the_memory_promise_is_what_is_allocated(columns: tuple[str, ...], per_h
     assert arena.num_bytes == sum(tensor.nbytes for tensor in tensors)
 
 
-def test_the_peak_of_a_lane_counts_packed_groups_and_the_buffer() -> None:
-    shape = packed_arena().shape
+@pytest.mark.parametrize(("form", "bits"), [(NVFP4, 4.5), (FP8, 8.5)], ids=["nvfp4", "fp8"])
+def test_the_peak_of_a_lane_counts_packed_groups_and_the_buffer(form: Format, bits: float) -> None:
+    shape = packed_arena(stored_in=form).shape
     plain = shape.kv_bytes_per_token
-    assert shape.stored_bytes_per_token * 32 == plain * 4.5
-    sizes = [n // 16 * 16 * plain * 4.5 / 32 + n % 16 * plain for n in range(100)]
+    assert shape.stored_bytes_per_token * 32 == plain * bits
+    sizes = [n // 16 * 16 * plain * bits / 32 + n % 16 * plain for n in range(100)]
     assert [shape.peak_kv_bytes(n) for n in range(100)] == [max(sizes[: n + 1]) for n in range(100)]

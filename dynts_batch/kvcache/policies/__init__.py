@@ -42,6 +42,7 @@ def make_policy(config: PolicyConfig) -> Policy:
         _check_option(config.name, key, value, own)
     common = {f.name: getattr(config, f.name) for f in fields(Policy)}
     policy = policy_class(**common, **config.options)
+    _ = policy.stored_in  # refuses what is no format
     if unknown := set(policy.requires) - RECORDED:
         raise ConfigError(
             f"policy {config.name!r} must require only {', '.join(sorted(RECORDED))}, got {min(unknown)!r}"
