@@ -18,6 +18,7 @@ def learnable_trace(name: str, num_tokens: int = 200) -> LabelledTrace:
     return LabelledTrace(
         request_id=name,
         sample_index=0,
+        prompt_tokens=50 + len(name),
         token_ids=list(range(num_tokens)),
         labels=1e-4 * np.exp(3 * states[:, 3].astype(np.float32)),
         hidden_positions=positions,

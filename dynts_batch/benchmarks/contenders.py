@@ -48,7 +48,7 @@ def make_engine(workload: Workload, policy_name: str, load: Load) -> Engine:
     )
     torch.manual_seed(0)
     predictor = (
-        pack_linears(ImportancePredictor(workload.hidden_size).to(model.device))
+        pack_linears(ImportancePredictor(workload.hidden_size, "state+place").to(model.device))
         if "importance" in policy.requires
         else None
     )

@@ -17,6 +17,8 @@ class DecodeInputs:
         self._columns = torch.zeros(4, max_seqs, dtype=torch.int64, device=device)
         self.token_ids, self.slots, self.positions, self.rng_keys = self._columns
         self.lanes = torch.arange(max_seqs, device=device)
+        #: Of each lane, the length of its prompt.
+        self.prompt_tokens = torch.zeros(max_seqs, dtype=torch.int64, device=device)
         #: Of each lane, a slot where nothing is that may be read: where its next token will go, or any of a free lane.
         self.resting_slots = torch.zeros(max_seqs, dtype=torch.int64, device=device)
 
@@ -40,7 +42,8 @@ class DecodeInputs:
         self.resting_slots[lanes] = next_slots
 
     def move(self, source: int, target: int) -> None:
-        self._columns[:, target] = self._columns[:, source]
+        for column in (*self._columns, self.prompt_tokens):
+            column[target] = column[source]
 
     def advance(self, token_ids: torch.Tensor) -> None:
         """The first lanes have stored a token and sampled `token_ids` [R]."""

@@ -7,7 +7,7 @@ several steps at once, which costs a fraction of as many runs over one token a l
 import torch
 
 from dynts_batch.kvcache.arena import KVArena
-from dynts_batch.kvcache.predictor import ImportancePredictor
+from dynts_batch.kvcache.predictor import ImportancePredictor, place_of
 
 #: Decode steps whose scores may be outstanding.
 MAX_PENDING_STEPS = 16
@@ -17,10 +17,16 @@ class ImportanceRecorder:
     """Writes the arena's column "importance". Whoever reads it, or moves or refills lanes, calls `flush` before."""
 
     def __init__(
-        self, predictor: ImportancePredictor, arena: KVArena, next_slots: torch.Tensor
+        self,
+        predictor: ImportancePredictor,
+        arena: KVArena,
+        next_slots: torch.Tensor,
+        prompt_tokens: torch.Tensor,
     ) -> None:
-        """`next_slots` [max_seqs]: the slot that each lane's next token goes to, kept up to date by the caller."""
-        self._predictor, self._arena, self._next_slots = predictor, arena, next_slots
+        """Kept up to date by the caller, [max_seqs] each: `next_slots`, that each lane's next token goes to, and
+        `prompt_tokens`, the length of its prompt."""
+        self._predictor, self._arena = predictor, arena
+        self._next_slots, self._prompt_tokens = next_slots, prompt_tokens
         # A ring per lane: the token in slot s stands at s % MAX_PENDING_STEPS.
         self._hidden_states = torch.zeros(
             arena.max_seqs, MAX_PENDING_STEPS, predictor.hidden_size, device=next_slots.device
@@ -28,8 +34,12 @@ class ImportanceRecorder:
         self._num_steps = self._num_lanes = 0
 
     def score(self, hidden_states: torch.Tensor, lanes: torch.Tensor, slots: torch.Tensor) -> None:
-        """Score the tokens in `slots` [rows, T] of `lanes` [rows] now, by their final-norm hidden states [rows, T, d]."""
-        self._arena.write_column("importance", lanes, slots, self._predictor(hidden_states.float()))
+        """Score the tokens in `slots` [rows, T] of `lanes` [rows] now, by their final-norm hidden states [rows, T, d] and
+        the places that the arena has for them."""
+        positions = self._arena.positions[lanes[:, None], 0, 0, slots]
+        places = place_of(positions, self._prompt_tokens[lanes, None])
+        scores = self._predictor(hidden_states.float(), places)
+        self._arena.write_column("importance", lanes, slots, scores)
 
     def defer(self, hidden_states: torch.Tensor, slots: torch.Tensor) -> None:
         """Remember the hidden states [R, d] of the tokens decoded in `slots` [R] of the first lanes; doing it again

@@ -38,7 +38,9 @@ class ModelRunner:
         self.observer = Observer(arena)
         self.inputs = DecodeInputs(arena.max_seqs, model.device)
         self._importance = (
-            ImportanceRecorder(predictor, arena, self.inputs.slots) if predictor else None
+            ImportanceRecorder(predictor, arena, self.inputs.slots, self.inputs.prompt_tokens)
+            if predictor
+            else None
         )
         self.graphs = self._make_graphs()
 
@@ -57,6 +59,9 @@ class ModelRunner:
         observe = self.observer.prompts(lanes, positions, start + lengths)
         step = PrefillStep(self._arena, lanes, lengths, start, observe)
         hidden_states = self.forward(token_ids, positions, step, lanes, slots=positions)
+        self.inputs.prompt_tokens[lanes] = self._tensor(
+            [len(sequence.prompt_token_ids) for sequence in sequences.values()]
+        )
         if self._importance is not None:
             self._importance.score(hidden_states, lanes, positions)
         self.inputs.rest(lanes, start + lengths)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from itertools import pairwise
 from pathlib import Path
+from typing import Literal, get_args
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -17,6 +18,13 @@ from dynts_batch.errors import ConfigError
 
 FORMAT = "dynts-predictor-1"
 
+#: What a predictor reads of a token: its final-norm hidden state alone, as in the paper, or its place as well.
+Inputs = Literal["state", "state+place"]
+#: How many numbers `place_of` makes of a place.
+PLACE_SIZE = 3
+#: Places so many standard deviations from the training's mean, or farther, are all the same to a predictor.
+FARTHEST_PLACE = 3.0
+
 
 @dataclass(frozen=True)
 class PredictorMetadata:
@@ -25,21 +33,51 @@ class PredictorMetadata:
     model: str
     revision: str
     hidden_size: int
+    inputs: Inputs
+
+
+def place_of(positions: torch.Tensor, prompt_tokens: torch.Tensor) -> torch.Tensor:
+    """Where tokens stand, as far as it is known when they are written: [..., PLACE_SIZE] of `positions` in the sequence
+    and the lengths of their prompts, [...] each or broadcastable.
+
+    How many tokens follow the prompt up to this one, the logarithm of that, and the prompt's length: problems that take
+    longer to state take longer to solve, so the two hint at how near the answer is.
+    """
+    number = (positions - prompt_tokens).clamp(min=0).float() + 1
+    return torch.stack(torch.broadcast_tensors(number, number.log(), prompt_tokens.float()), dim=-1)
 
 
 class ImportancePredictor(nn.Sequential):
-    """d -> 2d -> d/2 -> 1, bias-free, Softplus after every layer (arXiv 2601.18383), so that scores are positive."""
+    """d -> 2d -> d/2 -> 1, bias-free, Softplus after every layer (arXiv 2601.18383), so that scores are positive.
 
-    def __init__(self, hidden_size: int) -> None:
-        widths = (hidden_size, 2 * hidden_size, hidden_size // 2, 1)
+    One of `inputs` "state+place" reads d + `PLACE_SIZE` numbers: the place is standardised by `place_mean` and
+    `place_scale`, which are saved with the weights.
+    """
+
+    place_mean: torch.Tensor
+    place_scale: torch.Tensor
+
+    def __init__(self, hidden_size: int, inputs: Inputs) -> None:
+        width = hidden_size if inputs == "state" else hidden_size + PLACE_SIZE
+        widths = (width, 2 * hidden_size, hidden_size // 2, 1)
         layers: list[nn.Module] = []
         for width_in, width_out in pairwise(widths):
             layers += [nn.Linear(width_in, width_out, bias=False), nn.Softplus()]
         super().__init__(*layers)
-        self.hidden_size = hidden_size
+        self.hidden_size, self.inputs = hidden_size, inputs
+        if inputs == "state+place":
+            self.register_buffer("place_mean", torch.zeros(PLACE_SIZE))
+            self.register_buffer("place_scale", torch.ones(PLACE_SIZE))
 
-    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        """Scores [...] of final-norm hidden states [..., hidden_size]."""
+    def forward(  # type: ignore[override]  # the layers in order, but two inputs
+        self, hidden_states: torch.Tensor, places: torch.Tensor
+    ) -> torch.Tensor:
+        """Scores [...] of tokens by their final-norm hidden states [..., hidden_size] and what `place_of` says,
+        [..., PLACE_SIZE]."""
+        if self.inputs == "state+place":
+            places = (places - self.place_mean) / self.place_scale
+            places = places.clamp(-FARTHEST_PLACE, FARTHEST_PLACE)
+            hidden_states = torch.cat([hidden_states, places], dim=-1)
         return super().forward(hidden_states).squeeze(-1)
 
 
@@ -78,7 +116,12 @@ def load_predictor(path: str | Path, *, model: str, hidden_size: int) -> Importa
             f"model.predictor: {str(path)!r} must be made for model {model} with hidden_size {hidden_size},"
             f" got model {made_for[0]} with hidden_size {made_for[1]}"
         )
-    predictor = ImportancePredictor(hidden_size)
+    inputs = header.get("inputs", "state")  # files older than the key
+    if inputs not in get_args(Inputs):
+        raise ConfigError(
+            f"model.predictor: {str(path)!r} must read one of {', '.join(get_args(Inputs))}, got {inputs!r}"
+        )
+    predictor = ImportancePredictor(hidden_size, inputs)
     try:
         predictor.load_state_dict(weights)
     except RuntimeError as error:

@@ -14,9 +14,9 @@ import torch
 import torch.nn.functional as F
 
 from dynts_batch.errors import ConfigError
-from dynts_batch.kvcache.predictor import ImportancePredictor
+from dynts_batch.kvcache.predictor import ImportancePredictor, Inputs
 from dynts_batch.training.label_dir import LabelledTrace
-from dynts_batch.training.label_stream import LabelStream, TokenBatch, tensors
+from dynts_batch.training.label_stream import LabelStream, TokenBatch, places, tensors
 from dynts_batch.training.rank_metrics import Metrics, average
 
 logger = logging.getLogger(__name__)
@@ -33,6 +33,9 @@ class FitConfig:
 
     loss: Literal["mse", "ranking"] = "mse"
     """"mse" to the rescaled label, as in the paper; "ranking": pairs of tokens of one trace in the right order."""
+    inputs: Inputs = "state+place"
+    """"state": the predictor reads a token's hidden state, as in the paper; "state+place": also how far behind the prompt it
+    stands, and how long that is."""
     epochs: int = 15
     patience: int = 3
     """Stop after so many epochs without a better overlap on the validation questions; the best epoch is kept."""
@@ -86,14 +89,22 @@ def fit_predictor(
 ) -> Fitted:
     """Train on the training questions, stop by the validation questions, measure on the held-out ones."""
     torch.manual_seed(config.seed)
-    num_tokens, scale = _survey(stream)
-    target = Target(scale, config.exponent)
-    fitting = _Fitting(ImportancePredictor(hidden_size).to(device), target, config, num_tokens)
+    survey = _survey(stream)
+    target = Target(survey.scale, config.exponent)
+    untrained = ImportancePredictor(hidden_size, config.inputs)
+    if config.inputs == "state+place":
+        untrained.place_mean.copy_(survey.place_mean)
+        untrained.place_scale.copy_(survey.place_scale)
+    fitting = _Fitting(untrained.to(device), target, config, survey.num_tokens)
     curve = tuple(_train(fitting, stream, config))
     predictor = fitting.best.eval()
     metrics = evaluate(predictor, stream.traces("held_out"), target)
     settings = {key: str(value) for key, value in asdict(config).items()}
-    trained = {"scale": repr(scale), "num_tokens": str(num_tokens), "epochs_run": str(len(curve))}
+    trained = {
+        "scale": repr(survey.scale),
+        "num_tokens": str(survey.num_tokens),
+        "epochs_run": str(len(curve)),
+    }
     return Fitted(predictor.cpu(), metrics, curve, {**settings, **trained, **metrics.notes()})
 
 
@@ -117,8 +128,9 @@ def evaluate(
 
     def rows() -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
         for trace in traces:
-            hidden_states, labels = tensors(trace)
-            yield predictor(hidden_states.float().to(device)).cpu(), labels, target(labels)
+            hidden_states, where, labels = tensors(trace)
+            scores = predictor(hidden_states.float().to(device), where.to(device)).cpu()
+            yield scores, labels, target(labels)
 
     return average(rows())
 
@@ -150,7 +162,7 @@ class _Fitting:
 
     def step(self, batch: TokenBatch) -> float:
         device = next(self.predictor.parameters()).device
-        scores = self.predictor(batch.hidden_states.to(device))
+        scores = self.predictor(batch.hidden_states.to(device), batch.places.to(device))
         targets = self._target(batch.labels).to(device)
         if self._config.loss == "mse":
             loss = (scores - targets).square().mean()
@@ -202,16 +214,30 @@ def _train(fitting: _Fitting, stream: LabelStream, config: FitConfig) -> Iterato
                 return
 
 
-def _survey(stream: LabelStream) -> tuple[int, float]:
-    """How many training tokens there are, and the 99th percentile of (the first million of) their labels."""
-    num_tokens, labels, num_labels = 0, [], 0
+@dataclass(frozen=True)
+class _Survey:
+    """The training tokens: how many, the 99th percentile of their labels, and mean and standard deviation of their places,
+    infinite where all are the same, so that it tells nothing."""
+
+    num_tokens: int
+    scale: float
+    place_mean: torch.Tensor
+    place_scale: torch.Tensor
+
+
+def _survey(stream: LabelStream) -> _Survey:
+    """Scales are those of the first million tokens."""
+    num_tokens, labels, where, num_labels = 0, [], [], 0
     for trace in stream.traces("train"):
         num_tokens += len(trace.hidden_positions)
         if num_labels < SCALE_TOKENS:
             labels.append(torch.tensor(trace.labels))
+            where.append(places(trace))
             num_labels += len(trace.labels)
-    ordered = torch.cat(labels).sort().values
-    return num_tokens, float(ordered[int(0.99 * (len(ordered) - 1))])
+    ordered, seen = torch.cat(labels).sort().values, torch.cat(where)
+    scale = float(ordered[int(0.99 * (len(ordered) - 1))])
+    spread = seen.std(dim=0, correction=0)
+    return _Survey(num_tokens, scale, seen.mean(dim=0), spread.masked_fill(spread == 0, torch.inf))
 
 
 def _warm_up_then_cosine(progress: float, warmup: float) -> float:

@@ -25,7 +25,7 @@ from dynts_batch.errors import FingerprintError, RunDirError
 
 @dataclass(frozen=True)
 class LabelledTrace:
-    """A trace's thinking tokens, T of them, and the hidden states of some, N.
+    """A trace's thinking tokens, T of them behind a prompt of `prompt_tokens`, and the hidden states of some, N.
 
     `labels` [T] float32: attention each receives from the answer. `hidden_positions` [N] int32: which tokens, ascending,
     `hidden_states` [N, hidden_size] float16 belong to.
@@ -33,6 +33,7 @@ class LabelledTrace:
 
     request_id: str
     sample_index: int
+    prompt_tokens: int
     token_ids: Sequence[int]
     labels: np.ndarray
     hidden_positions: np.ndarray
@@ -45,6 +46,7 @@ def label_schema(hidden_size: int) -> pa.Schema:
     fields = [
         ("request_id", pa.string(), "Stable id of the prompt"),
         ("sample_index", pa.int64(), "Which sample of the prompt"),
+        ("prompt_tokens", pa.int64(), "Tokens of the prompt, behind which the thinking stands"),
         ("token_ids", pa.list_(pa.int32()), "The thinking tokens"),
         ("labels", pa.list_(pa.float32()), "Attention that each thinking token receives from an answer token: mean over answer tokens, heads and layers"),
         ("hidden_positions", pa.list_(pa.int32()), "Which thinking tokens have their hidden state here, from 0, ascending"),
@@ -130,8 +132,16 @@ class LabelDir:
         return manifest
 
     def read(self, shard: int) -> Iterator[LabelledTrace]:
-        """The traces of a shard."""
+        """The traces of a shard.
+
+        Raises: RunDirError where it is of an earlier version, which stored no lengths of prompts.
+        """
         with self._storage.open(_name(shard)) as file:
+            if "prompt_tokens" not in pq.ParquetFile(file).schema_arrow.names:
+                raise RunDirError(
+                    f"{self.path} holds labels of an earlier version, without prompt_tokens: delete it, and run"
+                    " jobs/label.py again"
+                )
             for batch in pq.ParquetFile(file).iter_batches(batch_size=16):
                 yield from _from_batch(batch)
 
@@ -155,6 +165,7 @@ def _to_batch(traces: Sequence[LabelledTrace], schema: pa.Schema) -> pa.RecordBa
     columns = [
         pa.array([trace.request_id for trace in traces], pa.string()),
         pa.array([trace.sample_index for trace in traces], pa.int64()),
+        pa.array([trace.prompt_tokens for trace in traces], pa.int64()),
         pa.array([trace.token_ids for trace in traces], pa.list_(pa.int32())),
         pa.array([trace.labels for trace in traces], pa.list_(pa.float32())),
         pa.array([trace.hidden_positions for trace in traces], pa.list_(pa.int32())),
@@ -170,6 +181,7 @@ def _from_batch(batch: pa.RecordBatch) -> Iterator[LabelledTrace]:
         yield LabelledTrace(
             request_id=batch["request_id"][row].as_py(),
             sample_index=batch["sample_index"][row].as_py(),
+            prompt_tokens=batch["prompt_tokens"][row].as_py(),
             token_ids=batch["token_ids"][row].as_py(),
             labels=batch["labels"][row].values.to_numpy(),
             hidden_positions=batch["hidden_positions"][row].values.to_numpy(),

@@ -11,6 +11,7 @@ from typing import Literal
 
 import torch
 
+from dynts_batch.kvcache.predictor import place_of
 from dynts_batch.training.label_dir import LabelDir, LabelledTrace
 
 Part = Literal["train", "validation", "held_out"]
@@ -35,9 +36,11 @@ class Split:
 
 @dataclass(frozen=True)
 class TokenBatch:
-    """`hidden_states` [N, hidden_size] float32, `labels` [N], and `traces` [N]: which tokens are of one trace."""
+    """`hidden_states` [N, hidden_size] float32, `places` [N, PLACE_SIZE], `labels` [N], and `traces` [N]: which tokens are of
+    one trace."""
 
     hidden_states: torch.Tensor
+    places: torch.Tensor
     labels: torch.Tensor
     traces: torch.Tensor
 
@@ -67,7 +70,10 @@ class LabelStream:
             order = torch.randperm(len(pool.labels), generator=generator)
             for index in order.split(tokens_per_batch):
                 yield TokenBatch(
-                    pool.hidden_states[index].float(), pool.labels[index], pool.traces[index]
+                    pool.hidden_states[index].float(),
+                    pool.places[index],
+                    pool.labels[index],
+                    pool.traces[index],
                 )
 
     def _pools(self, shuffle_tokens: int, seed: int) -> Iterator[TokenBatch]:
@@ -81,14 +87,20 @@ class LabelStream:
             yield _pool(held)
 
 
-def tensors(trace: LabelledTrace) -> tuple[torch.Tensor, torch.Tensor]:
-    """Hidden states [N, hidden_size] and labels [N] of the tokens that have both."""
+def places(trace: LabelledTrace) -> torch.Tensor:
+    """What `place_of` says of the tokens that have hidden states, [N, PLACE_SIZE]."""
+    prompt_tokens = torch.tensor(trace.prompt_tokens)
+    return place_of(prompt_tokens + torch.tensor(trace.hidden_positions), prompt_tokens)
+
+
+def tensors(trace: LabelledTrace) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Hidden states [N, hidden_size], places [N, PLACE_SIZE] and labels [N] of the tokens that have all of them."""
     labels = torch.tensor(trace.labels[trace.hidden_positions])
-    return torch.tensor(trace.hidden_states), labels
+    return torch.tensor(trace.hidden_states), places(trace), labels
 
 
 def _pool(traces: list[LabelledTrace]) -> TokenBatch:
-    states, labels = zip(*(tensors(trace) for trace in traces), strict=True)
+    states, where, labels = zip(*(tensors(trace) for trace in traces), strict=True)
     lengths = torch.tensor([len(x) for x in labels])
     numbers = torch.arange(len(traces)).repeat_interleave(lengths)
-    return TokenBatch(torch.cat(states), torch.cat(labels), numbers)
+    return TokenBatch(torch.cat(states), torch.cat(where), torch.cat(labels), numbers)

@@ -71,6 +71,7 @@ class Labeller:
         return LabelledTrace(
             request_id=trace.request_id,
             sample_index=trace.sample_index,
+            prompt_tokens=len(trace.prompt_token_ids),
             token_ids=trace.thinking_token_ids,
             labels=labels.cpu().numpy(),
             hidden_positions=positions.astype(np.int32),

@@ -31,7 +31,8 @@ def train_predictor(label_path: str, out: Path, config: FitConfig) -> Metrics:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     fitted = fit_predictor(stream, hidden_size, config, device)
     identity = settings["model_fingerprint"]
-    metadata = PredictorMetadata(settings["model"], identity.get("revision") or "main", hidden_size)
+    revision = identity.get("revision") or "main"
+    metadata = PredictorMetadata(settings["model"], revision, hidden_size, config.inputs)
     notes = {**fitted.notes, "num_traces": str(manifest["num_traces"])}
     save_predictor(out, fitted.predictor, metadata, notes)
     out.with_suffix(".svg").write_text(_picture(fitted.curve))

@@ -42,7 +42,9 @@ def make_engine(
     made = make_policy(policy)
     torch.manual_seed(0)
     predictor = (
-        ImportancePredictor(model.config.hidden_size) if "importance" in made.requires else None
+        ImportancePredictor(model.config.hidden_size, "state+place")
+        if "importance" in made.requires
+        else None
     )
     sampling = SamplingConfig(temperature=0.8, max_new_tokens=max_new_tokens)
     memory = MemoryConfig(max_seqs=max_seqs, max_prompt_tokens=64)

@@ -85,7 +85,7 @@ def test_stored_over_total_at_every_selection_is_the_published_one(
     engine = Engine(
         fake_model(tiny_model_dirs["llama"]),
         policy,
-        ImportancePredictor(hidden_size=2),
+        ImportancePredictor(2, "state"),
         SamplingConfig(temperature=0.0, max_new_tokens=num_tokens - 200 + 2),
         MemoryConfig(max_seqs=1),
     )

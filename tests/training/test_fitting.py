@@ -1,8 +1,10 @@
 """The fit: what can be learnt is learnt with either loss, it stops in time, and a seed is a predictor."""
 
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -11,7 +13,8 @@ from labels import HIDDEN_SIZE, learnable_trace, write_labels
 from dynts_batch.errors import ConfigError, InputError
 from dynts_batch.kvcache.predictor import load_predictor
 from dynts_batch.training.fitting import FitConfig, Fitted, fit_predictor, ranking_loss
-from dynts_batch.training.label_stream import LabelStream, Split
+from dynts_batch.training.label_dir import LabelDir
+from dynts_batch.training.label_stream import LabelStream, Split, tensors
 from dynts_batch.training.pipeline import train_predictor
 from dynts_batch.training.rank_metrics import overlap
 
@@ -34,8 +37,27 @@ def test_a_learnable_rule_is_learnt_and_measured_on_other_questions(
     assert fitted.metrics.overlap["20"] > 0.9
     assert fitted.metrics.spearman > 0.95
     fresh = learnable_trace("fresh")
-    predicted = fitted.predictor(torch.tensor(fresh.hidden_states).float())
-    assert overlap(predicted, torch.tensor(fresh.labels[fresh.hidden_positions]), 0.3) > 0.9
+    hidden_states, places, labels = tensors(fresh)
+    assert overlap(fitted.predictor(hidden_states.float(), places), labels, 0.3) > 0.9
+
+
+def test_what_follows_from_the_place_is_learnt_by_a_predictor_that_reads_it(
+    tmp_path: Path,
+) -> None:
+    label_dir = LabelDir(str(tmp_path))
+    traces = [
+        replace(trace, labels=np.linspace(1e-5, 1e-2, len(trace.labels), dtype=np.float32))
+        for trace in (learnable_trace(f"q{index}") for index in range(30))
+    ]
+    label_dir.commit_shard(0, traces, Counter(), HIDDEN_SIZE)
+    stream = LabelStream(label_dir, Split(CONFIG.held_out, CONFIG.validation, CONFIG.seed))
+    overlaps = [
+        fit_predictor(
+            stream, HIDDEN_SIZE, replace(CONFIG, epochs=5, inputs=inputs), torch.device("cpu")
+        ).metrics.overlap["20"]
+        for inputs in ("state", "state+place")
+    ]
+    assert overlaps[0] < 0.4 < 0.9 < overlaps[1]
 
 
 def test_the_same_seed_gives_the_same_predictor(tmp_path: Path) -> None:

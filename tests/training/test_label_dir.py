@@ -20,6 +20,7 @@ def test_traces_come_back_as_they_were_written(tmp_path: Path) -> None:
     for trace in found:
         expected = learnable_trace(trace.request_id)
         assert trace.token_ids == expected.token_ids
+        assert trace.prompt_tokens == expected.prompt_tokens
         for name in ("labels", "hidden_positions", "hidden_states"):
             np.testing.assert_array_equal(getattr(trace, name), getattr(expected, name))
     assert label_dir.read_manifest() == {"num_traces": 17, "dropped": {"too odd": 3}}
@@ -29,6 +30,15 @@ def test_a_shard_without_traces_is_a_file_without_rows(tmp_path: Path) -> None:
     label_dir = write_labels(tmp_path, 3)
     label_dir.commit_shard(9, [], Counter(), 16)
     assert list(label_dir.read(9)) == []
+
+
+def test_labels_without_the_lengths_of_prompts_are_refused(tmp_path: Path) -> None:
+    """Versions before `prompt_tokens` wrote such files."""
+    label_dir = write_labels(tmp_path, 3)
+    path = tmp_path / "shard-00000.parquet"
+    pq.write_table(pq.read_table(path).drop_columns("prompt_tokens"), path)
+    with pytest.raises(RunDirError, match="of an earlier version, without prompt_tokens"):
+        next(label_dir.read(0))
 
 
 def test_every_column_says_what_it_is(tmp_path: Path) -> None:

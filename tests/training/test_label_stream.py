@@ -45,5 +45,9 @@ def test_an_epoch_is_every_training_token_once(label_dir: LabelDir, shuffle_toke
         assert len(batch.labels) == len(batch.hidden_states) == len(batch.traces) <= 64
         rule = 1e-4 * (3 * batch.hidden_states[:, 3]).exp()
         torch.testing.assert_close(batch.labels, rule, rtol=1e-3, atol=0)
+        number, logarithm, prompt_tokens = batch.places.unbind(dim=-1)
+        assert set(number.tolist()) <= set(range(1, 200, 2))  # every other token has a state
+        torch.testing.assert_close(number.log(), logarithm)
+        assert set(prompt_tokens.tolist()) <= {52, 53}  # of q0 and q10, say
     other = torch.cat([batch.labels for batch in stream.batches(64, shuffle_tokens, seed=2)])
     assert not torch.equal(found, other)
