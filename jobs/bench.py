@@ -7,8 +7,9 @@ cache. `ragged`: continuous against static batches on the lengths of the embedde
 against position. `breakdown`: what our engine's decode time goes to. `roofline`: a decode step of our engine beside what the
 machine could do.
 
-Contenders: a policy's name runs this package's engine; its peers are hf-generate (default cache), hf-static,
-hf-continuous and kvpress. The first one is the baseline. Keys are those of `dynts_batch.benchmarks.workload.Workload`.
+Contenders: a policy's name, with its options as in thinkv+quantize=true, runs this package's engine; its peers are
+hf-generate (default cache), hf-static, hf-continuous and kvpress. The first one is the baseline. Keys are those of
+`dynts_batch.benchmarks.workload.Workload`.
 """
 
 import argparse

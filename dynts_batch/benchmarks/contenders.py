@@ -17,18 +17,39 @@ from dynts_batch.benchmarks.kvpress_process import kvpress_process
 from dynts_batch.benchmarks.static_batches import generate_static_batches
 from dynts_batch.benchmarks.stopwatch import Timed, timed
 from dynts_batch.benchmarks.workload import Load, Workload
-from dynts_batch.config import MemoryConfig, PolicyConfig, SamplingConfig
+from dynts_batch.config import (
+    Config,
+    InputConfig,
+    MemoryConfig,
+    PolicyConfig,
+    RunConfig,
+    SamplingConfig,
+)
+from dynts_batch.config_file import override_config
 from dynts_batch.engine.attention import register_attention
 from dynts_batch.engine.engine import Engine
 from dynts_batch.engine.loader import LoadedModel, model_path
 from dynts_batch.engine.packing import pack_linears
 from dynts_batch.errors import ConfigError
 from dynts_batch.kvcache.policies import POLICIES, make_policy
+from dynts_batch.kvcache.policy import Policy
 from dynts_batch.kvcache.predictor import ImportancePredictor
 from dynts_batch.records import Completion, Request
 
 Contender = Callable[[Load], Timed]
 PEERS = ("hf-generate", "hf-static", "hf-continuous", "kvpress")
+
+
+def named_policy(name: str, workload: Workload) -> Policy:
+    """A policy by its name and options, as in "thinkv+quantize=true"."""
+    policy_name, *options = name.split("+")
+    common = (workload.budget, workload.window_size, workload.keep_ratio)
+    config = Config(
+        input=InputConfig(path="unused", prompt_column="unused"),
+        policy=PolicyConfig(policy_name, *common),
+        run=RunConfig(dir="unused"),
+    )
+    return make_policy(override_config(config, [f"policy.{option}" for option in options]).policy)
 
 
 def make_engine(workload: Workload, policy_name: str, load: Load) -> Engine:
@@ -43,9 +64,7 @@ def make_engine(workload: Workload, policy_name: str, load: Load) -> Engine:
         config=model.config,
         device=model.device,
     )
-    policy = make_policy(
-        PolicyConfig(policy_name, workload.budget, workload.window_size, workload.keep_ratio)
-    )
+    policy = named_policy(policy_name, workload)
     torch.manual_seed(0)
     predictor = (
         pack_linears(ImportancePredictor(workload.hidden_size, "state+place").to(model.device))
@@ -123,7 +142,7 @@ def huggingface_continuous(workload: Workload) -> Contender:
 def make_contender(
     name: str, workload: Workload, load: Load, kvpress_python: str | None = None
 ) -> Contender:
-    """One of `PEERS`, or the name of one of our policies. `load` is the largest that it will be given.
+    """One of `PEERS`, or one of our policies, as `named_policy` reads it. `load` is the largest that it will be given.
 
     Raises: ConfigError for an unknown name, or kvpress without its interpreter.
     """
@@ -136,7 +155,7 @@ def make_contender(
             return huggingface_continuous(workload)
         case "kvpress":
             return kvpress_process(workload, kvpress_python)
-    if name not in POLICIES:
+    if name.partition("+")[0] not in POLICIES:
         raise ConfigError(
             f"a contender must be one of {', '.join((*PEERS, *sorted(POLICIES)))}, got {name!r}"
         )

@@ -7,12 +7,12 @@ from importlib.resources import files
 import pyarrow.parquet as pq
 import torch
 
-from dynts_batch.benchmarks.contenders import PEERS
+from dynts_batch.benchmarks.contenders import PEERS, named_policy
 from dynts_batch.benchmarks.workload import Load, Workload
 from dynts_batch.config import MemoryConfig, PolicyConfig, SamplingConfig
 from dynts_batch.engine.engine import Engine
+from dynts_batch.engine.loader import arena_shape
 from dynts_batch.errors import ConfigError
-from dynts_batch.kvcache.policies import make_policy
 from dynts_batch.records import Request
 
 
@@ -25,27 +25,28 @@ def equal_memory(names: Sequence[str], workload: Workload) -> dict[str, Load]:
 
     Raises: ConfigError where not even one sequence fits.
     """
-    num_tokens = int(workload.kv_gib * 2**30) // workload.kv_bytes_per_token
-    largest = {name: num_tokens // capacity(name, workload) for name in names}
+    num_bytes = int(workload.kv_gib * 2**30)
+    largest = {name: num_bytes // sequence_bytes(name, workload) for name in names}
     if min(largest.values()) < 1:
         raise ConfigError(
-            f"kv_gib ({workload.kv_gib}) must hold one sequence of every contender, got {num_tokens} tokens"
+            f"kv_gib ({workload.kv_gib}) must hold one sequence of every contender, got {num_bytes} bytes"
         )
     num_requests = workload.num_requests or max(largest.values())
     load = replace(workload, num_requests=num_requests).load()
     return {name: replace(load, batch_size=min(n, num_requests)) for name, n in largest.items()}
 
 
-def capacity(name: str, workload: Workload) -> int:
-    """Most tokens that a contender stores of one sequence."""
+def sequence_bytes(name: str, workload: Workload) -> int:
+    """Most KV memory that a contender takes for one sequence; of ours, with all that belongs to its slots."""
     if name == "kvpress":
-        return workload.budget
+        return workload.budget * workload.kv_bytes_per_token
     if name in PEERS:
-        return workload.prompt_tokens + workload.max_new_tokens
-    policy = make_policy(
-        PolicyConfig(name, workload.budget, workload.window_size, workload.keep_ratio)
-    )
-    return policy.capacity(workload.prompt_tokens, workload.max_new_tokens)
+        num_tokens = workload.prompt_tokens + workload.max_new_tokens
+        return num_tokens * workload.kv_bytes_per_token
+    policy = named_policy(name, workload)
+    shape = arena_shape(workload.model_config, policy, getattr(torch, workload.dtype))
+    capacity = policy.capacity(workload.prompt_tokens, workload.max_new_tokens)
+    return shape.bytes_per_sequence(capacity)
 
 
 def ragged(names: Sequence[str], workload: Workload) -> dict[str, Load]:

@@ -34,9 +34,9 @@ class Workload:
     kv_gib: float = 0.25
     """KV memory that each contender may fill with its own largest batch (equal-memory only)."""
 
-    def make_model(self) -> PreTrainedModel:
-        torch.manual_seed(0)
-        config = Qwen2Config(
+    @property
+    def model_config(self) -> Qwen2Config:
+        return Qwen2Config(
             vocab_size=self.vocab_size,
             hidden_size=self.hidden_size,
             intermediate_size=self.intermediate_size,
@@ -45,8 +45,13 @@ class Workload:
             num_key_value_heads=self.num_kv_heads,
             max_position_embeddings=65536,
         )
+
+    def make_model(self) -> PreTrainedModel:
+        torch.manual_seed(0)
         with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
-            model = AutoModelForCausalLM.from_config(config, dtype=getattr(torch, self.dtype))
+            model = AutoModelForCausalLM.from_config(
+                self.model_config, dtype=getattr(torch, self.dtype)
+            )
         return model.eval().requires_grad_(False)
 
     @property

@@ -50,11 +50,12 @@ def test_rounds_alternate_and_ratios_are_within_a_round() -> None:
 
 def test_at_equal_memory_each_has_its_own_largest_batch() -> None:
     longer = replace(
-        TINY, max_new_tokens=120, kv_gib=1.0 * 128 * 2 * TINY.kv_bytes_per_token / 2**30
+        TINY, max_new_tokens=120, kv_gib=1.1 * 128 * 2 * TINY.kv_bytes_per_token / 2**30
     )
-    loads = equal_memory(["hf-generate", "window"], longer)
+    loads = equal_memory(["hf-generate", "window", "window+quantize=true"], longer)
     assert loads["hf-generate"].batch_size == 2
     assert loads["window"].batch_size == 4
+    assert loads["window+quantize=true"].batch_size > 8
     assert loads["hf-generate"].prompts == loads["window"].prompts
     with pytest.raises(ConfigError, match=r"kv_gib \(1e-06\) must hold one sequence"):
         equal_memory(["window"], replace(TINY, kv_gib=1e-6))
