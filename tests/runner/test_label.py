@@ -1,5 +1,8 @@
 """Labels as a job: every correct trace once, resumable like a run, and the same as without Ray."""
 
+import os
+import signal
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,12 +12,15 @@ from fake_run import write_config, write_problems
 
 from dynts_batch.config import ModelConfig
 from dynts_batch.data.run_dir import RunDir
+from dynts_batch.data.shard_table import Unit
 from dynts_batch.engine.loader import load_model
 from dynts_batch.engine.prompt import PromptRenderer
-from dynts_batch.errors import FingerprintError, InputError, RunDirError
+from dynts_batch.errors import DyntsError, FingerprintError, InputError, RunDirError
 from dynts_batch.runner.label import label
 from dynts_batch.runner.reason import reason
-from dynts_batch.training.label_dir import LabelDir
+from dynts_batch.training import labeller as labeller_module
+from dynts_batch.training.label_dir import LabelDir, LabelledTrace
+from dynts_batch.training.labeller import Labeller
 from dynts_batch.training.labels import label_trace
 from dynts_batch.training.traces import Dropped, Trace, choose_units, read_traces
 
@@ -69,6 +75,45 @@ def test_the_same_command_resumes_and_then_does_nothing(
     assert "nothing to do" in capsys.readouterr().err
     with pytest.raises(FingerprintError, match="hidden_tokens"):
         label(str(run_dir), str(out), ["hidden_tokens=5"])
+
+
+@pytest.mark.parametrize("num_deaths", [1, 4])
+def test_labels_of_a_killed_worker_equal_those_of_an_undisturbed_one(
+    num_deaths: int, run_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray starts it again up to three times; after that the same command goes on from what is stored."""
+    calm, out = tmp_path / "calm", tmp_path / "labels"
+    assert label(str(run_dir), str(calm), ["hidden_tokens=100"]) == 0
+    files = sorted(calm.glob("shard-*.parquet"))
+    last, deaths = int(files[-1].stem.removeprefix("shard-")), tmp_path / "deaths"
+
+    class Mortal(Labeller):
+        """Is killed with the labels of its last shard computed and not stored, as often as is wanted."""
+
+        def run_shard(self, shard: int, units: Sequence[Unit]) -> int:
+            self._shard = shard
+            return super().run_shard(shard, units)
+
+        def _label(self, trace: Trace) -> LabelledTrace:
+            labelled = super()._label(trace)
+            so_far = deaths.read_bytes() if deaths.exists() else b""
+            if self._shard == last and len(so_far) < num_deaths:
+                deaths.write_bytes(so_far + b"x")
+                os.kill(os.getpid(), signal.SIGKILL)
+            return labelled
+
+    monkeypatch.setattr(labeller_module, "Labeller", Mortal)
+    if num_deaths > 3:
+        with pytest.raises(DyntsError, match="a worker died 4 times"):
+            label(str(run_dir), str(out), ["hidden_tokens=100"])
+        stored = {path: path.stat().st_mtime_ns for path in out.glob("shard-*.parquet")}
+        assert len(stored) == len(files) - 1
+    assert label(str(run_dir), str(out), ["hidden_tokens=100"]) == 0
+    assert deaths.read_bytes() == b"x" * num_deaths
+    for path in files:
+        assert (out / path.name).read_bytes() == path.read_bytes()
+    if num_deaths > 3:  # what was stored is not done again
+        assert {path: path.stat().st_mtime_ns for path in stored} == stored
 
 
 def test_a_question_gives_its_first_correct_samples_that_stopped_and_no_others(
