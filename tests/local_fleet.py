@@ -80,7 +80,8 @@ class LocalFleet:
         try:
             if self._dies(self._num_calls):
                 worker.work(assignments, orders, device_share=1.0)
-                raise RuntimeError("it had to die")
+                del self._workers[worker_id]
+                return Died(worker_id, "it had to die")
             report = worker.work(assignments, orders, device_share=1.0)
         except DyntsError as error:
             del self._workers[worker_id]
@@ -88,7 +89,7 @@ class LocalFleet:
         except Exception as error:  # noqa: BLE001  whatever it is, the process is gone
             del self._workers[worker_id]
             reason = f"{type(error).__name__}: {error}"
-            return Died(worker_id, reason, is_out_of_memory(error))
+            return Died(worker_id, reason, is_out_of_memory(error), is_raised=True)
         return self._left(worker_id, report) if report.has_left else Reported(worker_id, report)
 
     def _close(self, worker_id: str) -> Event:
