@@ -10,6 +10,7 @@ Owns names, schema and settings. Knows nothing about models or how labels come t
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -116,10 +117,9 @@ class LabelDir:
         """Count what all shards hold and seal the directory; returns the manifest."""
         num_traces, dropped = 0, Counter[str]()
         for shard in self.finished_shards():
-            with self._storage.open(_name(shard)) as file:
-                metadata = pq.read_metadata(file)
-                num_traces += metadata.num_rows
-                dropped.update(json.loads(metadata.metadata[b"dropped"]))
+            with self._open(shard) as file:
+                num_traces += file.metadata.num_rows
+                dropped.update(json.loads(file.metadata.metadata[b"dropped"]))
         manifest = {"num_traces": num_traces, "dropped": dict(sorted(dropped.items()))}
         self._write_json("manifest.json", manifest)
         return manifest
@@ -136,18 +136,41 @@ class LabelDir:
 
         Raises: RunDirError where it is of an earlier version, which stored no lengths of prompts.
         """
-        with self._storage.open(_name(shard)) as file:
-            if "prompt_tokens" not in pq.ParquetFile(file).schema_arrow.names:
+        with self._open(shard) as file:
+            if "prompt_tokens" not in file.schema_arrow.names:
                 raise RunDirError(
                     f"{self.path} holds labels of an earlier version, without prompt_tokens: delete it, and run"
                     " jobs/label.py again"
                 )
-            for batch in pq.ParquetFile(file).iter_batches(batch_size=16):
+            for batch in file.iter_batches(batch_size=16):
                 yield from _from_batch(batch)
+
+    @contextmanager
+    def _open(self, shard: int) -> Iterator[pq.ParquetFile]:
+        """Raises: RunDirError where the file is none of ours."""
+        with self._storage.open(_name(shard)) as file:
+            try:
+                parquet = pq.ParquetFile(file)
+                if b"dropped" not in (parquet.metadata.metadata or {}):
+                    raise pa.ArrowInvalid("it does not say how many traces were dropped")
+                yield parquet
+            except (OSError, pa.ArrowException) as error:
+                reason = str(error).partition("\n")[0].rstrip(".")
+                raise RunDirError(
+                    f"{self.path}/{_name(shard)} is damaged: {reason}. Delete it, and run jobs/label.py again"
+                ) from error
 
     def _read_json(self, name: str) -> dict[str, Any] | None:
         data = self._storage.read(name)
-        return None if data is None else json.loads(data)
+        if data is None:
+            return None
+        try:
+            value = json.loads(data)
+        except ValueError as error:
+            raise RunDirError(f"{self.path}/{name} is damaged: {error}") from error
+        if not isinstance(value, dict):
+            raise RunDirError(f"{self.path}/{name} is damaged: it must hold a JSON object")
+        return value
 
     def _write_json(self, name: str, value: Mapping[str, Any]) -> None:
         self._storage.write(name, f"{json.dumps(value, indent=2)}\n".encode())

@@ -4,6 +4,7 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from labels import learnable_trace, write_labels
@@ -62,3 +63,22 @@ def test_other_settings_and_what_is_no_label_directory_are_refused(tmp_path: Pat
     (tmp_path / "labels" / "manifest.json").unlink()
     with pytest.raises(RunDirError, match="is not finished"):
         label_dir.read_manifest()
+
+
+def test_damaged_files_are_named(tmp_path: Path) -> None:
+    label_dir = write_labels(tmp_path, 17)
+    shard = tmp_path / "shard-00001.parquet"
+    whole, foreign = shard.read_bytes(), pa.BufferOutputStream()
+    pq.write_table(pa.table({"x": [1]}), foreign)
+    for content in (b"", whole[: len(whole) // 2], foreign.getvalue().to_pybytes()):
+        shard.write_bytes(content)
+        with pytest.raises(
+            RunDirError, match=r"shard-00001\.parquet is damaged: .* Delete it, and"
+        ):
+            label_dir.write_manifest()
+        with pytest.raises(RunDirError, match=r"shard-00001\.parquet is damaged: "):
+            list(label_dir.read(1))
+    for text in ("{", "[1]", ""):
+        (tmp_path / "settings.json").write_text(text)
+        with pytest.raises(RunDirError, match=r"settings\.json is damaged"):
+            label_dir.settings()
