@@ -63,7 +63,9 @@ def quantise(numbers: torch.Tensor, form: Format) -> tuple[torch.Tensor, torch.T
     numbers = numbers.float()
     magnitudes = numbers.abs()
     largest = magnitudes.amax(-1)
-    scales = (largest / form.magnitudes[-1]).clamp(SMALLEST_SCALE, LARGEST_SCALE)
+    # By a tensor: by a number, a GPU multiplies with its reciprocal, which rounds otherwise.
+    scales = largest / torch.full_like(largest, form.magnitudes[-1])
+    scales = scales.clamp(SMALLEST_SCALE, LARGEST_SCALE)
     scales = scales.masked_fill(largest == 0, 0.0).to(SCALE_DTYPE)
     # Where the scale is 0, all numbers are.
     steps = magnitudes / scales.float().masked_fill(largest == 0, 1.0).unsqueeze(-1)
