@@ -80,8 +80,7 @@ class LocalFleet:
         try:
             if self._dies(self._num_calls):
                 worker.work(assignments, orders, device_share=1.0)
-                del self._workers[worker_id]
-                return Died(worker_id, "it had to die")
+                raise RuntimeError("it had to die")
             report = worker.work(assignments, orders, device_share=1.0)
         except DyntsError as error:
             del self._workers[worker_id]
@@ -89,7 +88,7 @@ class LocalFleet:
         except Exception as error:  # noqa: BLE001  whatever it is, the process is gone
             del self._workers[worker_id]
             reason = f"{type(error).__name__}: {error}"
-            return Died(worker_id, reason, is_out_of_memory(error), is_raised=True)
+            return Died(worker_id, reason, is_out_of_memory(error))
         return self._left(worker_id, report) if report.has_left else Reported(worker_id, report)
 
     def _close(self, worker_id: str) -> Event:

@@ -15,7 +15,6 @@ from typing import Protocol
 
 from dynts_batch.errors import ConfigError, DyntsError
 from dynts_batch.runner.assigner import Assigner
-from dynts_batch.runner.faults import Faults
 from dynts_batch.runner.ledger import Ledger
 from dynts_batch.runner.limits import NO_LIMITS, Limits, Used
 from dynts_batch.runner.messages import (
@@ -105,8 +104,6 @@ class Driver:
         self._totals = Totals()
         self._spent_usd: dict[str, float] = {}
         self._deaths_in_a_row = 0
-        self._faults = Faults()
-        self._has_worked = False
         self._started_s: float | None = None
         self._is_draining = False
         self._report_s, self._max_busy_s = _LEAST_REPORT_S, math.inf
@@ -156,8 +153,8 @@ class Driver:
                     self._warn(
                         f"worker {worker_id} stored its rows and left: its machine goes away"
                     )
-            case Died():
-                self._bury(event)
+            case Died(worker_id, reason):
+                self._bury(worker_id, reason, is_out_of_memory=event.is_out_of_memory)
             case Failed(worker_id, error):
                 self._remove(worker_id, str(error))
                 raise error
@@ -176,49 +173,33 @@ class Driver:
             )
         if finished.units:
             self._deaths_in_a_row = 0
-        self._has_worked |= finished.totals.rows > finished.totals.errors
 
-    def _remove(self, worker_id: str, reason: str | None) -> set[int]:
-        """Take a worker out of the books; see Ledger.release."""
-        blamed = self._ledger.release(worker_id, reason)
+    def _remove(self, worker_id: str, reason: str | None) -> None:
+        """Take a worker out of the books; `reason`: see Ledger.release."""
+        self._ledger.release(worker_id, reason)
         # One that never was ready has no report.
         self._num_loading -= worker_id not in self._reports
         self._reports.pop(worker_id, None)
         self._idle.pop(worker_id, None)
-        return blamed
 
-    def _bury(self, death: Died) -> None:
-        worker_id, reason = death.worker_id, death.reason
+    def _bury(self, worker_id: str, reason: str, *, is_out_of_memory: bool) -> None:
         num_quarantined = len(self._ledger.quarantined)
-        is_loaded, report = worker_id in self._reports, self._reports.get(worker_id)
+        report = self._reports.get(worker_id)
         self._record_commits(worker_id)
-        blamed = self._remove(worker_id, reason)
+        self._remove(worker_id, reason)
         if worker_id in self._retired:
             return  # it had nothing left to do
-        if death.is_out_of_memory and report is not None:
+        if is_out_of_memory and report is not None:
             self._max_seqs.append(max(1, report.max_seqs // 2))
-        elif death.is_raised and is_loaded:
-            self._faults.add(reason, blamed)
         self._deaths_in_a_row += 1
         if len(self._ledger.quarantined) > num_quarantined:
             self._deaths_in_a_row = 0
-        self._end_if_hopeless(reason)
-        self._warn(f"worker {worker_id} died and is replaced, its rows are run again: {reason}")
-
-    def _end_if_hopeless(self, reason: str) -> None:
-        """Raises: DyntsError where the next worker would die as the last ones did."""
-        if any(report is not None and report.num_running for report in self._reports.values()):
-            return  # it works elsewhere: what is wrong is a machine or a request
-        if self._faults.is_in_the_code and not self._has_worked:
-            raise DyntsError(
-                f"{self._faults.num_deaths} workers died of the same error at their work, before any"
-                f" row was done and with no request in common: {reason}"
-            )
         if self._deaths_in_a_row > self._run.config.run.max_attempts * self._max_workers:
             raise DyntsError(
                 f"{self._deaths_in_a_row} workers in a row died without finishing a row, the last"
                 f" one of: {reason}"
             )
+        self._warn(f"worker {worker_id} died and is replaced, its rows are run again: {reason}")
 
     def _record_commits(self, worker_id: str) -> None:
         """Find the shards that a worker committed and did not live to report."""
@@ -230,7 +211,6 @@ class Driver:
         committed = [shard for shard in held if shard in on_disk]
         units = [unit for shard in committed for unit in run.plan.units(shard)]
         ledger.record(worker_id, units, committed, [])
-        self._has_worked |= bool(committed)
 
     # ---- what to do ----------------------------------------------------------------------------
 

@@ -154,7 +154,7 @@ class RayFleet:
             if isinstance(error.cause, DyntsError):
                 return Failed(worker_id, error.cause)
             reason = f"{type(error.cause).__name__}: {error.cause}"
-            return Died(worker_id, reason, is_out_of_memory(error.cause), is_raised=True)
+            return Died(worker_id, reason, is_out_of_memory(error.cause))
         except RayError as error:
             self._kill(worker_id)
             reason = _in_short(error)

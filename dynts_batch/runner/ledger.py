@@ -120,13 +120,12 @@ class Ledger:
             self._saved[shard] = set(self._plan.units(shard)) - lease.held_back
             self._enqueue(shard)
 
-    def release(self, worker_id: str, reason: str | None) -> set[int]:
+    def release(self, worker_id: str, reason: str | None) -> None:
         """Take back all that a worker held.
 
-        `reason` says what it died of: that counts against every unit that was in flight, which are
-        returned. None says that it left, having stored the rows it had.
+        `reason` says what it died of: that counts against every unit that was in flight. None says
+        that it left, having stored the rows it had.
         """
-        blamed: set[int] = set()
         for lease in self._leases_of(worker_id):
             finished = self._finished[lease.shard]
             self._end_lease(lease.shard, worker_id)
@@ -135,11 +134,8 @@ class Ledger:
             else:
                 self._attempts[lease.shard] += 1
                 in_flight = set(self._plan.units(lease.shard)) - finished - lease.held_back
-                in_flight -= self._saved.get(lease.shard, set()) | self._quarantined.keys()
-                self._blame(in_flight, reason, lease)
-                blamed |= in_flight
+                self._blame(in_flight - self._saved.get(lease.shard, set()), reason, lease)
             self._enqueue(lease.shard)
-        return blamed
 
     def _leases_of(self, worker_id: str) -> list[Lease]:
         return [lease for lease in self._leases.values() if lease.worker_id == worker_id]

@@ -179,8 +179,6 @@ class Died:
     reason: str
     is_out_of_memory: bool = False
     """It was ended because its machine ran out of memory."""
-    is_raised: bool = False
-    """`reason` is an exception that it raised: nothing happened to its process."""
 
 
 @dataclass(frozen=True, slots=True)

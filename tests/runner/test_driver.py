@@ -9,7 +9,6 @@ from local_fleet import LocalFleet
 
 from dynts_batch.data.progress import read_progress
 from dynts_batch.data.run_dir import RunDir
-from dynts_batch.engine.fake import FakeEngine
 from dynts_batch.errors import DyntsError, RunDirError
 from dynts_batch.runner.driver import Driver
 from dynts_batch.runner.limits import Limits, spent_usd
@@ -184,86 +183,6 @@ def test_workers_that_only_die_end_the_run_instead_of_failing_every_row(tmp_path
     )
     with pytest.raises(DyntsError, match=r"7 workers in a row died .* out of memory"):
         driver.run(lambda: False)
-
-
-def _stumble(self):
-    raise TypeError(f"step() got {id(self)} and wants an engine that works")
-
-
-@pytest.mark.parametrize(
-    ("num_rows", "num_workers", "most_deaths"),
-    [
-        (23, 1, 3),
-        (23, 2, 4),
-        (4, 1, 4),  # a single shard: the third death is of a request that was alone
-        (1, 1, 3),  # a single request: it can only be blamed
-    ],
-)
-def test_an_error_of_the_code_ends_the_run_soon_and_leaves_it_resumable(
-    num_rows, num_workers, most_deaths, tmp_path, monkeypatch
-):
-    """It took seven workers, and in a small run it made an error row of one request after another."""
-    config = make_config(tmp_path, num_rows)
-    deaths = []
-    with monkeypatch.context() as patch:
-        patch.setattr(FakeEngine, "step", lambda self: (deaths.append(1), _stumble(self)))
-        if num_rows == 1:
-            _run(config, num_workers=num_workers)
-        else:
-            with pytest.raises(DyntsError, match=r"same error .*: TypeError: step\(\) got \d+ and"):
-                _run(config, num_workers=num_workers)
-    assert len(deaths) <= most_deaths
-    if num_rows > 1:
-        assert not RunDir(config.run.dir).finished_shards()
-        _run(config)
-        assert not any(row["error_type"] for row in stable_rows(config.run.dir))
-    assert len(stable_rows(config.run.dir)) == num_rows
-
-
-def test_a_request_that_raises_before_any_row_is_done_is_no_error_of_the_code(tmp_path):
-    config = make_config(tmp_path, num_rows=4)
-    write_problems(tmp_path / "problems.jsonl", 4, {0: "[[raise]]"})
-    _run(config, num_workers=1)
-    failed = [row for row in stable_rows(config.run.dir) if row["error_type"]]
-    assert [(row["request_id"], row["error_type"]) for row in failed] == [
-        ("p0", "QuarantinedError")
-    ]
-
-
-def test_an_error_that_comes_after_the_first_row_is_blamed_on_requests(tmp_path, monkeypatch):
-    run, model = {"dir": str(tmp_path / "run"), "shard_rows": 1}, {"name": "fake:step_s=0.01"}
-    config = make_config(tmp_path, num_rows=8, run=run, model=model)
-    step = FakeEngine.step
-
-    def step_until_a_row_is_stored(self):
-        return _stumble(self) if RunDir(config.run.dir).finished_shards() else step(self)
-
-    monkeypatch.setattr(FakeEngine, "step", step_until_a_row_is_stored)
-    _run(config, num_workers=1)
-    errors = [row["error_type"] for row in stable_rows(config.run.dir)]
-    assert set(errors) == {None, "QuarantinedError"}
-
-
-def test_a_machine_on_which_nothing_works_does_not_end_the_run(tmp_path):
-    """Its workers die at their first step, one after another, while elsewhere the first rows are long."""
-    config = make_config(tmp_path, 40, model={"name": "fake:step_s=0.01"})
-
-    class OneBadNode(LocalFleet):
-        """All workers but the first one are on it."""
-
-        def _work(self, worker_id, assignments, orders):
-            if worker_id.startswith("0-"):
-                return super()._work(worker_id, assignments, orders)
-            del self._workers[worker_id]
-            return Died(worker_id, "RuntimeError: no kernel image is available", is_raised=True)
-
-    run = prepare(config, is_local=True)
-    fleet = OneBadNode(Job(run.config, run.source.schema, 0, os.getcwd()), report_s=0.02)
-    warnings = []
-    driver = Driver(run, fleet, num_workers=2, show=lambda state: None, warn=warnings.append)
-    assert driver.run(lambda: False)
-    assert len(warnings) > 7
-    assert len(stable_rows(config.run.dir)) == 40
 
 
 def test_an_unwritable_run_directory_ends_the_run_and_leaves_it_resumable(tmp_path, monkeypatch):

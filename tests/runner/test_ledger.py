@@ -141,10 +141,8 @@ def test_with_one_attempt_all_that_was_in_flight_is_quarantined():
     ledger = Ledger(PLAN, [0, 1], max_attempts=1)
     ledger.take("a")
     ledger.record("a", [1], [], [])
-    assert ledger.release("a", "boom") == {0, 2}
+    ledger.release("a", "boom")
     assert dict(ledger.quarantined) == {0: "boom", 2: "boom"}
-    assert {ledger.take("b").shard, ledger.take("b").shard} == {0, 1}
-    assert ledger.release("b", "boom") == {1, 3, 4, 5}  # what is quarantined kills no more
 
 
 def test_suspects_wait_for_the_rest_and_run_alone():

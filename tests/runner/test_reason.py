@@ -131,16 +131,6 @@ def test_a_policy_from_outside_the_package_runs_on_the_workers(tmp_path):
     assert all(row["num_evictions"] for row in rows[1])
 
 
-def test_an_error_that_every_worker_raises_ends_the_run_with_its_words(cluster, tmp_path, capsys):
-    config = _config(tmp_path, special={index: f"[[raise]] {index}" for index in range(40)})
-    assert reason(config, []) == 1
-    lines = capsys.readouterr().err.splitlines()
-    assert len([line for line in lines if "died and is replaced" in line]) == 2
-    assert lines[-1].startswith("error: 3 workers died of the same error at their work, before any")
-    assert ": RuntimeError: " in lines[-1]
-    assert lines[-1].endswith("the same command goes on from there.")
-
-
 def _signal_a_worker_once(checkpoints: Path, number: int) -> subprocess.Popen[bytes]:
     """A process that waits for a row of an unfinished shard, and then signals a worker."""
     me = psutil.Process()
