@@ -83,7 +83,8 @@ def breakdown(policy_name: str, workload: Workload) -> list[Row]:
     """Seconds and share of each part, of all steps but the first, which holds the prefill."""
     load = workload.load()
     engine = make_engine(workload, policy_name, load)
-    engine._runner.graphs = None  # in which the parts cannot be told apart
+    # A repeated step has no parts that can be told apart: what is timed is the step that runs before it is recorded.
+    engine._runner.graphs = None
     for request in load_requests(load):
         engine.add_request(request)
     engine.step()

@@ -61,6 +61,7 @@ def test_recording_changes_no_token(
         lambda values: values * 2 if values.sum() > 0 else values,
         lambda values: values * values.max().item(),
         lambda values: sum(values[index] for index in values.nonzero().flatten().tolist()),
+        lambda values: torch.tensor((values + 1).tolist()),  # no operation of torch's
     ],
 )
 def test_a_step_that_depends_on_values_is_run_as_it_is(choose, monkeypatch) -> None:
@@ -71,3 +72,16 @@ def test_a_step_that_depends_on_values_is_run_as_it_is(choose, monkeypatch) -> N
         values *= factor
         assert torch.equal(steps.run(3), torch.as_tensor(choose(values)))
     assert not steps._recorded
+
+
+def test_the_newest_batch_sizes_are_kept_and_a_lost_one_can_come_back(monkeypatch) -> None:
+    monkeypatch.setattr(recorded_steps, "RECORD_AFTER", 1)
+    values = torch.arange(20)
+    steps = RecordedSteps(lambda num_lanes: values[:num_lanes] * 2)
+    for num_lanes in range(1, 12):
+        for _ in range(3):
+            assert torch.equal(steps.run(num_lanes), values[:num_lanes] * 2)
+    assert list(steps._recorded) == list(range(4, 12))
+    for _ in range(3):
+        assert torch.equal(steps.run(1), values[:1] * 2)
+    assert 1 in steps._recorded

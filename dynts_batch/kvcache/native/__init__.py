@@ -79,4 +79,8 @@ def _library(source: str) -> ctypes.CDLL | None:
         if built.returncode != 0:
             log.warning("cannot build %s, doing without it: %s", source, built.stderr)
             return None
-        return ctypes.CDLL(str(target))
+        try:
+            return ctypes.CDLL(str(target))
+        except OSError as error:  # a folder for temporary files that nothing may be run from
+            log.warning("cannot load %s, doing without it: %s", source, error)
+            return None

@@ -17,7 +17,8 @@ class DynTS(Policy):
     """Keeps the candidates with the highest predicted importance (arXiv 2601.18383).
 
     The importance predictor reads a token's final hidden state, and its place where it was trained to (kvcache/predictor.py),
-    once, when its keys are stored; all layers and heads keep the same tokens. `bottom`: keep the least important ones, the paper's ablation. `prompt_in_ratio`: the kept
+    once, when its keys are stored; all layers and heads keep the same tokens. `bottom`: keep the least important ones, the
+    paper's ablation. `prompt_in_ratio`: the kept
     share is one of all tokens older than the window and the prompt takes its part of it, as in the reference code, so
     that a prompt longer than that share loses its newest tokens; it needs `protect_prompt`. Deviation where it is off,
     the default: the prompt is protected outside the ratio.
