@@ -151,8 +151,11 @@ def _as_null(column: str) -> Callable[[Path], None]:
 @pytest.mark.parametrize(
     "damage", [_cut, _replace, _without("time_s"), _as_text("busy_s"), _as_null("worker_id")]
 )
-def test_damaged_telemetry_costs_a_warning_and_no_figure_of_the_rows(damage, run, job, tmp_path):
+def test_damaged_telemetry_costs_a_warning_and_no_figure_of_the_rows(
+    damage, run, job, tmp_path, monkeypatch
+):
     """It was a traceback in place of the report."""
+    monkeypatch.setenv("COLUMNS", "200")  # where a note is wrapped follows from figures that change
     _, whole, _ = job("report")
     telemetry = _file(run, TELEMETRY)
     damage(telemetry)
