@@ -87,11 +87,11 @@ class RunDir:
         assert fingerprint.keys() >= set(_SHARD_KEYS), fingerprint.keys()
         if self.is_regrading():
             raise RunDirError(f"{self.path} {HALF_REGRADED}")
-        stored = self._read_json("fingerprint.json")
+        stored = self._storage.read_json("fingerprint.json")
         if stored is None:
             self._refuse_foreign_folder()
             self._storage.create()
-            self._write_json("fingerprint.json", fingerprint)
+            self._storage.write_json("fingerprint.json", fingerprint)
         else:
             self._compare(stored, json.loads(json.dumps(fingerprint)), defaults)
         # Settings outside the fingerprint (workers, prices) may change between starts.
@@ -105,7 +105,7 @@ class RunDir:
 
     def fingerprint(self, *groups: str) -> dict[str, Any]:
         """The stored fingerprint, which has `groups`; RunDirError if this is no run directory."""
-        stored = self._read_json("fingerprint.json")
+        stored = self._storage.read_json("fingerprint.json")
         if stored is None:
             raise RunDirError(f"{self.path} is not a run directory: it has no fingerprint.json")
         for key in _SHARD_KEYS:
@@ -132,22 +132,22 @@ class RunDir:
 
     def write_manifest(self, manifest: Mapping[str, Any]) -> None:
         """Seal the run. Call it last: it states that every unit has a row."""
-        self._write_json("manifest.json", manifest)
+        self._storage.write_json("manifest.json", manifest)
 
     def read_manifest(self) -> dict[str, Any] | None:
         """The seal, or None while the run is unfinished."""
-        return self._read_json("manifest.json")
+        return self._storage.read_json("manifest.json")
 
     # ---- judging again -------------------------------------------------------------------------
 
     def begin_regrade(self, settings: Mapping[str, Any]) -> None:
         """State that from now on, and until `end_regrade`, some shards may be judged by other rules than the rest."""
-        self._write_json("regrade.json", settings)
+        self._storage.write_json("regrade.json", settings)
 
     def end_regrade(self, config: Config, fingerprint: Mapping[str, Any]) -> None:
         """State that all shards are judged by the rules of `config`, which `fingerprint` names."""
         self._storage.write("config.yaml", to_yaml(config).encode())
-        self._write_json("fingerprint.json", fingerprint)
+        self._storage.write_json("fingerprint.json", fingerprint)
         self._storage.delete("regrade.json")
 
     def is_regrading(self) -> bool:
@@ -298,21 +298,6 @@ class RunDir:
             + "\n".join(f"  {line}" for line in found)
             + "\nRestore these settings to resume it, or choose another run.dir."
         )
-
-    def _read_json(self, name: str) -> dict[str, Any] | None:
-        data = self._storage.read(name)
-        if data is None:
-            return None
-        try:
-            value = json.loads(data)
-        except ValueError as error:
-            raise RunDirError(f"{self.path}/{name} is damaged: {error}") from error
-        if not isinstance(value, dict):
-            raise RunDirError(f"{self.path}/{name} is damaged: it must hold a JSON object")
-        return value
-
-    def _write_json(self, name: str, value: Mapping[str, Any]) -> None:
-        self._storage.write(name, f"{json.dumps(value, indent=2)}\n".encode())
 
     def _read_rows(self, name: str) -> pa.Table | None:
         data = self._storage.read(name)

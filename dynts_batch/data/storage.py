@@ -8,12 +8,13 @@ Knows nothing about what the files hold.
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import os
 import time
 import uuid
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 import pyarrow as pa
 from pyarrow import fs as pafs
@@ -40,6 +41,7 @@ class Storage:
     """
 
     def __init__(self, root: str) -> None:
+        self._given = root  # what messages about contents name
         try:
             self._fs, self._root = open_filesystem(root)
         except (OSError, ValueError) as error:
@@ -63,6 +65,25 @@ class Storage:
             return self._try("read", name, lambda: self._read(name))
         except FileNotFoundError:
             return None
+
+    def read_json(self, name: str) -> dict[str, Any] | None:
+        """The JSON object of a file, None if it does not exist.
+
+        Raises: RunDirError where it holds anything else.
+        """
+        data = self.read(name)
+        if data is None:
+            return None
+        try:
+            value = json.loads(data)
+        except ValueError as error:
+            raise RunDirError(f"{self._given}/{name} is damaged: {error}") from error
+        if not isinstance(value, dict):
+            raise RunDirError(f"{self._given}/{name} is damaged: it must hold a JSON object")
+        return value
+
+    def write_json(self, name: str, value: Mapping[str, Any]) -> None:
+        self.write(name, f"{json.dumps(value, indent=2)}\n".encode())
 
     def open(self, name: str) -> pa.NativeFile:
         """`name` opened for random access; the caller closes it."""

@@ -74,10 +74,10 @@ class LabelDir:
 
         Raises: FingerprintError where it holds labels of other settings; the message lists them.
         """
-        stored = self._read_json("settings.json")
+        stored = self._storage.read_json("settings.json")
         if stored is None:
             self._storage.create()
-            self._write_json("settings.json", settings)
+            self._storage.write_json("settings.json", settings)
         elif found := differences(stored, settings, defaults):
             raise FingerprintError(
                 f"{self.path} holds labels with other settings ({'; '.join(found)}):"
@@ -86,7 +86,7 @@ class LabelDir:
 
     def settings(self) -> dict[str, Any]:
         """Raises: RunDirError where this is no label directory."""
-        settings = self._read_json("settings.json")
+        settings = self._storage.read_json("settings.json")
         if settings is None:
             raise RunDirError(
                 f"{self.path} is not a label directory: make it with jobs/label.py RUN_DIR"
@@ -121,12 +121,12 @@ class LabelDir:
                 num_traces += file.metadata.num_rows
                 dropped.update(json.loads(file.metadata.metadata[b"dropped"]))
         manifest = {"num_traces": num_traces, "dropped": dict(sorted(dropped.items()))}
-        self._write_json("manifest.json", manifest)
+        self._storage.write_json("manifest.json", manifest)
         return manifest
 
     def read_manifest(self) -> dict[str, Any]:
         """Raises: RunDirError where the labels are not complete."""
-        manifest = self._read_json("manifest.json")
+        manifest = self._storage.read_json("manifest.json")
         if manifest is None:
             raise RunDirError(f"{self.path} is not finished: run jobs/label.py again")
         return manifest
@@ -159,21 +159,6 @@ class LabelDir:
                 raise RunDirError(
                     f"{self.path}/{_name(shard)} is damaged: {reason}. Delete it, and run jobs/label.py again"
                 ) from error
-
-    def _read_json(self, name: str) -> dict[str, Any] | None:
-        data = self._storage.read(name)
-        if data is None:
-            return None
-        try:
-            value = json.loads(data)
-        except ValueError as error:
-            raise RunDirError(f"{self.path}/{name} is damaged: {error}") from error
-        if not isinstance(value, dict):
-            raise RunDirError(f"{self.path}/{name} is damaged: it must hold a JSON object")
-        return value
-
-    def _write_json(self, name: str, value: Mapping[str, Any]) -> None:
-        self._storage.write(name, f"{json.dumps(value, indent=2)}\n".encode())
 
 
 def _name(shard: int) -> str:
