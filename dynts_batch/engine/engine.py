@@ -54,7 +54,7 @@ class Engine:
         self._renderer = PromptRenderer(model.tokenizer)
         self._longest_prompt = policy.longest_prompt(memory.max_prompt_tokens)
         capacity = policy.capacity(memory.max_prompt_tokens, sampling.max_new_tokens)
-        shape = arena_shape(model.config, policy, model.decoder.dtype)
+        shape = arena_shape(model.config, policy, model.decoder.dtype, thoughts)
         max_seqs = plan_max_seqs(
             shape, capacity, memory, self._free_bytes(), model.config.vocab_size
         )
@@ -79,7 +79,7 @@ class Engine:
         made = make_policy(policy)
         loaded = load_model(model)
         predictor = load_importance(model, loaded) if "importance" in made.requires else None
-        thoughts = load_thought_types(model, loaded) if "thought" in made.requires else Thoughts()
+        thoughts = load_thought_types(model, loaded.config, made)
         return cls(loaded, made, predictor, sampling, memory, thoughts)
 
     @property

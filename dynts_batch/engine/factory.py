@@ -64,7 +64,8 @@ def check_engine(config: Config, *, on_gpu: bool) -> dict[str, Any]:
 
     model_config = loader.inspect_model(config.model)
     dtype = loader.pick_dtype(config.model, model_config, torch.device("cuda" if on_gpu else "cpu"))
-    shape = loader.arena_shape(model_config, policy, dtype)
+    thoughts = loader.load_thought_types(config.model, model_config, policy)
+    shape = loader.arena_shape(model_config, policy, dtype, thoughts)
     capacity = policy.capacity(config.memory.max_prompt_tokens, config.sampling.max_new_tokens)
     loader.plan_max_seqs(shape, capacity, config.memory, free_bytes=None)
     return model_identity(

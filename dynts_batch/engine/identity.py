@@ -16,7 +16,6 @@ from dynts_batch.config import ModelConfig
 from dynts_batch.engine.loader import model_path, predictor_path, thoughts_path
 from dynts_batch.errors import ConfigError
 from dynts_batch.kvcache.predictor import load_predictor
-from dynts_batch.kvcache.thoughts import load_thoughts
 
 #: Of a file of weights, this many pieces of this size are read, spread evenly: a 70B model is identified in a second,
 #: and training moves every piece.
@@ -47,7 +46,7 @@ def model_identity(
         "chat_template_sha256": _chat_template_sha256(config, model_config),
         # The content, not the path: another predictor under the same name keeps other tokens.
         "predictor_sha256": _predictor_sha256(config, model_config) if needs_predictor else None,
-        "thoughts_sha256": _thoughts_sha256(config, model_config) if needs_thoughts else None,
+        "thoughts_sha256": _file_sha256(thoughts_path(config)) if needs_thoughts else None,
     }
 
 
@@ -117,12 +116,10 @@ def _predictor_sha256(config: ModelConfig, model_config: PretrainedConfig) -> st
     load_predictor(
         path, model=config.name, hidden_size=model_config.hidden_size
     )  # it may be refused
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    return _file_sha256(path)
 
 
-def _thoughts_sha256(config: ModelConfig, model_config: PretrainedConfig) -> str:
-    path = thoughts_path(config)
-    load_thoughts(path, model=config.name, num_layers=model_config.num_hidden_layers)
+def _file_sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 

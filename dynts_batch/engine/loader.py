@@ -133,8 +133,16 @@ def pick_dtype(
     return torch.float32 if device.type == "cpu" else (model_config.dtype or torch.bfloat16)
 
 
-def arena_shape(model_config: PretrainedConfig, policy: Policy, dtype: torch.dtype) -> ArenaShape:
-    """Raises: ConfigError where keys and values of this model cannot be quantised."""
+def arena_shape(
+    model_config: PretrainedConfig,
+    policy: Policy,
+    dtype: torch.dtype,
+    thoughts: Thoughts = Thoughts(),
+) -> ArenaShape:
+    """The arena that `policy` needs; of thoughts it records something only where there is what tells them apart.
+
+    Raises: ConfigError where keys and values of this model cannot be quantised.
+    """
     num_heads = model_config.num_attention_heads
     head_dim = getattr(model_config, "head_dim", None) or model_config.hidden_size // num_heads
     if policy.stored_in and head_dim % GROUP:
@@ -142,14 +150,15 @@ def arena_shape(model_config: PretrainedConfig, policy: Policy, dtype: torch.dty
             f"policy.quantize must be false for a model whose head_dim is no multiple of {GROUP}, got {policy.quantize} and a head_dim"
             f" of {head_dim}"
         )
+    columns = tuple(x for x in policy.requires if x != "thought" or thoughts.layers)
     return ArenaShape(
         num_layers=model_config.num_hidden_layers,
         num_kv_heads=getattr(model_config, "num_key_value_heads", None) or num_heads,
         head_dim=head_dim,
         dtype=dtype,
         per_head=policy.per_head,
-        columns=policy.requires,
-        num_queries=policy.num_queries,
+        columns=columns,
+        num_queries=max(policy.num_queries, "thought" in columns),
         num_query_heads=num_heads,
         stored_in=policy.stored_in,
     )
@@ -254,12 +263,16 @@ def thoughts_path(config: ModelConfig) -> Path:
     return _file_of(config, "thoughts", config.thoughts, wanted)
 
 
-def load_thought_types(config: ModelConfig, model: LoadedModel) -> Thoughts:
-    """How the thoughts of `model` are told apart.
+def load_thought_types(
+    config: ModelConfig, model_config: PretrainedConfig, policy: Policy
+) -> Thoughts:
+    """How the thoughts of a model are told apart; not at all for a policy that does not ask.
 
-    Raises: ConfigError where that is not known, or only of another model.
+    Raises: ConfigError where a policy asks and that is not known, or only of another model.
     """
-    num_layers = model.config.num_hidden_layers
+    if "thought" not in policy.requires:
+        return Thoughts()
+    num_layers = model_config.num_hidden_layers
     return load_thoughts(thoughts_path(config), model=config.name, num_layers=num_layers)
 
 

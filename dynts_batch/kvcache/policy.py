@@ -17,7 +17,8 @@ from dynts_batch.kvcache.select import num_kept_candidates
 from dynts_batch.kvcache.view import LayerSlots, Slots
 
 #: The per-slot values that the engine can record, besides positions: the predictor's score, the token's id, the
-#: attention that the slot has received from all queries since it was stored, and what thought it belongs to.
+#: attention that the slot has received from all queries since it was stored, and what thought it belongs to. To tell
+#: that, the newest query is remembered; nothing is recorded of thoughts that a model's calibration cannot tell apart.
 RECORDED = frozenset({"importance", "token_id", "attention", "thought"})
 
 

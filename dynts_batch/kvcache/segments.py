@@ -14,7 +14,7 @@ from dynts_batch.kvcache.view import Slots
 
 def sizes_and_types(slots: Slots, segment_size: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Stored tokens, and type, of each segment of each row, int64 [R, segments]: the same in all layers and heads. A
-    segment without tokens has no type of its own: REASONING."""
+    segment without tokens, or of which nothing is recorded, is REASONING."""
     arena, first = slots.arena, slots.num_first[:, None]
     slot = torch.arange(arena.capacity, device=first.device)
     position = slots.positions[:, 0, 0].masked_fill(slot >= slots.cache_len[:, None], 2**31 - 1)
@@ -22,6 +22,8 @@ def sizes_and_types(slots: Slots, segment_size: int) -> tuple[torch.Tensor, torc
     begins = first + segment_size * torch.arange(num_segments + 1, device=first.device)
     edges = torch.searchsorted(position, begins.int())
     sizes = edges.diff()
+    if "thought" not in arena.columns:
+        return sizes, torch.full_like(sizes, REASONING)
     types = slots.column("thought")[:, 0, 0].gather(1, edges[:, :-1].clamp(max=arena.capacity - 1))
     return sizes, types.long().masked_fill(sizes == 0, REASONING)
 

@@ -37,7 +37,11 @@ def model(tiny_model_dirs: dict[str, Path]) -> LoadedModel:
 
 
 def make_engine(
-    model: LoadedModel, policy: PolicyConfig, max_seqs: int = 4, max_new_tokens: int = 48
+    model: LoadedModel,
+    policy: PolicyConfig,
+    max_seqs: int = 4,
+    max_new_tokens: int = 48,
+    thoughts: Thoughts = THOUGHTS,
 ) -> Engine:
     made = make_policy(policy)
     torch.manual_seed(0)
@@ -48,7 +52,7 @@ def make_engine(
     )
     sampling = SamplingConfig(temperature=0.8, max_new_tokens=max_new_tokens)
     memory = MemoryConfig(max_seqs=max_seqs, max_prompt_tokens=64)
-    return Engine(model, made, predictor, sampling, memory, THOUGHTS)
+    return Engine(model, made, predictor, sampling, memory, thoughts)
 
 
 def requests(count: int = 6) -> list[Request]:
@@ -113,6 +117,27 @@ def test_a_row_does_not_depend_on_its_batch_mates(
         k: c.completion_token_ids for k, c in alone.items()
     }
     assert any(completion.num_evictions > 0 for completion in together.values())
+
+
+@pytest.mark.parametrize("survivors", ["kmeans", "importance"])
+def test_of_thoughts_that_cannot_be_told_apart_nothing_is_recorded(
+    survivors: str, model: LoadedModel
+) -> None:
+    """A calibration without layers cost every step a query and a column, and its recording; the rows are those of a
+    calibration that finds reasoning only."""
+    policy = PolicyConfig("thinkv", budget=40, window_size=8, options={"survivors": survivors})
+    plain, told = (
+        make_engine(model, policy, thoughts=thoughts)
+        for thoughts in (Thoughts(), Thoughts(layers=(0, 2), low=0.0, high=1.0))
+    )
+    assert set(told.arena.shape.columns) - set(plain.arena.shape.columns) == {"thought"}
+    assert (plain.arena.shape.num_queries, told.arena.shape.num_queries) == (0, 1)
+    assert not plain._runner.observer.wants_queries
+    expected = run(told, requests())
+    assert {k: c.completion_token_ids for k, c in run(plain, requests()).items()} == {
+        k: c.completion_token_ids for k, c in expected.items()
+    }
+    assert any(completion.num_evictions > 0 for completion in expected.values())
 
 
 @pytest.mark.parametrize("name", BY_RATIO)

@@ -49,7 +49,7 @@ class Life:
             *(LAYERS, KV_HEADS, HEAD_DIM, torch.float32),
             per_head=policy.per_head,
             columns=policy.requires,
-            num_queries=policy.num_queries,
+            num_queries=1,
             num_query_heads=KV_HEADS * GROUP,
         )
         self.arena = KVArena(shape, 1, policy.capacity(0, 0), torch.device("cpu"))

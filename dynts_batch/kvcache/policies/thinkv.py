@@ -65,10 +65,6 @@ class ThinKV(Policy):
         return ("thought",) if self.per_head else ("thought", "importance")
 
     @property
-    def num_queries(self) -> int:
-        return 1
-
-    @property
     def per_head(self) -> bool:
         return self.survivors == "kmeans"
 
@@ -96,7 +92,7 @@ class ThinKV(Policy):
         if not slots.thoughts.layers:
             return None
         layers = [slots.layer(number) for number in slots.thoughts.layers]
-        measured = [sparsity(layer.logits(self.num_queries))[:, 0].double() for layer in layers]
+        measured = [sparsity(layer.logits(num_queries=1))[:, 0].double() for layer in layers]
         types = slots.thoughts.classify(torch.stack(measured).mean(dim=0))
         column = slots.column("thought")
         slot = torch.arange(slots.arena.capacity, device=column.device)
