@@ -86,7 +86,7 @@ class PolicyConfig:
     protect_prompt: bool = True
     quantize: bool | str = False
     """How keys and values are stored, the newest few tokens aside: false, as they are; true or nvfp4, in 4.5 bits a
-    number; fp8, in 8.5."""
+    number; int4, in 5, with more precise keys; fp8, in 8.5."""
     options: dict[str, Any] = field(default_factory=dict)
     """The policy's own parameters: every other key that stands under `policy`."""
 

@@ -10,7 +10,12 @@ E4M3 = [
     for exponent in range(16)
     for mantissa in range(8)
 ][:127]
-MAGNITUDES = {"nvfp4": [0, 0.5, 1, 1.5, 2, 3, 4, 6], "ternary": [0, 1], "fp8": E4M3}
+MAGNITUDES = {
+    "nvfp4": [0, 0.5, 1, 1.5, 2, 3, 4, 6],
+    "ternary": [0, 1],
+    "fp8": E4M3,
+    "int4": list(range(16)),
+}
 SIGN = {"nvfp4": 8, "ternary": 2, "fp8": 128}
 
 
@@ -23,21 +28,44 @@ def nearest(number: float, magnitudes: list[float]) -> int:
     return min(range(len(magnitudes)), key=lambda code: (abs(magnitudes[code] - number), code % 2))
 
 
-def quantise_group(group: list[float], name: str) -> tuple[list[int], float]:
-    """Codes and scale of 16 float32 numbers."""
-    largest = max(abs(number) for number in group)
-    if largest == 0:
-        return [0] * 16, 0.0
-    scale = min(max(float32(largest / MAGNITUDES[name][-1]), 2.0**-9), 448.0)
-    scale = E4M3[nearest(scale, E4M3)]
+def scale_of(extent: float, name: str) -> float:
+    scale = min(max(float32(extent / MAGNITUDES[name][-1]), 2.0**-9), 448.0)
+    return E4M3[nearest(scale, E4M3)] if extent else 0.0
+
+
+def quantise_group(group: list[float], name: str) -> tuple[list[int], float, int]:
+    """Codes, scale and zero-point (0 where the format has none) of 16 float32 numbers."""
+    if name == "int4":
+        return quantise_from_zero_point(group)
+    scale = scale_of(max(abs(number) for number in group), name)
+    if scale == 0:
+        return [0] * 16, 0.0, 0
     codes = []
     for number in group:
         code = nearest(float32(abs(number) / scale), MAGNITUDES[name])
         codes.append(code + SIGN[name] if number < 0 and code else code)
-    return codes, scale
+    return codes, scale, 0
 
 
-def dequantise_group(codes: list[int], scale: float, name: str) -> list[float]:
+def quantise_from_zero_point(group: list[float]) -> tuple[list[int], float, int]:
+    """The same in INT4: the 16 steps in the middle of the group, moved to an eighth of a step."""
+    low, high = min(group), max(group)
+    least = float32(max(abs(low), abs(high)) * 15 / 2048)
+    scale = scale_of(max(float32(high - low), least), "int4")
+    if scale == 0:
+        return [0] * 16, 0.0, 0
+    middle = float32(float32(float32(low + high) / 2) / scale)
+    zero_point = round(min(max(float32(middle - 7.5) * 8, -32767), 32767))
+    codes = []
+    for number in group:
+        steps = float32(float32(number / scale) - zero_point / 8)
+        codes.append(nearest(max(steps, 0.0), MAGNITUDES["int4"]))
+    return codes, scale, zero_point
+
+
+def dequantise_group(codes: list[int], scale: float, zero_point: int, name: str) -> list[float]:
+    if name == "int4":
+        return [float32((code + zero_point / 8) * scale) for code in codes]
     sign = SIGN[name]
     return [
         float32((-1 if code & sign else 1) * MAGNITUDES[name][code & (sign - 1)] * scale)
@@ -50,7 +78,8 @@ def round_trip(group: list[float], name: str) -> list[float]:
 
 
 def hard_groups() -> torch.Tensor:
-    """Normal groups of many sizes, zeros, single outliers, numbers too small and too large, and ties of every kind."""
+    """Normal groups of many sizes, zeros, single outliers, numbers too small and too large, ties of every kind, and groups
+    that lie far from 0."""
     torch.manual_seed(0)
     normal = torch.randn(300, 16) * 10.0 ** torch.linspace(-6, 5, 300)[:, None]
     outliers = torch.randn(40, 16) * 0.01
@@ -59,4 +88,5 @@ def hard_groups() -> torch.Tensor:
     zeros = torch.zeros(2, 16)
     zeros[1] = -0.0
     coarse = torch.randn(100, 16).bfloat16().float()
-    return torch.cat((normal, outliers, ties, zeros, coarse))
+    far = torch.randn(200, 16) + 10.0 ** torch.linspace(-1, 7, 200)[:, None] * torch.randn(200, 1)
+    return torch.cat((normal, outliers, ties, zeros, coarse, far, torch.full((1, 16), 0.3)))

@@ -83,13 +83,14 @@ def _decode_attention(
 
 
 @operation(
-    "packed_attention(Tensor codes, Tensor scales, Tensor buffer, Tensor? is_ternary, int bits, Tensor query,"
-    " Tensor last_slots, Tensor positions, Tensor stored_positions, Tensor? sinks, int? sliding_window, float scale,"
+    "packed_attention(Tensor codes, Tensor scales, Tensor? zero_points, Tensor buffer, Tensor? is_ternary, int bits,"
+    " Tensor query, Tensor last_slots, Tensor positions, Tensor stored_positions, Tensor? sinks, int? sliding_window, float scale,"
     " int max_len) -> Tensor"
 )
 def _packed_attention(
     codes: torch.Tensor,
     scales: torch.Tensor,
+    zero_points: torch.Tensor | None,
     buffer: torch.Tensor,
     is_ternary: torch.Tensor | None,
     bits: int,
@@ -102,10 +103,8 @@ def _packed_attention(
     scale: float,
     max_len: int,
 ) -> torch.Tensor:
-    store, group = (
-        CStore.of(codes, scales, buffer, is_ternary, bits),
-        query.shape[1] // buffer.shape[2],
-    )
+    store = CStore.of(codes, scales, zero_points, buffer, is_ternary, bits)
+    group = query.shape[1] // buffer.shape[2]
     query, sinks = query.contiguous(), None if sinks is None else sinks.float().contiguous()
     out, (stride, scratch) = torch.empty_like(query), _scratch(group, max_len)
     function(PACKED_SOURCE, "packed_attention", "pppppppplllllllf")(

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 
 from dynts_batch.kvcache import native
-from dynts_batch.kvcache.formats import GROUP, NVFP4, Format
+from dynts_batch.kvcache.formats import GROUP, NVFP4, KVFormat
 from dynts_batch.kvcache.native_packed_store import SOURCE, NativePackedStore
 from dynts_batch.kvcache.packed_store import PackedStore
 from dynts_batch.kvcache.stores import LayerStore, PlainStore
@@ -26,7 +26,7 @@ class ArenaShape:
     """What the arena's size follows from.
 
     `columns`: names of the per-slot float32 values a policy needs. `num_queries`: how many of the newest queries of its
-    `num_query_heads` heads each lane remembers for the policy. `stored_in`: the format of stored keys and values but
+    `num_query_heads` heads each lane remembers for the policy. `stored_in`: the formats of stored keys and values but
     for the newest tokens, fewer than 16, which are stored as they are; head_dim is a multiple of 16 then. None: all are.
     """
 
@@ -38,7 +38,7 @@ class ArenaShape:
     columns: tuple[str, ...] = ()
     num_queries: int = 0
     num_query_heads: int = 0
-    stored_in: Format | None = None
+    stored_in: KVFormat | None = None
 
     @property
     def granularity(self) -> tuple[int, int]:
@@ -47,7 +47,11 @@ class ArenaShape:
     @property
     def has_ternary(self) -> bool:
         """Whether groups of transitions are stored in TERNARY."""
-        return self.stored_in == NVFP4 and "thought" in self.columns
+        return (
+            self.stored_in is not None
+            and self.stored_in.keys == NVFP4
+            and "thought" in self.columns
+        )
 
     @property
     def kv_bytes_per_token(self) -> int:
@@ -56,12 +60,12 @@ class ArenaShape:
 
     @property
     def stored_bytes_per_token(self) -> int:
-        """Keys and values of one token in all layers as they are stored, codes and scales where they are quantised. A
+        """Keys and values of one token in all layers as they are stored, with scales where they are quantised. A
         ternary group is given the room of any other, and leaves half of its codes unused."""
         if self.stored_in is None:
             return self.kv_bytes_per_token
-        numbers = 2 * self.num_layers * self.num_kv_heads * self.head_dim
-        return int(numbers * self.stored_in.bits_per_number) // 8
+        numbers = self.num_layers * self.num_kv_heads * self.head_dim
+        return int(numbers * sum(form.bits_per_number for form in self.stored_in)) // 8
 
     @property
     def bytes_per_token(self) -> int:

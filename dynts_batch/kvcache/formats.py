@@ -3,18 +3,26 @@
 - `NVFP4`: sign and E2M1 magnitude, 0 .5 1 1.5 2 3 4 6; 4.5 bits a number with its share of the scale.
 - `TERNARY`: -1 0 1; 2.5 bits.
 - `FP8`: E4M3, up to 448; 8.5 bits.
+- `INT4`: 16 steps of one size, from a zero-point of the group's own (KIVI, arXiv 2402.02750); 5.5 bits. For keys: a channel
+  whose numbers lie far from 0 and close together, as a bias makes them, keeps its differences.
 
-Rules, the same for all: the scale is the group's largest magnitude over the format's largest, rounded to E4M3 (ties to
-even), at most 448 and, unless the group is all zero, at least the smallest E4M3 number 2**-9, so that tiny numbers lose no
-more than half a step of that. A number over its scale is computed in float32, held within the format's range and rounded
-to the nearest of its magnitudes, ties to the even code; a zero has no sign. In NVFP4 and ternary, quantising what was
-dequantised gives the same codes and scales again, as long as the scale is none of E4M3's subnormal numbers.
+Rules, the same for all: the scale is the group's extent over the format's largest magnitude, rounded to E4M3 (ties to even),
+at most 448 and, unless the group is all zero, at least the smallest E4M3 number 2**-9, so that tiny numbers lose no
+more than half a step of that. The extent is the largest magnitude; of INT4 the distance of the largest number from the
+smallest. A number over its scale is computed in float32, held within the format's range and rounded to the nearest of its
+magnitudes, ties to the even code; a zero has no sign. In all but FP8, quantising what was dequantised gives the
+same codes and scales again, as long as the scale is none of E4M3's subnormal numbers.
+
+INT4's zero-point is a whole number of eighths of a step, such that the 16 steps lie in the middle of the group: so the
+first and the last are both in use, whichever way the scale was rounded, and rounding again changes nothing. That
+holds for groups no more than 120 times their extent away from 0; beyond, a step is 2**-11 of the largest magnitude.
 
 Knows nothing about who stores what, nor where groups begin.
 """
 
 from dataclasses import dataclass
 from functools import cache
+from typing import NamedTuple
 
 import torch
 
@@ -23,15 +31,20 @@ GROUP = 16
 SCALE_DTYPE = torch.float8_e4m3fn
 LARGEST_SCALE = 448.0
 SMALLEST_SCALE = 2.0**-9
+#: Of a step of INT4, what its zero-point counts in; and the smallest step, relative to the group's largest magnitude.
+ZERO_POINT_UNIT, LAST_ZERO_POINT = 1 / 8, 32767
+SMALLEST_STEP = 2.0**-11
 
 
 @dataclass(frozen=True)
 class Format:
-    """`bits` a code; `magnitudes`: what the codes without sign stand for, ascending from 0."""
+    """`bits` a code; `magnitudes`: what the codes without sign stand for, ascending from 0. With a zero-point, no code has
+    a sign."""
 
     name: str
     bits: int
     magnitudes: tuple[float, ...]
+    has_zero_point: bool = False
 
     @property
     def codes_per_byte(self) -> int:
@@ -39,13 +52,13 @@ class Format:
 
     @property
     def bits_per_number(self) -> float:
-        """With the number's share of the scale."""
-        return self.bits + 8 / GROUP
+        """With the number's share of the scale and the zero-point."""
+        return self.bits + (8 + 16 * self.has_zero_point) / GROUP
 
     @property
     def sign(self) -> int:
         """What a code has more where its number is below 0."""
-        return 1 << (self.bits - 1)
+        return 0 if self.has_zero_point else 1 << (self.bits - 1)
 
 
 def _e4m3_magnitudes() -> tuple[float, ...]:
@@ -56,27 +69,68 @@ def _e4m3_magnitudes() -> tuple[float, ...]:
 NVFP4 = Format("nvfp4", 4, (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0))
 TERNARY = Format("ternary", 2, (0.0, 1.0))
 FP8 = Format("fp8", 8, _e4m3_magnitudes())
+INT4 = Format("int4", 4, tuple(map(float, range(16))), has_zero_point=True)
 
 
-def quantise(numbers: torch.Tensor, form: Format) -> tuple[torch.Tensor, torch.Tensor]:
-    """Codes uint8 [..., 16] and scales E4M3 [...] of groups of finite `numbers` [..., 16]."""
+class KVFormat(NamedTuple):
+    """How keys and values are stored; their codes have the same number of bits."""
+
+    keys: Format
+    values: Format
+
+    @property
+    def bits(self) -> int:
+        return self.keys.bits
+
+
+#: By the name that `policy.quantize` has for them.
+KV_FORMATS = {
+    "nvfp4": KVFormat(NVFP4, NVFP4),
+    "int4": KVFormat(INT4, NVFP4),
+    "fp8": KVFormat(FP8, FP8),
+}
+
+
+class Quantised(NamedTuple):
+    """Groups [..., 16]: codes uint8 [..., 16], scales E4M3 [...] and, where the format has them, zero-points int16 [...]."""
+
+    codes: torch.Tensor
+    scales: torch.Tensor
+    zero_points: torch.Tensor | None = None
+
+
+def quantise(numbers: torch.Tensor, form: Format) -> Quantised:
+    """Groups of finite `numbers` [..., 16]."""
     numbers = numbers.float()
-    magnitudes = numbers.abs()
-    largest = magnitudes.amax(-1)
+    largest = numbers.abs().amax(-1)
+    extent = largest
+    if form.has_zero_point:
+        low, high = numbers.aminmax(dim=-1)
+        extent = torch.maximum(high - low, largest * (SMALLEST_STEP * form.magnitudes[-1]))
     # By a tensor: by a number, a GPU multiplies with its reciprocal, which rounds otherwise.
-    scales = largest / torch.full_like(largest, form.magnitudes[-1])
+    scales = extent / torch.full_like(extent, form.magnitudes[-1])
     scales = scales.clamp(SMALLEST_SCALE, LARGEST_SCALE)
-    scales = scales.masked_fill(largest == 0, 0.0).to(SCALE_DTYPE)
+    scales = scales.masked_fill(extent == 0, 0.0).to(SCALE_DTYPE)
     # Where the scale is 0, all numbers are.
-    steps = magnitudes / scales.float().masked_fill(largest == 0, 1.0).unsqueeze(-1)
-    codes = torch.bucketize(steps.contiguous(), _bounds(form, numbers.device), out_int32=True)
+    divisors = scales.float().masked_fill(extent == 0, 1.0)
+    steps, zero_points = numbers / divisors.unsqueeze(-1), None
+    if form.has_zero_point:
+        begin = (low + high) / 2 / divisors - form.magnitudes[-1] / 2
+        zero_points = (begin / ZERO_POINT_UNIT).clamp(-LAST_ZERO_POINT, LAST_ZERO_POINT).round()
+        zero_points = zero_points.masked_fill(extent == 0, 0.0)
+        steps = (steps - (zero_points * ZERO_POINT_UNIT).unsqueeze(-1)).clamp(min=0)
+        zero_points = zero_points.to(torch.int16)
+    codes = torch.bucketize(steps.abs().contiguous(), _bounds(form, numbers.device), out_int32=True)
     codes += form.sign * ((numbers < 0) & (codes > 0))
-    return codes.to(torch.uint8), scales
+    return Quantised(codes.to(torch.uint8), scales, zero_points)
 
 
-def dequantise(codes: torch.Tensor, scales: torch.Tensor, form: Format) -> torch.Tensor:
-    """float32 numbers [..., 16] of codes [..., 16] and scales [...]."""
-    return _numbers(form, codes.device)[codes.int()] * scales.float().unsqueeze(-1)
+def dequantise(groups: Quantised, form: Format) -> torch.Tensor:
+    """float32 numbers [..., 16]."""
+    numbers = _numbers(form, groups.codes.device)[groups.codes.int()]
+    if groups.zero_points is not None:
+        numbers = numbers + (groups.zero_points * ZERO_POINT_UNIT).unsqueeze(-1)
+    return numbers * groups.scales.float().unsqueeze(-1)
 
 
 def pack(codes: torch.Tensor, form: Format) -> torch.Tensor:
@@ -95,7 +149,7 @@ def unpack(packed: torch.Tensor, form: Format) -> torch.Tensor:
 
 
 def unscaled(packed: torch.Tensor, form: Format) -> torch.Tensor:
-    """The numbers [..., N] that packed codes stand for, before their scales: one look-up a byte."""
+    """The numbers [..., N] that packed codes stand for, before zero-points and scales: one look-up a byte."""
     return _numbers_of_byte(form, packed.device)[packed.int()].flatten(-2)
 
 
@@ -115,7 +169,8 @@ def _numbers(form: Format, device: torch.device) -> torch.Tensor:
     numbers = torch.zeros(1 << form.bits)
     magnitudes = torch.tensor(form.magnitudes)
     numbers[: len(magnitudes)] = magnitudes
-    numbers[form.sign + 1 : form.sign + len(magnitudes)] = -magnitudes[1:]
+    if form.sign:
+        numbers[form.sign + 1 : form.sign + len(magnitudes)] = -magnitudes[1:]
     return numbers.to(device)
 
 

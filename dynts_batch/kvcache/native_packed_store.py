@@ -17,7 +17,10 @@ class CStore(ctypes.Structure):
     """`packed_store` of native/packed.h."""
 
     _fields_ = (
-        *((name, ctypes.c_void_p) for name in ("codes", "scales", "buffer", "is_ternary")),
+        *(
+            (name, ctypes.c_void_p)
+            for name in ("codes", "scales", "zero_points", "buffer", "is_ternary")
+        ),
         *((name, ctypes.c_long) for name in ("num_lanes", "K", "N", "D", "bits", "marks_per_lane")),
     )
 
@@ -26,13 +29,16 @@ class CStore(ctypes.Structure):
         cls,
         codes: torch.Tensor,
         scales: torch.Tensor,
+        zero_points: torch.Tensor | None,
         buffer: torch.Tensor,
         is_ternary: torch.Tensor | None,
         bits: int,
     ) -> "CStore":
         _, num_lanes, num_heads, num_groups, head_dim = scales.shape
         return cls(
-            *(codes.data_ptr(), scales.data_ptr(), buffer.data_ptr()),
+            *(codes.data_ptr(), scales.data_ptr()),
+            None if zero_points is None else zero_points.data_ptr(),
+            buffer.data_ptr(),
             None if is_ternary is None else is_ternary.data_ptr(),
             *(num_lanes, num_heads, num_groups, head_dim, bits),
             1 if is_ternary is None else is_ternary.shape[1],
@@ -43,8 +49,15 @@ class NativePackedStore(PackedStore):
     """For float32 on a CPU, where `native.can_run` says so. `parts` is what `CStore` is made of."""
 
     @property
-    def parts(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor | None, int]:
-        return self.codes, self.scales, self.buffer, self.is_ternary, self.form.bits
+    def parts(
+        self,
+    ) -> tuple[
+        torch.Tensor, torch.Tensor, torch.Tensor | None, torch.Tensor, torch.Tensor | None, int
+    ]:
+        return (
+            *(self.codes, self.scales, self.zero_points, self.buffer, self.is_ternary),
+            self.form.bits,
+        )
 
     def append(
         self, lanes: torch.Tensor, slots: torch.Tensor, keys: torch.Tensor, values: torch.Tensor
@@ -78,12 +91,13 @@ class NativePackedStore(PackedStore):
 
 
 @operation(
-    "append_packed(Tensor(a!) codes, Tensor(b!) scales, Tensor(c!) buffer, Tensor(d!)? is_ternary, int bits,"
-    " Tensor lanes, Tensor slots, Tensor keys, Tensor values) -> ()"
+    "append_packed(Tensor(a!) codes, Tensor(b!) scales, Tensor(c!)? zero_points, Tensor(d!) buffer,"
+    " Tensor(e!)? is_ternary, int bits, Tensor lanes, Tensor slots, Tensor keys, Tensor values) -> ()"
 )
 def _append(
     codes: torch.Tensor,
     scales: torch.Tensor,
+    zero_points: torch.Tensor | None,
     buffer: torch.Tensor,
     is_ternary: torch.Tensor | None,
     bits: int,
@@ -95,7 +109,7 @@ def _append(
     assert keys.stride(-1) == values.stride(-1) == 1, "a head's numbers stand side by side"
     append, store = (
         function(SOURCE, "append_packed", "ppppplllll"),
-        CStore.of(codes, scales, buffer, is_ternary, bits),
+        CStore.of(codes, scales, zero_points, buffer, is_ternary, bits),
     )
     append(
         ctypes.addressof(store), lanes.data_ptr(), slots.data_ptr(), keys.data_ptr(), values.data_ptr(), len(lanes),

@@ -3,13 +3,17 @@
 Only kvcache/arena.py writes to them. Letters as in arena.py; B is a group's bytes of codes.
 """
 
+from typing import NamedTuple
+
 import torch
 
 from dynts_batch.kvcache.formats import (
     GROUP,
     SCALE_DTYPE,
     TERNARY,
+    ZERO_POINT_UNIT,
     Format,
+    KVFormat,
     pack,
     quantise,
     unscaled,
@@ -20,13 +24,13 @@ class PackedStore:
     """Quantised: 16 consecutive slots of a lane are a group, packed once it is complete.
 
     Slots behind the last complete group, 15 at most, are in a buffer of full precision. A key's numbers share a scale
-    with those of the same channel in the group's 16 tokens, a value's with 16 neighbouring channels of its token. A group
-    has the format `form`; after an eviction, one whose 16 tokens are all of transitions is ternary, in the first of its
+    with those of the same channel in the group's 16 tokens, a value's with 16 neighbouring channels of its token. Groups
+    have the formats of `form`; after an eviction, one whose 16 tokens are all of transitions is ternary, in the first of its
     bytes (`has_ternary`: there may be such).
 
     An eviction regroups: survivors are dequantised, moved together and packed again, so that slots stay dense and so many
-    bits a number. In NVFP4, values come out as they were, and so do the keys of groups that lose nobody; other keys share
-    scales with new neighbours and are rounded once more. In FP8, all that moves may be rounded once more.
+    bits a number. In NVFP4 and INT4, values come out as they were, and so do the keys of groups that lose nobody; other keys
+    share scales with new neighbours and are rounded once more. In FP8, all that moves may be rounded once more.
 
     `cache_len` [max_seqs] is the arena's: where each lane's buffer begins follows from it.
     """
@@ -37,7 +41,7 @@ class PackedStore:
         dtype: torch.dtype,
         cache_len: torch.Tensor,
         *,
-        form: Format,
+        form: KVFormat,
         has_ternary: bool,
         per_head: bool,
     ) -> None:
@@ -45,10 +49,16 @@ class PackedStore:
         self.num_groups, self._dtype, self.cache_len = capacity // GROUP, dtype, cache_len
         self.form = form
         device, groups = cache_len.device, (2, max_seqs, num_heads, self.num_groups)
-        num_bytes = GROUP * head_dim // form.codes_per_byte
+        num_bytes = GROUP * head_dim // form.keys.codes_per_byte
         # The first axis: keys, values.
         self.codes = torch.zeros((*groups, num_bytes), dtype=torch.uint8, device=device)
         self.scales = torch.zeros((*groups, head_dim), dtype=torch.uint8, device=device)
+        #: Of keys only.
+        self.zero_points = (
+            torch.zeros((*groups[1:], head_dim), dtype=torch.int16, device=device)
+            if form.keys.has_zero_point
+            else None
+        )
         self.buffer = torch.zeros(
             (2, max_seqs, num_heads, GROUP, head_dim), dtype=dtype, device=device
         )
@@ -75,7 +85,7 @@ class PackedStore:
             self.codes[part][lanes][:, :, groups],
             self.scales[part][lanes][:, :, groups],
         )
-        numbers = unscaled(codes, self.form)
+        numbers = unscaled(codes, self.form[part])
         if self.is_ternary is not None:
             few = codes[..., : codes.shape[-1] * TERNARY.bits // self.form.bits]
             is_ternary = self.is_ternary[lanes][:, :, groups, None]
@@ -84,6 +94,9 @@ class PackedStore:
         numbers = numbers.unflatten(-1, (GROUP, head_dim))
         factors = scales.view(SCALE_DTYPE).float()
         if part == 0:
+            if self.zero_points is not None:
+                zero_points = self.zero_points[lanes][:, :, groups]
+                numbers = numbers + (zero_points * ZERO_POINT_UNIT).unsqueeze(-2)
             numbers = numbers * factors.unsqueeze(-2)
         else:
             numbers = numbers.unflatten(-1, (-1, GROUP))
@@ -111,9 +124,8 @@ class PackedStore:
         if len(complete):
             group = torch.div(slots[complete], GROUP, rounding_mode="floor")
             for part in range(2):
-                codes, scales = pack_groups(part, self.buffer[part][complete], self.form)
-                self.codes[part][complete, :, group] = codes
-                self.scales[part][complete, :, group] = scales
+                packed = pack_groups(part, self.buffer[part][complete], self.form[part])
+                self._store(part, complete, group, packed)
             if self.is_ternary is not None:
                 self.is_ternary[complete, :, group] = False
 
@@ -137,6 +149,8 @@ class PackedStore:
         for tensor in (self.codes, self.scales):
             tensor[:, target, :, :num_groups] = tensor[:, source, :, :num_groups]
         self.buffer[:, target] = self.buffer[:, source]
+        if self.zero_points is not None:
+            self.zero_points[target, :, :num_groups] = self.zero_points[source, :, :num_groups]
         if self.is_ternary is not None:
             self.is_ternary[target] = self.is_ternary[source]
 
@@ -185,29 +199,51 @@ class PackedStore:
         groups = slice(first, first + num_groups)
         grouped = states[:, :, :, : num_groups * GROUP].unflatten(3, (num_groups, GROUP))
         for part in range(2):
-            codes, scales = pack_groups(part, grouped[part], self.form)
+            packed = pack_groups(part, grouped[part], self.form[part])
             if is_ternary is not None and is_ternary.any():
-                coarse, coarse_scales = pack_groups(part, grouped[part], TERNARY)
-                coarse = torch.nn.functional.pad(coarse, (0, codes.shape[-1] - coarse.shape[-1]))
-                codes = torch.where(is_ternary.unsqueeze(-1), coarse, codes)
-                scales = torch.where(is_ternary.unsqueeze(-1), coarse_scales, scales)
-            self.codes[part][lanes, :, groups] = codes
-            self.scales[part][lanes, :, groups] = scales
+                packed = _where(is_ternary, pack_groups(part, grouped[part], TERNARY), packed)
+            self._store(part, lanes, groups, packed)
         begin = lengths // GROUP * GROUP
         slots = (begin[:, None] + self._in_group).clamp(max=longest - 1)
         rows = torch.arange(len(lanes), device=lanes.device)[:, None]
         for part in range(2):
             self.buffer[part][lanes] = states[part][rows, :, slots].transpose(1, 2)
 
+    def _store(
+        self, part: int, lanes: torch.Tensor, group: slice | torch.Tensor, packed: "PackedGroups"
+    ) -> None:
+        self.codes[part][lanes, :, group] = packed.codes
+        self.scales[part][lanes, :, group] = packed.scales
+        if self.zero_points is not None and packed.zero_points is not None:
+            self.zero_points[lanes, :, group] = packed.zero_points
 
-def pack_groups(
-    part: int, numbers: torch.Tensor, form: Format
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Bytes [..., B] and scales uint8 [..., D] of groups of keys (`part` 0) or values (1), [..., 16, D]."""
+
+class PackedGroups(NamedTuple):
+    """Groups of keys or values as they are stored: bytes [..., B], scales uint8 [..., D], and zero-points int16 [..., D]
+    where the format has them."""
+
+    codes: torch.Tensor
+    scales: torch.Tensor
+    zero_points: torch.Tensor | None
+
+
+def pack_groups(part: int, numbers: torch.Tensor, form: Format) -> PackedGroups:
+    """Groups of keys (`part` 0) or values (1), [..., 16, D]."""
     if part == 0:
-        codes, scales = quantise(numbers.transpose(-1, -2), form)
+        codes, scales, zero_points = quantise(numbers.transpose(-1, -2), form)
         codes = codes.transpose(-1, -2)
     else:
-        codes, scales = quantise(numbers.unflatten(-1, (-1, GROUP)), form)
+        codes, scales, zero_points = quantise(numbers.unflatten(-1, (-1, GROUP)), form)
         codes, scales = codes.flatten(-2), scales.flatten(-2)
-    return pack(codes.flatten(-2), form), scales.view(torch.uint8)
+    return PackedGroups(pack(codes.flatten(-2), form), scales.view(torch.uint8), zero_points)
+
+
+def _where(is_ternary: torch.Tensor, coarse: PackedGroups, fine: PackedGroups) -> PackedGroups:
+    """`coarse` groups where `is_ternary` [rows, H or 1, groups], which leave the last of their bytes unused."""
+    unused = fine.codes.shape[-1] - coarse.codes.shape[-1]
+    mark = is_ternary.unsqueeze(-1)
+    return PackedGroups(
+        torch.where(mark, torch.nn.functional.pad(coarse.codes, (0, unused)), fine.codes),
+        torch.where(mark, coarse.scales, fine.scales),
+        None,
+    )

@@ -12,7 +12,7 @@ from typing import ClassVar, NamedTuple
 import torch
 
 from dynts_batch.errors import ConfigError
-from dynts_batch.kvcache.formats import FP8, NVFP4, Format
+from dynts_batch.kvcache.formats import KV_FORMATS, KVFormat
 from dynts_batch.kvcache.select import num_kept_candidates
 from dynts_batch.kvcache.view import LayerSlots, Slots
 
@@ -37,7 +37,8 @@ class Policy:
     `budget`: cap on cache_len, prompt included; reaching it triggers an eviction. `window_size`: newest tokens, never
     evicted. `keep_ratio`: share of the candidates kept; at least one is always evicted. `protect_prompt`: the
     prompt is never a candidate. `quantize`: keys and values are stored in 4.5 bits a number (true or "nvfp4"), those
-    of transitions, where the policy knows thoughts, in 2.5; or in 8.5 ("fp8"). See kvcache/formats.py.
+    of transitions, where the policy knows thoughts, in 2.5; or with more precise keys in 5 ("int4"), or in 8.5 ("fp8"). See
+    kvcache/formats.py.
 
     Raises: ConfigError where the parameters break a rule.
     """
@@ -70,19 +71,19 @@ class Policy:
             )
 
     @property
-    def stored_in(self) -> Format | None:
-        """The number format of stored keys and values; None: the model's own.
+    def stored_in(self) -> KVFormat | None:
+        """The number formats of stored keys and values; None: the model's own.
 
         Raises: ConfigError for one that there is not.
         """
         if self.quantize is False:
             return None
-        names = {True: NVFP4, "nvfp4": NVFP4, "fp8": FP8}
-        if self.quantize not in names:
+        name = "nvfp4" if self.quantize is True else self.quantize
+        if name not in KV_FORMATS:
             raise ConfigError(
-                f"policy.quantize must be false, true, nvfp4 (the same) or fp8, got {self.quantize!r}"
+                f"policy.quantize must be false, true or one of {', '.join(KV_FORMATS)} (true is nvfp4), got {name!r}"
             )
-        return names[self.quantize]
+        return KV_FORMATS[name]
 
     # What a policy needs of the forward pass; it pays for nothing else. A plain class attribute overrides each.
 

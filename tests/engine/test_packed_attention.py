@@ -7,7 +7,7 @@ import torch
 
 from dynts_batch.engine import native_attention, packed_attention
 from dynts_batch.kvcache.arena import ArenaShape, KVArena
-from dynts_batch.kvcache.formats import FP8, NVFP4, Format
+from dynts_batch.kvcache.formats import KV_FORMATS
 from dynts_batch.kvcache.native_packed_store import NativePackedStore
 from dynts_batch.kvcache.packed_store import PackedStore
 from dynts_batch.kvcache.probs import Options, additive_mask, attention_probs
@@ -17,7 +17,7 @@ ROWS, KV_HEADS, CAPACITY, NEWEST = len(LENGTHS), 2, 80, 200
 
 
 @cache
-def filled_arena(head_dim: int, *, per_head: bool, form: Format = NVFP4) -> KVArena:
+def filled_arena(head_dim: int, *, per_head: bool, name: str = "nvfp4") -> KVArena:
     """Of the last row, some groups are ternary."""
     torch.manual_seed(head_dim)
     shape = ArenaShape(
@@ -27,7 +27,7 @@ def filled_arena(head_dim: int, *, per_head: bool, form: Format = NVFP4) -> KVAr
         torch.float32,
         per_head=per_head,
         columns=("thought",),
-        stored_in=form,
+        stored_in=KV_FORMATS[name],
     )
     arena = KVArena(shape, ROWS + 1, CAPACITY, torch.device("cpu"))
     states = torch.randn(2, ROWS, KV_HEADS, CAPACITY, head_dim)
@@ -55,9 +55,8 @@ def stored_positions(*, per_head: bool) -> torch.Tensor:
 
 @pytest.mark.parametrize("written_in", ["torch", "C"])
 @pytest.mark.parametrize(
-    ("head_dim", "form"),
-    [(16, NVFP4), (32, NVFP4), (64, NVFP4), (128, NVFP4), (64, FP8)],
-    ids=lambda value: getattr(value, "name", value),
+    ("head_dim", "name"),
+    [(16, "nvfp4"), (32, "nvfp4"), (64, "nvfp4"), (128, "nvfp4"), (64, "int4"), (64, "fp8")],
 )
 @pytest.mark.parametrize("group", [1, 3])
 @pytest.mark.parametrize("per_head", [False, True])
@@ -66,7 +65,7 @@ def stored_positions(*, per_head: bool) -> torch.Tensor:
 def test_attention_equals_that_over_the_dequantised_store(
     written_in: str,
     head_dim: int,
-    form: Format,
+    name: str,
     group: int,
     per_head: bool,
     window: int | None,
@@ -74,7 +73,7 @@ def test_attention_equals_that_over_the_dequantised_store(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(packed_attention, "RUN_GROUPS", 2)
-    arena = filled_arena(head_dim, per_head=per_head, form=form)
+    arena = filled_arena(head_dim, per_head=per_head, name=name)
     query = torch.randn(ROWS, KV_HEADS * group, 1, head_dim) * 3
     stored = stored_positions(per_head=per_head)
     sinks = torch.randn(KV_HEADS * group) if has_sinks else None

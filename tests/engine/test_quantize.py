@@ -23,6 +23,10 @@ class RoundingCache(DynamicCache):
     """Rounds every complete group of 16 tokens once, with the plain reference; a chunk of a prompt attends to
     itself unrounded, and to what is before it rounded."""
 
+    def __init__(self, of_keys: str) -> None:
+        super().__init__()
+        self.of_keys = of_keys
+
     def update(self, key: torch.Tensor, value: torch.Tensor, layer: int, *args: Any, **_: Any) -> Any:  # fmt: skip
         keys, values = super().update(key, value, layer)
         length, is_prompt = keys.shape[2], key.shape[2] > 1
@@ -31,7 +35,7 @@ class RoundingCache(DynamicCache):
         for begin in range(before // 16 * 16, length // 16 * 16, 16):
             for head in range(keys.shape[1]):
                 for column in keys[0, head, begin : begin + 16].T:
-                    column[:] = torch.tensor(round_trip(column.tolist(), "nvfp4"))
+                    column[:] = torch.tensor(round_trip(column.tolist(), self.of_keys))
                 for part in values[0, head, begin : begin + 16].reshape(-1, 16):
                     part[:] = torch.tensor(round_trip(part.tolist(), "nvfp4"))
         return seen
@@ -47,8 +51,8 @@ def engine(folder: Path, max_seqs: int, policy: PolicyConfig) -> Engine:
 
 
 def test_a_format_that_there_is_not_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"must be false, true, nvfp4 .* or fp8, got 'int4'"):
-        make_policy(PolicyConfig(name="full", quantize="int4"))
+    with pytest.raises(ConfigError, match=r"false, true or one of nvfp4, int4, fp8 .* got 'int3'"):
+        make_policy(PolicyConfig(name="full", quantize="int3"))
 
 
 FULL = PolicyConfig(name="full", quantize=True)
@@ -56,7 +60,9 @@ FULL = PolicyConfig(name="full", quantize=True)
 
 @pytest.mark.parametrize("chunk", [16, sequence.PREFILL_CHUNK])
 @pytest.mark.parametrize("architecture", ["llama", "qwen3"])
+@pytest.mark.parametrize("quantize", ["nvfp4", "int4"])
 def test_without_evictions_it_equals_transformers_with_a_cache_that_rounds(
+    quantize: str,
     architecture: str,
     chunk: int,
     tiny_model_dirs: dict[str, Path],
@@ -67,9 +73,9 @@ def test_without_evictions_it_equals_transformers_with_a_cache_that_rounds(
         monkeypatch.setattr(module, "PREFILL_CHUNK", chunk)
     folder, prompts = tiny_model_dirs[architecture], random_prompts(seed=5, count=6)
     model = AutoModelForCausalLM.from_pretrained(folder)
-    completions = run(engine(folder, 3, FULL), prompts)
+    completions = run(engine(folder, 3, PolicyConfig(name="full", quantize=quantize)), prompts)
     for prompt, completion in zip(prompts, completions, strict=True):
-        cache, expected = RoundingCache(), list(prompt)
+        cache, expected = RoundingCache(quantize), list(prompt)
         for start in (
             *range(0, len(prompt), chunk),
             *range(len(prompt), len(prompt) + len(completion) - 1),
@@ -82,12 +88,14 @@ def test_without_evictions_it_equals_transformers_with_a_cache_that_rounds(
         assert completion == expected[len(prompt) :]
 
 
-@pytest.mark.parametrize("name", ["random", "rkv", "h2o"])
+@pytest.mark.parametrize(
+    ("name", "quantize"), [("random", "nvfp4"), ("rkv", "int4"), ("h2o", "nvfp4")]
+)
 def test_evictions_leave_a_row_the_same_every_time_alone_and_among_others(
-    name: str, tiny_model_dirs: dict[str, Path]
+    name: str, quantize: str, tiny_model_dirs: dict[str, Path]
 ) -> None:
     folder, prompts = tiny_model_dirs["qwen2"], random_prompts(seed=6, count=7)
-    policy = PolicyConfig(name=name, budget=53, window_size=4, keep_ratio=0.5, quantize=True)
+    policy = PolicyConfig(name=name, budget=53, window_size=4, keep_ratio=0.5, quantize=quantize)
     together = run(engine(folder, 4, policy), prompts)
     assert run(engine(folder, 4, policy), prompts) == together
     alone = engine(folder, 1, policy)

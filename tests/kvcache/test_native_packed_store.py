@@ -4,7 +4,7 @@ import pytest
 import torch
 from number_formats import hard_groups
 
-from dynts_batch.kvcache.formats import FP8, NVFP4, Format
+from dynts_batch.kvcache.formats import KV_FORMATS
 from dynts_batch.kvcache.native import can_run
 from dynts_batch.kvcache.native_packed_store import SOURCE, NativePackedStore
 from dynts_batch.kvcache.packed_store import PackedStore
@@ -34,6 +34,10 @@ def same_bits(store: PackedStore, native: NativePackedStore) -> bool:
             one, other = (getattr(x, name)[:, lane, :, :whole] for x in (store, native))
             if not torch.equal(one, other):
                 return False
+        if store.zero_points is not None and native.zero_points is not None:
+            one, other = (x.zero_points[lane, :, :whole] for x in (store, native))
+            if not torch.equal(one, other):
+                return False
         one, other = (x.buffer[:, lane, :, :rest] for x in (store, native))
         if not torch.equal(one, other):
             return False
@@ -44,15 +48,16 @@ def same_bits(store: PackedStore, native: NativePackedStore) -> bool:
     return True
 
 
-@pytest.mark.parametrize("form", [NVFP4, FP8], ids=lambda form: form.name)
+@pytest.mark.parametrize("name", list(KV_FORMATS))
 @pytest.mark.parametrize("head_dim", [16, 48, 128])
 @pytest.mark.parametrize("per_head", [False, True])
-def test_it_holds_the_same_bits_as_torchs(form: Format, head_dim: int, per_head: bool) -> None:
+def test_it_holds_the_same_bits_as_torchs(name: str, head_dim: int, per_head: bool) -> None:
     cache_len = torch.tensor([0, 16, 47, 64])
     size = (LANES, HEADS, CAPACITY, head_dim)
+    form, has_ternary = KV_FORMATS[name], name != "int4"
     kinds = (PackedStore, NativePackedStore)
     store, native = stores = [
-        kind(size, torch.float32, cache_len, form=form, has_ternary=True, per_head=per_head)
+        kind(size, torch.float32, cache_len, form=form, has_ternary=has_ternary, per_head=per_head)
         for kind in kinds
     ]
     lanes, prompts = torch.tensor([1, 3, 2]), hard_states(64, head_dim)[:, 1:]
@@ -71,8 +76,8 @@ def test_it_holds_the_same_bits_as_torchs(form: Format, head_dim: int, per_head:
     kept = torch.rand(2, HEADS if per_head else 1, 60).argsort(-1)[..., :40].sort(-1).values
     is_transition = torch.rand(2, HEADS if per_head else 1, 3).repeat_interleave(16, -1) < 0.7
     for each in stores:
-        each.evict(torch.tensor([3, 2]), kept, torch.tensor([40, 33]), is_transition[..., :40])
+        marks = is_transition[..., :40] if has_ternary else None
+        each.evict(torch.tensor([3, 2]), kept, torch.tensor([40, 33]), marks)
     cache_len[2:] = torch.tensor([33, 40])
-    assert native.is_ternary is not None
-    assert native.is_ternary[2:].any()
+    assert not has_ternary or (native.is_ternary is not None and native.is_ternary[2:].any())
     assert same_bits(store, native)

@@ -6,11 +6,14 @@ from number_formats import round_trip
 
 from dynts_batch.kvcache import native
 from dynts_batch.kvcache.arena import ArenaShape, KVArena
-from dynts_batch.kvcache.formats import FP8, NVFP4, Format
+from dynts_batch.kvcache.formats import KV_FORMATS, KVFormat
 from dynts_batch.kvcache.native_packed_store import SOURCE
 from dynts_batch.kvcache.packed_store import PackedStore
 from dynts_batch.kvcache.thoughts import REASONING, TRANSITION
 
+NVFP4 = KV_FORMATS["nvfp4"]
+BITS = pytest.mark.parametrize(("name", "bits"), [("nvfp4", 4.5), ("int4", 5.0), ("fp8", 8.5)])
+FORMATS = pytest.mark.parametrize("name", list(KV_FORMATS))
 LAYERS, HEADS, HEAD_DIM, CAPACITY = 2, 2, 32, 70
 LENGTHS = torch.tensor([5, 16, 47, 64])
 LANES = torch.arange(4)
@@ -25,7 +28,7 @@ def written_in(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
 
 
 def packed_arena(
-    *, columns: tuple[str, ...] = (), per_head: bool = False, stored_in: Format = NVFP4
+    *, columns: tuple[str, ...] = (), per_head: bool = False, stored_in: KVFormat = NVFP4
 ) -> KVArena:
     shape = ArenaShape(
         *(LAYERS, HEADS, HEAD_DIM, torch.float32),
@@ -50,20 +53,20 @@ def write(arena: KVArena, states: torch.Tensor) -> None:
 
 
 def reference(
-    keys: torch.Tensor, values: torch.Tensor, ternary: tuple[int, ...] = (), form: Format = NVFP4
+    keys: torch.Tensor, values: torch.Tensor, ternary: tuple[int, ...] = (), form: KVFormat = NVFP4
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Keys and values [tokens, D] of one lane and head as they come back: complete groups of 16 tokens rounded, keys
     along each channel and values along each token, the others as they are. `ternary`: groups of that format."""
     keys, values = keys.clone(), values.clone()
     for group, begin in enumerate(range(0, len(keys) // 16 * 16, 16)):
-        name = "ternary" if group in ternary else form.name
+        of_keys, of_values = ("ternary", "ternary") if group in ternary else (x.name for x in form)
         for channel in range(keys.shape[1]):
             column = keys[begin : begin + 16, channel]
-            column[:] = torch.tensor(round_trip(column.tolist(), name))
+            column[:] = torch.tensor(round_trip(column.tolist(), of_keys))
         for token in values[begin : begin + 16]:
             for first in range(0, len(token), 16):
                 part = token[first : first + 16]
-                part[:] = torch.tensor(round_trip(part.tolist(), name))
+                part[:] = torch.tensor(round_trip(part.tolist(), of_values))
     return keys, values
 
 
@@ -81,18 +84,17 @@ def check_lane(
             assert torch.equal(values[head], expected[1])
 
 
-@pytest.mark.parametrize("form", [NVFP4, FP8], ids=lambda form: form.name)
-def test_a_prompt_is_stored_as_the_reference_rounds_it_whatever_stands_beside_it(
-    form: Format,
-) -> None:
-    arena, states = packed_arena(stored_in=form), prompts()
+@FORMATS
+def test_a_prompt_is_stored_as_the_reference_rounds_it_whatever_stands_beside_it(name: str) -> None:
+    arena, states = packed_arena(stored_in=KV_FORMATS[name]), prompts()
     write(arena, states)
     for lane, length in enumerate(LENGTHS.tolist()):
         check_lane(arena, lane, states[:, :, lane, :, :length])
 
 
-def test_a_group_is_packed_when_its_last_token_comes() -> None:
-    arena, states = packed_arena(), prompts()
+@FORMATS
+def test_a_group_is_packed_when_its_last_token_comes(name: str) -> None:
+    arena, states = packed_arena(stored_in=KV_FORMATS[name]), prompts()
     write(arena, states)
     lengths = LENGTHS.clone()
     rows = [states[:, :, lane, :, :length] for lane, length in enumerate(LENGTHS.tolist())]
@@ -108,9 +110,10 @@ def test_a_group_is_packed_when_its_last_token_comes() -> None:
     check_lane(arena, 0, rows[2])
 
 
+@pytest.mark.parametrize("name", ["nvfp4", "int4"])
 @pytest.mark.parametrize("per_head", [False, True])
-def test_an_eviction_regroups_the_survivors(per_head: bool) -> None:
-    arena, states = packed_arena(per_head=per_head), prompts()
+def test_an_eviction_regroups_the_survivors(name: str, per_head: bool) -> None:
+    arena, states = packed_arena(per_head=per_head, stored_in=KV_FORMATS[name]), prompts()
     write(arena, states)
     before = [arena.stored(layer, 4, CAPACITY) for layer in range(LAYERS)]
     untouched = states[:, :, 1, :, :16]
@@ -159,15 +162,18 @@ def test_groups_of_transitions_alone_become_ternary() -> None:
 
 @pytest.mark.parametrize("columns", [(), ("importance", "thought")])
 @pytest.mark.parametrize("per_head", [False, True])
-@pytest.mark.parametrize(("form", "bits"), [(NVFP4, 4.5), (FP8, 8.5)], ids=["nvfp4", "fp8"])
+@BITS
 def test_the_memory_promise_is_what_is_allocated(
-    columns: tuple[str, ...], per_head: bool, form: Format, bits: float
+    columns: tuple[str, ...], per_head: bool, name: str, bits: float
 ) -> None:
-    arena = packed_arena(columns=columns, per_head=per_head, stored_in=form)
+    arena = packed_arena(columns=columns, per_head=per_head, stored_in=KV_FORMATS[name])
     tensors = [arena.positions, *arena.columns.values()]
     for store in arena.layers:
         assert isinstance(store, PackedStore)
         packed = store.codes.nbytes + store.scales.nbytes
+        if store.zero_points is not None:
+            packed += store.zero_points.nbytes
+            tensors.append(store.zero_points)
         assert 8 * packed == bits * (2 * 5 * HEADS * (CAPACITY // 16 * 16) * HEAD_DIM)
         tensors += [store.codes, store.scales, store.buffer]
         tensors += [] if store.is_ternary is None else [store.is_ternary]
@@ -176,9 +182,9 @@ def test_the_memory_promise_is_what_is_allocated(
     assert arena.num_bytes == sum(tensor.nbytes for tensor in tensors)
 
 
-@pytest.mark.parametrize(("form", "bits"), [(NVFP4, 4.5), (FP8, 8.5)], ids=["nvfp4", "fp8"])
-def test_the_peak_of_a_lane_counts_packed_groups_and_the_buffer(form: Format, bits: float) -> None:
-    shape = packed_arena(stored_in=form).shape
+@BITS
+def test_the_peak_of_a_lane_counts_packed_groups_and_the_buffer(name: str, bits: float) -> None:
+    shape = packed_arena(stored_in=KV_FORMATS[name]).shape
     plain = shape.kv_bytes_per_token
     assert shape.stored_bytes_per_token * 32 == plain * bits
     sizes = [n // 16 * 16 * plain * bits / 32 + n % 16 * plain for n in range(100)]

@@ -1,5 +1,5 @@
 /* Groups of 16 tokens of one head, packed and unpacked exactly as kvcache/formats.py does: codes of 2 bits (ternary),
-   4 (NVFP4) or 8 (FP8), scales of FP8 E4M3. Keys share a scale along 16 tokens of a channel, values along 16 channels
+   4 (NVFP4, or keys' INT4) or 8 (FP8), scales of FP8 E4M3. Keys share a scale along 16 tokens of a channel, values along 16 channels
    of a token. */
 
 #include "vectors.h"
@@ -9,9 +9,10 @@
 #define VALUES 1
 
 /* The arena's store of one layer, of `num_lanes` lanes, K heads, N groups and head_dim D; the first axis of the arrays:
-   keys, values. `is_ternary` [num_lanes, K or 1, N], or NULL. */
+   keys, values. `zero_points` [num_lanes, K, N, D] of keys in INT4, or NULL. `is_ternary` [num_lanes, K or 1, N], or NULL. */
 typedef struct {
     uint8_t *codes, *scales;
+    int16_t *zero_points;
     float *buffer;
     uint8_t *is_ternary;
     long num_lanes, K, N, D, bits, marks_per_lane;
@@ -33,6 +34,11 @@ static inline uint8_t *codes_of(const packed_store *s, long part, long lane, lon
 }
 static inline uint8_t *scales_of(const packed_store *s, long part, long lane, long k, long group) {
     return s->scales + (head_of(s, part, lane, k) * s->N + group) * s->D;
+}
+/* The zero-points of a group, or NULL where it has none. */
+static inline int16_t *zero_points_of(const packed_store *s, long part, long lane, long k, long group) {
+    if (part != KEYS || !s->zero_points) return NULL;
+    return s->zero_points + ((lane * s->K + k) * s->N + group) * s->D;
 }
 static inline float *buffer_of(const packed_store *s, long part, long lane, long k) {
     return s->buffer + head_of(s, part, lane, k) * GROUP * s->D;
@@ -109,11 +115,22 @@ INLINE ivec codes_of_numbers(vec numbers, vec scales, const long bits) {
     return codes | ((numbers < 0.0f) & (codes > 0) & (1 << (bits - 1)));
 }
 
-/* E4M3 codes of the scales of groups whose largest magnitudes are `largest`. */
-static inline ivec scale_codes(vec largest, const long bits) {
-    vec scales = larger(largest / (bits == 8 ? 448.0f : bits == 4 ? 6.0f : 1.0f), (vec){} + 0.001953125f);
+/* E4M3 codes of the scales of groups of such extents, where a format's largest magnitude is `most`. */
+static inline ivec scale_codes(vec extents, float most) {
+    vec scales = larger(extents / most, (vec){} + 0.001953125f);
     scales = either(scales < 448.0f, scales, (vec){} + 448.0f);
-    return to_e4m3(scales) & (largest != 0.0f);
+    return to_e4m3(scales) & (extents != 0.0f);
+}
+
+static inline vec load_shorts(const int16_t *from) {
+    int16_t shorts[VEC];
+    vec v;
+    memcpy(shorts, from, sizeof shorts);
+    for (int i = 0; i < VEC; i++) v[i] = shorts[i];
+    return v;
+}
+static inline void store_shorts(int16_t *to, vec v) {
+    for (int i = 0; i < VEC; i++) to[i] = (int16_t)v[i];
 }
 
 /* A group of keys or values, to `out` [GROUP, D]. */
@@ -128,8 +145,24 @@ INLINE void unpack_bits(float *out, const uint8_t *codes, const uint8_t *scales,
     }
 }
 
+/* INT4: whole steps from the group's zero-point, which counts eighths of a step. */
+static void unpack_int4_keys(float *out, const uint8_t *codes, const uint8_t *scales, const int16_t *zero_points, long D) {
+    for (long i = 0; i < D; i += VEC) {
+        vec factors = from_e4m3(load_codes(scales + i, 8)), begin = load_shorts(zero_points + i) * 0.125f;
+        for (long j = 0; j < VEC; j++) {
+            long at = j * D + i;
+            store(out + at, (__builtin_convertvector(load_codes(codes + at / 2, 4), vec) + begin) * factors);
+        }
+    }
+}
+
 static void unpack_group(float *out, const packed_store *s, long part, long lane, long k, long group) {
     const uint8_t *codes = codes_of(s, part, lane, k, group), *scales = scales_of(s, part, lane, k, group);
+    const int16_t *zero_points = zero_points_of(s, part, lane, k, group);
+    if (zero_points) {
+        unpack_int4_keys(out, codes, scales, zero_points, s->D);
+        return;
+    }
     switch (bits_of(s, lane, k, group)) {
     case 2: unpack_bits(out, codes, scales, part, s->D, 2); break;
     case 4: unpack_bits(out, codes, scales, part, s->D, 4); break;
@@ -148,7 +181,7 @@ INLINE void pack_bits(uint8_t *codes, uint8_t *scales, const float *numbers, lon
             else
                 largest[j] = maximum(found);
         }
-        ivec chosen = scale_codes(largest, bits);
+        ivec chosen = scale_codes(largest, bits == 8 ? 448.0f : bits == 4 ? 6.0f : 1.0f);
         store_codes(scales + i, chosen, 8);
         vec factors = from_e4m3(chosen);
         for (long j = 0; j < VEC; j++) {
@@ -159,8 +192,45 @@ INLINE void pack_bits(uint8_t *codes, uint8_t *scales, const float *numbers, lon
     }
 }
 
+/* Rounded to whole numbers, ties to even; of magnitudes below 2^22. */
+static inline vec rounded(vec v) {
+    vec large = (vec){} + 12582912.0f;
+    return v + large - large;
+}
+
+static inline vec within(vec v, float least, float most) {
+    v = larger(v, (vec){} + least);
+    return either(v < most, v, (vec){} + most);
+}
+
+static void pack_int4_keys(uint8_t *codes, uint8_t *scales, int16_t *zero_points, const float *numbers, long D) {
+    for (long i = 0; i < D; i += VEC) {
+        vec low = load(numbers + i), high = low;
+        for (long j = 1; j < GROUP; j++) {
+            vec found = load(numbers + j * D + i);
+            low = -larger(-found, -low), high = larger(found, high);
+        }
+        vec largest = larger(magnitude(low), magnitude(high)), least = largest * (15.0f / 2048);
+        ivec chosen = scale_codes(larger(high - low, least), 15.0f);
+        store_codes(scales + i, chosen, 8);
+        vec factors = either(chosen == 0, (vec){} + 1.0f, from_e4m3(chosen));
+        vec begin = rounded(within(((low + high) / 2.0f / factors - 7.5f) * 8.0f, -32767, 32767));
+        begin = (vec)((ivec)begin & (chosen != 0));
+        store_shorts(zero_points + i, begin);
+        for (long j = 0; j < GROUP; j++) {
+            vec steps = within(load(numbers + j * D + i) / factors - begin * 0.125f, 0, 15);
+            store_codes(codes + (j * D + i) / 2, __builtin_convertvector(rounded(steps), ivec), 4);
+        }
+    }
+}
+
 static void pack_group(const packed_store *s, const float *numbers, long part, long lane, long k, long group) {
     uint8_t *codes = codes_of(s, part, lane, k, group), *scales = scales_of(s, part, lane, k, group);
+    int16_t *zero_points = zero_points_of(s, part, lane, k, group);
+    if (zero_points) {
+        pack_int4_keys(codes, scales, zero_points, numbers, s->D);
+        return;
+    }
     switch (bits_of(s, lane, k, group)) {
     case 2:
         memset(codes + GROUP * s->D / 4, 0, group_bytes(s) - GROUP * s->D / 4);
