@@ -4,6 +4,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -57,13 +58,19 @@ def ratios(rows: Sequence[Row], name: str, baseline: str, column: str) -> list[f
     return [a / b for a, b in zip(ours, theirs, strict=True)]
 
 
+def _range(values: Sequence[float]) -> str:
+    return f"\n({min(values):.2f}-{max(values):.2f})" if len(values) > 1 else ""
+
+
 def print_table(rows: Sequence[Row], console: Console) -> None:
     """Median speeds, and each contender's ratio to the first one's in the same round: median (min-max)."""
     names = list(dict.fromkeys(row["contender"] for row in rows))
-    table = Table(title=f"ratios to {names[0]} within the same round: median (min-max)")
-    table.add_column("contender", no_wrap=True)
-    for title in ("batch", "tokens/s", "ratio", "per CPU second", "ratio"):
-        table.add_column(title, justify="right")
+    table = Table(
+        title=f"ratios to {names[0]} within the same round: median (min-max)", box=box.SIMPLE
+    )
+    table.add_column("contender", overflow="fold")
+    for title in ("batch", "tokens/s", "ratio", "per CPU s", "ratio"):
+        table.add_column(title, justify="right", no_wrap=True)
     for name in names:
         own = [row for row in rows if row["contender"] == name]
         cells = [name, str(own[0]["batch_size"])]
@@ -71,7 +78,7 @@ def print_table(rows: Sequence[Row], console: Console) -> None:
             found = ratios(rows, name, names[0], column)
             cells += [
                 f"{statistics.median(row[column] for row in own):,.0f}",
-                f"{statistics.median(found):.2f} ({min(found):.2f}-{max(found):.2f})",
+                f"{statistics.median(found):.2f}" + _range(found),
             ]
         table.add_row(*cells)
     console.print(table)
