@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import socket
 import sysconfig
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray.exceptions import RayError
 
 import dynts_batch
 from dynts_batch.config import Config
@@ -25,6 +25,7 @@ from dynts_batch.errors import ConfigError, DyntsError
 
 # Rows travel through the object store only while a worker fetches them.
 _LOCAL_OBJECT_STORE_BYTES = 512 * 2**20
+_ANSWER_TIMEOUT_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -42,25 +43,27 @@ def open_cluster(address: str | None) -> Iterator[None]:
 
     A process that has called `ray.init` itself keeps its connection.
 
-    Raises: DyntsError if a given cluster cannot be reached.
+    Raises: DyntsError if a given cluster cannot be reached or is another release of Ray, or none starts here.
     """
     if ray.is_initialized():
         yield
         return
     # Its own lines ("Connecting to existing Ray cluster...") are not the user's concern.
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-    if address is not None:
-        try:
+    try:
+        if address is not None:
+            _check_answer(address)
             ray.init(address, runtime_env=_runtime_env(), **quiet)
-        except (ConnectionError, RayError) as error:
-            raise DyntsError(f"cannot reach the Ray cluster at {address}: {error}") from None
-    else:
-        ray.init(
-            "local",
-            include_dashboard=False,
-            object_store_memory=_LOCAL_OBJECT_STORE_BYTES,
-            **quiet,
-        )
+        else:
+            ray.init(
+                "local",
+                include_dashboard=False,
+                object_store_memory=_LOCAL_OBJECT_STORE_BYTES,
+                **quiet,
+            )
+    except Exception as error:  # noqa: BLE001  Ray raises whatever comes, a bare Exception too
+        where = "cannot start Ray here" if address is None else f"cannot use Ray at {address}"
+        raise DyntsError(f"{where}: {_in_one_line(error)}") from None
     try:
         yield
     finally:
@@ -94,6 +97,20 @@ def describe_resources() -> str:
     """What the cluster has, in words."""
     total = ray.cluster_resources()
     return _named({resource: total.get(resource, 0.0) for resource in ("CPU", "GPU")})
+
+
+def _check_answer(address: str) -> None:
+    """Ray itself tries for many minutes to reach an address that nobody answers at.
+
+    Raises: OSError.
+    """
+    host, _, port = address.rpartition("://")[2].partition("/")[0].rpartition(":")
+    if host and port.isdecimal():
+        socket.create_connection((host.strip("[]"), int(port)), _ANSWER_TIMEOUT_S).close()
+
+
+def _in_one_line(error: Exception) -> str:
+    return " ".join(str(error).split()).rstrip(".") or type(error).__name__
 
 
 def _runtime_env() -> dict[str, Any]:
