@@ -135,7 +135,7 @@ class WorkersConfig:
     min: int = 1
     max: int = 1
     num_gpus: float | None = None
-    """Per worker; null = one if the cluster has GPUs, else none."""
+    """Per worker; null = one where model.device is cuda, or auto and the cluster has GPUs, else none."""
     num_cpus: float = 1
 
 

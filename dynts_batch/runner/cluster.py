@@ -11,7 +11,7 @@ import logging
 import os
 import socket
 import sysconfig
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,16 +71,20 @@ def open_cluster(address: str | None) -> Iterator[None]:
 
 
 def plan_resources(config: Config, *, is_local: bool) -> Resources:
-    """How many workers of what size the run asks for.
+    """How many workers of what size the run asks the cluster for, see `resources_on`."""
+    return resources_on(ray.cluster_resources(), config, is_local=is_local)
+
+
+def resources_on(total: Mapping[str, float], config: Config, *, is_local: bool) -> Resources:
+    """How many workers of what size the run asks a cluster for that has `total` now.
 
     A given cluster is asked for `workers.max`, because it may grow; this machine for what fits.
 
-    Raises: ConfigError if `workers.min` do not fit this machine.
+    Raises: ConfigError if `workers.min` do not fit this machine, or a cluster that starts from
+    nothing is to decide whether they get GPUs.
     """
-    workers, total = config.workers, ray.cluster_resources()
-    num_gpus = workers.num_gpus
-    if num_gpus is None:
-        num_gpus = 1.0 if total.get("GPU", 0) > 0 and config.model.device != "cpu" else 0.0
+    workers = config.workers
+    num_gpus = _num_gpus(total, config)
     if not is_local:
         return Resources(workers.num_cpus, num_gpus, workers.max)
     wanted = {"CPU": workers.num_cpus, "GPU": num_gpus}
@@ -91,6 +95,23 @@ def plan_resources(config: Config, *, is_local: bool) -> Resources:
             f" {_named({resource: total.get(resource, 0.0) for resource in wanted})}"
         )
     return Resources(workers.num_cpus, num_gpus, min(workers.max, fitting))
+
+
+def _num_gpus(total: Mapping[str, float], config: Config) -> float:
+    """Of a worker: as configured; else one where the model is to be on a GPU, or may be and the cluster has some."""
+    workers, device = config.workers, config.model.device
+    if workers.num_gpus is not None:
+        return workers.num_gpus
+    if device == "cpu":
+        return 0.0
+    if device == "cuda" or total.get("GPU", 0) > 0:
+        return 1.0
+    if not total.get("CPU", 0):  # the nodes that are to come are unknown, and asked for by this
+        raise ConfigError(
+            "workers.num_gpus must be set on a cluster that has no node for workers yet: 1 where"
+            " nodes with GPUs are to join, 0 where the model is to run on CPUs, got null"
+        )
+    return 0.0
 
 
 def describe_resources() -> str:

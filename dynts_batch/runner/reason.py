@@ -95,6 +95,11 @@ def drive(run: PreparedRun, address: str | None, console: Console) -> int | None
             f"{resources.num_workers} workers of {resources.num_cpus:g} CPU and"
             f" {resources.num_gpus:g} GPU on a Ray cluster of {describe_resources()}"
         )
+        if address is not None and not resources.num_gpus and _leaves_device_open(run.config):
+            display.note(
+                "no GPU is in the cluster now, so this run uses CPUs: set workers.num_gpus=1 if nodes"
+                " with GPUs are to join"
+            )
         job = Job(run.config, run.source.schema, resources.num_gpus, os.getcwd())
         driver = Driver(
             run,
@@ -114,6 +119,10 @@ def drive(run: PreparedRun, address: str | None, console: Console) -> int | None
             return EXIT_SIGNAL + stop.number
         display.note(f"stopped with {rows} at {driver.limit}. {_LIMIT_HINT}")
         return EXIT_LIMIT
+
+
+def _leaves_device_open(config: Config) -> bool:
+    return config.workers.num_gpus is None and config.model.device == "auto"
 
 
 def _opening(run: PreparedRun) -> str:

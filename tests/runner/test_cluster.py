@@ -1,64 +1,42 @@
-"""Laws of reaching a cluster: what keeps Ray from starting is one line and the status of a broken-off run."""
-
-import os
-import socket
-import subprocess
-import sys
-import time
-from pathlib import Path
+"""Laws of what a run asks a cluster for: a model that is to be on a GPU never lands on a CPU unasked."""
 
 import pytest
-from fake_run import write_config, write_problems
 
-REPOSITORY = Path(__file__).parents[2]
+from dynts_batch.config import Config, ModelConfig, WorkersConfig
+from dynts_batch.errors import ConfigError
+from dynts_batch.runner.cluster import resources_on
 
-
-def _start(folder: Path, prelude: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
-    """jobs/reason.py in a process of its own, after `prelude`."""
-    config = write_config(folder, write_problems(folder / "problems.jsonl", 3))
-    code = f"{prelude}\nfrom dynts_batch.runner.reason import reason\nraise SystemExit(reason({str(config)!r}, []))"
-    kept = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
-    return subprocess.run(
-        [sys.executable, "-c", code],
-        env={**kept, "PYTHONPATH": str(REPOSITORY), **environment},
-        cwd=folder, capture_output=True, text=True, check=False, timeout=100,
-    )  # fmt: skip
+#: A cluster whose only node is a head without room for workers, as in cluster/aws.yaml before the first one joins.
+EMPTY = {"CPU": 0.0, "memory": 1e9}
+CPUS = {"CPU": 8.0}
+GPUS = {"CPU": 8.0, "GPU": 2.0}
 
 
-def _assert_one_line(done: subprocess.CompletedProcess[str], words: str) -> None:
-    assert done.returncode == 1, done.stderr
-    opening, error = done.stderr.splitlines()
-    assert opening.startswith(("starting", "resuming"))
-    assert error.startswith("error: ")
-    assert words in error
-    assert error.endswith(
-        ". What is done is in the run directory; the same command goes on from there."
-    )
+def _num_gpus(total, device, num_gpus=None, *, is_local=False) -> float:
+    workers = WorkersConfig(max=16, num_gpus=num_gpus)
+    config = Config(model=ModelConfig(device=device), workers=workers)
+    return resources_on(total, config, is_local=is_local).num_gpus
 
 
-@pytest.mark.parametrize("scheme", ["", "ray://"])
-def test_an_address_that_does_not_answer_is_told_at_once(tmp_path, scheme):
-    """Ray tries for many minutes, and writes lines of its own meanwhile."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]  # free again below
-    began_s = time.monotonic()
-    address = f"{scheme}127.0.0.1:{port}"
-    _assert_one_line(_start(tmp_path, RAY_ADDRESS=address), f"cannot use Ray at {address}: ")
-    assert time.monotonic() - began_s < 60
+@pytest.mark.parametrize("total", [EMPTY, CPUS, GPUS])
+def test_cuda_asks_for_a_gpu_whatever_the_cluster_has_now(total):
+    assert _num_gpus(total, "cuda") == 1
+    assert _num_gpus(total, "cuda", 0.5) == 0.5
 
 
-@pytest.mark.parametrize("address", ["nonsense", "http://127.0.0.1:1"])
-def test_an_address_that_is_none_is_told(tmp_path, address):
-    _assert_one_line(_start(tmp_path, RAY_ADDRESS=address), f"cannot use Ray at {address}: ")
+def test_cuda_is_refused_on_a_machine_without_a_gpu():
+    with pytest.raises(ConfigError, match=r"workers\.min must fit .* it has 8 CPU and 0 GPU"):
+        _num_gpus(CPUS, "cuda", is_local=True)
 
 
-def test_a_cluster_of_another_release_is_told(cluster, tmp_path):
-    done = _start(tmp_path, "import ray\nray.__version__ = '2.1.0'", RAY_ADDRESS=cluster)
-    _assert_one_line(done, f"cannot use Ray at {cluster}: Version mismatch")
+def test_auto_takes_what_the_cluster_has():
+    assert (_num_gpus(CPUS, "auto"), _num_gpus(GPUS, "auto"), _num_gpus(GPUS, "cpu")) == (0, 1, 0)
 
 
-def test_a_machine_on_which_ray_does_not_start_is_told(tmp_path):
-    """As where its folder for temporary files cannot be written."""
-    (tmp_path / "file").write_text("")
-    done = _start(tmp_path, RAY_TMPDIR=str(tmp_path / "file"))
-    _assert_one_line(done, "cannot start Ray here: ")
+def test_a_cluster_that_starts_from_nothing_does_not_decide_for_cpus():
+    """Its GPU nodes were asked for CPUs, and a large model ran on those."""
+    with pytest.raises(
+        ConfigError, match=r"workers\.num_gpus must be set on a cluster .* got null"
+    ):
+        _num_gpus(EMPTY, "auto")
+    assert (_num_gpus(EMPTY, "auto", 1), _num_gpus(EMPTY, "auto", 0), _num_gpus(EMPTY, "cpu")) == (1, 0, 0)  # fmt: skip
