@@ -34,6 +34,7 @@ SCHEMA = pa.schema(
         pa.field("evicted_tokens", pa.int64()),
         pa.field("num_evictions", pa.int64()),
         pa.field("peak_cache_len", pa.int64()),
+        pa.field("peak_kv_bytes", pa.int64()),
     ]
 )
 FULL = "full"
@@ -53,7 +54,8 @@ class Cell:
     budget: int | None
     right: dict[str, float]
     stored_tokens: float
-    """Mean over the rows of the most that was stored at once."""
+    """Mean over the rows of the most that was stored at once, as is `stored_bytes`."""
+    stored_bytes: float
     generated_tokens: float
 
     @property
@@ -148,19 +150,22 @@ def table(frontier: Frontier) -> Group:
 
 
 def picture(frontier: Frontier) -> str:
-    """SVG: accuracy against stored tokens, a line a policy."""
+    """SVG: accuracy against KV memory, a line a policy; without the full cache, against bytes."""
     series = []
+    share = 100 / frontier.full.stored_bytes if frontier.full is not None else 1.0
     for policy in frontier.policies:
         cells = [c for b in frontier.budgets if (c := frontier.at(policy, b)) is not None]
-        points = tuple((cell.stored_tokens, cell.accuracy) for cell in cells)
+        points = tuple((cell.stored_bytes * share, cell.accuracy) for cell in cells)
         series.append(Series(policy, points, tuple(cell.interval for cell in cells)))
     if (full := frontier.full) is not None:
-        series.append(Series(FULL, ((full.stored_tokens, full.accuracy),), (full.interval,)))
+        series.append(Series(FULL, ((100.0, full.accuracy),), (full.interval,)))
     return line_chart(
         series,
-        title="Right answers by stored tokens",
-        x_label="stored tokens per sequence (mean of the peaks)",
+        title="Right answers by KV memory",
+        x_label="KV memory of a sequence (mean of the peaks), "
+        + ("bytes" if frontier.full is None else "% of the full cache"),
         y_label="right answers, with 95% intervals over questions",
+        is_log_x=True,
     )
 
 
@@ -173,9 +178,14 @@ def _cell(policy: str, budget: int | None, rows: list[dict]) -> Cell:
         policy=policy,
         budget=budget,
         right={name: float(np.mean(found)) for name, found in by_question.items()},
-        stored_tokens=float(np.mean([row["peak_cache_len"] for row in run] or [0])),
-        generated_tokens=float(np.mean([row["completion_tokens"] for row in run] or [0])),
+        stored_tokens=_mean(run, "peak_cache_len"),
+        stored_bytes=_mean(run, "peak_kv_bytes"),
+        generated_tokens=_mean(run, "completion_tokens"),
     )
+
+
+def _mean(rows: list[dict], name: str) -> float:
+    return float(np.mean([row[name] for row in rows] or [0]))
 
 
 def _title(frontier: Frontier) -> str:
@@ -185,15 +195,19 @@ def _title(frontier: Frontier) -> str:
     low, high = full.interval
     return (
         f"full cache: {full.accuracy:.1%} right [{100 * low:.1f} {100 * high:.1f}],"
-        f" {full.stored_tokens:,.0f} stored tokens, {len(full.right):,} questions"
+        f" {full.stored_tokens:,.0f} stored tokens, {full.generated_tokens:,.0f} generated,"
+        f" {len(full.right):,} questions"
     )
 
 
 def _cells_table(frontier: Frontier) -> Table:
-    """By budget, the best first. "minus best other" is what makes a policy first, tied with the first, or behind."""
+    """By budget, the best first: right answers in percent, KV memory in percent of the full cache's, generated tokens per
+    problem, and the 95% intervals of the paired differences in points. "minus best other" is what makes a policy first,
+    tied with the first, or behind."""
+    full = frontier.full
     shown = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
     shown.add_column("budget, policy", overflow="fold", vertical="bottom")
-    for name in ("right", "minus full", "minus best other", ""):
+    for name in ("right", "KV %", "tokens", "minus full", "minus best\nother", ""):
         shown.add_column(name, justify="left" if not name else "right", vertical="bottom")
     for budget in frontier.budgets:
         shown.add_section()
@@ -203,7 +217,9 @@ def _cells_table(frontier: Frontier) -> Table:
             shown.add_row(
                 Text(f"  {cell.policy}"),
                 f"{100 * cell.accuracy:.1f}",
-                _difference(cell, frontier.full),
+                "" if full is None else f"{100 * cell.stored_bytes / full.stored_bytes:.1f}",
+                f"{cell.generated_tokens:,.0f}",
+                _difference(cell, full),
                 _difference(cell, frontier.rival(cell)),
                 frontier.standing(cell),
             )
@@ -235,10 +251,10 @@ def _heading(frontier: Frontier, budget: int) -> str:
 
 
 def _difference(cell: Cell, other: Cell | None) -> str:
-    """In points, with its interval."""
+    """The interval, in points; the difference itself where there is none."""
     if other is None:
         return ""
     found = cell.minus(other)
     if found.low is None or found.high is None:
         return f"{100 * found.mean:+.1f}"
-    return f"{100 * found.mean:+.1f} [{100 * found.low:+.1f} {100 * found.high:+.1f}]"
+    return f"{100 * found.low:+.1f} to {100 * found.high:+.1f}"

@@ -12,6 +12,7 @@ from typing import Any
 
 from matplotlib import rc_context
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
 
 #: Lines beyond this many repeat the colours, in another style.
 _NUM_COLOURS = 10
@@ -26,7 +27,9 @@ class Series:
     intervals: tuple[tuple[float, float], ...] | None = None
 
 
-def line_chart(series: Sequence[Series], *, title: str, x_label: str, y_label: str) -> str:
+def line_chart(
+    series: Sequence[Series], *, title: str, x_label: str, y_label: str, is_log_x: bool = False
+) -> str:
     """An SVG document."""
     figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.add_subplot()
@@ -40,6 +43,11 @@ def line_chart(series: Sequence[Series], *, title: str, x_label: str, y_label: s
         if line.intervals is not None:
             lows, highs = zip(*line.intervals, strict=True)
             axes.vlines(xs, lows, highs, color=style["color"], linewidth=1, alpha=0.6)
+    if is_log_x:
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_locator(NullLocator())
     axes.set(title=title, xlabel=x_label, ylabel=y_label)
     axes.grid(alpha=0.3)
     figure.legend(loc="outside right upper", frameon=False)

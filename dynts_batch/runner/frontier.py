@@ -2,7 +2,7 @@
 
     DIR/cells/dynts-b240-s0/   a run directory each, so that the same command resumes
     DIR/frontier.parquet       every row of every finished cell
-    DIR/frontier.svg           accuracy against stored tokens, a line a policy
+    DIR/frontier.svg           accuracy against KV memory, a line a policy
 
 Every cell is a run like any other; nothing here knows how a run works.
 """

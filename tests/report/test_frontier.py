@@ -29,6 +29,7 @@ def rows(policy: str, budget: int | None, share_right: float, seeds: int = 2) ->
             "evicted_tokens": 0,
             "num_evictions": 0,
             "peak_cache_len": 100 if budget is None else budget,
+            "peak_kv_bytes": 800 if budget is None else 2 * budget,
         }
         for seed in range(seeds)
         for question in range(NUM_QUESTIONS)
@@ -90,10 +91,10 @@ def test_a_policy_is_in_front_unless_another_is_better_for_sure() -> None:
 def test_a_row_that_failed_is_wrong_and_stores_nothing() -> None:
     failed = rows("dynts", 20, 1.0, seeds=1)
     for row in failed[:100]:
-        row |= {"finish_reason": "error", "correct": False, "peak_cache_len": 0}
+        row |= {"finish_reason": "error", "correct": False, "peak_cache_len": 0, "peak_kv_bytes": 0}
     cell = frontier(failed).cells[0]
     assert cell.accuracy == pytest.approx(0.5)
-    assert cell.stored_tokens == 20
+    assert (cell.stored_tokens, cell.stored_bytes) == (20, 40)
 
 
 def _shown(found: Frontier) -> list[str]:
@@ -106,9 +107,9 @@ def test_table_and_picture_show_every_cell() -> None:
     lines = _shown(FOUND)
     assert lines[0].startswith("full cache: 90.0% right [")
     at_40 = lines[lines.index("40 (40% of full)") + 1 :][:2]
-    assert at_40[0].startswith("dynts 89.0 -1.0 [-2.5 +0.0] +59.0 [")
+    assert at_40[0].startswith("dynts 89.0 10.0 91 -2.5 to +0.0 +52.0 to ")
     assert at_40[0].endswith("first")
-    assert at_40[1].startswith("random 30.0 -60.0 [-66.5 -53")
+    assert at_40[1].startswith("random 30.0 10.0 91 -66.5 to -53")
     assert at_40[1].endswith("behind")
     assert "dynts 40 40, 60 20, 40, 60" in lines
     assert "random 60 60 20, 60" in lines
@@ -121,5 +122,5 @@ def test_table_and_picture_show_every_cell() -> None:
 def test_a_part_of_a_frontier_is_shown_too() -> None:
     lines = _shown(frontier(rows("dynts", 20, 0.5)))
     assert lines[0] == "no run with policy full yet"
-    assert "dynts 50.0 first" in lines
+    assert "dynts 50.0 91 first" in lines
     assert np.isfinite(FOUND.cells[0].interval).all()
