@@ -7,7 +7,6 @@ D head_dim.
 """
 
 from functools import cache
-from importlib.util import find_spec
 from typing import Any, Protocol
 
 import torch
@@ -15,13 +14,11 @@ import torch.nn.functional as F
 from torch.nn.attention.bias import causal_lower_right
 from transformers import AttentionInterface
 
-from dynts_batch.engine import native_attention
+from dynts_batch.engine import native_attention, packed_attention
 from dynts_batch.engine.observer import Observe
-from dynts_batch.engine.packed_attention import attend_packed
-from dynts_batch.kvcache import native
+from dynts_batch.kvcache import devices, native
 from dynts_batch.kvcache.arena import ArenaShape, KVArena
 from dynts_batch.kvcache.native_packed_store import SOURCE as PACKED_SOURCE
-from dynts_batch.kvcache.native_packed_store import NativePackedStore
 from dynts_batch.kvcache.packed_store import PackedStore
 from dynts_batch.kvcache.probs import Options, additive_mask, attention_probs
 
@@ -91,7 +88,7 @@ def fused_decode(shape: ArenaShape, device: torch.device) -> FusedDecode | None:
     """The kernel for such keys and values, or None: torch's attention does it."""
     if shape.stored_in:
         return None
-    if device.type == "cuda" and find_spec("triton") is not None:
+    if devices.runs_triton(device):
         from dynts_batch.engine.triton_attention import decode_attention
 
         return decode_attention
@@ -99,10 +96,37 @@ def fused_decode(shape: ArenaShape, device: torch.device) -> FusedDecode | None:
     return native_attention.decode_attention if can_run else None
 
 
+class PackedDecode(Protocol):
+    """`FusedDecode` over the packed keys and values of `store`: see `engine.packed_attention.attend_packed`."""
+
+    def __call__(
+        self,
+        query: torch.Tensor,
+        store: PackedStore,
+        last_slots: torch.Tensor,
+        positions: torch.Tensor,
+        stored_positions: torch.Tensor,
+        options: Options,
+        *,
+        max_len: int,
+    ) -> torch.Tensor: ...
+
+
+@cache
+def packed_decode(shape: ArenaShape, device: torch.device) -> PackedDecode:
+    """The kernel for such packed keys and values, or torch's attention."""
+    if devices.runs_triton(device):
+        from dynts_batch.engine.triton_packed_attention import attend_packed
+
+        return attend_packed
+    can_run = native.can_run(PACKED_SOURCE, shape.dtype, device, shape.head_dim)
+    return native_attention.attend_packed if can_run else packed_attention.attend_packed
+
+
 def asks_nothing(shape: ArenaShape, device: torch.device) -> bool:
     """Whether decode attention over such keys and values does without the host: a step can be repeated then."""
     if shape.stored_in:
-        return native.can_run(PACKED_SOURCE, shape.dtype, device, shape.head_dim)
+        return packed_decode(shape, device) is not packed_attention.attend_packed
     return fused_decode(shape, device) is not None
 
 
@@ -178,9 +202,8 @@ class DecodeStep:
         stored, store = self._stored_positions(layer), self._arena.layers[layer]
         if isinstance(store, PackedStore):
             places = (self._slots, self._positions, stored)
-            is_native = isinstance(store, NativePackedStore)
-            attend = native_attention.attend_packed if is_native else attend_packed
-            return attend(query, store, *places, options, max_len=self._max_len)
+            attend_packed = packed_decode(self._arena.shape, self._slots.device)
+            return attend_packed(query, store, *places, options, max_len=self._max_len)
         if self._fused is not None:
             keys, values = self._arena.stored(layer, len(self._slots), self._arena.capacity)
             return self._fused(query, keys, values, self._slots, self._positions, stored, options)

@@ -13,6 +13,7 @@ from dynts_batch.kvcache.native_packed_store import SOURCE as PACKED_SOURCE
 from dynts_batch.kvcache.native_packed_store import CStore, NativePackedStore
 from dynts_batch.kvcache.packed_store import PackedStore
 from dynts_batch.kvcache.probs import Options
+from dynts_batch.kvcache.stores import head_strides
 
 SOURCE = "decode_attention.c"
 
@@ -77,7 +78,7 @@ def _decode_attention(
         out.data_ptr(), query.data_ptr(), keys.data_ptr(), values.data_ptr(), last_slots.data_ptr(),
         positions.data_ptr(), stored_positions.data_ptr(), None if sinks is None else sinks.data_ptr(),
         scratch.data_ptr(), batch, num_kv_heads, group, head_dim, keys.stride(0), keys.stride(1),
-        *_stored_strides(stored_positions), sliding_window or 0, stride, torch.get_num_threads(), scale,
+        *head_strides(stored_positions), sliding_window or 0, stride, torch.get_num_threads(), scale,
     )  # fmt: skip
     return out
 
@@ -110,7 +111,7 @@ def _packed_attention(
     function(PACKED_SOURCE, "packed_attention", "pppppppplllllllf")(
         out.data_ptr(), query.data_ptr(), ctypes.addressof(store), last_slots.data_ptr(), positions.data_ptr(),
         stored_positions.data_ptr(), None if sinks is None else sinks.data_ptr(), scratch.data_ptr(), len(query), group,
-        *_stored_strides(stored_positions), sliding_window or 0, stride, torch.get_num_threads(), scale,
+        *head_strides(stored_positions), sliding_window or 0, stride, torch.get_num_threads(), scale,
     )  # fmt: skip
     return out
 
@@ -120,8 +121,3 @@ def _scratch(group: int, num_slots: int) -> tuple[int, torch.Tensor]:
     padded = -(-num_slots // VECTOR) * VECTOR
     # torch's number of threads is passed on, since torch may bring an OpenMP of its own.
     return padded, torch.empty(torch.get_num_threads() * group * padded)
-
-
-def _stored_strides(stored: torch.Tensor) -> tuple[int, int]:
-    """Between lanes and between heads, where heads may share positions."""
-    return stored.stride(0), stored.stride(1) if stored.shape[1] > 1 else 0

@@ -14,6 +14,7 @@ import triton
 import triton.language as tl
 
 from dynts_batch.kvcache.probs import Options
+from dynts_batch.kvcache.stores import head_strides
 
 BLOCK_SLOTS = 64
 #: `tl.dot` takes no fewer rows; a group with fewer query heads leaves the rest unused.
@@ -24,6 +25,56 @@ MAX_SPLITS = 64
 
 
 @triton.jit
+def load_query(  # type: ignore[no-untyped-def]
+    query, row,
+    GROUP: tl.constexpr, HEAD_DIM: tl.constexpr, ROWS: tl.constexpr, DIMS: tl.constexpr,
+):  # fmt: skip
+    """The query heads of one key/value head of one row, [ROWS, DIMS], padded with zeros."""
+    group, dim = tl.arange(0, ROWS), tl.arange(0, DIMS)
+    is_query = (group < GROUP)[:, None] & (dim < HEAD_DIM)[None, :]
+    offsets = (row * GROUP + group[:, None]) * HEAD_DIM + dim[None, :]
+    return tl.load(query + offsets, mask=is_query, other=0.0)
+
+
+@triton.jit
+def in_window(stored, slot, is_live, oldest):  # type: ignore[no-untyped-def]
+    """Which of the live slots hold positions beyond `oldest`; `stored` [S] are the positions of a lane's slots."""
+    return is_live & (tl.load(stored + slot, mask=is_live, other=0) > oldest)
+
+
+@triton.jit
+def weigh(q, k, is_live, scale, top, total):  # type: ignore[no-untyped-def]
+    """Weights of keys `k` [S, DIMS] under the largest logits that are known with them; how much less all earlier ones
+    weigh by that; these largest logits, and the sum of all weights."""
+    logits = tl.dot(q, tl.trans(k), input_precision="ieee") * scale
+    logits = tl.where(is_live[None, :], logits, -1e30)
+    new_top = tl.maximum(top, tl.max(logits, axis=1))
+    weights = tl.where(is_live[None, :], tl.exp(logits - new_top[:, None]), 0.0)
+    shrink = tl.exp(top - new_top)
+    return weights, shrink, new_top, total * shrink + tl.sum(weights, axis=1)
+
+
+@triton.jit
+def add_values(acc, shrink, weights, v):  # type: ignore[no-untyped-def]
+    return acc * shrink[:, None] + tl.dot(weights.to(v.dtype), v, input_precision="ieee")
+
+
+@triton.jit
+def store_run(  # type: ignore[no-untyped-def]
+    out, tops, totals, acc, top, total, row, split,
+    GROUP: tl.constexpr, HEAD_DIM: tl.constexpr, ROWS: tl.constexpr, DIMS: tl.constexpr,
+    NUM_SPLITS: tl.constexpr,
+):  # fmt: skip
+    """What `join_runs` takes of one run: its unnormalised output, largest logits and sums of weights."""
+    group, dim = tl.arange(0, ROWS), tl.arange(0, DIMS)
+    is_query = (group < GROUP)[:, None] & (dim < HEAD_DIM)[None, :]
+    place = (row * NUM_SPLITS + split) * GROUP + group
+    tl.store(out + place[:, None] * HEAD_DIM + dim[None, :], acc, mask=is_query)
+    tl.store(tops + place, top, mask=group < GROUP)
+    tl.store(totals + place, total, mask=group < GROUP)
+
+
+@triton.jit
 def _attend_run(  # type: ignore[no-untyped-def]
     query, keys, values, last_slots, positions, stored, out, tops, totals,
     scale, window, lane_stride, head_stride, stored_lane_stride, stored_head_stride,
@@ -31,7 +82,7 @@ def _attend_run(  # type: ignore[no-untyped-def]
     ROWS: tl.constexpr, DIMS: tl.constexpr, SLOTS: tl.constexpr, NUM_SPLITS: tl.constexpr,
     HAS_WINDOW: tl.constexpr,
 ):  # fmt: skip
-    """One run of slots of one key/value head of one row: its unnormalised output, largest logit and sum of weights."""
+    """One run of slots of one key/value head of one row."""
     row, split = tl.program_id(0).to(tl.int64), tl.program_id(1)
     lane, head = row // NUM_KV_HEADS, row % NUM_KV_HEADS
     length = tl.load(last_slots + lane) + 1
@@ -39,40 +90,27 @@ def _attend_run(  # type: ignore[no-untyped-def]
     start = split * run
     stop = tl.minimum(start + run, length)
 
-    group, dim = tl.arange(0, ROWS), tl.arange(0, DIMS)
-    is_query = (group < GROUP)[:, None] & (dim < HEAD_DIM)[None, :]
-    q = tl.load(
-        query + (row * GROUP + group[:, None]) * HEAD_DIM + dim[None, :], mask=is_query, other=0.0
-    )
+    q = load_query(query, row, GROUP, HEAD_DIM, ROWS, DIMS)
     top = tl.full([ROWS], -1e30, tl.float32)
     total = tl.zeros([ROWS], tl.float32)
     acc = tl.zeros([ROWS, DIMS], tl.float32)
+    dim = tl.arange(0, DIMS)
     base = lane * lane_stride + head * head_stride
+    stored += lane * stored_lane_stride + head * stored_head_stride
     for first in range(start, stop, SLOTS):
         slot = first + tl.arange(0, SLOTS)
         is_live = slot < stop
         offsets = base + slot[:, None] * HEAD_DIM + dim[None, :]
         is_stored = is_live[:, None] & (dim < HEAD_DIM)[None, :]
-        k = tl.load(keys + offsets, mask=is_stored, other=0.0)
-        logits = tl.dot(q, tl.trans(k), input_precision="ieee") * scale
         if HAS_WINDOW:
-            at = tl.load(
-                stored + lane * stored_lane_stride + head * stored_head_stride + slot,
-                mask=is_live, other=0,
-            )  # fmt: skip
-            is_live = is_live & (at > tl.load(positions + lane) - window)
-        logits = tl.where(is_live[None, :], logits, -1e30)
-        new_top = tl.maximum(top, tl.max(logits, axis=1))
-        weights = tl.where(is_live[None, :], tl.exp(logits - new_top[:, None]), 0.0)
-        shrink = tl.exp(top - new_top)
+            is_live = in_window(stored, slot, is_live, tl.load(positions + lane) - window)
+        k = tl.load(keys + offsets, mask=is_stored, other=0.0)
+        weights, shrink, top, total = weigh(q, k, is_live, scale, top, total)
         v = tl.load(values + offsets, mask=is_stored, other=0.0)
-        acc = acc * shrink[:, None] + tl.dot(weights.to(v.dtype), v, input_precision="ieee")
-        total = total * shrink + tl.sum(weights, axis=1)
-        top = new_top
-    place = (row * NUM_SPLITS + split) * GROUP + group
-    tl.store(out + place[:, None] * HEAD_DIM + dim[None, :], acc, mask=is_query)
-    tl.store(tops + place, top, mask=group < GROUP)
-    tl.store(totals + place, total, mask=group < GROUP)
+        acc = add_values(acc, shrink, weights, v)
+    store_run(
+        out, tops, totals, acc, top, total, row, split, GROUP, HEAD_DIM, ROWS, DIMS, NUM_SPLITS
+    )
 
 
 @triton.jit
@@ -117,33 +155,52 @@ def decode_attention(
     num_splits: int | None = None,
 ) -> torch.Tensor:
     """The same contract as that of `engine.native_attention`; `num_splits` None: as this GPU likes it for these shapes."""
-    batch, num_heads, _, head_dim = query.shape
+    batch, _, _, head_dim = query.shape
     num_kv_heads, num_slots = keys.shape[1:3]
-    group = num_heads // num_kv_heads
-    splits = num_splits or _num_splits(batch * num_kv_heads, num_slots)
-    query, out = query.contiguous(), torch.empty_like(query, memory_format=torch.contiguous_format)
-    partial, tops, totals = (
-        torch.empty(batch * num_kv_heads * splits * group * size, dtype=torch.float32, device=query.device)
-        for size in (head_dim, 1, 1)
-    )  # fmt: skip
-    sinks, dims = options.sinks, triton.next_power_of_2(head_dim)
-    rows = max(MIN_ROWS, triton.next_power_of_2(group))
+    splits = num_splits or preferred_splits(batch * num_kv_heads, num_slots)
+    runs = Runs(query.contiguous(), num_kv_heads, splits)
     _attend_run[(batch * num_kv_heads, splits)](
-        query, keys, values, last_slots, positions, stored_positions, partial, tops, totals,
+        runs.query, keys, values, last_slots, positions, stored_positions, *runs.results,
         options.scale, options.sliding_window or 0, keys.stride(0), keys.stride(1),
-        stored_positions.stride(0), stored_positions.stride(1) if stored_positions.shape[1] > 1 else 0,
-        num_kv_heads, group, head_dim, rows, dims, BLOCK_SLOTS, splits,
-        options.sliding_window is not None,
+        *head_strides(stored_positions), num_kv_heads, runs.group, head_dim, *runs.padded,
+        BLOCK_SLOTS, splits, options.sliding_window is not None,
     )  # fmt: skip
-    _join_runs[(batch * num_kv_heads, group)](
-        partial, tops, totals, out if sinks is None else sinks, out,
-        num_kv_heads, group, head_dim, dims, splits, triton.next_power_of_2(splits), sinks is not None,
-    )  # fmt: skip
-    return out
+    return runs.join(options)
+
+
+class Runs:
+    """Runs of slots of `query` [B, H, 1, D], contiguous: where their results go, and their join."""
+
+    def __init__(self, query: torch.Tensor, num_kv_heads: int, num_splits: int) -> None:
+        batch, num_heads, _, head_dim = query.shape
+        self.query, self.group = query, num_heads // num_kv_heads
+        self._num_kv_heads, self._num_splits = num_kv_heads, num_splits
+        #: Output, largest logit and sum of weights of each query head in each run.
+        self.results = tuple(
+            torch.empty(batch * num_heads * num_splits * size, dtype=torch.float32, device=query.device)
+            for size in (head_dim, 1, 1)
+        )  # fmt: skip
+
+    @property
+    def padded(self) -> tuple[int, int]:
+        """Query heads and channels, as Triton's blocks need them."""
+        rows = max(MIN_ROWS, triton.next_power_of_2(self.group))
+        return rows, triton.next_power_of_2(self.query.shape[-1])
+
+    def join(self, options: Options) -> torch.Tensor:
+        """The attention [B, H, 1, D]."""
+        sinks, out = options.sinks, torch.empty_like(self.query)
+        splits, head_dim = self._num_splits, out.shape[-1]
+        _join_runs[(len(out) * self._num_kv_heads, self.group)](
+            *self.results, out if sinks is None else sinks, out,
+            self._num_kv_heads, self.group, head_dim, self.padded[1], splits,
+            triton.next_power_of_2(splits), sinks is not None,
+        )  # fmt: skip
+        return out
 
 
 @cache
-def _num_splits(num_rows: int, num_slots: int) -> int:
+def preferred_splits(num_rows: int, num_slots: int) -> int:
     """As many runs as keep the GPU busy with so many rows, and none shorter than a block."""
     num_sms = torch.cuda.get_device_properties().multi_processor_count
     wanted = -(-PROGRAMS_PER_SM * num_sms // num_rows)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import torch
 
-from dynts_batch.kvcache import native
+from dynts_batch.kvcache import devices, native
 from dynts_batch.kvcache.formats import GROUP, NVFP4, KVFormat
 from dynts_batch.kvcache.native_packed_store import SOURCE, NativePackedStore
 from dynts_batch.kvcache.packed_store import PackedStore
@@ -242,8 +242,7 @@ class KVArena:
         size = (self.max_seqs, shape.num_kv_heads, self.capacity, shape.head_dim)
         if shape.stored_in is None:
             return PlainStore(size, shape.dtype, device)
-        is_native = native.can_run(SOURCE, shape.dtype, device, shape.head_dim)
-        return (NativePackedStore if is_native else PackedStore)(
+        return self._packed_kind(device)(
             size,
             shape.dtype,
             self._cache_len,
@@ -251,3 +250,11 @@ class KVArena:
             has_ternary=shape.has_ternary,
             per_head=shape.per_head,
         )
+
+    def _packed_kind(self, device: torch.device) -> type[PackedStore]:
+        if devices.runs_triton(device):
+            from dynts_batch.kvcache.triton_packed_store import TritonPackedStore
+
+            return TritonPackedStore
+        is_native = native.can_run(SOURCE, self.shape.dtype, device, self.shape.head_dim)
+        return NativePackedStore if is_native else PackedStore

@@ -112,3 +112,8 @@ class PlainStore:
     def move(self, source: int, target: int, cache_len: int) -> None:
         for tensor in (self._keys, self._values):
             tensor[target, :, :cache_len] = tensor[source, :, :cache_len]
+
+
+def head_strides(stored: torch.Tensor) -> tuple[int, int]:
+    """Between lanes and between heads of [R, H or 1, ...]: where heads share what is stored, they are 0 apart."""
+    return stored.stride(0), stored.stride(1) if stored.shape[1] > 1 else 0

@@ -1,22 +1,60 @@
 """What CUDA graphs rest on, and, on a GPU, that they change nothing."""
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from dynts_batch.config import MemoryConfig, ModelConfig, PolicyConfig, SamplingConfig
-from dynts_batch.engine import Engine
+from dynts_batch.engine import Engine, attention
 from dynts_batch.engine.cuda_graphs import graph_size
+from dynts_batch.kvcache import devices
+from dynts_batch.kvcache.formats import KV_FORMATS
+from dynts_batch.kvcache.packed_store import PackedStore
 from dynts_batch.records import Request
 
-REQUESTS = [Request(str(i), prompt_token_ids=list(range(10, 14 + i))) for i in range(7)]
+REQUESTS = [Request(str(i), prompt_token_ids=list(range(10, 22 + i))) for i in range(7)]
+CHANGING = {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape}
 
 
-def make_engine(folder: Path) -> Engine:
-    sampling = SamplingConfig(temperature=0.9, max_new_tokens=60)
-    policy = PolicyConfig(name="random", budget=24, window_size=6)
+def make_engine(folder: Path, *, quantize: bool = False, max_new_tokens: int = 60) -> Engine:
+    sampling = SamplingConfig(temperature=0.9, max_new_tokens=max_new_tokens)
+    policy = PolicyConfig(name="random", budget=24, window_size=6, quantize=quantize)
     return Engine.load(ModelConfig(name=str(folder)), policy, sampling, MemoryConfig(max_seqs=5))
+
+
+def generate(engine: Engine, requests: Sequence[Request] = REQUESTS) -> dict[str, Any]:
+    return {c.request_id: c.completion_token_ids for c in engine.generate(requests)}
+
+
+@pytest.fixture
+def interpreted(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What a GPU runs in Triton, Triton's interpreter runs here."""
+    pytest.importorskip(
+        "triton", reason="Triton comes with torch's GPU builds, and with the test extra"
+    )
+    if not torch.cuda.is_available():
+        monkeypatch.setattr(devices, "runs_triton", lambda _: True)
+        monkeypatch.setattr(
+            "dynts_batch.engine.triton_packed_attention.preferred_splits", lambda *_: 1
+        )
+    chosen = (attention.packed_decode, attention.fused_decode)
+    for choice in chosen:
+        choice.cache_clear()
+    yield
+    for choice in chosen:
+        choice.cache_clear()
+
+
+class AsksNothing(TorchDispatchMode):
+    """Refuses operations that wait for a value, or whose result's shape depends on one."""
+
+    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+        assert not CHANGING & set(operation.tags), f"{operation} asks the host"
+        return operation(*args, **(kwargs or {}))
 
 
 def test_a_graph_is_at_most_an_eighth_larger_than_its_batch() -> None:
@@ -29,13 +67,19 @@ def test_a_graph_is_at_most_an_eighth_larger_than_its_batch() -> None:
     assert graph_size(33, 34) == 34
 
 
-def test_a_decode_step_done_again_changes_nothing(tiny_model_dirs: dict[str, Path]) -> None:
-    """The step that warms a graph up runs twice, and lanes that hold nothing run along."""
-    engine = make_engine(tiny_model_dirs["qwen2"])
-    for request in REQUESTS:
-        engine.add_request(request)
-    for _ in range(5):
+@pytest.mark.parametrize("quantize", [False, True])
+def test_a_decode_step_done_again_changes_nothing(
+    quantize: bool, tiny_model_dirs: dict[str, Path], request: pytest.FixtureRequest
+) -> None:
+    """The step that warms a graph up runs twice, and lanes that hold nothing run along; one completes a group."""
+    if quantize:
+        request.getfixturevalue("interpreted")
+    engine = make_engine(tiny_model_dirs["qwen2"], quantize=quantize)
+    for each in REQUESTS:
+        engine.add_request(each)
+    for _ in range(2):
         engine.step()
+    assert 15 in engine._runner.inputs.slots.tolist()
     with torch.inference_mode():
         first = engine._runner.next_tokens(5, 24, is_ragged=True)
         state = [
@@ -47,12 +91,47 @@ def test_a_decode_step_done_again_changes_nothing(tiny_model_dirs: dict[str, Pat
     assert all(torch.equal(a, b) for a, b in zip(state, after, strict=True))
 
 
+def test_a_quantised_step_asks_nothing_of_the_host(
+    tiny_model_dirs: dict[str, Path], interpreted: None
+) -> None:
+    engine = make_engine(tiny_model_dirs["qwen2"], quantize=True)
+    assert attention.asks_nothing(engine.arena.shape, engine.arena.positions.device)
+    for request in REQUESTS:
+        engine.add_request(request)
+    engine.step()
+    with torch.inference_mode(), AsksNothing():
+        engine._runner.next_tokens(5, 24, is_ragged=True)
+
+
+def test_torchs_packed_store_asks_which_lanes_complete_a_group() -> None:
+    size, lanes = (2, 1, 32, 16), torch.arange(2)
+    store = PackedStore(
+        size, torch.float32, lanes, form=KV_FORMATS["nvfp4"], has_ternary=False, per_head=False
+    )
+    states = torch.zeros(2, 1, 16)
+    with AsksNothing(), pytest.raises(AssertionError, match="asks the host"):
+        store.append(lanes, lanes, states, states)
+
+
+def test_what_a_gpu_runs_changes_no_token_of_a_quantised_cache(
+    tiny_model_dirs: dict[str, Path], request: pytest.FixtureRequest
+) -> None:
+    """Through a completed group and an eviction."""
+    folder = tiny_model_dirs["llama"]
+    some = (REQUESTS[3], REQUESTS[6])
+    expected = generate(make_engine(folder, quantize=True, max_new_tokens=8), some)
+    request.getfixturevalue("interpreted")
+    assert generate(make_engine(folder, quantize=True, max_new_tokens=8), some) == expected
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("architecture", ["llama", "qwen2", "gpt_oss"])
-def test_graphs_change_no_token(architecture: str, tiny_model_dirs: dict[str, Path]) -> None:
-    engine = make_engine(tiny_model_dirs[architecture])
-    with_graphs = {c.request_id: c.completion_token_ids for c in engine.generate(REQUESTS)}
+@pytest.mark.parametrize("quantize", [False, True])
+def test_graphs_change_no_token(
+    architecture: str, quantize: bool, tiny_model_dirs: dict[str, Path]
+) -> None:
+    engine = make_engine(tiny_model_dirs[architecture], quantize=quantize)
+    with_graphs = generate(engine)
     engine._runner.graphs = None
-    without = {c.request_id: c.completion_token_ids for c in engine.generate(REQUESTS)}
-    assert with_graphs == without
+    assert generate(engine) == with_graphs

@@ -1,12 +1,9 @@
 """The Triton decode attention, on a GPU or by Triton's interpreter, against attention written out."""
 
-import os
-import subprocess
-import sys
-
 import pytest
 import torch
 from decode_cases import NUM_KV_HEADS, random_cache, written_out
+from kernel_compiler import check_compiles
 
 from dynts_batch.kvcache.probs import Options
 
@@ -77,40 +74,26 @@ def test_a_row_has_the_same_bits_alone() -> None:
 
 
 def test_the_kernels_compile_for_gpus_that_are_not_here() -> None:
-    """In a process of its own: in this one the interpreter has taken the compiler's place."""
-    environment = {**os.environ, "TRITON_INTERPRET": "0"}
-    done = subprocess.run(
-        [sys.executable, "-c", COMPILE],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
+    module, sizes = (
+        decode_attention.__module__,
+        {"NUM_KV_HEADS": 4, "GROUP": 7, "HEAD_DIM": 128, "DIMS": 128},
     )
-    assert done.returncode == 0, done.stderr
-
-
-COMPILE = """
-import triton
-from triton.backends.compiler import GPUTarget
-from triton.compiler import ASTSource
-from dynts_batch.engine.triton_attention import _attend_run, _join_runs
-
-COMMON = dict(NUM_KV_HEADS=4, GROUP=7, HEAD_DIM=128, DIMS=128, NUM_SPLITS=3)
-TYPES = dict.fromkeys(("partial", "tops", "totals"), "*fp32") | dict(
-    last_slots="*i64", positions="*i64", stored="*i32", scale="fp32", window="i32",
-    lane_stride="i64", head_stride="i64", stored_lane_stride="i64", stored_head_stride="i64",
-)
-
-def compile(kernel, constants, out, compute_capability):
-    types = {name: TYPES.get(name, "*bf16") for name in kernel.arg_names} | {"out": out}
-    types |= dict.fromkeys(constants, "constexpr")
-    places = {(kernel.arg_names.index(name),): value for name, value in constants.items()}
-    source = ASTSource(fn=kernel, signature=types, constexprs=places)
-    done = triton.compile(source, target=GPUTarget("cuda", compute_capability, 32))
-    assert done.asm["cubin"] and done.metadata.shared < 100_000
-
-for compute_capability in (80, 90):
-    run = dict(ROWS=16, SLOTS=64, HAS_WINDOW=True)
-    compile(_attend_run, COMMON | run, "*fp32", compute_capability)
-compile(_join_runs, COMMON | dict(PADDED_SPLITS=4, HAS_SINKS=True), "*bf16", 90)
-"""
+    check_compiles(
+        module,
+        "_attend_run",
+        out="*fp32",
+        ROWS=16,
+        SLOTS=64,
+        NUM_SPLITS=3,
+        HAS_WINDOW=True,
+        **sizes,
+    )
+    check_compiles(
+        module,
+        "_join_runs",
+        partial="*fp32",
+        NUM_SPLITS=3,
+        PADDED_SPLITS=4,
+        HAS_SINKS=True,
+        **sizes,
+    )
