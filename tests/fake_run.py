@@ -16,7 +16,7 @@ STABLE = (
     *("request_id", "sample_index", "seed", "question", "prompt", "reasoning", "answer"),
     *("extracted_answer", "finish_reason", "error_type", "reference", "correct"),
     *("prompt_tokens", "reasoning_tokens", "completion_tokens", "evicted_tokens", "num_evictions"),
-    *("peak_cache_len", "peak_kv_bytes", "full_kv_bytes"),
+    *("peak_cache_len", "peak_kv_bytes", "full_kv_bytes", "completion_token_ids"),
 )
 
 

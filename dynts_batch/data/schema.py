@@ -81,6 +81,13 @@ RESULT = (
     _field("device_peak_bytes", pa.int64(), "Peak memory of the device when the row finished"),
     _field("attempt", pa.int64(), "1 for the first try of the row's shard"),
     _field(
+        "completion_token_ids",
+        _list(pa.int32()),
+        "All generated tokens as the model wrote them, the stop token included: text need not be"
+        " tokenised to the same ones. Null in error rows and in those of a run from before this"
+        " column",
+    ),
+    _field(
         "token_trace",
         TOKEN_TRACE,
         "What became of every token in the KV cache, for a sample of rows (run.trace_rows), else"

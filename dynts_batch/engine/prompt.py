@@ -112,6 +112,10 @@ class PromptRenderer:
                 return start
         return None
 
+    def has_two_ends(self, answer_token_ids: Sequence[int]) -> bool:
+        """Whether thinking ends again after the end that these tokens begin with."""
+        return self._raw(answer_token_ids).count(THINK_END) > 1
+
     def split(
         self,
         prompt_token_ids: Sequence[int],

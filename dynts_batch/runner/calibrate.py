@@ -52,9 +52,7 @@ def calibrate_thoughts(run_path: str, out: Path, overrides: Sequence[str]) -> in
         traces += found
         say(f"{number}/{len(todo)} shards, {len(traces)} traces")
     if not traces:
-        raise InputError(
-            f"{run_path} must hold a correct trace whose text has its tokens, got none"
-        )
+        raise InputError(f"{run_path} must hold a correct trace whose tokens are known, got none")
     identity = run_dir.fingerprint()["model"]
     calibration = write_calibration(
         out, traces, model=config.model.name, revision=identity.get("revision")

@@ -14,7 +14,7 @@ from dynts_batch.engine.prompt import THINK_END, THINK_START, PromptRenderer
 from dynts_batch.errors import RunDirError
 
 _TEXTS = ["request_id", "sample_index", "prompt", "reasoning", "answer"]
-_COUNTS = ["prompt_tokens", "reasoning_tokens", "completion_tokens"]
+_TOKENS = ["prompt_tokens", "reasoning_tokens", "completion_tokens", "completion_token_ids"]
 
 
 @dataclass(frozen=True)
@@ -67,13 +67,13 @@ def read_traces(
 ) -> Iterator[Trace | Dropped]:
     """What the rows of `units` in `shard` give, in the order of the rows."""
     wanted = set(units)
-    for row in run_dir.read_shard(shard).select(_TEXTS + _COUNTS).to_pylist():
+    for row in run_dir.read_shard(shard).select(_TEXTS + _TOKENS).to_pylist():
         if (row["request_id"], row["sample_index"]) in wanted:
             yield _to_trace(row, renderer)
 
 
 def _to_trace(row: dict[str, Any], renderer: PromptRenderer) -> Trace | Dropped:
-    """Tokenise the parts apart, as they were generated apart.
+    """Its completion as it was generated or, in a row that is older than the ids, as its text is tokenised.
 
     Text does not always give back the tokens that it came from. Where the counts differ the trace is dropped: its
     labels would belong to other tokens than the model wrote.
@@ -82,24 +82,33 @@ def _to_trace(row: dict[str, Any], renderer: PromptRenderer) -> Trace | Dropped:
         return Dropped("the request came as token ids")
     if row["reasoning"] is None or row["answer"] is None:
         return Dropped("no thinking")
-    if THINK_END in row["reasoning"] + row["answer"]:
-        return Dropped("more than one end of thinking")
     prompt = renderer.encode(row["prompt"])
     if (
         len(prompt) != row["prompt_tokens"]
     ):  # a template's special tokens stand in its text, a tokenizer's do not
         prompt = renderer.encode(row["prompt"], add_special_tokens=True)
-    opening = "" if renderer.opens_thinking(prompt) else THINK_START
-    trace = Trace(
-        request_id=row["request_id"],
-        sample_index=row["sample_index"],
-        prompt_token_ids=prompt,
-        thinking_token_ids=renderer.encode(opening + row["reasoning"]),
-        answer_token_ids=renderer.encode(THINK_END + row["answer"]),
-    )
+    thinking, answer = _generated(row) or _tokenised(row, prompt, renderer)
+    if renderer.has_two_ends(answer):
+        return Dropped("more than one end of thinking")
     # The stop token, the last of the completion, is in no text.
-    lengths = len(prompt), len(trace.thinking_token_ids), 1 + len(trace.answer_token_ids)
+    lengths = len(prompt), len(thinking), 1 + len(answer)
     generated = row["completion_tokens"] - row["reasoning_tokens"]
     if lengths != (row["prompt_tokens"], row["reasoning_tokens"], generated):
         return Dropped("its text has other tokens than were generated")
-    return trace
+    return Trace(row["request_id"], row["sample_index"], prompt, thinking, answer)
+
+
+def _generated(row: dict[str, Any]) -> tuple[list[int], list[int]] | None:
+    """Thinking and answer, without the stop token; None if the row does not say."""
+    token_ids, num_thinking = row["completion_token_ids"], row["reasoning_tokens"]
+    if token_ids is None:
+        return None
+    return token_ids[:num_thinking], token_ids[num_thinking:-1]
+
+
+def _tokenised(
+    row: dict[str, Any], prompt: list[int], renderer: PromptRenderer
+) -> tuple[list[int], list[int]]:
+    """The same from their texts, apart, as they were generated apart."""
+    opening = "" if renderer.opens_thinking(prompt) else THINK_START
+    return renderer.encode(opening + row["reasoning"]), renderer.encode(THINK_END + row["answer"])

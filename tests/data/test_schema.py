@@ -53,6 +53,17 @@ def test_a_row_holds_source_completion_and_extras():
     assert read["energy_j"] is None
 
 
+def test_a_row_has_the_tokens_that_were_generated_and_an_error_row_has_none():
+    schema = row_schema(SOURCE)
+    completions = [
+        Completion("a", 0, "stop", completion_token_ids=(5, 199_999, 2), completion_tokens=3),
+        Completion.failed(ROW.request(1), ValueError("x")),
+    ]
+    table = rows_to_table(schema, [output_row(schema, ROW, c, {}) for c in completions])
+    assert table["completion_token_ids"].type.value_type == pa.int32()
+    assert table["completion_token_ids"].to_pylist() == [[5, 199_999, 2], None]
+
+
 def test_a_row_of_a_broken_line_has_null_source_columns():
     schema = row_schema(SOURCE)
     source = SourceRow(0, "a", {})

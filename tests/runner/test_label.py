@@ -1,18 +1,21 @@
 """Labels as a job: every correct trace once, resumable like a run, and the same as without Ray."""
 
 import os
+import shutil
 import signal
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from fake_run import write_config, write_problems
 
 from dynts_batch.config import ModelConfig
 from dynts_batch.data.run_dir import RunDir
-from dynts_batch.data.shard_table import Unit
+from dynts_batch.data.shard_table import Unit, units_of
 from dynts_batch.engine.loader import load_model
 from dynts_batch.engine.prompt import PromptRenderer
 from dynts_batch.errors import DyntsError, FingerprintError, InputError, RunDirError
@@ -135,24 +138,57 @@ def test_a_question_gives_its_first_correct_samples_that_stopped_and_no_others(
     assert len(chosen) < len(rows)
 
 
-def test_text_that_does_not_give_back_its_tokens_is_dropped_and_counted(run_dir: Path) -> None:
-    """A model may write a word in two tokens where the tokenizer writes it in one: labels would belong to others."""
-    run = RunDir(str(run_dir))
+def test_a_word_written_in_two_tokens_is_labelled_and_dropped_only_where_the_ids_are_not_known(
+    run_dir: Path, tmp_path: Path
+) -> None:
+    """Where the tokenizer writes it in one, text gives other tokens than the model wrote: labels would belong to those. Rows
+    of a run from before completion_token_ids have nothing but text."""
+    copy = tmp_path / "run"
+    shutil.copytree(run_dir, copy)
+    run, renderer = RunDir(str(copy)), PromptRenderer(load_model(ModelConfig()).tokenizer)
     table = run.read_shard(0)
-    longer = [count + 1 for count in table["reasoning_tokens"].to_pylist()]
-    column = table.schema.get_field_index("reasoning_tokens")
-    changed = table.set_column(column, table.schema.field(column), [longer])
-    units = list(
-        zip(table["request_id"].to_pylist(), table["sample_index"].to_pylist(), strict=True)
+    units = units_of(table)
+    usual = list(read_traces(run, 0, units, renderer))
+    rows = table.to_pylist()
+    for row in rows:
+        token_ids, at = row["completion_token_ids"], row["reasoning_tokens"] // 2
+        while len(letters := list(renderer.token_text(token_ids[at]))) < 2:
+            at += 1
+        spelled = [token for letter in letters for token in renderer.encode(letter)]
+        row["completion_token_ids"] = [*token_ids[:at], *spelled, *token_ids[at + 1 :]]
+        for count in ("reasoning_tokens", "completion_tokens"):
+            row[count] += len(spelled) - 1
+    run.commit_shard(0, pa.Table.from_pylist(rows, table.schema), units)
+    found = list(read_traces(run, 0, units, renderer))
+    assert [trace.token_ids for trace in found] == [
+        renderer.encode(row["prompt"]) + row["completion_token_ids"][:-1] for row in rows
+    ]
+    assert [len(trace.thinking_token_ids) for trace in found] == [
+        row["reasoning_tokens"] for row in rows
+    ]
+    older = run.read_shard(0).drop_columns(["completion_token_ids"])
+    pq.write_table(older, copy / "rows" / "shard-00000.parquet")
+    dropped = Dropped("its text has other tokens than were generated")
+    assert list(read_traces(run, 0, units, renderer)) == [dropped] * len(rows)
+    pq.write_table(
+        table.drop_columns(["completion_token_ids"]), copy / "rows" / "shard-00000.parquet"
     )
-    run.commit_shard(0, changed, units)
-    try:
-        renderer = PromptRenderer(load_model(ModelConfig()).tokenizer)
-        found = list(read_traces(run, 0, units, renderer))
-        assert Dropped("its text has other tokens than were generated") in found
-        assert all(isinstance(trace, Dropped) for trace in found)
-    finally:
-        run.commit_shard(0, table, units)
+    assert list(read_traces(run, 0, units, renderer)) == usual
+
+
+def test_a_trace_whose_thinking_ends_twice_is_dropped(run_dir: Path, tmp_path: Path) -> None:
+    """The answer's text does not tell: the tag may be a special token, which no text holds."""
+    copy = tmp_path / "run"
+    shutil.copytree(run_dir, copy)
+    run, renderer = RunDir(str(copy)), PromptRenderer(load_model(ModelConfig()).tokenizer)
+    table = run.read_shard(0)
+    rows = table.to_pylist()
+    for row in rows:
+        row["completion_token_ids"][-2:-2] = renderer.encode("</think>")
+        row["completion_tokens"] += 1
+    run.commit_shard(0, pa.Table.from_pylist(rows, table.schema), units_of(table))
+    found = list(read_traces(run, 0, units_of(table), renderer))
+    assert found == [Dropped("more than one end of thinking")] * len(rows)
 
 
 def test_an_unfinished_run_and_one_without_a_correct_trace_are_refused(
