@@ -8,6 +8,7 @@
     `-- RowError                      one request failed; the run goes on
         |-- BadRowError               the row holds no usable prompt
         |-- PromptTooLongError        the prompt does not fit the KV budget
+        |-- NonFiniteLogitsError      the model gave no number to draw a token by
         `-- QuarantinedError          the request killed its worker too often
 
 ConfigError and InputError are a user's mistake and come before a GPU is taken. A RowError never
@@ -62,6 +63,10 @@ class BadRowError(RowError):
 
 class PromptTooLongError(RowError):
     """The prompt's tokens leave no room to decode within the sequence's KV budget."""
+
+
+class NonFiniteLogitsError(RowError):
+    """The model's logits were NaN or infinite, so that any token would be made up."""
 
 
 class QuarantinedError(RowError):

@@ -48,6 +48,7 @@ class DecodeInputs:
     def advance(self, token_ids: torch.Tensor) -> None:
         """The first lanes have stored a token and sampled `token_ids` [R]."""
         num_lanes = len(token_ids)
-        self.token_ids[:num_lanes] = token_ids
+        # A lane without a next token may run along with a larger batch, and the model must find one there.
+        torch.clamp(token_ids, min=0, out=self.token_ids[:num_lanes])
         self.slots[:num_lanes] += 1
         self.positions[:num_lanes] += 1

@@ -6,6 +6,7 @@ here asks which policy it is. Knows nothing about data sets, Ray or grading.
 
 import time
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import Any, Self
 
 import torch
@@ -25,7 +26,7 @@ from dynts_batch.engine.model_runner import ModelRunner
 from dynts_batch.engine.prompt import PromptRenderer
 from dynts_batch.engine.scheduler import MAX_PREFILL_TOKENS, Scheduler
 from dynts_batch.engine.sequence import Sequence
-from dynts_batch.errors import PromptTooLongError, RowError
+from dynts_batch.errors import NonFiniteLogitsError, PromptTooLongError, RowError
 from dynts_batch.kvcache.arena import KVArena
 from dynts_batch.kvcache.counter_rng import sequence_key
 from dynts_batch.kvcache.policies import make_policy
@@ -175,17 +176,24 @@ class Engine:
         for (lane, sequence), token_id in zip(sequences.items(), token_ids, strict=True):
             sequence.store(len(sequence.prompt_chunk))
             if sequence.cache_len == len(sequence.prompt_token_ids):
-                sequence.append(token_id, self._model.stop_token_ids)
+                self._append(lane, sequence, token_id)
                 sequence.decoding_at = now
-                ready[lane] = sequence
+                if sequence.finish_reason is None:
+                    ready[lane] = sequence
         if ready:
             self._runner.inputs.write(ready)
 
     def _decode(self, running: list[Sequence]) -> None:
         token_ids = self._runner.decode(running)
-        for sequence, token_id in zip(running, token_ids, strict=True):
+        for lane, (sequence, token_id) in enumerate(zip(running, token_ids, strict=True)):
             sequence.store(1)
-            sequence.append(token_id, self._model.stop_token_ids)
+            self._append(lane, sequence, token_id)
+
+    def _append(self, lane: int, sequence: Sequence, token_id: int) -> None:
+        sequence.append(token_id, self._model.stop_token_ids)
+        if sequence.finish_reason == "error":
+            # What comes into this lane next may read slots that it has not written, with weight 0: 0 x NaN is NaN.
+            self.arena.clear(lane)
 
     def _evict(self, decoding: dict[int, Sequence]) -> None:
         """Evict from every unfinished sequence of `decoding` that has reached the budget, or that the policy wants to look at, all of
@@ -281,6 +289,8 @@ class Engine:
 
     def _complete(self, sequence: Sequence) -> Completion:
         assert sequence.finish_reason is not None
+        if sequence.finish_reason == "error":
+            return self._fail(sequence)
         token_ids = sequence.completion_token_ids
         text = self._renderer.split(sequence.prompt_token_ids, token_ids, sequence.answer_start)
         shape = self.arena.shape
@@ -308,6 +318,16 @@ class Engine:
             device_s=sequence.device_s,
             token_trace=self._token_trace(sequence),
         )
+
+    def _fail(self, sequence: Sequence) -> Completion:
+        """An error, and the time it took."""
+        number = len(sequence.completion_token_ids) + 1
+        error = NonFiniteLogitsError(
+            f"the logits of completion token {number} must be finite, got NaN or infinity: the model leaves the range of its"
+            f" dtype, {str(self._model.decoder.dtype).removeprefix('torch.')}, or its weights are damaged"
+        )
+        failed = Completion.failed(sequence.request, error, seed=self._sampling.seed)
+        return replace(failed, prompt=sequence.prompt, device_s=sequence.device_s)
 
     def _token_trace(self, sequence: Sequence) -> TokenTrace | None:
         if sequence.trace is None:

@@ -5,19 +5,25 @@ import torch
 from dynts_batch.config import SamplingConfig
 from dynts_batch.kvcache.counter_rng import uniform
 
+#: Stands for the token id of a row whose logits are no numbers to draw from: a tensor holds no None.
+NO_TOKEN = -1
+
 
 def sample(
     logits: torch.Tensor, config: SamplingConfig, keys: torch.Tensor, positions: torch.Tensor
 ) -> torch.Tensor:
-    """Token ids [rows] from `logits` [rows, vocabulary], temperature 0 = argmax.
+    """Token ids [rows] from `logits` [rows, vocabulary], temperature 0 = argmax; `NO_TOKEN` where the largest logit is not
+    finite, which it isn't if any is NaN or +inf. A logit of -inf is a token that is never drawn.
 
     Filters in the Hugging Face order: temperature, top-k, top-p, min-p. The draw inverts the cumulative distribution
     at one uniform number, a function of the row's `keys` and `positions` (int64 [rows]) alone.
     """
     if config.temperature == 0:
-        return logits.argmax(dim=-1)
+        largest, token_ids = logits.max(dim=-1)
+        return token_ids.masked_fill(~largest.isfinite(), NO_TOKEN)
     num_kept = min(config.top_k or logits.shape[-1], logits.shape[-1])
     values, token_ids = (logits.float() / config.temperature).topk(num_kept, dim=-1)
+    is_finite = values[:, 0].isfinite()  # of a NaN and a number, the NaN is the larger one
     probs = values.softmax(dim=-1)
     if config.top_p < 1.0:
         # Keep the smallest set that reaches top_p: a token stays if those before it don't reach it.
@@ -28,7 +34,7 @@ def sample(
     cumulative = probs.double().cumsum(dim=-1)
     draw = uniform(keys, positions)[:, None] * cumulative[:, -1:]
     chosen = torch.searchsorted(cumulative, draw, right=True).clamp_(max=num_kept - 1)
-    return token_ids.gather(-1, chosen).squeeze(-1)
+    return token_ids.gather(-1, chosen).squeeze(-1).masked_fill(~is_finite, NO_TOKEN)
 
 
 def _renormalise(probs: torch.Tensor) -> torch.Tensor:

@@ -80,6 +80,7 @@ class Scheduler:
             if sequence is not None and sequence.finish_reason is not None:
                 finished.append(sequence)
                 self._lanes[lane] = None
+                self._prefilling.pop(lane, None)
         return finished
 
     def _admit(self) -> dict[int, Sequence]:

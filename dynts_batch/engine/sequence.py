@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from dynts_batch.engine.eviction_trace import EvictionTrace
+from dynts_batch.engine.sampling import NO_TOKEN
 from dynts_batch.records import FinishReason, Request
 
 #: Tokens of one prompt that a step processes at most, and of all new prompts while others decode: it bounds how long
@@ -74,7 +75,10 @@ class Sequence:
         self.cache_len = retained_len
 
     def append(self, token_id: int, stop_token_ids: frozenset[int]) -> None:
-        """Take the newly sampled token and notice the ends it brings."""
+        """Take the newly sampled token and notice the ends it brings; `NO_TOKEN` is an error and the end."""
+        if token_id == NO_TOKEN:
+            self.finish_reason = "error"
+            return
         self.completion_token_ids.append(token_id)
         if self.answer_start is None:
             self.answer_start = self.find_answer(self.completion_token_ids)

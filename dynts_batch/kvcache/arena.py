@@ -237,6 +237,11 @@ class KVArena:
         if self.shape.stored_in:
             self._cache_len[target] = cache_len
 
+    def clear(self, lane: int) -> None:
+        """Zeros for all keys and values of a lane, which may hold what is not finite."""
+        for store in self.layers:
+            store.clear(lane)
+
     def _make_store(self, device: torch.device) -> LayerStore:
         shape = self.shape
         size = (self.max_seqs, shape.num_kv_heads, self.capacity, shape.head_dim)

@@ -154,6 +154,12 @@ class PackedStore:
         if self.is_ternary is not None:
             self.is_ternary[target] = self.is_ternary[source]
 
+    def clear(self, lane: int) -> None:
+        for tensor in (self.codes, self.scales, self.buffer):
+            tensor[:, lane] = 0
+        if self.zero_points is not None:
+            self.zero_points[lane] = 0
+
     def _read(self, part: int, lanes: torch.Tensor, num_slots: int) -> torch.Tensor:
         num_groups = min(-(-num_slots // GROUP), self.num_groups)
         packed = self.groups(part, lanes, slice(num_groups))

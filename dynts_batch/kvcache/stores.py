@@ -57,6 +57,10 @@ class LayerStore(Protocol):
         """Copy a lane's live slots to another lane."""
         ...
 
+    def clear(self, lane: int) -> None:
+        """Zeros in all slots of a lane."""
+        ...
+
 
 class PlainStore:
     """In the model's own precision."""
@@ -112,6 +116,10 @@ class PlainStore:
     def move(self, source: int, target: int, cache_len: int) -> None:
         for tensor in (self._keys, self._values):
             tensor[target, :, :cache_len] = tensor[source, :, :cache_len]
+
+    def clear(self, lane: int) -> None:
+        for tensor in (self._keys, self._values):
+            tensor[lane] = 0
 
 
 def head_strides(stored: torch.Tensor) -> tuple[int, int]:

@@ -11,7 +11,7 @@ from transformers.generation.logits_process import (
 )
 
 from dynts_batch.config import SamplingConfig
-from dynts_batch.engine.sampling import sample
+from dynts_batch.engine.sampling import NO_TOKEN, sample
 from dynts_batch.kvcache.counter_rng import sequence_key, uniform
 
 SETTINGS = [
@@ -56,6 +56,25 @@ def test_temperature_zero_is_argmax() -> None:
     assert torch.equal(
         sample(logits, SamplingConfig(temperature=0.0), keys, positions), logits.argmax(dim=-1)
     )
+
+
+@pytest.mark.parametrize("config", [SamplingConfig(temperature=0.0), *SETTINGS], ids=str)
+def test_from_what_is_no_number_nothing_is_drawn_and_a_token_of_minus_infinity_never_is(
+    config: SamplingConfig,
+) -> None:
+    torch.manual_seed(0)
+    logits = torch.randn(7, 40)
+    keys, positions = torch.arange(7), torch.arange(7)
+    expected = sample(logits, config, keys, positions)
+    bad = logits.clone()
+    bad[0] = torch.nan
+    bad[1, 17] = torch.nan
+    bad[2, 39] = torch.inf
+    bad[3] = -torch.inf
+    found = sample(bad, config, keys, positions)
+    assert found.tolist() == [NO_TOKEN] * 4 + expected[4:].tolist()
+    bad[4:, :39] = -torch.inf
+    assert sample(bad, config, keys, positions)[4:].tolist() == [39] * 3
 
 
 def test_a_draw_depends_on_the_row_alone() -> None:
