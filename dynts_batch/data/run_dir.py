@@ -7,6 +7,7 @@
     errors/shard-00042.jsonl     the failed rows of a finished shard, to read and to count
     workers/NAME-00007.parquet   telemetry of a worker
     manifest.json                the seal, written last
+    driver.json                  who drives the run now, see claim.py
     regrade.json                 rows/ is being judged again, or was when that broke off
 
 Owns names and the order of writes; storage.py makes each write atomic, shard_table.py verifies a
@@ -30,6 +31,7 @@ from pyarrow import fs as pafs
 
 from dynts_batch.config import Config
 from dynts_batch.config_file import load_config, to_yaml
+from dynts_batch.data.claim import Claim
 from dynts_batch.data.columns import check_names, fit
 from dynts_batch.data.samples import SCHEMA as SAMPLES
 from dynts_batch.data.schema import stored_schema
@@ -74,7 +76,8 @@ class RunDir:
         fingerprint: Mapping[str, Any],
         defaults: Mapping[str, Any] = MappingProxyType({}),
     ) -> bool:
-        """Make this the directory of the run that `fingerprint` describes; True if it is new.
+        """Make this the directory of the run that `fingerprint` describes; True if it is new. Only while
+        nobody drives it, see Claim.wait_until_free.
 
         `fingerprint` is JSON data and holds at least `num_units` and `shard_rows`, because shard
         numbers mean nothing without them. `defaults`, of the same form, says what a key means that
@@ -102,6 +105,10 @@ class RunDir:
         ):  # a finished run may be on a read-only disk
             self._storage.write("config.yaml", settings)
         return stored is None
+
+    def claim(self) -> Claim:
+        """What makes this process the only one that drives the run, see Claim."""
+        return Claim(self.path, self._storage)
 
     def fingerprint(self, *groups: str) -> dict[str, Any]:
         """The stored fingerprint, which has `groups`; RunDirError if this is no run directory."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 
 from dynts_batch.config import Config
+from dynts_batch.data.claim import Claim
 from dynts_batch.data.reader import open_source
 from dynts_batch.data.run_dir import RunDir
 from dynts_batch.data.source import Source
@@ -29,6 +30,8 @@ class PreparedRun:
     source: Source
     plan: Plan
     run_dir: RunDir
+    claim: Claim
+    """To be held while the run is driven."""
     is_new: bool
     committed_shards: frozenset[int]
     checkpointed_shards: frozenset[int]
@@ -41,7 +44,7 @@ def prepare(config: Config, *, is_local: bool) -> PreparedRun:
 
     Raises:
         ConfigError, InputError: a user's mistake.
-        RunDirError: the run directory cannot be used, or holds another run.
+        RunDirError: the run directory cannot be used, holds another run, or is driven by another process.
     """
     config = _with_absolute_run_dir(config)
     _check_gpus(config)
@@ -52,6 +55,8 @@ def prepare(config: Config, *, is_local: bool) -> PreparedRun:
     plan = Plan(source.num_rows, config.sampling.num_samples, config.run.shard_rows)
     _check_num_shards(plan)
     run_dir = RunDir(str(config.run.dir))
+    claim = run_dir.claim()
+    claim.wait_until_free()
     is_new = run_dir.create_or_resume(
         config,
         make_fingerprint(config, model, source, plan),
@@ -66,6 +71,7 @@ def prepare(config: Config, *, is_local: bool) -> PreparedRun:
         source=source,
         plan=plan,
         run_dir=run_dir,
+        claim=claim,
         is_new=is_new,
         committed_shards=frozenset(committed),
         checkpointed_shards=frozenset(run_dir.list_shards("checkpoints")),

@@ -89,7 +89,12 @@ def drive(run: PreparedRun, address: str | None, console: Console) -> int | None
     if (limit := limits.reached(Used())) is not None:
         _say(console, f"nothing was started: the run is at {limit}. {_LIMIT_HINT}")
         return EXIT_LIMIT
-    with open_cluster(address), catch_stop_signals() as stop, Display(console) as display:
+    with (
+        run.claim as claim,
+        open_cluster(address),
+        catch_stop_signals() as stop,
+        Display(console) as display,
+    ):
         resources = plan_resources(run.config, is_local=address is None)
         display.note(
             f"{resources.num_workers} workers of {resources.num_cpus:g} CPU and"
@@ -109,8 +114,9 @@ def drive(run: PreparedRun, address: str | None, console: Console) -> int | None
             warn=display.note,
             limits=limits,
         )
-        if driver.run(lambda: stop.is_set):
+        if driver.run(lambda: stop.is_set or claim.is_lost):
             return None
+        claim.check()
         done = read_progress(run.run_dir, time.time())
         num_done = done.finished_rows + done.checkpointed_rows
         rows = f"{num_done:,} of {done.num_rows:,} rows"

@@ -56,7 +56,7 @@ def regrade(path: str, overrides: Sequence[str]) -> tuple[Config, Regraded]:
         )
     config = override_config(run_dir.config(), _allowed(overrides))
     regraded = Regraded()
-    with Grader.from_config(config.grading) as grader:
+    with run_dir.claim(), Grader.from_config(config.grading) as grader:
         run_dir.begin_regrade(dataclasses.asdict(config.grading))
         for shard in sorted(run_dir.finished_shards()):
             table = run_dir.read_shard(shard)

@@ -3,11 +3,10 @@
 import os
 import shutil
 import time
-import uuid
 
 import pyarrow as pa
 import pytest
-from s3_server import BUCKET, s3_server
+from s3_server import BUCKET
 
 from dynts_batch.config import InputConfig
 from dynts_batch.data import storage as storage_module
@@ -15,20 +14,6 @@ from dynts_batch.data.filesystem import open_filesystem
 from dynts_batch.data.reader import open_source
 from dynts_batch.data.storage import Storage
 from dynts_batch.errors import RunDirError
-
-
-@pytest.fixture(scope="module")
-def server():
-    with s3_server() as (_environment, faults):
-        yield faults
-
-
-@pytest.fixture(params=["local", "s3", "fsspec"])
-def root(request, tmp_path) -> str:
-    if request.param == "s3":
-        request.getfixturevalue("server")
-    roots = {"local": tmp_path / "run", "s3": f"s3://{BUCKET}", "fsspec": "memory://bucket"}
-    return f"{roots[request.param]}/{uuid.uuid4().hex}"
 
 
 @pytest.fixture

@@ -11,6 +11,8 @@ from fake_run import write_config, write_problems
 from transformers import T5Config
 
 from dynts_batch.config_file import load_config
+from dynts_batch.data import claim as claim_module
+from dynts_batch.data.run_dir import RunDir
 from dynts_batch.runner import reason as reason_module
 from dynts_batch.runner.preflight import prepare
 from dynts_batch.runner.reason import reason
@@ -191,3 +193,22 @@ assert "ray" not in sys.modules
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("error: ") == 2
+
+
+def test_a_run_that_is_driven_is_refused_and_left_as_it_is(capsys, config, monkeypatch):
+    """A second driver deleted the files that the first one's workers were writing, and spent the same cap again."""
+    monkeypatch.setattr(claim_module, "BEAT_S", 0.1)
+    prepare(load_config(config), is_local=True)
+    run_dir = Path(config).parent / "run"
+    (run_dir / "tmp").mkdir(exist_ok=True)
+    (run_dir / "tmp" / "half-written").write_bytes(b"rows")
+    settings = (run_dir / "config.yaml").read_bytes()
+    with RunDir(str(run_dir)).claim():
+        assert reason(config, ["cost.usd_per_gpu_hour=7", "workers.max=3"]) == 2
+        watching, message = capsys.readouterr().err.splitlines()
+        assert "watching for up to 30 s" in watching
+        assert "must have one driver at a time, got a second one while process" in message
+        assert (run_dir / "tmp" / "half-written").exists()
+        assert (run_dir / "config.yaml").read_bytes() == settings
+    prepare(load_config(config), is_local=True)
+    assert not (run_dir / "tmp" / "half-written").exists()

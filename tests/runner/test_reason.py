@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
@@ -13,6 +14,7 @@ import pytest
 from fake_run import stable_rows, write_config, write_problems
 
 from dynts_batch.config_file import load_config
+from dynts_batch.data import claim as claim_module
 from dynts_batch.data.run_dir import RunDir
 from dynts_batch.engine import Engine
 from dynts_batch.records import Request
@@ -167,6 +169,44 @@ def test_a_killed_driver_resumes_and_equals_an_undisturbed_run(cluster, undistur
     _out, err = second.communicate(timeout=120)
     assert second.returncode == 0, err
     assert "resuming" in err
+    assert stable_rows(tmp_path / "run") == undisturbed
+
+
+def test_a_second_driver_is_refused_and_the_first_one_ends_as_if_alone(
+    cluster, undisturbed, tmp_path, capsys
+):
+    config = _config(tmp_path, model={"name": "fake:step_s=0.05"})
+    first = _reason_process(config, cluster, cwd=tmp_path)
+    _wait_for(lambda: (tmp_path / "run" / "driver.json").exists())
+    assert reason(config, []) == 2
+    message = f"must have one driver at a time, got a second one while process {first.pid} on"
+    assert message in capsys.readouterr().err
+    _out, err = first.communicate(timeout=60)
+    assert first.returncode == 0, err
+    assert stable_rows(tmp_path / "run") == undisturbed
+    assert not (tmp_path / "run" / "driver.json").exists()
+
+
+def test_a_driver_whose_run_was_taken_over_stores_its_rows_and_ends(
+    cluster, undisturbed, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr(claim_module, "BEAT_S", 0.1)
+    config = _config(tmp_path, model={"name": "fake:step_s=0.05"})
+    claim = tmp_path / "run" / "driver.json"
+
+    def take_over() -> None:
+        _wait_for(lambda: _files(tmp_path / "run" / "rows"))
+        claim.write_text('{"driver": "another", "pid": 7, "host": "elsewhere"}')
+
+    with ThreadPoolExecutor() as threads:
+        taken = threads.submit(take_over)
+        assert reason(config, []) == 2
+        taken.result()
+    assert "was taken over by process 7 on elsewhere" in capsys.readouterr().err
+    assert 0 < len(_files(tmp_path / "run" / "rows")) < 8
+    assert claim.exists()
+    claim.unlink()
+    assert reason(config, ["model.name=fake"]) == 0
     assert stable_rows(tmp_path / "run") == undisturbed
 
 
