@@ -65,9 +65,10 @@ class Setup:
 
     @property
     def num_bytes(self) -> int:
-        """Weights and stored tokens, each read once."""
-        stored = self.workload.batch_size * self.cache_len * self.workload.kv_bytes_per_token
-        return self.num_weights * self.engine.arena.shape.dtype.itemsize + stored
+        """Weights and stored tokens, each read once; of quantised ones, as if all were packed."""
+        shape = self.engine.arena.shape
+        stored = self.workload.batch_size * self.cache_len * shape.stored_bytes_per_token
+        return self.num_weights * shape.dtype.itemsize + stored
 
     @property
     def num_operations(self) -> int:

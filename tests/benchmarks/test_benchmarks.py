@@ -9,7 +9,7 @@ import pytest
 
 from dynts_batch.benchmarks import cpu_suite, gpu_suite
 from dynts_batch.benchmarks.breakdown import breakdown
-from dynts_batch.benchmarks.contenders import PEERS, make_contender
+from dynts_batch.benchmarks.contenders import PEERS, make_contender, named_policy
 from dynts_batch.benchmarks.growth import growth
 from dynts_batch.benchmarks.loads import LOADS, equal_memory, ragged
 from dynts_batch.benchmarks.measure import check_lengths, measure, ratios
@@ -19,7 +19,6 @@ from dynts_batch.benchmarks.workload import Load, Workload
 from dynts_batch.config_file import load_settings
 from dynts_batch.errors import ConfigError
 from dynts_batch.kvcache.arena import KVArena
-from dynts_batch.kvcache.policies import POLICIES
 
 TINY = Workload(
     batch_size=3, prompt_tokens=8, max_new_tokens=24, budget=64, window_size=8,
@@ -95,8 +94,9 @@ def test_the_parts_of_the_breakdown_are_the_whole_and_its_timers_go() -> None:
     assert KVArena.evict.__qualname__ == "KVArena.evict"
 
 
-def test_no_step_is_faster_than_its_bytes_or_operations() -> None:
-    rows = {row["what"]: row["step_over_it"] for row in roofline("window", TINY)}
+@pytest.mark.parametrize("name", ["window", "window+quantize=true"])
+def test_no_step_is_faster_than_its_bytes_or_operations(name: str) -> None:
+    rows = {row["what"]: row["step_over_it"] for row in roofline(name, TINY)}
     assert rows["step"] == 1
     assert rows["bytes, at copy bandwidth"] > 1
     assert rows["operations, at product speed"] > 1
@@ -115,7 +115,8 @@ def test_a_suite_asks_for_what_there_is(checks: dict[str, list[str]]) -> None:
         assert (root / arguments[0]).is_file()
         args = parse(arguments[1:])
         workload = load_settings(Workload, args.overrides)
-        assert set(args.contenders.split(",")) <= {*PEERS, *POLICIES}
+        ours = [name for name in args.contenders.split(",") if name not in PEERS]
+        assert all(named_policy(name, workload).budget == workload.budget for name in ours)
         assert workload.prompt_tokens < workload.retained_len < workload.budget
 
 

@@ -114,12 +114,17 @@ def test_torchs_packed_store_asks_which_lanes_complete_a_group() -> None:
 
 
 def test_what_a_gpu_runs_changes_no_token_of_a_quantised_cache(
-    tiny_model_dirs: dict[str, Path], request: pytest.FixtureRequest
+    tiny_model_dirs: dict[str, Path],
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Through a completed group and an eviction."""
     folder = tiny_model_dirs["llama"]
     some = (REQUESTS[3], REQUESTS[6])
-    expected = generate(make_engine(folder, quantize=True, max_new_tokens=8), some)
+    with monkeypatch.context() as without:
+        without.setattr(devices, "runs_triton", lambda _: False)
+        attention.packed_decode.cache_clear()
+        expected = generate(make_engine(folder, quantize=True, max_new_tokens=8), some)
     request.getfixturevalue("interpreted")
     assert generate(make_engine(folder, quantize=True, max_new_tokens=8), some) == expected
 
