@@ -11,6 +11,7 @@ from collections.abc import Callable
 import torch
 
 from dynts_batch.engine.decode_inputs import DecodeInputs
+from dynts_batch.engine.factory import is_out_of_memory
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +56,9 @@ class DecodeGraphs:
             with torch.cuda.graph(graph, pool=self._pool):
                 token_ids = self._step(size)
         except RuntimeError as error:  # the model asks the host something in its forward pass
+            # capture_end may have failed after what it ended on.
+            if is_out_of_memory(error) or is_out_of_memory(error.__context__ or error):
+                raise  # a smaller batch can be captured
             log.warning(
                 "decoding without CUDA graphs, this model's step cannot be captured: %s", error
             )
