@@ -5,7 +5,7 @@ import torch
 from dynts_batch.kvcache.arena import ArenaShape, KVArena
 from dynts_batch.kvcache.policy import RECORDED, Policy
 from dynts_batch.kvcache.probs import Options
-from dynts_batch.kvcache.view import Slots
+from dynts_batch.kvcache.view import Row, Slots
 
 LAYERS, KV_HEADS, GROUP, HEAD_DIM, CAPACITY = 2, 2, 2, 4, 40
 SLIDING_WINDOW = 30
@@ -26,17 +26,15 @@ def make_slots(policy: Policy, rows: int = 3, prompt_tokens: int = 5, seed: int 
     lanes, seq_len = torch.arange(rows) + 2, torch.tensor([CAPACITY + 1, 55, 70])[:rows]
     _fill(arena, lanes, seq_len)
     counts = policy.counts(prompt_tokens=prompt_tokens, answer_tokens=0, cache_len=CAPACITY)
-    num_first, num_last, num_kept = (torch.full((rows,), count) for count in counts)
     options = Options(0.7, None, None), Options(0.5, SLIDING_WINDOW, torch.randn(KV_HEADS * GROUP))
     return Slots(
         arena=arena,
-        lanes=lanes,
-        cache_len=torch.full((rows,), CAPACITY),
-        seq_len=seq_len,
-        num_first=num_first,
-        num_last=num_last,
-        num_kept=num_kept,
-        rng_keys=torch.arange(rows) * 977,
+        rows=[
+            Row(lane, CAPACITY, length, *counts, rng_key=977 * index)
+            for index, (lane, length) in enumerate(
+                zip(lanes.tolist(), seq_len.tolist(), strict=True)
+            )
+        ],
         options=dict(enumerate(options)),
         token_text=lambda token_id: WORDS[token_id % len(WORDS)],
     )

@@ -67,8 +67,8 @@ def timing(engine: Engine) -> Iterator[Timers]:
         ("importance", ImportanceRecorder, "defer"),
         ("importance", ImportanceRecorder, "flush"),
         ("sample", runner_module, "sample"),
-        ("select", type(engine._policy), "score"),
-        ("select", engine_module, "select"),
+        ("select", type(engine._policy), "stays"),
+        ("select", engine_module, "ascending"),
         ("evict", KVArena, "evict"),
     ]
     with ExitStack() as patches:

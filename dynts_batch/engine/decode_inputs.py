@@ -37,6 +37,11 @@ class DecodeInputs:
         lanes = torch.tensor(list(sequences), device=device)
         self._columns[:, lanes] = torch.tensor(rows, device=device).T
 
+    def shorten(self, lanes: list[int], cache_len: list[int]) -> None:
+        """Sequences have lost slots: what `lanes` store now."""
+        index, slots = torch.tensor([lanes, cache_len], device=self._columns.device)
+        self.slots[index] = slots
+
     def rest(self, lanes: torch.Tensor, next_slots: torch.Tensor) -> None:
         """The prompts in `lanes` [R] are stored up to `next_slots` [R]."""
         self.resting_slots[lanes] = next_slots

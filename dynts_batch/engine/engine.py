@@ -1,6 +1,6 @@
 """The engine: one decode loop for all policies. Admit, prefill, decode, evict, retire, and again.
 
-Owns the running batch and its timing. The arena moves keys and values, the policy scores, `select` chooses; nothing
+Owns the running batch and its timing. The arena moves keys and values, the policy says which stay; nothing
 here asks which policy it is. Knows nothing about data sets, Ray or grading.
 """
 
@@ -28,13 +28,13 @@ from dynts_batch.engine.scheduler import MAX_PREFILL_TOKENS, Scheduler
 from dynts_batch.engine.sequence import Sequence
 from dynts_batch.errors import NonFiniteLogitsError, PromptTooLongError, RowError
 from dynts_batch.kvcache.arena import KVArena
+from dynts_batch.kvcache.compaction import ascending
 from dynts_batch.kvcache.counter_rng import sequence_key
 from dynts_batch.kvcache.policies import make_policy
-from dynts_batch.kvcache.policy import Counts, Policy
+from dynts_batch.kvcache.policy import Policy
 from dynts_batch.kvcache.predictor import ImportancePredictor
-from dynts_batch.kvcache.select import select
 from dynts_batch.kvcache.thoughts import Thoughts
-from dynts_batch.kvcache.view import Slots
+from dynts_batch.kvcache.view import Row, Slots
 from dynts_batch.records import Completion, Request, TokenTrace
 
 
@@ -179,6 +179,7 @@ class Engine:
                 self._append(lane, sequence, token_id)
                 sequence.decoding_at = now
                 if sequence.finish_reason is None:
+                    self._plan_look(sequence)
                     ready[lane] = sequence
         if ready:
             self._runner.inputs.write(ready)
@@ -198,49 +199,42 @@ class Engine:
     def _evict(self, decoding: dict[int, Sequence]) -> None:
         """Evict from every unfinished sequence of `decoding` that has reached the budget, or that the policy wants to look at, all of
         them in one operation."""
+        capacity = self.arena.capacity
         due = {
             lane: sequence
             for lane, sequence in decoding.items()
-            if sequence.finish_reason is None and self._is_due(sequence)
+            if (sequence.cache_len == capacity or sequence.num_processed == sequence.look_at)
+            and sequence.finish_reason is None
         }
         if not due:
             return
-        counts = [
-            self._policy.counts(
-                prompt_tokens=len(sequence.prompt_token_ids),
-                answer_tokens=sequence.answer_tokens,
-                cache_len=sequence.cache_len,
-            )
-            for sequence in due.values()
-        ]
+        for sequence in due.values():
+            self._plan_look(sequence)
         self._runner.settle()
-        slots = self._view(due, counts)
+        slots = self._view(due)
         if (thoughts := self._policy.label(slots)) is not None:
             self.arena.set_column("thought", slots.lanes, thoughts)
-        scores = self._policy.score(slots)
-        num_kept = self._policy.num_kept(slots, scores)
-        retained = (slots.num_first + slots.num_last + num_kept).tolist()
+        stays = self._policy.stays(slots)
+        retained = stays[:, 0, 0].sum(dim=-1).tolist()
         losing = [row for row, s in enumerate(due.values()) if retained[row] < s.cache_len]
         if not losing:
             return
-        kept_slots = select(
-            scores.expand_as(slots.positions),
-            *(slots.cache_len, slots.num_first, slots.num_last, num_kept),
-        )
         lanes = [list(due)[row] for row in losing]
-        longest = max(retained[row] for row in losing)
-        retained_len = self._tensor([retained[row] for row in losing])
-        self.arena.evict(lanes, kept_slots[losing, ..., :longest], retained_len)
-        for lane, row in zip(lanes, losing, strict=True):
+        if len(losing) < len(due):
+            stays = stays[losing]
+        kept_slots = ascending(stays, max(retained[row] for row in losing))
+        retained_len = [retained[row] for row in losing]
+        self.arena.evict(lanes, kept_slots, retained_len)
+        for lane, length in zip(lanes, retained_len, strict=True):
             sequence = due[lane]
-            sequence.evict(retained[row])
+            sequence.evict(length)
             if sequence.trace is not None:
                 kept_positions = self.arena.positions[lane, ..., : sequence.cache_len]
                 sequence.trace.observe(kept_positions, sequence.num_processed)
-        self._runner.inputs.write({lane: due[lane] for lane in lanes})
+        self._runner.inputs.shorten(lanes, retained_len)
 
-    def _is_due(self, sequence: Sequence) -> bool:
-        return sequence.cache_len == self.arena.capacity or self._policy.is_due(
+    def _plan_look(self, sequence: Sequence) -> None:
+        sequence.look_at = self._policy.next_look(
             prompt_tokens=len(sequence.prompt_token_ids), num_processed=sequence.num_processed
         )
 
@@ -261,23 +255,22 @@ class Engine:
         largest = self._sampling.max_new_tokens
         return largest if request.max_new_tokens is None else min(request.max_new_tokens, largest)
 
-    def _view(self, sequences: dict[int, Sequence], counts: list[Counts]) -> Slots:
-        num_first, num_last, num_kept = (
-            self._tensor(column) for column in zip(*counts, strict=True)
-        )
+    def _view(self, sequences: dict[int, Sequence]) -> Slots:
         return Slots(
             arena=self.arena,
-            lanes=self._tensor(list(sequences)),
-            cache_len=self._tensor([s.cache_len for s in sequences.values()]),
-            seq_len=self._tensor([s.seq_len for s in sequences.values()]),
-            num_first=num_first,
-            num_last=num_last,
-            num_kept=num_kept,
-            rng_keys=self._tensor([s.key for s in sequences.values()]),
+            rows=[self._row(lane, sequence) for lane, sequence in sequences.items()],
             options=self._runner.observer.options,
             token_text=self._renderer.token_text,
             thoughts=self._thoughts,
         )
+
+    def _row(self, lane: int, sequence: Sequence) -> Row:
+        counts = self._policy.counts(
+            prompt_tokens=len(sequence.prompt_token_ids),
+            answer_tokens=sequence.answer_tokens,
+            cache_len=sequence.cache_len,
+        )
+        return Row(lane, sequence.cache_len, sequence.seq_len, *counts, sequence.key)
 
     def _charge(self, sequences: dict[int, Sequence], started: float) -> float:
         """Share the time since `started` equally among `sequences`; returns now."""

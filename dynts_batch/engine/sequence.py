@@ -30,6 +30,8 @@ class Sequence:
     cache_len: int = 0
     answer_start: int | None = None
     """Index in `completion_token_ids` of the first token of the end of thinking."""
+    look_at: int | None = None
+    """At how many processed tokens the policy is to look at it, whether it has reached its budget or not."""
     finish_reason: FinishReason | None = None
     num_evictions: int = 0
     evicted_tokens: int = 0

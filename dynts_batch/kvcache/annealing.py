@@ -34,15 +34,15 @@ def make_room(sizes: Sequence[int], types: Sequence[int], excess: int) -> list[i
     Again and again the oldest segment above the floor of the least important type steps down; once all are at the floor,
     segments go entirely in the same order.
     """
-    left, target = list(sizes), sum(sizes) - excess
-    order = sorted(range(len(left)), key=lambda index: LEAST_IMPORTANT_FIRST.index(types[index]))
-    total = sum(left)
-    for removes in (False, True):
+    left, total = list(sizes), sum(sizes)
+    target = total - excess
+    order = [
+        index for kind in LEAST_IMPORTANT_FIRST for index, own in enumerate(types) if own == kind
+    ]
+    for floor in (SCHEDULE[-1], 0):
         for index in order:
-            while total > target and left[index] > 0:
-                smaller = 0 if removes else step_down(left[index])
-                if smaller == left[index]:
-                    break
+            while total > target and left[index] > floor:
+                smaller = step_down(left[index]) if floor else 0
                 total -= left[index] - smaller
                 left[index] = smaller
     return left

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 
 from dynts_batch.kvcache import devices, native
+from dynts_batch.kvcache.compaction import compact
 from dynts_batch.kvcache.formats import GROUP, NVFP4, KVFormat
 from dynts_batch.kvcache.native_packed_store import SOURCE, NativePackedStore
 from dynts_batch.kvcache.packed_store import PackedStore
@@ -141,6 +142,14 @@ class KVArena:
         """Keys of the first `num_slots` slots of `lanes` [rows], [rows, H, num_slots, D], as a copy."""
         return self.layers[layer].keys(lanes, num_slots)
 
+    def keys_in_place(self, lanes: torch.Tensor) -> tuple[list[torch.Tensor], torch.Tensor]:
+        """Every layer's keys, [*, H, C, D] each, and where in them `lanes` [rows] are, [rows]: what is stored itself, to be
+        read only, or copies of those lanes where it is quantised."""
+        found = [store.keys_in_place(lanes, self.capacity) for store in self.layers]
+        if self.shape.stored_in is None:
+            return found, lanes
+        return found, torch.arange(len(lanes), device=lanes.device)
+
     def values(self, layer: int, lanes: torch.Tensor, num_slots: int) -> torch.Tensor:
         """Values of the first `num_slots` slots of `lanes` [rows], [rows, H, num_slots, D], as a copy."""
         return self.layers[layer].values(lanes, num_slots)
@@ -207,24 +216,27 @@ class KVArena:
         column[lanes, :, : values.shape[-1]] += values
 
     def evict(
-        self, lanes: Sequence[int], kept_slots: torch.Tensor, retained_len: torch.Tensor
+        self, lanes: Sequence[int], kept_slots: torch.Tensor, retained_len: Sequence[int]
     ) -> None:
-        """Keep only the first `retained_len` [rows] of `kept_slots` [rows, *granularity, K] of `lanes`, moved to the
-        lanes' first slots in order. Whatever slots a row lists behind them, they end up beyond its new cache_len.
+        """Keep only the first `retained_len` [rows] of `kept_slots` [rows, *granularity, K] of `lanes`, ascending, moved to
+        the lanes' first slots; [rows, layers, 1, K] where all heads of a layer keep the same. Whatever slots a row lists
+        behind them, they end up beyond its new cache_len.
         """
-        rows = torch.tensor(lanes, device=kept_slots.device)
+        rows, lengths = torch.tensor([lanes, retained_len], device=kept_slots.device)
         num_kept = kept_slots.shape[-1]
+        kept_slots = kept_slots.expand(-1, self.shape.granularity[0], -1, -1)
+        by_head = kept_slots.expand(-1, -1, self.shape.granularity[1], -1).flatten(1, 2)
         for column in (self.positions, *self.columns.values()):
-            column[rows, :, :, :num_kept] = column[rows].gather(-1, kept_slots)
+            compact(column.flatten(1, 2)[None], rows, by_head, lengths)
         thoughts = self.columns.get("thought") if self.shape.has_ternary else None
         for layer, store in enumerate(self.layers):
             group = layer if self.shape.per_head else 0
             is_transition = (
                 None if thoughts is None else thoughts[rows, group, :, :num_kept] == TRANSITION
             )
-            store.evict(rows, kept_slots[:, group], retained_len, is_transition)
+            store.evict(rows, kept_slots[:, group], lengths, is_transition)
         if self.shape.stored_in:
-            self._cache_len[rows] = retained_len
+            self._cache_len[rows] = lengths
 
     def move(self, source: int, target: int, cache_len: int) -> None:
         """Copy a lane's live slots, and the queries it remembers, to another lane."""

@@ -1,9 +1,13 @@
 """The few points that stand for many: K-means, and of each cluster the real point nearest its centre.
 
-Letters: B sets of points, N points, K clusters, D dimensions. Everything is computed from the products of the points, in
-float64, and of points as near as another the first one counts: a choice then depends on neither the batch nor rounding.
-On a CPU it is done in C, a set at a time. Knows nothing about keys or caches.
+Letters: L layers, R rows, H parts of a point, S points of a row, D numbers of a part; B stretches of points, N points of
+the longest. Everything is computed from the products of the points, in float64, and of points as near as another the first
+one counts: a choice then depends on neither the batch nor rounding. On a CPU it is done in C, a set at a time. Knows
+nothing about keys or caches.
 """
+
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 
@@ -14,25 +18,36 @@ SOURCE = "clusters.c"
 MAX_STEPS = 20
 #: Distances that differ by less than this share of the longest squared point are equal.
 TOLERANCE = 1e-9
+#: Bytes of points, in float64, that are clustered at once.
+_CHUNK_BYTES = 128 * 2**20
+
+
+class Cut(NamedTuple):
+    """A stretch of points that loses some: `size` points of row `row` from `start` on, of which `num_kept` stay."""
+
+    row: int
+    start: int
+    size: int
+    num_kept: int
 
 
 def representatives(
-    points: torch.Tensor, num_points: torch.Tensor, num_kept: torch.Tensor
+    layers: Sequence[torch.Tensor], where: torch.Tensor, cuts: Sequence[Cut]
 ) -> torch.Tensor:
-    """Which points stay, bool [B, N]: `num_kept` [B], at least 1, of the first `num_points` [B] of `points` [B, N, D].
+    """Which points of `cuts` stay, bool [B, L, N], in each of `layers`, [*, H, S, D] each, where row r is `where[r]` [R].
 
     Centres start at the first point and then at that farthest from all before. Where clusters run empty, because points
     are equal, the first points left fill up.
     """
-    if native.can_run(SOURCE, points.dtype, points.device, native.VECTOR):
-        return _in_c(points, num_points, num_kept)
-    kept = torch.zeros(points.shape[:2], dtype=torch.bool, device=points.device)
+    if native.can_run(SOURCE, layers[0].dtype, where.device, native.VECTOR):
+        return _in_c(layers, where, cuts)
+    longest = max(cut.size for cut in cuts)
+    kept = torch.zeros(len(cuts), len(layers), longest, dtype=torch.bool, device=where.device)
     # Sets that keep equally many go together, since the work grows with the largest.
-    for count in num_kept.unique().tolist():
-        alike = num_kept == count
-        longest = int(num_points[alike].max())
-        found = _in_torch(points[alike, :longest], num_points[alike], num_kept[alike])
-        kept[alike, :longest] = found
+    for num_kept in {cut.num_kept for cut in cuts} - {0}:
+        alike = [number for number, cut in enumerate(cuts) if cut.num_kept == num_kept]
+        found = _in_torch(layers, where, [cuts[number] for number in alike], num_kept)
+        kept[alike, :, : found.shape[2]] = found
     return kept
 
 
@@ -45,37 +60,58 @@ def highest(scores: torch.Tensor, num_points: torch.Tensor, num_kept: torch.Tens
     return torch.zeros_like(is_point).scatter_(1, order, place < num_kept[:, None])
 
 
-def _in_c(points: torch.Tensor, num_points: torch.Tensor, num_kept: torch.Tensor) -> torch.Tensor:
-    num_sets, longest, num_dimensions = points.shape
-    points, num_points, num_kept = (x.contiguous() for x in (points, num_points, num_kept))
-    kept = torch.empty(num_sets, longest, dtype=torch.bool)
-    native.function(SOURCE, "representatives", "ppppllll" "d" "l")(
-        kept.data_ptr(), points.data_ptr(), num_points.data_ptr(), num_kept.data_ptr(), num_sets, longest,
-        num_dimensions, MAX_STEPS, TOLERANCE, torch.get_num_threads(),
+def _in_c(layers: Sequence[torch.Tensor], where: torch.Tensor, cuts: Sequence[Cut]) -> torch.Tensor:
+    _, num_parts, num_points, part_size = layers[0].shape
+    longest = max(cut.size for cut in cuts)
+    pointers = torch.tensor([layer.data_ptr() for layer in layers])
+    stretches = torch.tensor(cuts)
+    kept = torch.empty(len(cuts), len(layers), longest, dtype=torch.bool)
+    native.function(SOURCE, "representatives", "ppppllllll" "l" "d" "l")(
+        kept.data_ptr(), pointers.data_ptr(), where.data_ptr(), stretches.data_ptr(), *kept.shape, num_parts, num_points,
+        part_size, MAX_STEPS, TOLERANCE, torch.get_num_threads(),
     )  # fmt: skip
     return kept
 
 
 def _in_torch(
-    points: torch.Tensor, num_points: torch.Tensor, num_kept: torch.Tensor
+    layers: Sequence[torch.Tensor], where: torch.Tensor, cuts: Sequence[Cut], num_kept: int
 ) -> torch.Tensor:
+    """Cuts that all keep `num_kept` points: which these are, bool [B, L, N]."""
+    _, num_parts, num_points, part_size = layers[0].shape
+    row, start, size, _ = torch.tensor(cuts, device=where.device).T
+    place = torch.arange(max(cut.size for cut in cuts), device=where.device)
+    index = where[row, None], slice(None), (start[:, None] + place).clamp(max=num_points - 1)
+    set_bytes = len(place) * num_parts * part_size * 8
+    step = max(1, _CHUNK_BYTES // (len(cuts) * set_bytes))
+    found = []
+    for first in range(0, len(layers), step):
+        points = torch.stack(
+            [layer[index].flatten(2) for layer in layers[first : first + step]], dim=1
+        )
+        sizes = size[:, None].expand(points.shape[:2])
+        found.append(_cluster(points.flatten(0, 1), sizes.flatten(), num_kept))
+        found[-1] = found[-1].unflatten(0, points.shape[:2])
+    return torch.cat(found, dim=1)
+
+
+def _cluster(points: torch.Tensor, num_points: torch.Tensor, num_kept: int) -> torch.Tensor:
+    """Which `num_kept` of the first `num_points` [sets] of `points` [sets, N, D] stay, bool [sets, N]; below, K clusters."""
     is_point = torch.arange(points.shape[1], device=points.device) < num_points[:, None]
     points = points.double() * is_point[..., None]
     products = points @ points.transpose(1, 2)
     tolerance = TOLERANCE * products.diagonal(dim1=1, dim2=2).amax(dim=1)[:, None, None]
-    seeds = _farthest_first(products, is_point, int(num_kept.max()), tolerance[..., 0])
-    is_cluster = torch.arange(seeds.shape[1], device=points.device) < num_kept[:, None]
-    owner, to_points = _lloyd(products, seeds, is_point, is_cluster, tolerance)
+    seeds = _farthest_first(products, is_point, num_kept, tolerance[..., 0])
+    owner, to_points = _lloyd(products, seeds, is_point, tolerance)
     # A point's squared distance to its own centre, but for what is the same for all members.
     distance = products.diagonal(dim1=1, dim2=2) - 2 * _own(to_points, owner)
     costs = torch.full_like(to_points, torch.inf)
     costs.scatter_(1, owner[:, None], distance.masked_fill(~is_point, torch.inf)[:, None])
     nearest = _first_smallest(costs, 2, tolerance)
     # An empty cluster's nearest point is not its own.
-    clusters = torch.arange(seeds.shape[1], device=points.device)
+    clusters = torch.arange(num_kept, device=points.device)
     is_nearest = owner.gather(1, nearest) == clusters
     scores = torch.zeros_like(distance).scatter_reduce_(1, nearest, is_nearest.double(), "amax")
-    return highest(scores, num_points, num_kept)
+    return highest(scores, num_points, torch.full_like(num_points, num_kept))
 
 
 def _farthest_first(
@@ -97,7 +133,6 @@ def _lloyd(
     products: torch.Tensor,
     seeds: torch.Tensor,
     is_point: torch.Tensor,
-    is_cluster: torch.Tensor,
     tolerance: torch.Tensor,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Each point's cluster, [B, N], and the products of these clusters' means with all points, [B, K, N]."""
@@ -105,7 +140,6 @@ def _lloyd(
     squares = to_points.gather(2, seeds[..., None])[..., 0]  # of the centres, [B, K]
     owner = torch.zeros_like(is_point, dtype=torch.int64)
     for step in range(MAX_STEPS):
-        squares = squares.masked_fill(~is_cluster, torch.inf)
         costs = torch.add(squares[..., None], to_points, alpha=-2)
         before, owner = owner, _first_smallest(costs, 1, tolerance)
         if step and torch.equal(owner, before):

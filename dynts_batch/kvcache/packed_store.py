@@ -76,6 +76,9 @@ class PackedStore:
     def keys(self, lanes: torch.Tensor, num_slots: int) -> torch.Tensor:
         return self._read(0, lanes, num_slots)
 
+    def keys_in_place(self, lanes: torch.Tensor, num_slots: int) -> torch.Tensor:
+        return self.keys(lanes, num_slots)
+
     def values(self, lanes: torch.Tensor, num_slots: int) -> torch.Tensor:
         return self._read(1, lanes, num_slots)
 

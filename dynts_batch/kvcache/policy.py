@@ -1,4 +1,4 @@
-"""What an eviction policy is: it scores slots and says which are protected. It moves nothing.
+"""What an eviction policy is: it scores slots and says which are protected, hence which stay. It moves nothing.
 
 To add a method: write `policies/NAME.py` with a frozen dataclass that derives from `Policy`, or from `HeadwisePolicy`
 if it scores each layer and KV head apart; give it a docstring with the paper and its parameters as fields, declare what
@@ -13,7 +13,7 @@ import torch
 
 from dynts_batch.errors import ConfigError
 from dynts_batch.kvcache.formats import KV_FORMATS, KVFormat
-from dynts_batch.kvcache.select import num_kept_candidates
+from dynts_batch.kvcache.select import num_kept_candidates, select
 from dynts_batch.kvcache.view import LayerSlots, Slots
 
 #: The per-slot values that the engine can record, besides positions: the predictor's score, the token's id, the
@@ -135,9 +135,10 @@ class Policy:
         assert self.budget is not None, "config.validate() requires a budget"
         return self.budget - 1 - (self.window_size if self.protect_prompt else 0)
 
-    def is_due(self, *, prompt_tokens: int, num_processed: int) -> bool:
-        """Whether to look at a row that has not reached its budget; one that has is always looked at."""
-        return False
+    def next_look(self, *, prompt_tokens: int, num_processed: int) -> int | None:
+        """How many tokens a row that has processed `num_processed` will have when it is to be looked at next, whether it
+        has reached its budget or not; None: only then, as every row is."""
+        return None
 
     def label(self, slots: Slots) -> torch.Tensor | None:
         """The column "thought" as it is from now on, [rows, *granularity, slots]; None: nothing new is known. Pure."""
@@ -150,9 +151,11 @@ class Policy:
         """
         raise NotImplementedError
 
-    def num_kept(self, slots: Slots, scores: torch.Tensor) -> torch.Tensor:
-        """How many of the candidates stay, int64 [rows]: what `counts` said, or what the scores themselves say."""
-        return slots.num_kept
+    def stays(self, slots: Slots) -> torch.Tensor:
+        """Which slots stay, bool [rows, layers or 1, heads or 1, slots], equally many in all layers and heads: of the
+        candidates those with the highest scores, as many as `counts` says."""
+        counts = (slots.cache_len, slots.num_first, slots.num_last, slots.num_kept)
+        return select(self.score(slots).expand_as(slots.positions), *counts)
 
 
 @dataclass(frozen=True)

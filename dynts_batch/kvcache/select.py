@@ -15,23 +15,18 @@ def select(
     num_last: torch.Tensor,
     num_kept: torch.Tensor,
 ) -> torch.Tensor:
-    """The slots that stay, ascending: [rows, layers, heads, max retained_len].
+    """Which slots stay, bool [rows, layers, heads, slots].
 
     Of each row, the `num_first` oldest and `num_last` newest of its `cache_len` slots stay, and of the candidates
     between them the `num_kept` with the highest `scores` [rows, layers, heads, slots]; of equal scores the older
-    slot stays. All counts are int64 [rows]. A row that retains fewer slots than the longest pads with its last ones.
+    slot stays. All counts are int64 [rows].
     """
-    retained_len = num_first + num_last + num_kept
     slot = torch.arange(scores.shape[-1], device=scores.device)
     by_row = (slice(None), None, None, None)
     is_candidate = (slot >= num_first[by_row]) & (slot < (cache_len - num_last)[by_row])
     is_protected = ~is_candidate & (slot < cache_len[by_row])
-    # Rank candidates by (score, age); protected slots come before all of them, dead ones after.
     order = scores.masked_fill(~is_candidate, -torch.inf).argsort(
         dim=-1, descending=True, stable=True
     )
     rank = torch.empty_like(order).scatter_(-1, order, slot.expand_as(order))
-    kept = is_protected | (is_candidate & (rank < num_kept[by_row]))
-    # Ascending slots of the kept ones first: a stable sort on "not kept" leaves each group in order.
-    kept_slots = (~kept).to(torch.uint8).argsort(dim=-1, stable=True)
-    return kept_slots[..., : int(retained_len.max())]
+    return is_protected | (is_candidate & (rank < num_kept[by_row]))

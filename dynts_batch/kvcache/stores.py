@@ -8,6 +8,8 @@ from typing import Protocol
 
 import torch
 
+from dynts_batch.kvcache.compaction import compact
+
 
 class LayerStore(Protocol):
     """What the arena asks of a layer's keys and values."""
@@ -22,6 +24,10 @@ class LayerStore(Protocol):
 
     def values(self, lanes: torch.Tensor, num_slots: int) -> torch.Tensor:
         """[rows, H, num_slots, D], as a copy."""
+        ...
+
+    def keys_in_place(self, lanes: torch.Tensor, num_slots: int) -> torch.Tensor:
+        """All that is stored, [max_seqs, H, C, D], to be read only; or where it is quantised, what `keys` gives."""
         ...
 
     def write(
@@ -69,18 +75,21 @@ class PlainStore:
         self, size: tuple[int, int, int, int], dtype: torch.dtype, device: torch.device
     ) -> None:
         # Zeros, not garbage: a masked slot has weight 0 in the attention, and 0 x NaN would still be NaN.
-        self._keys, self._values = (torch.zeros(size, dtype=dtype, device=device) for _ in range(2))
-        self._heads = torch.arange(size[1], device=device)[:, None]
+        self._states = torch.zeros(2, *size, dtype=dtype, device=device)
+        self._keys, self._values = self._states
 
     def stored(self, num_lanes: int, num_slots: int) -> tuple[torch.Tensor, torch.Tensor]:
         """As views."""
         return self._keys[:num_lanes, :, :num_slots], self._values[:num_lanes, :, :num_slots]
 
     def keys(self, lanes: torch.Tensor, num_slots: int) -> torch.Tensor:
-        return self._keys[:, :, :num_slots][lanes]
+        return self._keys[:, :, :num_slots].index_select(0, lanes)
+
+    def keys_in_place(self, lanes: torch.Tensor, num_slots: int) -> torch.Tensor:
+        return self._keys
 
     def values(self, lanes: torch.Tensor, num_slots: int) -> torch.Tensor:
-        return self._values[:, :, :num_slots][lanes]
+        return self._values[:, :, :num_slots].index_select(0, lanes)
 
     def write(
         self,
@@ -108,18 +117,13 @@ class PlainStore:
         retained_len: torch.Tensor,
         is_transition: torch.Tensor | None,
     ) -> None:
-        num_kept = kept.shape[-1]
-        for tensor in (self._keys, self._values):
-            # Indexing copies before the assignment, so the overlap of source and target is harmless.
-            tensor[rows, :, :num_kept] = tensor[rows[:, None, None], self._heads, kept]
+        compact(self._states, rows, kept, retained_len)
 
     def move(self, source: int, target: int, cache_len: int) -> None:
-        for tensor in (self._keys, self._values):
-            tensor[target, :, :cache_len] = tensor[source, :, :cache_len]
+        self._states[:, target, :, :cache_len] = self._states[:, source, :, :cache_len]
 
     def clear(self, lane: int) -> None:
-        for tensor in (self._keys, self._values):
-            tensor[lane] = 0
+        self._states[:, lane] = 0
 
 
 def head_strides(stored: torch.Tensor) -> tuple[int, int]:

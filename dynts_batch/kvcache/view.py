@@ -4,9 +4,10 @@ Letters: R rows, H query heads, K key/value heads, S slots (the arena's capacity
 G the policy's granularity (see arena.py). Knows nothing about any policy.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import torch
 
@@ -22,27 +23,75 @@ from dynts_batch.kvcache.probs import (
 from dynts_batch.kvcache.thoughts import Thoughts
 
 
+class Row(NamedTuple):
+    """One row to evict from.
+
+    `lane`: where it is. `cache_len`: live slots. `seq_len`: logical length, the token that has been drawn but not
+    processed included. `num_first`, `num_last`: oldest and newest slots that stay, `num_kept`: how many of those between
+    them do. `rng_key`: key of the sequence's randomness.
+    """
+
+    lane: int
+    cache_len: int
+    seq_len: int
+    num_first: int
+    num_last: int
+    num_kept: int
+    rng_key: int
+
+    @property
+    def num_processed(self) -> int:
+        """Tokens that went through the model: what a full cache would hold."""
+        return self.seq_len - 1
+
+
 @dataclass(frozen=True)
 class Slots:
-    """The rows to evict from: int64 [R] each, but for what is said otherwise.
+    """The rows to evict from, and, under the same names, their numbers as int64 [R].
 
-    `lanes`: where they are. `cache_len`: live slots. `seq_len`: logical lengths, the token that has been drawn but not
-    processed included. `num_first`, `num_last`: oldest and newest slots that stay, `num_kept`: how many of those between
-    them do. `rng_keys`: keys of the sequences' randomness. `options`: how each layer attends, as far as queries were
-    recorded. `token_text`: the text of a token id. `thoughts`: how the model's thoughts are told apart.
+    `options`: how each layer attends, as far as queries were recorded. `token_text`: the text of a token id. `thoughts`:
+    how the model's thoughts are told apart.
     """
 
     arena: KVArena
-    lanes: torch.Tensor
-    cache_len: torch.Tensor
-    seq_len: torch.Tensor
-    num_first: torch.Tensor
-    num_last: torch.Tensor
-    num_kept: torch.Tensor
-    rng_keys: torch.Tensor
+    rows: Sequence[Row]
     options: Mapping[int, Options]
     token_text: Callable[[int], str]
     thoughts: Thoughts = Thoughts()
+
+    @cached_property
+    def _numbers(self) -> torch.Tensor:
+        """[fields of a row, R]."""
+        columns = list(zip(*self.rows, strict=True))
+        return torch.tensor(columns, device=self.arena.positions.device)
+
+    @property
+    def lanes(self) -> torch.Tensor:
+        return self._numbers[0]
+
+    @property
+    def cache_len(self) -> torch.Tensor:
+        return self._numbers[1]
+
+    @property
+    def seq_len(self) -> torch.Tensor:
+        return self._numbers[2]
+
+    @property
+    def num_first(self) -> torch.Tensor:
+        return self._numbers[3]
+
+    @property
+    def num_last(self) -> torch.Tensor:
+        return self._numbers[4]
+
+    @property
+    def num_kept(self) -> torch.Tensor:
+        return self._numbers[5]
+
+    @property
+    def rng_keys(self) -> torch.Tensor:
+        return self._numbers[6]
 
     @cached_property
     def positions(self) -> torch.Tensor:

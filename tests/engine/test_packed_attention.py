@@ -35,7 +35,7 @@ def filled_arena(head_dim: int, *, per_head: bool, name: str = "nvfp4") -> KVAre
     slots = torch.arange(CAPACITY).expand(1, *shape.granularity, -1)
     # Transitions are 0, the others 1.
     arena.set_column("thought", torch.tensor([4]), ((slots > 35) & (slots < 50)).float())
-    arena.evict([4], slots, LENGTHS[4:])
+    arena.evict([4], slots, LENGTHS[4:].tolist())
     store = arena.layers[0]
     assert isinstance(store, PackedStore)
     if store.is_ternary is None:

@@ -32,7 +32,7 @@ def test_after_an_eviction_stored_keys_equal_the_gathered_originals(per_head: bo
         [torch.randperm(10)[:6].sort().values for _ in range(2 * granularity[0] * granularity[1])]
     )
     kept_slots = kept_slots.view(2, *granularity, 6)
-    arena.evict(lanes, kept_slots, torch.tensor([6, 6]))
+    arena.evict(lanes, kept_slots, [6, 6])
     for row, lane in enumerate(lanes):
         for layer in range(2):
             for head in range(3):

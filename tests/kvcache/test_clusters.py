@@ -5,7 +5,7 @@ import torch
 from cluster_reference import slow_representatives
 
 from dynts_batch.kvcache import native
-from dynts_batch.kvcache.clusters import SOURCE, highest, representatives
+from dynts_batch.kvcache.clusters import SOURCE, Cut, highest, representatives
 
 
 @pytest.fixture(autouse=True, params=["torch", "C"])
@@ -20,24 +20,33 @@ def written_in(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
 def test_representatives_equal_a_slow_reference_and_do_not_depend_on_the_batch(
     num_different: int,
 ) -> None:
-    """Of sets of several sizes, and where most points are equal to others."""
+    """Of stretches of several sizes, of points in two parts, in two layers; and where most points are equal to others."""
     torch.manual_seed(num_different)
-    points = torch.randn(6, num_different, 5)[:, torch.arange(40) % num_different]
-    num_points = torch.tensor([40, 40, 33, 16, 8, 5])
-    num_kept = torch.tensor([32, 8, 16, 15, 4, 4])
-    found = representatives(points, num_points, num_kept)
-    for row, (size, count) in enumerate(zip(num_points.tolist(), num_kept.tolist(), strict=True)):
-        expected = slow_representatives(points[row, :size].double().tolist(), count)
-        assert found[row].nonzero().flatten().tolist() == expected
-        one = slice(row, row + 1)
-        alone = representatives(points[one, :size], num_points[one], num_kept[one])
-        assert torch.equal(alone[0], found[row, :size])
+    layers = [
+        torch.randn(5, 2, num_different, 3)[:, :, torch.arange(40) % num_different]
+        for _ in range(2)
+    ]
+    where = torch.tensor([4, 1, 2])
+    cuts = [
+        *(Cut(0, 0, 40, 32), Cut(1, 0, 40, 8), Cut(2, 7, 33, 16)),
+        *(Cut(2, 0, 16, 15), Cut(1, 30, 8, 4), Cut(0, 3, 5, 4), Cut(0, 8, 6, 0)),
+    ]
+    found = representatives(layers, where, cuts)
+    assert found.shape == (len(cuts), 2, 40)
+    for number, cut in enumerate(cuts):
+        alone = representatives(layers, where, [cut])
+        assert torch.equal(alone[0], found[number, :, : cut.size])
+        assert not found[number, :, cut.size :].any()
+        for layer, stays in zip(layers, found[number], strict=True):
+            points = layer[where[cut.row], :, cut.start : cut.start + cut.size].transpose(0, 1)
+            expected = slow_representatives(points.flatten(1).double().tolist(), cut.num_kept)
+            assert stays.nonzero().flatten().tolist() == (expected if cut.num_kept else [])
 
 
 def test_of_well_separated_groups_one_point_each_stays() -> None:
     torch.manual_seed(0)
     groups = 100 * torch.eye(4)[torch.arange(20) % 4] + torch.randn(20, 4)
-    (kept,) = representatives(groups[None], torch.tensor([20]), torch.tensor([4]))
+    ((kept,),) = representatives([groups[None, None]], torch.tensor([0]), [Cut(0, 0, 20, 4)])
     assert sorted((kept.nonzero().flatten() % 4).tolist()) == [0, 1, 2, 3]
 
 

@@ -123,7 +123,7 @@ def test_an_eviction_regroups_the_survivors(name: str, per_head: bool) -> None:
         for lane, length in zip(lanes, retained_len.tolist(), strict=True)
         for _ in range(arena.shape.granularity[0] * arena.shape.granularity[1])
     ]).view(2, *arena.shape.granularity, 37)  # fmt: skip
-    arena.evict(lanes, kept, retained_len)
+    arena.evict(lanes, kept, retained_len.tolist())
     for row, lane in enumerate(lanes):
         survivors = torch.stack([
             torch.stack([
@@ -153,7 +153,7 @@ def test_groups_of_transitions_alone_become_ternary() -> None:
     check_lane(arena, 3, states[:, :, 3])
     kept = torch.arange(60).view(1, 1, 1, -1)
     before = torch.stack([torch.stack(arena.stored(layer, 4, 60)) for layer in range(LAYERS)])
-    arena.evict([3], kept, torch.tensor([60]))
+    arena.evict([3], kept, [60])
     check_lane(arena, 3, before[:, :, 3], ternary=(1,))
     store = arena.layers[0]
     assert isinstance(store, PackedStore)

@@ -20,7 +20,6 @@ from dynts_batch.kvcache.arena import KVArena
 from dynts_batch.kvcache.policies import POLICIES, make_policy, register
 from dynts_batch.kvcache.policy import Policy
 from dynts_batch.kvcache.predictor import ImportancePredictor
-from dynts_batch.kvcache.select import select
 from dynts_batch.kvcache.thoughts import Thoughts
 from dynts_batch.records import Completion, Request
 
@@ -84,7 +83,7 @@ def evictions(monkeypatch: pytest.MonkeyPatch) -> list[Observed]:
     evict = KVArena.evict
 
     def observe(
-        self: KVArena, lanes: list[int], kept_slots: torch.Tensor, retained_len: torch.Tensor
+        self: KVArena, lanes: list[int], kept_slots: torch.Tensor, retained_len: list[int]
     ) -> None:
         seen.append(Observed(lanes, kept_slots.clone()))
         evict(self, lanes, kept_slots, retained_len)
@@ -179,12 +178,15 @@ def test_counts_are_exact_and_kept_slots_ascending_unique_and_protected(
 
 
 @pytest.mark.parametrize("name", EVICTING)
-def test_the_same_slots_give_the_same_scores(name: str) -> None:
+def test_the_same_slots_give_the_same_choice_which_keeps_what_is_protected(name: str) -> None:
     policy = make_policy(PolicyConfig(name=name, budget=40, window_size=8))
     slots = make_slots(policy)
-    first, second = policy.score(slots), policy.score(slots)
+    first, second = policy.stays(slots), policy.stays(slots)
     assert torch.equal(first, second)
-    assert first.expand_as(slots.positions).shape == slots.positions.shape
+    stays = first.expand_as(slots.positions)
+    assert (stays | slots.is_candidate[:, None, None]).all()
+    assert len(stays.sum(dim=-1).flatten(1).unique(dim=1).T) == 1, "as many in every layer and head"
+    assert not stays.all()
 
 
 #: Options under which a policy has another reference, by the name of that reference.
@@ -211,12 +213,12 @@ def test_what_is_kept_equals_the_slow_reference(variant: str, shared_index: bool
         options = options | {"shared_index": True}
     policy = make_policy(PolicyConfig(name=name, budget=CAPACITY, window_size=6, options=options))
     slots = make_slots(policy)
-    scores = policy.score(slots).expand_as(slots.positions)
-    chosen = select(scores, slots.cache_len, slots.num_first, slots.num_last, slots.num_kept)
-    for row in range(len(scores)):
+    stays = policy.stays(slots).expand_as(slots.positions)
+    for row in range(len(stays)):
         for layer, heads in enumerate(reference_scores(variant, slots, policy, row)):
             for head, expected in enumerate(heads):
-                assert chosen[row, layer, head].tolist() == kept(slots, row, expected)
+                chosen = stays[row, layer, head].nonzero().flatten().tolist()
+                assert chosen == kept(slots, row, expected)
 
 
 def test_window_keeps_the_newest_and_streaming_also_the_sinks() -> None:
@@ -272,7 +274,9 @@ def test_random_draws_differ_by_sequence_eviction_layer_head_and_token_and_are_u
     slots = make_slots(policy)
     scores = policy.score(slots)
     assert len(scores.unique()) == scores.numel()
-    later = policy.score(replace(slots, seq_len=slots.seq_len + 1))
+    later = policy.score(
+        replace(slots, rows=[row._replace(seq_len=row.seq_len + 1) for row in slots.rows])
+    )
     assert (scores != later).all()
     many = torch.stack([policy.score(make_slots(policy, seed=seed)) for seed in range(10)])
     assert abs(many.mean().item() - 0.5) < 0.05
@@ -353,7 +357,7 @@ def test_a_policy_from_outside_the_package_obeys_the_laws(
     test_counts_are_exact_and_kept_slots_ascending_unique_and_protected(
         outside, True, model, evictions
     )
-    test_the_same_slots_give_the_same_scores(outside)
+    test_the_same_slots_give_the_same_choice_which_keeps_what_is_protected(outside)
     newest_candidate = CAPACITY - 8 - 1
     assert all(newest_candidate not in observed.kept_slots for observed in evictions)
 

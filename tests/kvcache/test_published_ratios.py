@@ -73,7 +73,7 @@ def test_stored_over_total_at_every_selection_is_the_published_one(
     evict = KVArena.evict
 
     def observe(
-        arena: KVArena, lanes: list[int], kept_slots: torch.Tensor, retained_len: torch.Tensor
+        arena: KVArena, lanes: list[int], kept_slots: torch.Tensor, retained_len: list[int]
     ) -> None:
         newest = int(arena.positions[lanes[0], 0, 0].max())
         ratios.append(kept_slots.shape[-1] / (newest + 1))

@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from dynts_batch.config import PolicyConfig
 from dynts_batch.errors import ConfigError
 from dynts_batch.kvcache.arena import ArenaShape, KVArena
+from dynts_batch.kvcache.compaction import ascending
 from dynts_batch.kvcache.policies import make_policy
 from dynts_batch.kvcache.policies.thinkv import ThinKV
 from dynts_batch.kvcache.probs import Options
-from dynts_batch.kvcache.select import select
 from dynts_batch.kvcache.thoughts import EXECUTION, REASONING, TRANSITION, Thoughts, sparsity
-from dynts_batch.kvcache.view import Slots
+from dynts_batch.kvcache.view import Row, Slots
 
 LAYERS, KV_HEADS, GROUP, HEAD_DIM = 2, 2, 2, 4
 
@@ -72,11 +72,10 @@ class Life:
 
     def go_on(self) -> None:
         """Store tokens until the policy is to look."""
-        written = (self.num_processed - self.prompt_tokens) % self.policy.segment_len
-        self.store(min(self.policy.segment_len - written, self.arena.capacity - self.cache_len))
-        assert self.cache_len == self.arena.capacity or self.policy.is_due(
+        look_at = self.policy.next_look(
             prompt_tokens=self.prompt_tokens, num_processed=self.num_processed
         )
+        self.store(min(look_at - self.num_processed, self.arena.capacity - self.cache_len))
 
     def look(self) -> bool:
         """Whether the policy, asked now, evicted something."""
@@ -86,23 +85,15 @@ class Life:
             newest = slice(self.cache_len - size, self.cache_len)
             self.arena.columns["thought"][0, :, :, newest] = kind
         slots = self.slots()
-        scores = self.policy.score(slots)
-        num_kept = self.policy.num_kept(slots, scores)
-        retained_len = int(slots.num_first + slots.num_last + num_kept)
+        stays = self.policy.stays(slots)
+        (retained_len,) = stays.sum(dim=-1).unique().tolist()
         if retained_len == self.cache_len:
             return False
-        kept_slots = select(
-            scores.expand_as(slots.positions),
-            *(slots.cache_len, slots.num_first, slots.num_last, num_kept),
-        )
-        assert kept_slots.shape[-1] == retained_len
-        assert (kept_slots.diff(dim=-1) > 0).all()
-        protected = [
-            *range(int(slots.num_first)),
-            *range(self.cache_len - int(slots.num_last), self.cache_len),
-        ]
-        assert all(set(protected) <= set(row.tolist()) for row in kept_slots.flatten(0, -2))
-        self.arena.evict([0], kept_slots, torch.tensor([retained_len]))
+        (row,) = slots.rows
+        assert stays[..., : row.num_first].all()
+        assert stays[..., self.cache_len - row.num_last : self.cache_len].all()
+        assert not stays[..., self.cache_len :].any()
+        self.arena.evict([0], ascending(stays, retained_len), [retained_len])
         self.cache_len = retained_len
         return True
 
@@ -112,16 +103,9 @@ class Life:
             answer_tokens=self.answer_tokens,
             cache_len=self.cache_len,
         )
-        first, last, kept = (torch.tensor([count]) for count in counts)
         return Slots(
             arena=self.arena,
-            lanes=torch.tensor([0]),
-            cache_len=torch.tensor([self.cache_len]),
-            seq_len=torch.tensor([self.num_processed + 1]),
-            num_first=first,
-            num_last=last,
-            num_kept=kept,
-            rng_keys=torch.tensor([0]),
+            rows=[Row(0, self.cache_len, self.num_processed + 1, *counts, rng_key=0)],
             options={layer: Options(0.7, None, None) for layer in range(LAYERS)},
             token_text=str,
         )
@@ -269,13 +253,13 @@ def test_survivors_are_the_representatives_of_each_layers_keys_heads_together() 
     while life.cache_len < 60:
         life.go_on()
     slots = life.slots()
-    scores = life.policy.score(slots)
+    stays = life.policy.stays(slots)
     # 56 thinking tokens; 4 more are to be written in the third segment: the first goes from 20 to 16.
     for number in range(LAYERS):
         keys = slots.layer(number).keys[0, :, 4:24].transpose(0, 1).flatten(1).double().tolist()
-        kept = scores[0, number, 0, 4:24].nonzero().flatten().tolist()
+        kept = stays[0, number, 0, 4:24].nonzero().flatten().tolist()
         assert kept == slow_representatives(keys, 16)
-    assert not torch.equal(scores[:, 0], scores[:, 1])
+    assert not torch.equal(stays[:, 0], stays[:, 1])
 
 
 def test_the_hybrid_keeps_the_most_important_tokens_of_a_segment_in_all_layers() -> None:
@@ -284,7 +268,7 @@ def test_the_hybrid_keeps_the_most_important_tokens_of_a_segment_in_all_layers()
     while life.cache_len < 60:
         life.go_on()
     slots = life.slots()
-    kept = life.policy.score(slots)[0, 0, 0, 4:24].nonzero().flatten().tolist()
+    kept = life.policy.stays(slots)[0, 0, 0, 4:24].nonzero().flatten().tolist()
     importance = slots.column("importance")[0, 0, 0, 4:24]
     assert kept == sorted(importance.argsort(descending=True)[:16].tolist())
     assert life.look()

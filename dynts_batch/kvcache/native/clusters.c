@@ -1,6 +1,6 @@
 /* What kvcache/clusters.py does, a set of points after another: the same rule of what is equal, so the same choice.
 
-   Letters: B sets, N points, K clusters, D dimensions. All from the products of the points, in double. */
+   Letters as there; K clusters. All from the products of the points, in double. */
 
 #include <math.h>
 #include <stdint.h>
@@ -10,12 +10,15 @@
 #define VEC 8
 typedef double vec __attribute__((vector_size(8 * VEC)));
 
-/* products[i, j] of float points [N, D]; `wide` [N, padded] is room for them as doubles. */
-static void multiply(double *products, vec *wide, const float *points, long N, long D) {
-    long padded = (D + VEC - 1) / VEC;
+static long num_vectors(long H, long D) { return (H * D + VEC - 1) / VEC; }
+
+/* products[i, j] of N points, whose parts are `stride` floats apart; `wide` [N, padded] is room for them as doubles. */
+static void multiply(double *products, vec *wide, const float *parts, long stride, long N, long H, long D) {
+    long padded = num_vectors(H, D);
     memset(wide, 0, N * padded * sizeof *wide);
     for (long i = 0; i < N; i++)
-        for (long d = 0; d < D; d++) ((double *)(wide + i * padded))[d] = points[i * D + d];
+        for (long h = 0; h < H; h++)
+            for (long d = 0; d < D; d++) ((double *)(wide + i * padded))[h * D + d] = parts[h * stride + i * D + d];
     for (long i = 0; i < N; i++)
         for (long j = 0; j <= i; j++) {
             vec part = {};
@@ -52,38 +55,46 @@ static void start(double *to_points, double *squares, double *nearness, const do
     }
 }
 
-/* Moves each centre that has points to their mean. */
-static void move_centres(double *to_points, double *squares, const int32_t *owner, const double *products, long N, long K) {
+/* Moves each centre that has points to their mean. `sizes` [K] is room. */
+static void move_centres(double *to_points, double *squares, int32_t *sizes, const int32_t *owner, const double *products,
+                         long N, long K) {
+    memset(sizes, 0, K * sizeof *sizes);
+    for (long i = 0; i < N; i++) sizes[owner[i]]++;
     for (long c = 0; c < K; c++) {
-        long size = 0;
-        for (long i = 0; i < N; i++) size += owner[i] == c;
-        if (!size) continue;
-        double *mean = to_points + c * N;
-        memset(mean, 0, N * sizeof *mean);
-        for (long i = 0; i < N; i++)
-            if (owner[i] == c)
-                for (long j = 0; j < N; j++) mean[j] += products[i * N + j];
-        for (long j = 0; j < N; j++) mean[j] /= size;
+        if (!sizes[c]) continue;
+        memset(to_points + c * N, 0, N * sizeof *to_points);
         squares[c] = 0;
-        for (long i = 0; i < N; i++)
-            if (owner[i] == c) squares[c] += mean[i];
-        squares[c] /= size;
     }
+    for (long i = 0; i < N; i++)
+        for (long j = 0; j < N; j++) to_points[owner[i] * N + j] += products[i * N + j];
+    for (long c = 0; c < K; c++)
+        for (long j = 0; j < N && sizes[c]; j++) to_points[c * N + j] /= sizes[c];
+    for (long i = 0; i < N; i++) squares[owner[i]] += to_points[owner[i] * N + i];
+    for (long c = 0; c < K; c++)
+        if (sizes[c]) squares[c] /= sizes[c];
 }
 
-/* Each point's cluster, after Lloyd's steps. `costs` [K] is room. */
-static void assign(int32_t *owner, double *to_points, double *squares, double *costs, const double *products, long N, long K,
-                   long max_steps, double tolerance) {
+/* Each point's cluster, after Lloyd's steps. `costs` [K, N], `least` [N] and `sizes` [K] are room; a cluster after another, so
+   that the compiler takes several points at once. */
+static void assign(int32_t *owner, double *to_points, double *squares, double *costs, double *least, int32_t *sizes,
+                   const double *products, long N, long K, long max_steps, double tolerance) {
     for (long step = 0; step < max_steps; step++) {
+        for (long i = 0; i < N; i++) least[i] = INFINITY;
+        for (long c = 0; c < K; c++)
+            for (long i = 0; i < N; i++) {
+                double cost = squares[c] - 2 * to_points[c * N + i];
+                costs[c * N + i] = cost;
+                least[i] = cost < least[i] ? cost : least[i];
+            }
         int has_changed = step == 0;
         for (long i = 0; i < N; i++) {
-            for (long c = 0; c < K; c++) costs[c] = squares[c] - 2 * to_points[c * N + i];
-            int32_t found = first_smallest(costs, K, tolerance);
+            int32_t found = 0;
+            while (costs[found * N + i] > least[i] + tolerance) found++;
             has_changed |= found != owner[i];
             owner[i] = found;
         }
         if (!has_changed) return;
-        move_centres(to_points, squares, owner, products, N, K);
+        move_centres(to_points, squares, sizes, owner, products, N, K);
     }
 }
 
@@ -105,24 +116,31 @@ static void mark(uint8_t *kept, const int32_t *owner, const double *to_points, d
         if (!kept[i]) kept[i] = 1, num_left--;
 }
 
-/* kept [B, N]: which `num_kept` [B] of the first `num_points` [B] of points [B, N, D] stand for the others. */
-void representatives(uint8_t *kept, const float *points, const int64_t *num_points, const int64_t *num_kept, long B, long N,
-                     long D, long max_steps, double share, long threads) {
-    memset(kept, 0, B * N);
-    size_t wide = N * ((D + VEC - 1) / VEC) * sizeof(vec), doubles = 2 * N * N + 2 * N;
+/* A stretch of points: of row `row`, from `start` on, `size` points, of which `num_kept` stay. */
+struct stretch { int64_t row, start, size, num_kept; };
+
+/* kept [B, L, N]: which points of B stretches, in each of the `layers` [L] of parts [*, H, S, D], stand for the others; row r
+   of a stretch is where[r] there. */
+void representatives(uint8_t *kept, const float **layers, const int64_t *where, const struct stretch *stretches, long B,
+                     long L, long N, long H, long S, long D, long max_steps, double share, long threads) {
+    memset(kept, 0, B * L * N);
+    size_t wide = N * num_vectors(H, D) * sizeof(vec), doubles = 3 * N * N + 2 * N;
 #pragma omp parallel for schedule(dynamic) num_threads(threads)
-    for (long b = 0; b < B; b++) {
-        long n = num_points[b], k = num_kept[b];
+    for (long set = 0; set < B * L; set++) {
+        struct stretch cut = stretches[set / L];
+        long n = cut.size, k = cut.num_kept;
+        if (!k) continue;
+        const float *parts = layers[set % L] + (where[cut.row] * H * S + cut.start) * D;
         vec *room = aligned_alloc(sizeof(vec), wide);
-        double *products = malloc(doubles * sizeof *products + N * sizeof(int32_t)), *to_points = products + N * N;
-        double *squares = to_points + N * N, *values = squares + N, longest = 0;
+        double *products = malloc(doubles * sizeof *products + 2 * N * sizeof(int32_t)), *to_points = products + N * N;
+        double *costs = to_points + N * N, *squares = costs + N * N, *values = squares + N, longest = 0;
         int32_t *owner = (int32_t *)(products + doubles);
         memset(owner, 0, N * sizeof *owner);
-        multiply(products, room, points + b * N * D, n, D);
+        multiply(products, room, parts, S * D, n, H, D);
         for (long i = 0; i < n; i++) longest = products[i * n + i] > longest ? products[i * n + i] : longest;
         start(to_points, squares, values, products, n, k, share * longest);
-        assign(owner, to_points, squares, values, products, n, k, max_steps, share * longest);
-        mark(kept + b * N, owner, to_points, values, products, n, k, share * longest);
+        assign(owner, to_points, squares, costs, values, owner + N, products, n, k, max_steps, share * longest);
+        mark(kept + set * N, owner, to_points, values, products, n, k, share * longest);
         free(room);
         free(products);
     }

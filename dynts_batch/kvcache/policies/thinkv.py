@@ -1,22 +1,20 @@
 """ThinKV: a thought's kind and age say how much of it stays, and of that the tokens that stand for the others."""
 
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property
 from itertools import accumulate
 
 import torch
 
 from dynts_batch.errors import ConfigError
 from dynts_batch.kvcache.annealing import anneal, make_room
-from dynts_batch.kvcache.clusters import highest, representatives
+from dynts_batch.kvcache.clusters import Cut, highest, representatives
 from dynts_batch.kvcache.policies import register
 from dynts_batch.kvcache.policy import Counts, Policy
-from dynts_batch.kvcache.segments import cut, sizes_and_types
+from dynts_batch.kvcache.segments import Segments, segments_of, staying
 from dynts_batch.kvcache.thoughts import TRANSITION, sparsity
-from dynts_batch.kvcache.view import Slots
+from dynts_batch.kvcache.view import Row, Slots
 
-#: Bytes of keys, in float64, that are clustered at once.
-_CHUNK_BYTES = 128 * 2**20
 SURVIVORS = ("kmeans", "importance")
 
 
@@ -54,7 +52,7 @@ class ThinKV(Policy):
                 f" and a prompt, got {self.segment_len}, budget {self.budget} and window {self.window_size}"
             )
 
-    @property
+    @cached_property
     def segment_len(self) -> int:
         """Thinking tokens of a whole segment."""
         assert self.budget is not None, "config.validate() requires a budget"
@@ -84,9 +82,10 @@ class ThinKV(Policy):
         room = (1 + in_window) * self.segment_len
         return self.budget - (room if self.protect_prompt else 1)
 
-    def is_due(self, *, prompt_tokens: int, num_processed: int) -> bool:
+    def next_look(self, *, prompt_tokens: int, num_processed: int) -> int:
+        """At the end of the segment that is written next."""
         num_free = num_processed - self.num_protected_first(prompt_tokens)
-        return num_free > 0 and num_free % self.segment_len == 0
+        return num_processed + self.segment_len - num_free % self.segment_len
 
     def label(self, slots: Slots) -> torch.Tensor | None:
         if not slots.thoughts.layers:
@@ -105,89 +104,56 @@ class ThinKV(Policy):
         types = types.to(column.dtype)[:, None, None, None]
         return torch.where(is_new[:, None, None], types, column)
 
-    def score(self, slots: Slots) -> torch.Tensor:
-        """1 for the slots that stay, 0 for the others."""
-        num_layers = slots.arena.shape.granularity[0]
-        stays = torch.ones(
-            len(slots.lanes), num_layers, slots.arena.capacity, device=slots.lanes.device
-        )
-        if cuts := self._cuts(slots):
-            cut(stays, torch.tensor(cuts, device=stays.device), partial(self._survivors, slots))
-        return stays[:, :, None]
+    def stays(self, slots: Slots) -> torch.Tensor:
+        cuts = self._cuts(slots)
+        survivors = self._survivors(slots, cuts) if cuts else None
+        return staying(slots.rows, cuts, survivors, slots.arena.capacity).to(slots.lanes.device)
 
-    def num_kept(self, slots: Slots, scores: torch.Tensor) -> torch.Tensor:
-        return (scores[:, 0, 0].bool() & slots.is_candidate).sum(dim=-1)
-
-    def sizes_after(
-        self,
-        sizes: list[int],
-        types: list[int],
-        *,
-        cache_len: int,
-        num_processed: int,
-        num_first: int,
-        num_last: int,
-    ) -> list[int]:
-        """How many tokens of each segment of a row stay, oldest first, of `sizes` [segments] of `types` [segments]."""
+    def sizes_after(self, row: Row, segments: Segments) -> list[int]:
+        """How many tokens of each segment of a row stay, oldest first."""
         assert self.budget is not None, "config.validate() requires a budget"
-        has_lost = cache_len < num_processed
-        if not has_lost and cache_len < self.budget:
-            return sizes
-        num_written = (num_processed - num_first) % self.segment_len
+        if self._is_whole(row):
+            return segments.sizes
+        sizes, types, num_free = segments.sizes, segments.types, row.num_processed - row.num_first
+        has_lost = row.cache_len < row.num_processed
+        newest, num_written = num_free // self.segment_len - 1, num_free % self.segment_len
         # What transitions ask for is done at once, but for those that came while the row still fitted its budget.
-        newest = (num_processed - num_first) // self.segment_len - 1
         asks = [
             kind == TRANSITION and (not has_lost or (index == newest and num_written == 0))
             for index, kind in enumerate(types)
         ]
-        num_free = (num_processed - num_first - num_last) // self.segment_len
-        num_steps = [sum(asks[index + 1 :]) for index in range(num_free)]
-        annealed = anneal(sizes[:num_free], num_steps) + sizes[num_free:]
+        asked_later = [*accumulate(reversed(asks), initial=0)][-2::-1]
+        end = (num_free - row.num_last) // self.segment_len  # of those that are not protected
+        annealed = anneal(sizes[:end], asked_later[:end])
         room = self.segment_len - num_written
-        excess = num_first + sum(annealed) - (self.budget - room)
-        return make_room(annealed[:num_free], types[:num_free], excess) + sizes[num_free:]
+        excess = row.num_first + sum(annealed) + sum(sizes[end:]) - (self.budget - room)
+        return make_room(annealed, types[:end], excess) + sizes[end:]
 
-    def _cuts(self, slots: Slots) -> list[tuple[int, int, int, int]]:
-        """The segments that lose tokens: row, first slot, size, and how many tokens stay."""
-        sizes, types = (found.tolist() for found in sizes_and_types(slots, self.segment_len))
-        counts = (slots.cache_len, slots.seq_len - 1, slots.num_first, slots.num_last)
-        cuts = []
-        for row, (cache_len, num_processed, num_first, num_last) in enumerate(
-            torch.stack(counts, dim=1).tolist()
+    def _is_whole(self, row: Row) -> bool:
+        """Whether a row has lost nothing and still fits its budget."""
+        return row.num_processed == row.cache_len != self.budget
+
+    def _cuts(self, slots: Slots) -> list[Cut]:
+        """The segments that lose tokens."""
+        cuts: list[Cut] = []
+        if all(self._is_whole(row) for row in slots.rows):
+            return cuts
+        for number, (row, segments) in enumerate(
+            zip(slots.rows, segments_of(slots, self.segment_len), strict=True)
         ):
-            after = self.sizes_after(
-                *(sizes[row], types[row]),
-                cache_len=cache_len,
-                num_processed=num_processed,
-                num_first=num_first,
-                num_last=num_last,
-            )
-            starts = accumulate(sizes[row], initial=num_first)
-            for start, size, num_kept in zip(starts, sizes[row], after, strict=False):
+            starts = accumulate(segments.sizes, initial=row.num_first)
+            after = self.sizes_after(row, segments)
+            for start, size, num_kept in zip(starts, segments.sizes, after, strict=False):
                 if num_kept < size:
-                    cuts.append((row, start, size, num_kept))
+                    cuts.append(Cut(number, start, size, num_kept))
         return cuts
 
-    def _survivors(
-        self,
-        slots: Slots,
-        row: torch.Tensor,
-        slot: torch.Tensor,
-        size: torch.Tensor,
-        num_kept: torch.Tensor,
-    ) -> torch.Tensor:
-        """Which tokens of segments stay, bool [segments, layers or 1, N]; `slot` [segments, N], the others [segments]."""
-        if self.survivors == "importance":
-            importance = slots.column("importance")[row[:, None], 0, 0, slot]
-            return highest(importance, size, num_kept)[:, None]
-        shape = slots.arena.shape
-        layer_bytes = slot.numel() * shape.num_kv_heads * shape.head_dim * 8
-        found = []
-        for numbers in torch.arange(shape.num_layers).split(max(1, _CHUNK_BYTES // layer_bytes)):
-            layers = [slots.layer(number) for number in numbers.tolist()]
-            # Of the KV heads together: [segments, layers, N, K x D].
-            keys = torch.stack([x.keys[row[:, None], :, slot].flatten(2) for x in layers], dim=1)
-            per_layer = (x.repeat_interleave(len(layers)) for x in (size, num_kept))
-            chosen = representatives(keys.flatten(0, 1), *per_layer)
-            found.append(chosen.unflatten(0, keys.shape[:2]))
-        return torch.cat(found, dim=1)
+    def _survivors(self, slots: Slots, cuts: list[Cut]) -> torch.Tensor:
+        """Which tokens of the segments stay, bool [cuts, layers or 1, longest size]."""
+        if self.survivors == "kmeans":
+            return representatives(*slots.arena.keys_in_place(slots.lanes), cuts)
+        row, start, size, num_kept = torch.tensor(cuts, device=slots.lanes.device).T
+        place = torch.arange(max(cut.size for cut in cuts), device=row.device)
+        slot = (start[:, None] + place).clamp(max=slots.arena.capacity - 1)
+        importance = slots.column("importance")[row[:, None], 0, 0, slot]
+        return highest(importance, size, num_kept)[:, None]
