@@ -35,6 +35,10 @@ class ModelConfig:
     """Path of the importance predictor; null = the one embedded beside the model."""
     thoughts: str | None = None
     """Path of what tells the model's thoughts apart; null = the one embedded beside the model."""
+    think_tags: list[str] | None = None
+    """Texts between which the model thinks: what stands after the second is its answer. null = as its chat template says:
+    [<think>, </think>], Magistral's ["[THINK]", "[/THINK]"], or the channels of gpt-oss, which are
+    ["<|channel|>analysis<|message|>", "<|end|><|start|>assistant<|channel|>final<|message|>"]."""
     trust_remote_code: bool = False
     """Run the Python code that a hub model brings along. It runs with all your rights."""
 
@@ -51,6 +55,10 @@ class InputConfig:
     id_column: str | None = None
     """Column with unique ids; null = a hash of the prompt and its position."""
     prompt_column: str | None = None
+    prompt_template: str | None = None
+    """Text around each prompt, put in place of {prompt}, before the chat template: "{prompt}\\n\\nReason step by step, and
+    put your final answer within \\boxed{}." Every other brace stands for itself. On a command line, quote the value for
+    YAML too."""
     messages_column: str | None = None
     reference_column: str | None = None
     """Column with the right answer; null = the rows are not graded."""
@@ -181,6 +189,7 @@ def validate(config: Config) -> None:
     Raises:
         ConfigError: the first broken rule.
     """
+    _check_think_tags(config.model.think_tags)
     _check_input(config.input)
     _check_sampling(config.sampling)
     _check_resources(config.memory, config.workers, config.cost)
@@ -191,12 +200,23 @@ def validate(config: Config) -> None:
 # ---- rules -------------------------------------------------------------------------------------
 
 
+def _check_think_tags(tags: list[str] | None) -> None:
+    if tags is None:
+        return
+    if len(set(tags)) != 2 or len(tags) != 2 or any(not tag or tag != tag.strip() for tag in tags):
+        raise ConfigError(
+            "model.think_tags must be two different texts, without white space at their ends, that begin and"
+            f" end the thinking, such as [<think>, </think>], got {tags}"
+        )
+
+
 def _check_input(config: InputConfig) -> None:
     if not config.path:
         raise ConfigError("input.path is required: the data set to read, got nothing")
     _no_credentials("input.path", config.path)
     if config.limit is not None:
         _at_least("input.limit", config.limit, 1)
+    _check_prompt_template(config)
     if config.format == "openai":
         _check_openai(config)
         return
@@ -209,6 +229,21 @@ def _check_input(config: InputConfig) -> None:
         raise ConfigError(
             "input.prompt_column and input.messages_column exclude each other: name one of them,"
             f" got {config.prompt_column!r} and {config.messages_column!r}"
+        )
+
+
+def _check_prompt_template(config: InputConfig) -> None:
+    template = config.prompt_template
+    if template is None:
+        return
+    if not config.prompt_column:
+        raise ConfigError(
+            "input.prompt_template needs input.prompt_column, since messages are rendered as they are, got"
+            f" {template!r} without it"
+        )
+    if "{prompt}" not in template:
+        raise ConfigError(
+            f"input.prompt_template must hold {{prompt}}, where the prompt goes, got {template!r}"
         )
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import json
 import pickle
 from pathlib import Path
 
@@ -53,6 +54,25 @@ def test_how_keys_are_stored_is_a_switch_or_a_name_and_survives_a_round_trip(min
     assert load_config(io.StringIO(to_yaml(config))) == config
 
 
+TEMPLATE = "{prompt}\n\nReason step by step, and put ${x}$ or {} within \\boxed{}. Again: {prompt}"
+
+
+def test_a_prompt_template_reads_the_same_in_a_block_of_yaml_quoted_and_after_a_round_trip(
+    tmp_path,
+):
+    """LaTeX has braces and dollars of its own; an interpolation is escaped as OmegaConf wants it."""
+    written = TEMPLATE.replace("${", r"\${")
+    path = tmp_path / "c.yaml"
+    block = "".join(f"      {line}\n" for line in written.split("\n"))
+    keys = "input:\n  path: p\n  prompt_column: q\n  prompt_template: |-\n"
+    path.write_text(f"{keys}{block}run: {{dir: out}}\n")
+    config = load_config(str(path))
+    assert config.input.prompt_template == TEMPLATE
+    assert load_config(io.StringIO(to_yaml(config))) == config
+    quoted = json.dumps(written)
+    assert load_config(str(path), [f"input.prompt_template={quoted}"]) == config
+
+
 def test_a_configuration_is_frozen_plain_and_picklable(minimal):
     config = load_config(minimal)
     assert type(config.policy.options) is dict
@@ -92,8 +112,9 @@ def test_a_group_without_keys_is_empty(tmp_path):
         ("run.dir.deeper=1", "run.dir must be text or null, got {'deeper': 1}"),
         (
             "model=tiny",
-            "model must hold keys (name, revision, dtype, device, predictor, thoughts, trust_remote_code), got",
+            "model must hold keys (name, revision, dtype, device, predictor, thoughts, think_tags, trust_remote_code), got",
         ),
+        ("model.think_tags=abc", "model.think_tags must be a list of text or null, got 'abc'"),
         ("policy.budget", "an override must be key=value, got 'policy.budget'"),
         ("=3", "an override must be key=value, got '=3'"),
         ("policy.budget=[1", "cannot read the config: while parsing"),
@@ -110,6 +131,18 @@ def test_an_unknown_key_or_a_wrong_type_is_named_with_the_choices(minimal, overr
         (["input.path=null"], "input.path is required"),
         (["input.prompt_column=null"], "input.prompt_column or input.messages_column is required"),
         (["input.messages_column=chat"], "input.prompt_column and input.messages_column exclude"),
+        (
+            ["input.prompt_template=Think."],
+            "input.prompt_template must hold {prompt}, where the prompt goes, got 'Think.'",
+        ),
+        (
+            ["input.prompt_template='{prompt}'", "input.prompt_column=null", "input.format=openai"],
+            "input.prompt_template needs input.prompt_column, since messages are rendered as they",
+        ),
+        (["model.think_tags=[a]"], "model.think_tags must be two different texts, without white"),
+        (["model.think_tags=[a, a]"], "model.think_tags must be two different texts"),
+        (["model.think_tags=[a, ' b']"], "model.think_tags must be two different texts"),
+        (["model.think_tags=[a, '']"], "model.think_tags must be two different texts"),
         (["input.limit=0"], "input.limit must be at least 1, got 0"),
         (["run.dir=null"], "run.dir is required"),
         (["run.shard_rows=0"], "run.shard_rows must be at least 1, got 0"),
@@ -189,7 +222,7 @@ _OPTIONS = st.dictionaries(
 )
 
 
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)  # this machine may be busy
 @example(text="${x}", temperature=0.0, keep_ratio=1.0, options={"a": "\\${y}", "b": ["${z"]})
 @example(text="a\\${x} ${", temperature=1e-9, keep_ratio=0.3, options={"a": {"b": "null"}})
 @example(text="\\\\${x}", temperature=0.6, keep_ratio=0.3, options={"a": 1e20, "b": "1e3"})

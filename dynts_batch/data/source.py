@@ -84,6 +84,7 @@ class Source:
         self._table, self._snapshot = table, snapshot
         self._id_column = config.id_column
         self._prompt_column = config.prompt_column
+        self._prompt_template = config.prompt_template or "{prompt}"
         self._messages_column = config.messages_column
         self._reference_column = config.reference_column
         self.num_rows = min(table.num_rows, config.limit or table.num_rows)
@@ -205,7 +206,8 @@ class Source:
             raise BadRowError(
                 f"input.prompt_column {self._prompt_column!r} must hold text, got {got}"
             )
-        return prompt
+        # Not str.format: a template may hold LaTeX, and so braces of its own.
+        return self._prompt_template.replace("{prompt}", prompt)
 
     def _messages(self, values: Mapping[str, Any]) -> list[dict[str, str]] | None:
         if self._messages_column is None:

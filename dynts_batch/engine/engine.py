@@ -52,7 +52,7 @@ class Engine:
     ) -> None:
         self._model, self._policy, self._sampling = model, policy, sampling
         self._thoughts = thoughts
-        self._renderer = PromptRenderer(model.tokenizer)
+        self._renderer = PromptRenderer(model.tokenizer, model.think_tags)
         self._longest_prompt = policy.longest_prompt(memory.max_prompt_tokens)
         capacity = policy.capacity(memory.max_prompt_tokens, sampling.max_new_tokens)
         shape = arena_shape(model.config, policy, model.decoder.dtype, thoughts)

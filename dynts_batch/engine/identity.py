@@ -1,6 +1,6 @@
 """What identifies a model: two runs with the same identity, sampling and input write the same rows.
 
-Owns the digests of configuration, weights, chat template, predictor and calibration. Loads no weights.
+Owns the digests of configuration, weights, chat template, predictor and calibration, and knows the think tags. Loads no weights.
 """
 
 import hashlib
@@ -10,10 +10,11 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from transformers import AutoTokenizer, PretrainedConfig
+from transformers import AutoTokenizer, PretrainedConfig, PreTrainedTokenizerBase
 
 from dynts_batch.config import ModelConfig
 from dynts_batch.engine.loader import model_path, predictor_path, thoughts_path
+from dynts_batch.engine.think_tags import find_think_tags
 from dynts_batch.errors import ConfigError
 from dynts_batch.kvcache.predictor import load_predictor
 
@@ -33,9 +34,10 @@ def model_identity(
 ) -> dict[str, Any]:
     """The identity, as JSON data.
 
-    Raises: ConfigError where weights or tokenizer are missing or damaged, or a predictor or a calibration of thoughts that
-    is needed is missing.
+    Raises: ConfigError where weights or tokenizer are missing or damaged, think tags that the tokenizer cannot write, or a
+    predictor or a calibration of thoughts that is needed and missing.
     """
+    tokenizer = _tokenizer(config, model_config)
     return {
         "name": config.name,
         # A branch moves on; the commit it stood for when the run began does not.
@@ -43,7 +45,8 @@ def model_identity(
         "dtype": str(dtype).removeprefix("torch."),
         "config_sha256": _sha256(model_config.to_json_string(use_diff=False)),
         "weights_sha256": _weights_sha256(Path(model_path(config.name))),
-        "chat_template_sha256": _chat_template_sha256(config, model_config),
+        "chat_template_sha256": _chat_template_sha256(tokenizer),
+        "think_tags": list(find_think_tags(tokenizer, config.think_tags)),
         # The content, not the path: another predictor under the same name keeps other tokens.
         "predictor_sha256": _predictor_sha256(config, model_config) if needs_predictor else None,
         "thoughts_sha256": _file_sha256(thoughts_path(config)) if needs_thoughts else None,
@@ -83,7 +86,7 @@ def _pieces(path: Path) -> Iterator[bytes]:
             yield file.read(PIECE_BYTES)
 
 
-def _chat_template_sha256(config: ModelConfig, model_config: PretrainedConfig) -> str | None:
+def _tokenizer(config: ModelConfig, model_config: PretrainedConfig) -> PreTrainedTokenizerBase:
     folder = Path(model_path(config.name))
     # Without any of these transformers makes up a tokenizer of the right class and no words.
     if folder.is_dir() and not any((folder / name).exists() for name in _TOKENIZER_FILES):
@@ -107,6 +110,10 @@ def _chat_template_sha256(config: ModelConfig, model_config: PretrainedConfig) -
             f"model.name: the tokenizer of {config.name!r} must have at most the model's"
             f" {model_config.vocab_size} tokens, got {tokenizer.vocab_size}: it belongs to another model"
         )
+    return tokenizer
+
+
+def _chat_template_sha256(tokenizer: PreTrainedTokenizerBase) -> str | None:
     template = tokenizer.chat_template
     return None if template is None else _sha256(str(template))
 

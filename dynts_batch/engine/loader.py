@@ -24,6 +24,7 @@ from transformers import (
 from dynts_batch.config import MemoryConfig, ModelConfig
 from dynts_batch.engine.attention import ATTENTION_NAME, PrefillStep, register_attention
 from dynts_batch.engine.packing import pack_linears
+from dynts_batch.engine.think_tags import THINK, ThinkTags, find_think_tags
 from dynts_batch.errors import ConfigError
 from dynts_batch.kvcache.arena import ArenaShape, KVArena
 from dynts_batch.kvcache.formats import GROUP
@@ -61,6 +62,7 @@ class LoadedModel:
     stop_token_ids: frozenset[int]
     config: PretrainedConfig
     device: torch.device
+    think_tags: ThinkTags = THINK
 
 
 def model_path(name: str) -> str:
@@ -231,6 +233,7 @@ def load_model(config: ModelConfig) -> LoadedModel:
         stop_token_ids=_stop_token_ids(model, tokenizer),
         config=model.config,
         device=device,
+        think_tags=find_think_tags(tokenizer, config.think_tags),
     )
     _check_logits(config.name, model, loaded)
     return loaded

@@ -1,6 +1,7 @@
 """From a request to prompt tokens, and from completion tokens back to reasoning and answer.
 
-Owns the tokenizer and the rules about thinking tags. Knows nothing about models or caches.
+Owns the tokenizer and where in the tokens thinking begins and ends; think_tags.py says which tags do that. Knows nothing
+about models or caches.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,12 +10,12 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
+from dynts_batch.engine.think_tags import THINK, ThinkTags
 from dynts_batch.errors import BadRowError
 from dynts_batch.records import Request
 
-THINK_START, THINK_END = "<think>", "</think>"
-#: Enough of a prompt's end to hold a think tag and white space, however they are tokenised.
-_TAIL_TOKENS = 16
+#: Enough for the white space between a tag and the end of a prompt, or the beginning of a completion.
+_SPACE_TOKENS = 9
 #: A character is at most four bytes, and a token at least one: more are broken text, to be shown as it is.
 _MAX_CHARACTER_TOKENS = 4
 
@@ -31,12 +32,13 @@ class SplitText:
 class PromptRenderer:
     """Renders requests with the tokenizer's chat template, where it has one, and splits completions."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, tags: ThinkTags = THINK) -> None:
         self._tokenizer = tokenizer
-        #: Only after one of these can the text end in `</think>`: spares decoding at every other token.
-        self._closing_token_ids = frozenset(
-            token_id for token, token_id in tokenizer.get_vocab().items() if THINK_END[-1] in token
-        )
+        self.tags = tags
+        # A token is at least one byte, so a tag spans no more tokens than it has bytes.
+        self._start_tokens, self._end_tokens = (len(tag.encode()) for tag in tags)
+        #: Only after one of these can the text end in the end of thinking: spares decoding at every other token.
+        self._closing_token_ids = _closing_token_ids(tokenizer, tags.end)
 
     def render(self, request: Request) -> tuple[str | None, list[int]]:
         """The text the model reads (None if the request came as ids) and its token ids.
@@ -96,25 +98,26 @@ class PromptRenderer:
 
         A tag anywhere else is the user's text and opens nothing.
         """
-        return self._raw(prompt_token_ids[-_TAIL_TOKENS:]).rstrip().endswith(THINK_START)
+        tail = prompt_token_ids[-self._start_tokens - _SPACE_TOKENS :]
+        return self._raw(tail).rstrip().endswith(self.tags.start)
 
     def find_answer(self, completion_token_ids: Sequence[int]) -> int | None:
-        """Where `</think>` begins, if the newest token completes it: the index of its first token.
+        """Where the end of thinking begins, if the newest token completes it: the index of its first token.
 
         Matched as text: tokenizers without a token of its own for the tag merge its ends with their neighbours.
         """
         if completion_token_ids[-1] not in self._closing_token_ids:
             return None
-        num_tokens = len(completion_token_ids)
-        # A token is at least one byte, so the tag spans no more tokens than it has bytes.
-        for start in range(num_tokens - 1, max(-1, num_tokens - 1 - len(THINK_END)), -1):
-            if THINK_END in self._raw(completion_token_ids[start:]):
-                return start
-        return None
+        num_tokens, end = len(completion_token_ids), self.tags.end
+        first = max(0, num_tokens - self._end_tokens)
+        if end not in self._raw(completion_token_ids[first:]):
+            return None
+        starts = range(num_tokens - 1, first - 1, -1)
+        return next((i for i in starts if end in self._raw(completion_token_ids[i:])), None)
 
     def has_two_ends(self, answer_token_ids: Sequence[int]) -> bool:
         """Whether thinking ends again after the end that these tokens begin with."""
-        return self._raw(answer_token_ids).count(THINK_END) > 1
+        return self._raw(answer_token_ids).count(self.tags.end) > 1
 
     def split(
         self,
@@ -124,19 +127,44 @@ class PromptRenderer:
     ) -> SplitText:
         """Reasoning is what stands before the first end of thinking, which begins at token `answer_start`; a tag that
         is never closed leaves all of it reasoning."""
-        text = self._decode(completion_token_ids)
         if answer_start is None:
-            opens = self.opens_thinking(prompt_token_ids)
-            if opens or self._raw(completion_token_ids).lstrip().startswith(THINK_START):
-                return SplitText(_without_tag(text), None, len(completion_token_ids))
-            return SplitText(None, text, 0)
-        reasoning = self._decode(completion_token_ids[:answer_start])
-        rest = completion_token_ids[answer_start:]
-        end = next(i for i in range(1, len(rest) + 1) if THINK_END in self._raw(rest[:i]))
-        # The tag's first and last token may hold a piece of the text around it.
-        before, _, after = self._raw(rest[:end]).partition(THINK_END)
-        answer = after + self._decode(rest[end:])
-        return SplitText(_without_tag(reasoning + before), answer, answer_start)
+            if self._opens(completion_token_ids) or self.opens_thinking(prompt_token_ids):
+                reasoning = self._reasoning(completion_token_ids)
+                return SplitText(reasoning, None, len(completion_token_ids))
+            return SplitText(
+                None, self._without_thinking(prompt_token_ids, completion_token_ids), 0
+            )
+        reasoning = self._reasoning(completion_token_ids[:answer_start])
+        before, answer = self._cut(completion_token_ids[answer_start:], self.tags.end)
+        return SplitText(reasoning + before, answer, answer_start)
+
+    def _without_thinking(
+        self, prompt_token_ids: Sequence[int], completion_token_ids: Sequence[int]
+    ) -> str:
+        """The text of a completion that is all answer, of which the tag may stand half in the prompt: gpt-oss opens its
+        final channel at once."""
+        tail = prompt_token_ids[-self._end_tokens :]
+        head = completion_token_ids[: self._end_tokens]
+        if self.tags.end in self._raw(tail) or self.tags.end not in self._raw([*tail, *head]):
+            return self._decode(completion_token_ids)
+        return self._cut([*tail, *completion_token_ids], self.tags.end)[1]
+
+    def _opens(self, completion_token_ids: Sequence[int]) -> bool:
+        """Whether the model writes the opening tag itself, perhaps after a line break."""
+        head = completion_token_ids[: self._start_tokens + _SPACE_TOKENS]
+        return self._raw(head).lstrip().startswith(self.tags.start)
+
+    def _reasoning(self, token_ids: Sequence[int]) -> str:
+        """The text of a completion's thinking, without an opening tag."""
+        if not self._opens(token_ids):
+            return self._decode(token_ids)
+        return "".join(self._cut(token_ids, self.tags.start))
+
+    def _cut(self, token_ids: Sequence[int], tag: str) -> tuple[str, str]:
+        """The text before and after the first `tag`, whose first and last token may hold a piece of it."""
+        end = next(i for i in range(1, len(token_ids) + 1) if tag in self._raw(token_ids[:i]))
+        before, _, after = self._raw(token_ids[:end]).partition(tag)
+        return before, after + self._decode(token_ids[end:])
 
     def token_texts(self, token_ids: Sequence[int]) -> list[str]:
         """The text that each token adds; "" for one whose bytes are no whole character yet.
@@ -166,7 +194,8 @@ class PromptRenderer:
         return self._tokenizer.decode(list(token_ids), skip_special_tokens=False)
 
 
-def _without_tag(reasoning: str) -> str:
-    """Without the opening tag of a model that writes it itself, perhaps after a line break."""
-    text = reasoning.lstrip()
-    return text.removeprefix(THINK_START) if text.startswith(THINK_START) else reasoning
+def _closing_token_ids(tokenizer: PreTrainedTokenizerBase, end: str) -> frozenset[int]:
+    """The tokens that hold the last character of `end`, or its last byte as the tokenizer writes it."""
+    last = tokenizer.tokenize(end)[-1][-1]
+    vocabulary = tokenizer.get_vocab().items()
+    return frozenset(token_id for token, token_id in vocabulary if last in token)

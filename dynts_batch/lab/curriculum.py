@@ -17,7 +17,7 @@ from typing import Literal
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from dynts_batch.engine.prompt import THINK_END
+from dynts_batch.engine.think_tags import THINK
 from dynts_batch.lab.problems import LETTERS, MAX_VALUE, Problem, Segment, generate_problem
 from dynts_batch.lab.tokenizer import END
 
@@ -125,7 +125,7 @@ class BatchSampler:
 
     def _answer(self, problem: Problem) -> list[Token]:
         """`</think>`, answer, end of sequence."""
-        think_end, end = Segment(THINK_END, decisive=True), Segment(END, decisive=True)
+        think_end, end = Segment(THINK.end, decisive=True), Segment(END, decisive=True)
         return self._example([think_end, *problem.conclusion(), end])
 
     def _prompt(self, question: str) -> list[Token]:

@@ -9,11 +9,11 @@ import random
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from dynts_batch.engine.prompt import THINK_END, THINK_START
+from dynts_batch.engine.think_tags import THINK
 from dynts_batch.lab.problems import DIGRESSIONS, LETTERS, MAX_VALUE, problem_set
 
 PAD, END, USER, ASSISTANT, SYSTEM = "<|pad|>", "<|end|>", "<|user|>", "<|assistant|>", "<|system|>"
-SPECIAL_TOKENS = (PAD, END, USER, ASSISTANT, SYSTEM, THINK_START, THINK_END)
+SPECIAL_TOKENS = (PAD, END, USER, ASSISTANT, SYSTEM, *THINK)
 
 #: The generation prompt opens the thinking, as the templates of the R1-Distill models do.
 CHAT_TEMPLATE = (
@@ -39,7 +39,7 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
         tokenizer_object=tokenizer,
         eos_token=END,
         pad_token=PAD,
-        additional_special_tokens=[USER, ASSISTANT, SYSTEM, THINK_START, THINK_END],
+        additional_special_tokens=[USER, ASSISTANT, SYSTEM, *THINK],
         chat_template=CHAT_TEMPLATE,
         clean_up_tokenization_spaces=False,
     )

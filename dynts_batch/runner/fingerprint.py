@@ -14,6 +14,7 @@ from typing import Any
 import dynts_batch
 from dynts_batch.config import Config, GradingConfig, PolicyConfig
 from dynts_batch.data.source import Source
+from dynts_batch.engine.think_tags import THINK
 from dynts_batch.kvcache.policies import default_options
 from dynts_batch.runner.plan import Plan
 
@@ -42,7 +43,7 @@ def make_fingerprint(
 def fingerprint_defaults(policy_name: str) -> dict[str, Any]:
     """What a fingerprint means by a key that it lacks: it was made before that key, or an option was left out."""
     policy = PolicyConfig(name=policy_name, options=default_options(policy_name))
-    return _settings(Config(policy=policy))
+    return {**_settings(Config(policy=policy)), "model": {"think_tags": list(THINK)}}
 
 
 def _settings(config: Config) -> dict[str, Any]:
@@ -52,7 +53,10 @@ def _settings(config: Config) -> dict[str, Any]:
         "sampling": asdict(config.sampling),
         "max_prompt_tokens": config.memory.max_prompt_tokens,
         "grading": grading_fingerprint(config.grading),
-        "input": {key: columns[key] for key in columns if key.endswith("_column")},
+        "input": {
+            "prompt_template": config.input.prompt_template,
+            **{key: columns[key] for key in columns if key.endswith("_column")},
+        },
     }
 
 

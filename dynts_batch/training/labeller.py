@@ -47,7 +47,7 @@ class Labeller:
     ) -> None:
         """Raises: ConfigError where the model cannot be loaded."""
         self._model = load_model(model)
-        self._renderer = PromptRenderer(self._model.tokenizer)
+        self._renderer = PromptRenderer(self._model.tokenizer, self._model.think_tags)
         self._run_dir, self._label_dir = RunDir(run_dir), LabelDir(label_dir)
         self._settings = settings
 

@@ -66,7 +66,7 @@ class SparsityMeter:
     def __init__(self, model: ModelConfig, run_dir: str, num_steps: int) -> None:
         """Raises: ConfigError where the model cannot be loaded."""
         self._model = load_model(model)
-        self._renderer = PromptRenderer(self._model.tokenizer)
+        self._renderer = PromptRenderer(self._model.tokenizer, self._model.think_tags)
         self._run_dir, self._num_steps = RunDir(run_dir), num_steps
 
     def run_shard(self, shard: int, units: Sequence[Unit]) -> list[np.ndarray]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from dynts_batch.data.run_dir import RunDir
 from dynts_batch.data.shard_table import Unit
-from dynts_batch.engine.prompt import THINK_END, THINK_START, PromptRenderer
+from dynts_batch.engine.prompt import PromptRenderer
 from dynts_batch.errors import RunDirError
 
 _TEXTS = ["request_id", "sample_index", "prompt", "reasoning", "answer"]
@@ -110,5 +110,6 @@ def _tokenised(
     row: dict[str, Any], prompt: list[int], renderer: PromptRenderer
 ) -> tuple[list[int], list[int]]:
     """The same from their texts, apart, as they were generated apart."""
-    opening = "" if renderer.opens_thinking(prompt) else THINK_START
-    return renderer.encode(opening + row["reasoning"]), renderer.encode(THINK_END + row["answer"])
+    start, end = renderer.tags
+    opening = "" if renderer.opens_thinking(prompt) else start
+    return renderer.encode(opening + row["reasoning"]), renderer.encode(end + row["answer"])

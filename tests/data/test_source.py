@@ -90,6 +90,24 @@ def test_hashed_ids_are_unique_and_the_same_in_every_format(path):
     assert ids[:2] == ["d334b7127c57f269635af3fc", "660151d2b5264d91bb5a7c91"]
 
 
+def test_a_template_is_put_around_each_prompt_and_changes_neither_ids_nor_columns(path):
+    bare = list(_open(path).rows(0, 9))
+    template = "Question: {prompt}\nAgain: {prompt}\nEnd with \\boxed{} or {0} or {{prompt}}."
+    rows = list(_open(path, prompt_template=template).rows(0, 9))
+    for row, plain in zip(rows, bare, strict=True):
+        text = plain.prompt
+        assert row.prompt == (
+            f"Question: {text}\nAgain: {text}\nEnd with \\boxed{{}} or {{0}} or {{{text}}}."
+        )
+        assert (row.request_id, row.columns) == (plain.request_id, plain.columns)
+
+
+def test_a_prompt_that_holds_the_placeholder_is_left_as_it_is(tmp_path):
+    path = _write(tmp_path, "jsonl", ["a"], ["What does {prompt} mean?"])
+    (row,) = _open(path, prompt_template="Q: {prompt}").rows(0, 1)
+    assert row.prompt == "Q: What does {prompt} mean?"
+
+
 def test_equal_prompts_have_different_ids(tmp_path):
     path = _write(tmp_path, "jsonl", ["a", "b"], ["same", "same"])
     first, second = _open(path).rows(0, 2)

@@ -139,3 +139,22 @@ def test_on_a_gpu_each_sequence_also_needs_its_logits() -> None:
     assert plan_max_seqs(shape, capacity, bounded, free_bytes, 1000) == plan_max_seqs(
         shape, capacity, bounded, None
     )
+
+
+def test_the_engine_parts_completions_by_the_models_tags() -> None:
+    """The embedded model with a word of its thinking for the end of it: the same tokens, parted there."""
+    usual, other = (
+        next(
+            Engine.load(
+                ModelConfig(think_tags=tags),
+                sampling=SamplingConfig(temperature=0.0, max_new_tokens=40),
+                memory=MemoryConfig(max_seqs=1),
+            ).generate([Request("a", prompt="Let a = 3, b = a + 2. What is b - a?")])
+        )
+        for tags in (None, ["<think>", "a"])
+    )
+    assert usual.answer is None and usual.reasoning is not None
+    assert other.completion_token_ids == usual.completion_token_ids
+    reasoning, _, answer = usual.reasoning.partition("a")
+    assert answer and (other.reasoning, other.answer) == (reasoning, answer)
+    assert 0 <= other.reasoning_tokens < other.completion_tokens

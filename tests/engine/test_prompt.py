@@ -5,7 +5,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from dynts_batch.engine.prompt import PromptRenderer, SplitText
-from dynts_batch.errors import BadRowError
+from dynts_batch.engine.think_tags import KNOWN_TAGS, THINK, ThinkTags, find_think_tags
+from dynts_batch.errors import BadRowError, ConfigError
 from dynts_batch.lab.tokenizer import build_tokenizer
 from dynts_batch.records import Request
 
@@ -88,6 +89,67 @@ def test_an_end_of_thinking_that_merges_with_its_neighbours_is_found() -> None:
     assert renderer.encode("</think>")[-1] not in completion
     split = split_as_generated(renderer, renderer.encode("hi<think>"), completion)
     assert (split.reasoning, split.answer, split.reasoning_tokens) == ("abc.", "\nd", 3)
+
+
+_, MISTRAL, HARMONY = KNOWN_TAGS
+CHANNELS = ("<|start|>", "<|channel|>", "<|message|>", "<|end|>", "<|return|>")
+ANALYSIS, FINAL = "<|channel|>analysis<|message|>", "<|channel|>final<|message|>"
+
+
+@pytest.mark.parametrize("special", [(), "the tags"])
+@pytest.mark.parametrize(
+    ("tags", "completion", "reasoning", "answer"),
+    [
+        (MISTRAL, "[THINK]1 + 1[/THINK]2", "1 + 1", "2"),
+        (MISTRAL, "[THINK]1 + 1", "1 + 1", None),
+        (MISTRAL, "<think>1[/THINK]2", "<think>1", "2"),
+        (MISTRAL, "2", None, "2"),
+        (HARMONY, f"{ANALYSIS}1 + 1<|end|><|start|>assistant{FINAL}2<|return|>", "1 + 1", "2"),
+        (HARMONY, f"{ANALYSIS}1 + 1", "1 + 1", None),
+        (HARMONY, f"{FINAL}2<|return|>", None, "2"),
+        (ThinkTags("\u25c1think\u25b7", "\u25c1/think\u25b7"), "\u25c1think\u25b7a\u25c1/think\u25b7b", "a", "b"),
+    ],
+)  # fmt: skip
+def test_other_tags_part_a_completion_alike_as_text_and_as_special_tokens(
+    special: object, tags: ThinkTags, completion: str, reasoning: str | None, answer: str | None
+) -> None:
+    tokenizer = byte_level_tokenizer()
+    own = list(CHANNELS) if tags == HARMONY else list(tags) if special else []
+    tokenizer.add_special_tokens({"additional_special_tokens": own})
+    prompt = tokenizer.encode("<|start|>user<|message|>1 + 1?<|end|><|start|>assistant")
+    split = split_as_generated(
+        PromptRenderer(tokenizer, tags), prompt, tokenizer.encode(completion)
+    )
+    assert (split.reasoning, split.answer) == (reasoning, answer)
+
+
+@pytest.mark.parametrize(
+    ("template", "found"),
+    [
+        (None, THINK),
+        ("{{ messages[0]['content'] }}", THINK),
+        ("{{ messages[0]['content'] }}<think>\n", THINK),
+        ("{{ '[THINK]' + block['thinking'] + '[/THINK]' }}", MISTRAL),
+        ("{{ '<|start|>assistant<|channel|>analysis<|message|>' + message.thinking }}", HARMONY),
+        ("{{ '[THINK]' }} {{ '<think>' }}", THINK),  # it could be either
+    ],
+)
+def test_the_chat_template_tells_the_tags(template: str | None, found: ThinkTags) -> None:
+    tokenizer = byte_level_tokenizer()
+    tokenizer.chat_template = template
+    assert find_think_tags(tokenizer, None) == found
+    assert find_think_tags(tokenizer, ["<a>", "</a>"]) == ("<a>", "</a>")
+
+
+def test_tags_that_the_tokenizer_cannot_write_are_refused() -> None:
+    words = Tokenizer(models.WordLevel({"[UNK]": 0, "<think>": 1}, unk_token="[UNK]"))
+    words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, unk_token="[UNK]")
+    message = (
+        r"model.think_tags must be text that .* can write, got '</think>', of which .* '\[UNK\]'"
+    )
+    with pytest.raises(ConfigError, match=message):
+        find_think_tags(tokenizer, ["<think>", "</think>"])
 
 
 def test_a_request_needs_exactly_one_kind_of_prompt() -> None:

@@ -126,6 +126,7 @@ def _forget(run_dir: Path, group: str, key: str) -> None:
         ("policy", "quantize", "true", "absent (False) there, True now"),
         ("sampling", "min_p", "0.1", "absent (0.0) there, 0.1 now"),
         ("grading", "benchmark", "aime", "absent (None) there, 'aime' now"),
+        ("input", "prompt_template", "'{prompt}!'", "absent (None) there, '{prompt}!' now"),
     ],
 )
 def test_a_run_older_than_a_key_had_its_default(capsys, config, tmp_path, group, key, other, shown):
@@ -178,6 +179,20 @@ def test_the_fingerprint_identifies_a_model_by_its_content(config, tiny_model_di
     assert run.run_dir.fingerprint()["model"] == model
     assert model["chat_template_sha256"] is not None
     assert len(model["config_sha256"]) == 64
+
+
+def test_the_think_tags_are_in_the_fingerprint_and_older_runs_had_the_usual_ones(
+    capsys, config, tiny_model_dirs, tmp_path
+):
+    model = f"model.name={tiny_model_dirs['llama']}"
+    run = prepare(load_config(config, [model]), is_local=True)
+    assert run.run_dir.fingerprint()["model"]["think_tags"] == ["<think>", "</think>"]
+    _forget(tmp_path / "run", "model", "think_tags")
+    same = load_config(config, [model, "model.think_tags=['<think>','</think>']"])
+    assert not prepare(same, is_local=True).is_new
+    message = _refused(capsys, config, model, "model.think_tags=['[THINK]','[/THINK]']")
+    there = "model.think_tags: absent (['<think>', '</think>']) there, ['[THINK]', '[/THINK]'] now"
+    assert there in message
 
 
 def test_a_refused_run_never_imports_ray(tmp_path):
