@@ -98,6 +98,11 @@ class PolicyConfig:
     options: dict[str, Any] = field(default_factory=dict)
     """The policy's own parameters: every other key that stands under `policy`."""
 
+    def __post_init__(self) -> None:
+        # One value for one format, or a run could not go on under the other name.
+        if self.quantize is True:
+            object.__setattr__(self, "quantize", "nvfp4")
+
 
 @dataclass(frozen=True)
 class MemoryConfig:

@@ -50,7 +50,7 @@ def test_overrides_win_over_the_file_and_later_ones_over_earlier(minimal):
 @pytest.mark.parametrize("value", ["true", "false", "nvfp4", "fp8"])
 def test_how_keys_are_stored_is_a_switch_or_a_name_and_survives_a_round_trip(minimal, value):
     config = load_config(minimal, [f"policy.quantize={value}"])
-    assert config.policy.quantize == {"true": True, "false": False}.get(value, value)
+    assert config.policy.quantize == {"true": "nvfp4", "false": False}.get(value, value)
     assert load_config(io.StringIO(to_yaml(config))) == config
 
 

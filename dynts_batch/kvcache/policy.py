@@ -36,7 +36,7 @@ class Policy:
 
     `budget`: cap on cache_len, prompt included; reaching it triggers an eviction. `window_size`: newest tokens, never
     evicted. `keep_ratio`: share of the candidates kept; at least one is always evicted. `protect_prompt`: the
-    prompt is never a candidate. `quantize`: keys and values are stored in 4.5 bits a number (true or "nvfp4"), those
+    prompt is never a candidate. `quantize`: keys and values are stored in 4.5 bits a number ("nvfp4"), those
     of transitions, where the policy knows thoughts, in 2.5; or with more precise keys in 5 ("int4"), or in 8.5 ("fp8"). See
     kvcache/formats.py.
 
@@ -78,12 +78,12 @@ class Policy:
         """
         if self.quantize is False:
             return None
-        name = "nvfp4" if self.quantize is True else self.quantize
-        if name not in KV_FORMATS:
+        if self.quantize not in KV_FORMATS:
             raise ConfigError(
-                f"policy.quantize must be false, true or one of {', '.join(KV_FORMATS)} (true is nvfp4), got {name!r}"
+                f"policy.quantize must be false, true or one of {', '.join(KV_FORMATS)} (true is nvfp4), got"
+                f" {self.quantize!r}"
             )
-        return KV_FORMATS[name]
+        return KV_FORMATS[self.quantize]
 
     # What a policy needs of the forward pass; it pays for nothing else. A plain class attribute overrides each.
 

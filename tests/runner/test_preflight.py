@@ -123,7 +123,7 @@ def _forget(run_dir: Path, group: str, key: str) -> None:
 @pytest.mark.parametrize(
     ("group", "key", "other", "shown"),
     [
-        ("policy", "quantize", "true", "absent (False) there, True now"),
+        ("policy", "quantize", "true", "absent (False) there, 'nvfp4' now"),
         ("sampling", "min_p", "0.1", "absent (0.0) there, 0.1 now"),
         ("grading", "benchmark", "aime", "absent (None) there, 'aime' now"),
         ("input", "prompt_template", "'{prompt}!'", "absent (None) there, '{prompt}!' now"),
@@ -141,7 +141,8 @@ def test_a_run_older_than_a_key_had_its_default(capsys, config, tmp_path, group,
 
 def test_a_run_with_a_key_off_its_default_does_not_go_on_at_the_default(capsys, config):
     prepare(load_config(config, ["policy.quantize=true"]), is_local=True)
-    assert "policy.quantize: True there, False now" in _refused(capsys, config)
+    assert "policy.quantize: 'nvfp4' there, False now" in _refused(capsys, config)
+    assert not prepare(load_config(config, ["policy.quantize=nvfp4"]), is_local=True).is_new
 
 
 def test_an_option_left_out_is_the_option_at_its_default(capsys, config):
