@@ -30,6 +30,8 @@ class DeviceTime:
     """Sequences decoded together by a worker, mean over samples with any."""
     arena_bytes: int
     """Of one worker's arena: the largest."""
+    shrunk_to: int | None
+    """Fewest sequences that an arena held which once held more; None where none shrank."""
     device_peak_bytes: int | None
     rss_peak_bytes: int | None
 
@@ -58,6 +60,7 @@ def measure_device_time(parts: Iterable[pa.Table]) -> DeviceTime | None:
         peak_running=_largest(sums, "num_running_max") or 0,
         mean_running=_mean(sums, "when_running") or 0.0,
         arena_bytes=_largest(sums, "arena_bytes_max") or 0,
+        shrunk_to=min(filter(None, map(_shrunk_to, by_worker.values())), default=None),
         device_peak_bytes=_largest(sums, "device_peak_bytes_max"),
         rss_peak_bytes=_largest(sums, "rss_peak_bytes_max"),
     )
@@ -88,11 +91,19 @@ def _sums(samples: pa.Table) -> list[dict]:
     samples = samples.append_column("when_running", pc.if_else(is_running, running, None))
     ends = [(name, end) for name in ("time_s", "busy_s") for end in ("min", "max")]
     peaks = ("num_running", "arena_bytes", "device_peak_bytes", "rss_peak_bytes")
+    ends += [("max_seqs", "min"), ("max_seqs", "max")]
     means = [
         (name, part) for name in ("when_running", "utilisation_mean") for part in ("sum", "count")
     ]
     grouped = samples.group_by(["worker_id", "device_uuid"])
     return grouped.aggregate([*ends, *((name, "max") for name in peaks), *means]).to_pylist()
+
+
+def _shrunk_to(sums: list[dict]) -> int | None:
+    """Of one worker, whose arena never grows."""
+    known = [found for found in sums if found["max_seqs_max"] is not None]
+    least = min((found["max_seqs_min"] for found in known), default=0)
+    return least if least < (_largest(known, "max_seqs_max") or 0) else None
 
 
 def _mean(sums: list[dict], column: str) -> float | None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from dynts_batch.report.crossover import Crossover
+from dynts_batch.report.device_time import DeviceTime
 from dynts_batch.report.measures import AtK, Measures
 from dynts_batch.report.price import Price
 from dynts_batch.report.statistics import Estimate, PairedComparison
@@ -103,6 +104,7 @@ def work_lines(totals: Totals) -> list[Line]:
         memory = device.device_peak_bytes
         lines += [
             Line("KV arena of a worker", size(device.arena_bytes)),
+            *_shrunk_lines(device),
             Line("peak device memory", _size(memory), "" if memory is not None else "no GPU"),
             Line("peak host memory", _size(device.rss_peak_bytes), "of a worker"),
             Line("sequences together", f"{device.peak_running:,}", f"most in one worker; mean {device.mean_running:.1f}"),
@@ -211,6 +213,13 @@ def _price_lines(kind: str, price: Price, show: Callable[[float], str], missing:
         Line(f"{kind} per right answer", text(price.per_correct), none_right),
         Line(f"{kind} per million tokens", text(price.per_million_tokens), "generated"),
     ]
+
+
+def _shrunk_lines(device: DeviceTime) -> list[Line]:
+    if device.shrunk_to is None:
+        return []
+    note = "sequences, where memory ran out; set memory.max_seqs or memory.kv_gib"
+    return [Line("arena shrunk to", f"{device.shrunk_to:,}", note)]
 
 
 def _energy_note(totals: Totals) -> str:

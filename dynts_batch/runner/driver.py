@@ -29,6 +29,7 @@ from dynts_batch.runner.messages import (
     Reported,
     Totals,
 )
+from dynts_batch.runner.notices import Notices
 from dynts_batch.runner.preflight import PreparedRun
 
 REPORT_S = 1.0
@@ -93,6 +94,7 @@ class Driver:
         self._min_workers = min(run.config.workers.min, num_workers)
         self._max_workers = num_workers
         self._show, self._warn = show, warn
+        self._notices = Notices(warn)
         max_attempts = run.config.run.max_attempts
         self._ledger = Ledger(run.plan, run.shards_to_do, max_attempts=max_attempts)
         self._assigner = Assigner(run)
@@ -142,6 +144,7 @@ class Driver:
                 self._num_loading -= 1
                 self._started_s = self._started_s or time.monotonic()
                 self._reports[worker_id] = None
+                self._notices.loaded(worker_id, info.max_seqs)
                 self._idle[worker_id] = 2 * info.max_seqs
             case Reported(worker_id, report):
                 self._record(worker_id, report)
@@ -160,6 +163,7 @@ class Driver:
                 raise error
 
     def _record(self, worker_id: str, report: Report) -> None:
+        self._notices.reported(worker_id, report)
         finished = report.finished
         self._ledger.record(worker_id, finished.units, finished.committed, finished.saved)
         self._reports[worker_id] = report

@@ -145,6 +145,8 @@ class Report:
     """It has stored all it had and wants to end: its machine is going away."""
     gauges: Mapping[str, float | None] = field(default_factory=dict)
     """The latest sample of its telemetry, see data/samples.py."""
+    warnings: Mapping[str, str] = field(default_factory=dict)
+    """Texts of warnings by kind: of each the first one, once."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ Knows nothing about Ray, nor about other workers.
 from __future__ import annotations
 
 import dataclasses
+import logging
 import platform
 import socket
 import time
@@ -31,7 +32,9 @@ from dynts_batch.runner.messages import Assignment, Finished, Item, Job, Orders,
 from dynts_batch.runner.pricing import EnergyShares, price
 from dynts_batch.runner.shard_writer import Measured, OpenShard, ShardWriter, read_stored_rows
 from dynts_batch.runner.timeline import Timeline
-from dynts_batch.telemetry import DeviceMeter
+from dynts_batch.telemetry import DeviceMeter, WarningLog
+
+logger = logging.getLogger(__name__)
 
 
 class Worker:
@@ -44,12 +47,15 @@ class Worker:
             ConfigError: the settings do not fit this machine.
             RunDirError: this machine cannot see the run directory.
         """
+        self._warnings = WarningLog()
         config = self._config = job.config
         self._run_dir = RunDir(str(config.run.dir))
         self._run_dir.fingerprint()
         num_threads = max(1, int(config.workers.num_cpus))
         self._feed = Feed(_for_device(job), num_threads=num_threads, max_seqs=max_seqs)
         uuid = self._feed.gpu_uuid
+        if job.num_gpus > 0 and uuid is None:
+            logger.warning("it holds %g GPU and runs on a CPU: torch sees no GPU", job.num_gpus)
         # Measuring starts here: the energy that loading took belongs to no row.
         self._meter = DeviceMeter([] if uuid is None else [uuid])
         self._meter.start()
@@ -68,6 +74,7 @@ class Worker:
         self._checkpoint_at_s = time.monotonic() + config.run.checkpoint_s
         self._completion_tokens = 0
         self._is_leaving = self._has_left = False
+        self._timeline.add(self._sample())  # what it began with
 
     @property
     def info(self) -> WorkerInfo:
@@ -122,6 +129,7 @@ class Worker:
             self._thread.shutdown(wait=True)
             self._meter.close()
             self._grader.close()
+            self._warnings.close()
         return self._report()
 
     # ---- work in ------------------------------------------------------------------------------
@@ -215,6 +223,7 @@ class Worker:
             spent_usd=self._spent_usd(),
             has_left=self._has_left,
             gauges=sample,
+            warnings=self._warnings.take(),
         )
 
     def _check_writer(self) -> None:

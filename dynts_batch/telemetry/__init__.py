@@ -11,6 +11,7 @@ from dynts_batch.telemetry.meter import (
     ProcessSummary,
     Sample,
 )
+from dynts_batch.telemetry.warning_log import WarningLog
 
 __all__ = [
     "DeviceMeter",
@@ -18,5 +19,6 @@ __all__ = [
     "MeterSummary",
     "ProcessSummary",
     "Sample",
+    "WarningLog",
     "setup_logging",
 ]

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import re
 
 import pytest
 from fake_run import make_config, stable_rows, write_problems
@@ -10,6 +11,8 @@ from local_fleet import LocalFleet
 from dynts_batch.data.progress import read_progress
 from dynts_batch.data.run_dir import RunDir
 from dynts_batch.errors import DyntsError, RunDirError
+from dynts_batch.report.lines import end_lines
+from dynts_batch.report.totals import add_up
 from dynts_batch.runner.driver import Driver
 from dynts_batch.runner.limits import Limits, spent_usd
 from dynts_batch.runner.messages import Died, Failed, Job
@@ -275,11 +278,28 @@ def test_running_out_of_memory_shrinks_the_arena_and_costs_no_row(tmp_path):
     config = make_config(tmp_path)
     write_problems(tmp_path / "problems.jsonl", 23, {3: "[[oom:2]] a", 11: "[[oom:1]] b"})
     _, warnings, states, _ = _run(config, num_workers=1)
-    assert not warnings
     assert states[-1].num_done == 23
     assert not any(row["error_type"] for row in stable_rows(config.run.dir))
     samples = next(iter(RunDir(config.run.dir).read_telemetry()))
-    assert samples["max_seqs"][-1].as_py() == 1
+    assert (samples["max_seqs"][0].as_py(), samples["max_seqs"][-1].as_py()) == (4, 1)
+    assert "goes on with 1 sequences at once instead of" in warnings[-1]
+
+
+def test_memory_that_runs_out_is_said_while_it_does_and_at_the_end(tmp_path):
+    """A few prompts took an arena from 64 sequences to 6 for the rest of the run, and nothing said so."""
+    special = {row: f"[[oom:6]] problem {row}" for row in range(0, 300, 10)}
+    config = make_config(tmp_path, 300, special, memory={"max_seqs": 64})
+    _, warnings, _, _ = _run(config, num_workers=2)
+    told = [text for text in warnings if "ran out of memory and goes on with" in text]
+    assert {text.split("goes on with ")[1].split()[0] for text in told} >= {"6"}
+    # Both workers logged it, again and again: it is told once.
+    (reason,) = [text for text in warnings if text not in told]
+    assert re.fullmatch(r"worker \S+ warns: out of memory with \d+ sequences: .*", reason)
+    lines = {line.name: line.value for line in end_lines(add_up(RunDir(config.run.dir)))}
+    assert lines["arena shrunk to"] == "6"
+    calm = make_config(tmp_path, 5, run={"dir": str(tmp_path / "calm")})
+    _run(calm)
+    assert "arena shrunk to" not in {x.name for x in end_lines(add_up(RunDir(calm.run.dir)))}
 
 
 def test_a_request_that_no_arena_holds_is_quarantined(tmp_path):

@@ -305,6 +305,15 @@ def test_what_a_worker_refuses_is_one_clear_line(cluster, tmp_path, capsys, monk
     )
 
 
+def test_what_a_worker_warns_of_reaches_the_terminal(cluster, tmp_path, capsys):
+    config = _config(tmp_path, special={3: "[[oom:2]]"})
+    assert reason(config, ["memory.max_seqs=8"]) == 0
+    out, err = capsys.readouterr()
+    assert re.search(r"worker \S+ warns: out of memory with \d sequences: ", err)
+    assert re.search(r"worker \S+ ran out of memory and goes on with 2 sequences at once", err)
+    assert re.search(r"arena shrunk to +│ +2 │", out)
+
+
 def test_workers_that_do_not_fit_this_machine_are_refused(cluster, tmp_path, capsys):
     config = _config(tmp_path, workers={"min": 1, "max": 2, "num_cpus": 1000})
     assert reason(config, []) == 2
