@@ -115,6 +115,20 @@ def work_lines(totals: Totals) -> list[Line]:
     return lines
 
 
+def warnings(run: Measures) -> list[str]:
+    """What must be known of all its figures."""
+    found = []
+    if run.run.is_half_regraded:
+        found.append(
+            "Grading again broke off: the rows do not all follow the same rules. Run jobs/grade.py again."
+        )
+    if not run.run.is_finished:
+        found.append(
+            f"The run is not finished: {run.run.num_rows:,} of {run.run.num_units:,} rows are in."
+        )
+    return found
+
+
 def verdict(totals: Totals) -> str:
     """Which side of the crossover the run was on, in a sentence."""
     crossover = totals.crossover
@@ -179,10 +193,12 @@ def _right_of(run: Measures) -> str:
 def _interval(accuracy: Estimate | None) -> str:
     if accuracy is None:
         return "no row was judged"
-    if accuracy.standard_error is None or accuracy.low is None or accuracy.high is None:
+    if accuracy.low is None or accuracy.high is None:
         return "one question: no interval"
+    error = accuracy.standard_error
+    spread = "all alike" if error is None else f"standard error {100 * error:.1f}"
     return (
-        f"95% {100 * accuracy.low:.1f} to {accuracy.high:.1%}, standard error {100 * accuracy.standard_error:.1f},"
+        f"95% {100 * accuracy.low:.1f} to {accuracy.high:.1%}, {spread},"
         f" {accuracy.num_questions:,} questions"
     )
 

@@ -28,6 +28,7 @@ from dynts_batch.report.lines import (
     headline,
     quality_lines,
     verdict,
+    warnings,
     work_lines,
 )
 from dynts_batch.report.measures import Measures
@@ -84,16 +85,7 @@ class RunSection:
 
     @property
     def warnings(self) -> list[str]:
-        found = []
-        if self.run.is_half_regraded:
-            found.append(
-                "Grading again broke off: the rows do not all follow the same rules. Run jobs/grade.py again."
-            )
-        if not self.run.is_finished:
-            found.append(
-                f"The run is not finished: {self.run.num_rows:,} of {self.run.num_units:,} rows are in."
-            )
-        return found
+        return warnings(self.measures)
 
     @cached_property
     def charts(self) -> list[tuple[str, Markup]]:

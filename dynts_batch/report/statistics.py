@@ -14,17 +14,20 @@ import numpy as np
 
 NUM_RESAMPLES = 2_000
 CONFIDENCE = 0.95
+#: Standard errors on either side that hold so much.
+_NUM_ERRORS = 1.959964
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """The mean over questions; `standard_error`, `low` and `high` are None where one question says nothing of it."""
+    """The mean over questions; `standard_error`, `low` and `high` are None where one question says nothing of it, and
+    `standard_error` where all questions have the same value."""
 
     mean: float
     standard_error: float | None
     low: float | None
     high: float | None
-    """Ends of the 95% bootstrap interval."""
+    """Ends of the 95% interval: from resamples, or Wilson's where all questions have the same value."""
     num_questions: int
 
 
@@ -40,13 +43,15 @@ class PairedComparison:
     """McNemar's exact test: how likely so uneven a split of the questions that differ is by chance."""
 
 
-def estimate(values: np.ndarray) -> Estimate | None:
-    """The mean of `values` [questions]; None without any."""
+def estimate(values: np.ndarray, *, least: float = 0.0) -> Estimate | None:
+    """The mean of `values` [questions], which are in `least`..1; None without any."""
     if len(values) == 0:
         return None
     mean = float(np.mean(values))
     if len(values) == 1:
         return Estimate(mean, None, None, None, 1)
+    if np.ptp(values) == 0:
+        return Estimate(mean, None, *_interval_of_equals(mean, len(values), least), len(values))
     low, high = _bootstrap_interval(values)
     error = float(np.std(values, ddof=1)) / sqrt(len(values))
     return Estimate(mean, error, low, high, len(values))
@@ -57,7 +62,7 @@ def compare(a: np.ndarray, b: np.ndarray) -> PairedComparison | None:
 
     With one sample a question this is McNemar's test; with more, the sign test on the shares, which it is a case of.
     """
-    difference = estimate(b - a)
+    difference = estimate(b - a, least=-1.0)
     if difference is None:
         return None
     num_better, num_worse = int(np.sum(b > a)), int(np.sum(b < a))
@@ -72,6 +77,16 @@ def mcnemar_p(num_better: int, num_worse: int) -> float:
         ways = ways * (num - i + 1) // i
         tail += ways
     return float(min(Fraction(1), Fraction(2 * tail, 2**num)))
+
+
+def _interval_of_equals(value: float, num: int, least: float) -> tuple[float, float]:
+    """Where `num` questions have the same value, which no resample doubts.
+
+    Wilson's interval of "0 of `num`" says how many others may have another one, and that may be as far away as can be.
+    Of shares that are all 0 or all 1 it is Wilson's interval itself.
+    """
+    others = _NUM_ERRORS**2 / (num + _NUM_ERRORS**2)
+    return value - others * (value - least), value + others * (1 - value)
 
 
 def _bootstrap_interval(values: np.ndarray) -> tuple[float, float]:

@@ -21,6 +21,7 @@ from dynts_batch.report.lines import (
     end_lines,
     quality_lines,
     verdict,
+    warnings,
     work_lines,
 )
 from dynts_batch.report.measures import Measures
@@ -51,6 +52,8 @@ def show_end(totals: Totals, path: str, console: Console) -> None:
 
 def _show_one(run: Measures, console: Console) -> None:
     _say(console, run.label)
+    for warning in warnings(run):
+        _say(console, warning)
     totals = run.totals
     console.print(_lines([quality_lines(run), cost_lines(totals), work_lines(totals)]))
     _say(console, verdict(totals))
@@ -58,6 +61,9 @@ def _show_one(run: Measures, console: Console) -> None:
 
 def _show_several(runs: Sequence[Measures], console: Console) -> None:
     labels = [run.label for run in runs]
+    for run in runs:
+        for warning in warnings(run):
+            _say(console, f"{run.label}: {warning}")
     _show_blocks(labels, overview(runs), console)
     if (text := conclusion(runs)) is not None:
         _say(console, f"\n{text}")

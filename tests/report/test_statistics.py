@@ -26,6 +26,36 @@ def test_the_interval_covers_the_truth_as_often_as_it_says():
     assert 180 <= hits <= 200
 
 
+@pytest.mark.parametrize("num", [2, 8, 1000])
+def test_values_that_are_all_alike_leave_the_doubt_that_wilson_has(num):
+    z = 1.959964
+    for share in (0.0, 1.0):
+        found = estimate(np.full(num, share))
+        centre = (share + z**2 / (2 * num)) / (1 + z**2 / num)
+        half = z * np.sqrt(share * (1 - share) / num + z**2 / (4 * num**2)) / (1 + z**2 / num)
+        assert (found.low, found.high) == pytest.approx((centre - half, centre + half))
+        assert (found.mean, found.standard_error) == (share, None)
+    half_right = estimate(np.full(num, 0.5))
+    assert 0 < half_right.low < 0.5 < half_right.high < 1
+    same = compare(np.full(num, 1.0), np.full(num, 1.0)).difference
+    assert same.low == -same.high < 0 == same.mean
+    worse = compare(np.full(num, 1.0), np.full(num, 0.0)).difference
+    assert worse.low == -1 == worse.mean < worse.high
+
+
+def test_the_interval_of_a_share_near_its_end_covers_the_truth():
+    rng = np.random.default_rng(3)
+    hits = 0
+    for _ in range(300):
+        values = (rng.random(20) < 0.97).astype(float)
+        if np.all(values == 1):  # what resampling calls certain
+            found = estimate(values)
+            hits += found.low <= 0.97 <= found.high
+        else:
+            hits += 1
+    assert hits == 300
+
+
 def test_the_same_values_give_the_same_interval_in_any_order():
     values = np.array([1.0, 0.0, 0.0, 0.5] * 25)
     assert estimate(values) == estimate(values[::-1])

@@ -49,5 +49,18 @@ def test_every_run_has_its_row_in_every_block(tmp_path):
 def test_the_figures_are_in_the_runs_rows(tmp_path):
     lines = _report(tmp_path, 2).splitlines()
     first, second = (next(line.split() for line in lines if line.startswith(f"window {b} ")) for b in (30, 31))  # fmt: skip
-    assert first[2:5] == ["100.0%", "100.0-100.0", "$0.0100"]
+    assert first[2:5] == ["100.0%", "83.9-100.0", "$0.0100"]
     assert second[2] == "95.0%"
+
+
+@pytest.mark.parametrize("num_runs", [1, 2])
+def test_an_unfinished_run_says_so_and_claims_no_certainty(tmp_path, num_runs):
+    """A run that was stopped after its first rows, all right, read as "100.0%, standard error 0.0"."""
+    rows = [{"request_id": f"q{q}"} for q in range(8)]
+    paths = [write_run(tmp_path / f"{i}", rows, finished=i > 0) for i in range(num_runs)]
+    file = io.StringIO()
+    show_report(measure([read_run(path) for path in paths]), Console(file=file, width=80))
+    text = file.getvalue()
+    assert text.count("The run is not finished: 8 of 8 rows are in.") == 1
+    assert "standard error 0.0" not in text
+    assert ("95% 67.6 to 100.0%," if num_runs == 1 else "67.6-100.0") in text
