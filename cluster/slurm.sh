@@ -24,13 +24,20 @@ gpus=${SLURM_GPUS_ON_NODE:-0}
 
 srun --overlap --nodes=1 --ntasks=1 --nodelist="$head" \
     ray start --head --block --node-ip-address="$head_ip" --port="$port" --num-gpus="$gpus" --disable-usage-stats &
+ray_head=$!
 for node in "${nodes[@]:1}"; do
     srun --overlap --nodes=1 --ntasks=1 --nodelist="$node" \
         ray start --block --address="$head_ip:$port" --num-gpus="$gpus" --disable-usage-stats &
 done
 
 export RAY_ADDRESS=$head_ip:$port
-until ray health-check --address "$RAY_ADDRESS" >/dev/null 2>&1; do sleep 2; done
+deadline_s=$((SECONDS + ${RAY_START_S:-300}))
+until timeout 30 ray health-check --address "$RAY_ADDRESS" >/dev/null 2>&1; do
+    # A head that does not come would leave all nodes idle until the time limit.
+    kill -0 "$ray_head" 2>/dev/null || { echo "ray start --head ended on $head: see its output above" >&2; exit 1; }
+    ((SECONDS < deadline_s)) || { echo "no Ray at $RAY_ADDRESS after ${RAY_START_S:-300} s (RAY_START_S)" >&2; exit 1; }
+    sleep 2
+done
 
 num_workers=$((${#nodes[@]} * (gpus > 0 ? gpus : 1)))
 python jobs/reason.py "$@" "workers.max=$num_workers" &

@@ -40,3 +40,4 @@ def test_settings_are_the_published_ones(model: str, benchmark: str) -> None:
     assert (sampling.temperature, sampling.top_p, sampling.top_k) == (0.6, 0.95, 20)
     assert (sampling.max_new_tokens, sampling.num_samples) == (16_384, 5)
     assert make_policy(policy).name == "dynts"
+    assert config.cost.usd_per_gpu_hour, "else a right answer has no price"

@@ -129,6 +129,16 @@ def warnings(run: Measures) -> list[str]:
     return found
 
 
+def failed_text(totals: Totals, path: str) -> str:
+    """Which errors the failed rows of the run at `path` have, and what can be done."""
+    types = ", ".join(f"{count:,} {name}" for name, count in totals.error_types.most_common())
+    rows = "1 row" if totals.num_errors == 1 else f"{totals.num_errors:,} rows"
+    return (
+        f"{rows} failed: {types}. {path}/errors/*.jsonl says why of each;"
+        " run.retry_failed=true runs them again."
+    )
+
+
 def verdict(totals: Totals) -> str:
     """Which side of the crossover the run was on, in a sentence."""
     crossover = totals.crossover

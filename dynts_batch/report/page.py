@@ -109,9 +109,7 @@ class RunSection:
 
     @cached_property
     def error_types(self) -> list[tuple[str, int]]:
-        names = self.run.table["error_type"].drop_null()
-        counts = names.value_counts().to_pylist()
-        return sorted(((c["values"], c["counts"]) for c in counts), key=lambda pair: -pair[1])
+        return self.measures.totals.error_types.most_common()
 
     @property
     def errors(self) -> list[dict[str, Any]]:

@@ -19,6 +19,7 @@ from dynts_batch.report.lines import (
     comparison_text,
     cost_lines,
     end_lines,
+    failed_text,
     quality_lines,
     verdict,
     warnings,
@@ -46,6 +47,8 @@ def show_end(totals: Totals, path: str, console: Console) -> None:
     """Print what a run that has just ended adds up to, and where its files are."""
     console.print(_lines([end_lines(totals)]))
     _say(console, verdict(totals))
+    if totals.num_errors:
+        _say(console, failed_text(totals, path))
     # Not in the table: a path that is broken into lines cannot be copied.
     _say(console, f"{path}/rows/*.parquet")
 

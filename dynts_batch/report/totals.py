@@ -21,11 +21,12 @@ from dynts_batch.report.device_time import DeviceTime, measure_device_time
 from dynts_batch.report.price import Price
 
 COLUMNS = (
-    *("finish_reason", "correct", "prompt_tokens", "completion_tokens", "peak_cache_len"),
+    *("finish_reason", "error_type", "correct"),
+    *("prompt_tokens", "completion_tokens", "peak_cache_len"),
     *("peak_kv_bytes", "full_kv_bytes", "device_s", "energy_j", "cost_usd"),
 )
 #: Of which an unknown part makes the sum unknown.
-_SUMMED = COLUMNS[2:]
+_SUMMED = COLUMNS[3:]
 
 
 @dataclass
@@ -36,6 +37,7 @@ class Totals:
     device: DeviceTime | None = None
     """None without telemetry."""
     finish_reasons: Counter[str] = field(default_factory=Counter)
+    error_types: Counter[str] = field(default_factory=Counter)
     num_judged: int = 0
     _num_right: int = 0
     _sums: dict[str, float | None] = field(default_factory=lambda: dict.fromkeys(_SUMMED, 0))
@@ -54,6 +56,7 @@ class Totals:
 
     def add(self, rows: pa.RecordBatch) -> None:
         self.finish_reasons.update(rows["finish_reason"].to_pylist())
+        self.error_types.update(rows["error_type"].drop_null().to_pylist())
         self.num_judged += rows.num_rows - rows["correct"].null_count
         self._num_right += pc.sum(rows["correct"]).as_py() or 0
         run = rows.filter(pc.not_equal(rows["finish_reason"], "error"))

@@ -89,7 +89,8 @@ def allocation(tmp_path):
     srun = "node=; while [[ $1 == --* ]]; do [[ $1 == --nodelist=* ]] && node=${1#*=}; shift; done"
     _stub(tmp_path, "srun", f'{srun}; echo "srun $node $*" >> {log}; exec "$@"')
     _stub(tmp_path, "hostname", "echo 10.0.0.1")
-    _stub(tmp_path, "ray", "[[ $1 == start ]] && exec sleep 20; exit 0")
+    head = '[[ $2 == --head && -n "${STUB_HEAD:-}" ]] && exec $STUB_HEAD'
+    _stub(tmp_path, "ray", f"{head}; [[ $1 == start ]] && exec sleep 20; exit ${{STUB_HEALTH:-0}}")
     trap = f"trap 'echo stored >> {log}; exit 143' TERM"
     _stub(tmp_path, "python", f'{trap}; echo "python $*" >> {log}; sleep "${{STUB_S}}" & wait')
     environment = {
@@ -102,11 +103,12 @@ def allocation(tmp_path):
     return log, environment
 
 
-def _sbatch(environment, stub_s: str) -> subprocess.Popen:
+def _sbatch(environment, stub_s: str, **options) -> subprocess.Popen:
     return subprocess.Popen(
         ["bash", str(CLUSTER / "slurm.sh"), "configs/quickstart.yaml", "run.dir=/shared/r"],
         env={**environment, "STUB_S": stub_s},
         start_new_session=True,
+        **options,
     )
 
 
@@ -122,6 +124,25 @@ def test_slurm_starts_a_node_each_and_one_run_for_all(allocation):
     (run,) = [line for line in lines if line.startswith("python")]
     assert run.endswith("configs/quickstart.yaml run.dir=/shared/r workers.max=16")
     _check_job(run)
+
+
+@pytest.mark.parametrize(
+    ("stubs", "message"),
+    [
+        ({"STUB_HEAD": "false"}, "ray start --head ended on node-a"),
+        ({"RAY_START_S": "1"}, "no Ray at 10.0.0.1:24711 after 1 s"),
+    ],
+)
+def test_slurm_gives_its_nodes_back_when_ray_does_not_start(allocation, stubs, message):
+    """It asked for the head's health for ever, with all GPUs idle until the time limit."""
+    log, environment = allocation
+    began_s = time.monotonic()
+    process = _sbatch(environment | {"STUB_HEALTH": "1"} | stubs, "0", stderr=subprocess.PIPE)
+    assert process.wait(timeout=60) == 1
+    os.killpg(process.pid, signal.SIGKILL)
+    assert time.monotonic() - began_s < 20
+    assert message in process.communicate()[1].decode()
+    assert "python" not in log.read_text()
 
 
 def test_slurms_notice_reaches_the_run_and_its_status_is_the_jobs(allocation):

@@ -20,7 +20,7 @@ _SCHEMA = pa.schema([SCHEMA_OF_ROWS.field(name) for name in COLUMNS])
 def _totals(*rows: dict, telemetry: tuple[pa.Table, ...] = ()) -> Totals:
     """Of `rows` (changes to ROW), one batch each: batches must not matter."""
     batches = [
-        pa.RecordBatch.from_pylist([{name: (ROW | row)[name] for name in COLUMNS}], _SCHEMA)
+        pa.RecordBatch.from_pylist([{name: (ROW | row).get(name) for name in COLUMNS}], _SCHEMA)
         for row in rows
     ]
     return Totals.of(config_of("runs/r1"), batches, telemetry)
@@ -57,6 +57,14 @@ def test_the_lines_follow_from_the_rows():
     assert _line(totals, "cost per answer") == ("$0.250", "")
     assert _line(totals, "cost per right answer")[0] == "$0.500"
     assert _text(totals).endswith("\nruns/r1/rows/*.parquet\n")
+
+
+def test_the_end_names_the_errors_of_failed_rows_and_what_to_do():
+    killed = ERROR_ROW | {"error_type": "QuarantinedError"}
+    text = _text(_totals({}, killed, ERROR_ROW, ERROR_ROW))
+    assert "3 rows failed: 2 BadRowError, 1 QuarantinedError." in text
+    assert "runs/r1/errors/*.jsonl says why of each; run.retry_failed=true runs them again." in text
+    assert "failed:" not in _text(_totals({}))
 
 
 def test_a_failed_row_counts_as_a_row_and_in_nothing_else():
