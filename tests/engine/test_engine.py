@@ -153,8 +153,10 @@ def test_the_engine_parts_completions_by_the_models_tags() -> None:
         )
         for tags in (None, ["<think>", "a"])
     )
-    assert usual.answer is None and usual.reasoning is not None
+    assert usual.answer is None
+    assert usual.reasoning is not None
     assert other.completion_token_ids == usual.completion_token_ids
     reasoning, _, answer = usual.reasoning.partition("a")
-    assert answer and (other.reasoning, other.answer) == (reasoning, answer)
+    assert answer
+    assert (other.reasoning, other.answer) == (reasoning, answer)
     assert 0 <= other.reasoning_tokens < other.completion_tokens
