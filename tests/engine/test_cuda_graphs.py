@@ -1,7 +1,9 @@
 """What CUDA graphs rest on, and, on a GPU, that they change nothing."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,7 +12,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from dynts_batch.config import MemoryConfig, ModelConfig, PolicyConfig, SamplingConfig
 from dynts_batch.engine import Engine, attention
-from dynts_batch.engine.cuda_graphs import graph_size
+from dynts_batch.engine.cuda_graphs import DecodeGraphs, graph_size
+from dynts_batch.engine.decode_inputs import DecodeInputs
 from dynts_batch.kvcache import devices
 from dynts_batch.kvcache.formats import KV_FORMATS
 from dynts_batch.kvcache.packed_store import PackedStore
@@ -127,6 +130,55 @@ def test_what_a_gpu_runs_changes_no_token_of_a_quantised_cache(
         expected = generate(make_engine(folder, quantize=True, max_new_tokens=8), some)
     request.getfixturevalue("interpreted")
     assert generate(make_engine(folder, quantize=True, max_new_tokens=8), some) == expected
+
+
+@pytest.fixture
+def captures_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In place of CUDA's capture, which no CPU has: the step runs, and is not remembered."""
+    stream = SimpleNamespace(wait_stream=lambda _: None)
+    for name in ("current_stream", "Stream"):
+        monkeypatch.setattr(torch.cuda, name, lambda: stream)
+    for name in ("stream", "graph"):
+        monkeypatch.setattr(torch.cuda, name, lambda *_, **__: nullcontext())
+    for name in ("CUDAGraph", "graph_pool_handle"):
+        monkeypatch.setattr(torch.cuda, name, lambda: None)
+
+
+class FailsOnce:
+    """A step of which the second run, which is the one captured, fails."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error, self.num_runs = error, 0
+
+    def __call__(self, num_lanes: int) -> torch.Tensor:
+        self.num_runs += 1
+        if self.num_runs == 2:
+            raise self.error
+        return torch.zeros(num_lanes, dtype=torch.int64)
+
+
+@pytest.mark.usefixtures("captures_nothing")
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("CUDA out of memory."), RuntimeError("out of memory")]
+)
+def test_memory_that_runs_out_in_a_capture_is_said_and_does_not_turn_graphs_off(
+    error: Exception,
+) -> None:
+    """It was taken for a step that cannot be captured: the run went on without graphs, at a fraction of their speed."""
+    graphs = DecodeGraphs(FailsOnce(error), DecodeInputs(4, torch.device("cpu")), 4)
+    with pytest.raises(type(error)):
+        graphs.run(3)
+    assert graphs._can_capture
+
+
+@pytest.mark.usefixtures("captures_nothing")
+def test_a_step_that_asks_the_host_runs_without_graphs_from_then_on() -> None:
+    step = FailsOnce(RuntimeError("operation not permitted when stream is capturing"))
+    graphs = DecodeGraphs(step, DecodeInputs(4, torch.device("cpu")), 4)
+    for _ in range(2):
+        assert graphs.run(3).tolist() == [0, 0, 0]
+    assert not graphs._can_capture
+    assert step.num_runs == 4, "warmed up, captured, and then once for each run"
 
 
 @pytest.mark.gpu
