@@ -41,9 +41,9 @@ def interpreted(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     )
     if not torch.cuda.is_available():
         monkeypatch.setattr(devices, "runs_triton", lambda _: True)
-        monkeypatch.setattr(
-            "dynts_batch.engine.triton_packed_attention.preferred_splits", lambda *_: 1
-        )
+        for module in ("triton_attention", "triton_packed_attention"):
+            name = f"dynts_batch.engine.{module}.preferred_splits"
+            monkeypatch.setattr(name, lambda *_: 1)
     chosen = (attention.packed_decode, attention.fused_decode)
     for choice in chosen:
         choice.cache_clear()

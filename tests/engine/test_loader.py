@@ -1,15 +1,19 @@
 """Laws of loading: a model that the engine would run wrongly is refused, most of them before any weight is read."""
 
 import json
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from transformers import AutoTokenizer, CohereConfig, CohereForCausalLM, PreTrainedModel
 
 from dynts_batch.config import ModelConfig
+from dynts_batch.engine import attention
 from dynts_batch.engine.loader import inspect_model, load_model
 from dynts_batch.errors import ConfigError
+from dynts_batch.kvcache.probs import Options
 
 
 def test_a_model_that_is_no_causal_language_model_is_refused_before_loading_weights(
@@ -91,6 +95,45 @@ def test_a_model_that_changes_its_logits_after_the_head_is_refused(
     saved = saved_with_tokenizer(CohereForCausalLM(config), tiny_model_dirs["llama"], tmp_path)
     with pytest.raises(ConfigError, match="must reproduce the logits"):
         load_model(saved)
+
+
+def decode_from(first: int, query, keys, values, last_slots, positions, stored, options):
+    """A decode kernel of one lane that looks at all slots from `first` on."""
+    seen = slice(first, int(last_slots[0]) + 1)
+    return attention.attend_masked(query, keys[:, :, seen], values[:, :, seen], None, options)
+
+
+def attend_causal_without_window(query, key, value, options):
+    everything = Options(options.scale, None, options.sinks)
+    return ATTEND_CAUSAL(query, key, value, everything)
+
+
+ATTEND_CAUSAL = attention.attend_causal
+
+
+@pytest.mark.parametrize(
+    ("architecture", "name", "damaged"),
+    [
+        ("llama", "fused_decode", lambda *_: partial(decode_from, 1)),
+        # The first query stands at the first key, which is right for the first chunk alone.
+        ("llama", "causal_lower_right", lambda *_: None),
+        ("gpt_oss", "fused_decode", lambda *_: partial(decode_from, 0)),
+        ("gpt_oss", "attend_causal", attend_causal_without_window),
+    ],
+    ids=["decoding", "chunks", "window of decoding", "window of a prompt"],
+)
+def test_what_attends_wrongly_on_this_machine_is_found_when_a_model_is_loaded(
+    architecture: str,
+    name: str,
+    damaged: Any,
+    tiny_model_dirs: dict[str, Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Only the first chunk of a prompt was compared, and nothing that decodes."""
+    config = ModelConfig(name=str(tiny_model_dirs[architecture]), device="cpu")
+    monkeypatch.setattr(attention, name, damaged)
+    with pytest.raises(ConfigError, match="must reproduce the logits"):
+        load_model(config)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
