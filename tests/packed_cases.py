@@ -20,7 +20,6 @@ class PackedCase:
     group: int = 2
     num_kv_heads: int = 2
     name: str = "nvfp4"
-    kind: type[PackedStore] = PackedStore
     per_head: bool = False
     has_ternary: bool = False
     dtype: torch.dtype = torch.float32
@@ -29,7 +28,7 @@ class PackedCase:
     def __post_init__(self) -> None:
         torch.manual_seed(self.seed)
         rows, heads, capacity = len(self.lengths), self.num_kv_heads, int(self.lengths.max()) + 5
-        self.store = self.kind(
+        self.store = PackedStore(
             (rows + 1, heads, capacity, self.head_dim),
             self.dtype,
             torch.cat((self.lengths, torch.tensor([0]))),

@@ -22,40 +22,8 @@ from dynts_batch.kvcache.formats import GROUP as TOKENS
 from dynts_batch.kvcache.packed_store import PackedStore
 from dynts_batch.kvcache.probs import Options
 from dynts_batch.kvcache.stores import head_strides
-from dynts_batch.kvcache.triton_formats import factors, from_zero_points, unit, unpack
-from dynts_batch.kvcache.triton_packed_store import TritonPackedStore
-
-
-@triton.jit
-def _load_codes(  # type: ignore[no-untyped-def]
-    codes, slot, is_read,
-    HEAD_DIM: tl.constexpr, DIMS: tl.constexpr, BITS: tl.constexpr, ROOM: tl.constexpr,
-    HAS_ZERO_POINT: tl.constexpr,
-):  # fmt: skip
-    """Bits of numbers before their scales, int32 [SLOTS, DIMS], from BITS each, of the slots where `is_read`; their
-    groups have room for ROOM bits a number."""
-    words: tl.constexpr = HEAD_DIM * BITS // 32
-    word = tl.arange(0, DIMS * BITS // 32)
-    begin = slot // 16 * (HEAD_DIM * ROOM // 2) + slot % 16 * words
-    is_word = is_read[:, None] & (word < words)[None, :]
-    packed = tl.load(codes + begin[:, None] + word[None, :], mask=is_word, other=0)
-    return unpack(packed, BITS, HAS_ZERO_POINT)
-
-
-@triton.jit
-def _load_numbers(  # type: ignore[no-untyped-def]
-    codes, slot, is_live, is_ternary,
-    HEAD_DIM: tl.constexpr, DIMS: tl.constexpr, BITS: tl.constexpr,
-    HAS_ZERO_POINT: tl.constexpr, HAS_TERNARY: tl.constexpr,
-):  # fmt: skip
-    """Numbers before zero-points and scales, float32 [SLOTS, DIMS]. Ternary ones have the unit of those of 4 bits."""
-    tl.static_assert(not HAS_TERNARY or BITS == 4)
-    is_fine = is_live & ~is_ternary if HAS_TERNARY else is_live
-    bits = _load_codes(codes, slot, is_fine, HEAD_DIM, DIMS, BITS, BITS, HAS_ZERO_POINT)
-    if HAS_TERNARY:
-        coarse = _load_codes(codes, slot, is_live & is_ternary, HEAD_DIM, DIMS, 2, BITS, False)
-        bits = tl.where(is_ternary[:, None], coarse, bits)
-    return bits.to(tl.float32, bitcast=True)
+from dynts_batch.kvcache.triton_formats import factors, from_zero_points, unit
+from dynts_batch.kvcache.triton_packed_store import TritonPackedStore, load_numbers
 
 
 @triton.jit
@@ -66,7 +34,7 @@ def _load_keys(  # type: ignore[no-untyped-def]
 ):  # fmt: skip
     """float32 keys [SLOTS, DIMS] over their unit, of slots `first`..`stop` - 1; a scale is that of a channel of a group."""
     slot = first + tl.arange(0, SLOTS)
-    numbers = _load_numbers(
+    numbers = load_numbers(
         codes, slot, slot < stop, is_ternary, HEAD_DIM, DIMS, BITS, HAS_ZERO_POINT, HAS_TERNARY
     ).reshape(SLOTS // 16, 16, DIMS)
     group, dim = first // 16 + tl.arange(0, SLOTS // 16), tl.arange(0, DIMS)
@@ -88,7 +56,7 @@ def _load_values(  # type: ignore[no-untyped-def]
     """float32 values [SLOTS, DIMS] over their unit, of slots `first`..`stop` - 1; a scale is that of 16 channels of a
     token."""
     slot = first + tl.arange(0, SLOTS)
-    numbers = _load_numbers(
+    numbers = load_numbers(
         codes, slot, slot < stop, is_ternary, HEAD_DIM, DIMS, BITS, False, HAS_TERNARY
     ).reshape(SLOTS, DIMS // 16, 16)
     part = tl.arange(0, DIMS // 16)

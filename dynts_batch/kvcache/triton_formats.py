@@ -99,7 +99,7 @@ def _scale_codes(extents, MOST: tl.constexpr):  # type: ignore[no-untyped-def]
 @triton.jit
 def scale(largest, BITS: tl.constexpr):  # type: ignore[no-untyped-def]
     """E4M3 codes of scales, of groups without zero-points whose largest magnitudes are `largest`."""
-    return _scale_codes(largest, 448.0 if BITS == 8 else 6.0)
+    return _scale_codes(largest, 448.0 if BITS == 8 else 6.0 if BITS == 4 else 1.0)
 
 
 @triton.jit
@@ -109,6 +109,8 @@ def quantise(numbers, scales, BITS: tl.constexpr):  # type: ignore[no-untyped-de
     steps = tl.div_rn(tl.abs(numbers), tl.where(scales == 0, 1.0, _scales(scales)))
     if BITS == 8:
         codes = _to_e4m3(tl.minimum(steps, 448.0))
+    elif BITS == 2:
+        codes = (steps > 0.5).to(tl.int32)
     else:
         # A middle between two magnitudes belongs to the even code.
         codes = (steps > 0.25).to(tl.int32) + (steps >= 0.75) + (steps > 1.25) + (steps >= 1.75)
@@ -133,8 +135,11 @@ def quantise_from_zero_point(numbers):  # type: ignore[no-untyped-def]
 
 @triton.jit
 def pack(codes, BITS: tl.constexpr):  # type: ignore[no-untyped-def]
-    """Codes of 4 or 8 bits, int32 [R, N], as bytes, uint8 [R, N * BITS // 8]."""
-    if BITS == 4:
+    """Codes, int32 [R, N], as bytes, uint8 [R, N * BITS // 8]."""
+    if BITS == 2:
+        low, high = tl.split(codes.reshape(codes.shape[0], codes.shape[1] // 2, 2))
+        codes = low | (high << 2)
+    if BITS < 8:
         low, high = tl.split(codes.reshape(codes.shape[0], codes.shape[1] // 2, 2))
         codes = low | (high << 4)
     return codes.to(tl.uint8)

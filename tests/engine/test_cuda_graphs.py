@@ -8,19 +8,16 @@ from typing import Any
 
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
+from asks_nothing import AsksNothing
 
 from dynts_batch.config import MemoryConfig, ModelConfig, PolicyConfig, SamplingConfig
 from dynts_batch.engine import Engine, attention
 from dynts_batch.engine.cuda_graphs import DecodeGraphs, graph_size
 from dynts_batch.engine.decode_inputs import DecodeInputs
 from dynts_batch.kvcache import devices
-from dynts_batch.kvcache.formats import KV_FORMATS
-from dynts_batch.kvcache.packed_store import PackedStore
 from dynts_batch.records import Request
 
 REQUESTS = [Request(str(i), prompt_token_ids=list(range(10, 22 + i))) for i in range(7)]
-CHANGING = {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape}
 
 
 def make_engine(folder: Path, *, quantize: bool = False, max_new_tokens: int = 60) -> Engine:
@@ -50,14 +47,6 @@ def interpreted(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
     for choice in chosen:
         choice.cache_clear()
-
-
-class AsksNothing(TorchDispatchMode):
-    """Refuses operations that wait for a value, or whose result's shape depends on one."""
-
-    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
-        assert not CHANGING & set(operation.tags), f"{operation} asks the host"
-        return operation(*args, **(kwargs or {}))
 
 
 def test_a_graph_is_at_most_an_eighth_larger_than_its_batch() -> None:
@@ -104,16 +93,6 @@ def test_a_quantised_step_asks_nothing_of_the_host(
     engine.step()
     with torch.inference_mode(), AsksNothing():
         engine._runner.next_tokens(5, 24, is_ragged=True)
-
-
-def test_torchs_packed_store_asks_which_lanes_complete_a_group() -> None:
-    size, lanes = (2, 1, 32, 16), torch.arange(2)
-    store = PackedStore(
-        size, torch.float32, lanes, form=KV_FORMATS["nvfp4"], has_ternary=False, per_head=False
-    )
-    states = torch.zeros(2, 1, 16)
-    with AsksNothing(), pytest.raises(AssertionError, match="asks the host"):
-        store.append(lanes, lanes, states, states)
 
 
 def test_what_a_gpu_runs_changes_no_token_of_a_quantised_cache(

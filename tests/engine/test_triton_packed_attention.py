@@ -23,11 +23,11 @@ DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 LENGTHS = torch.tensor([1, 15, 16, 70, 150])
 
 
-def on_device(store: PackedStore) -> PackedStore:
-    for name in ("codes", "scales", "zero_points", "buffer", "is_ternary", "cache_len"):
-        tensor = getattr(store, name)
-        setattr(store, name, None if tensor is None else tensor.to(DEVICE))
-    return store
+def in_triton(store: PackedStore) -> TritonPackedStore:
+    made = TritonPackedStore.__new__(TritonPackedStore)
+    for name, value in vars(store).items():
+        setattr(made, name, value.to(DEVICE) if isinstance(value, torch.Tensor) else value)
+    return made
 
 
 def run(
@@ -39,7 +39,7 @@ def run(
     sinks = None if options.sinks is None else options.sinks.to(DEVICE)
     there = Options(options.scale, options.sliding_window, sinks)
     max_len = int(case.lengths.max())
-    store = on_device(case.store)
+    store = in_triton(case.store)
     output = attend_packed(query, store, *places, there, max_len=max_len, num_splits=num_splits)
     return output.float().cpu()
 
@@ -75,22 +75,14 @@ def test_equals_attention_over_the_dequantised_store(
     num_splits: int,
 ) -> None:  # fmt: skip
     case = PackedCase(
-        LENGTHS,
-        head_dim,
-        group,
-        name=name,
-        per_head=per_head,
-        has_ternary=name == "nvfp4",
-        kind=TritonPackedStore,
+        LENGTHS, head_dim, group, name=name, per_head=per_head, has_ternary=name == "nvfp4"
     )
     sinks = torch.randn(case.query.shape[1]) * 4 if has_sinks else None
     check(case, Options(head_dim**-0.5, window, sinks), num_splits)
 
 
 def test_lanes_too_short_for_a_group_are_all_buffer() -> None:
-    check(
-        PackedCase(torch.tensor([1, 3, 9]), kind=TritonPackedStore), Options(0.125, None, None), 3
-    )
+    check(PackedCase(torch.tensor([1, 3, 9])), Options(0.125, None, None), 3)
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -104,7 +96,7 @@ def test_equals_it_on_random_cases(seed: int) -> None:
     case = PackedCase(
         torch.tensor([rng.choice([rng.randint(1, 200), 16 * rng.randint(1, 12)]) for _ in range(4)]),
         head_dim, group, num_kv_heads=rng.choice([1, 2]), name=name, per_head=rng.random() < 0.5,
-        has_ternary=name == "nvfp4" and rng.random() < 0.5, seed=seed, kind=TritonPackedStore,
+        has_ternary=name == "nvfp4" and rng.random() < 0.5, seed=seed
     )  # fmt: skip
     sinks = torch.randn(case.query.shape[1]) if rng.random() < 0.5 else None
     window = rng.choice([None, rng.randint(1, 400)])
@@ -132,9 +124,7 @@ def bfloat16_products(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("name", list(KV_FORMATS))
 def test_half_precision_is_as_good_as_its_inputs(name: str, dtype: torch.dtype) -> None:
-    case = PackedCase(
-        LENGTHS, name=name, dtype=dtype, has_ternary=name == "nvfp4", kind=TritonPackedStore
-    )
+    case = PackedCase(LENGTHS, name=name, dtype=dtype, has_ternary=name == "nvfp4")
     options = Options(0.125, None, None)
     expected = case.written_out(options)
     tolerance = 4 * torch.finfo(dtype).eps
@@ -145,7 +135,7 @@ def test_half_precision_is_as_good_as_its_inputs(name: str, dtype: torch.dtype) 
 
 def test_a_row_has_the_same_bits_alone() -> None:
     case, options = (
-        PackedCase(LENGTHS, has_ternary=True, kind=TritonPackedStore),
+        PackedCase(LENGTHS, has_ternary=True),
         Options(0.125, None, None),
     )
     together = run(case, options, 2)
