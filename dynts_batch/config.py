@@ -136,7 +136,8 @@ class RunConfig:
     stall_s: float = 900.0
     """A worker that does nothing for so long is taken for hung, and replaced."""
     max_cost_usd: float | None = None
-    """Stop once the device time of all starts of the run has cost this much."""
+    """Stop once the time for which all starts of the run held their devices, loading and idling included, has cost
+    this much."""
     max_hours: float | None = None
     """Stop this start of the run after so many hours."""
 

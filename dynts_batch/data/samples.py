@@ -28,7 +28,11 @@ SCHEMA = pa.schema(
         _field("arena_bytes", pa.int64(), "Allocated for the arena", nullable=False),
         _field("max_seqs", pa.int64(), "Sequences the arena holds"),
         _field("busy_s", pa.float64(), "Device seconds since loading", nullable=False),
-        _field("cost_usd", pa.float64(), "Price of busy_s and energy"),
+        _field(
+            "cost_usd",
+            pa.float64(),
+            "Price of the time the device is held, so far, and of the energy",
+        ),
         _field("num_steps", pa.int64(), "Engine steps since loading"),
         _field("completion_tokens", pa.int64(), "Of finished rows", nullable=False),
         _field("energy_j", pa.float64(), "Whole device, since loading"),

@@ -17,9 +17,9 @@ class DeviceTime:
     """Of all workers together, all starts of the run."""
 
     wall_s: float
-    """Seconds in which at least one worker worked."""
+    """Seconds in which at least one worker was loaded and had work."""
     held_s: float
-    """Device seconds from each worker's first sample to its last; a device that several share counts once."""
+    """Device seconds from when each worker began to load to its last sample; a device that several share counts once."""
     busy_share: float | None
     """Share of that in which the engine was at work; None with a single sample."""
     utilisation: float | None
@@ -45,15 +45,18 @@ def measure_device_time(parts: Iterable[pa.Table]) -> DeviceTime | None:
     for found in sums:
         by_worker.setdefault(found["worker_id"], []).append(found)
     spans: dict[str, list[tuple[float, float]]] = {}
+    worked: list[tuple[float, float]] = []
     busy_s = 0.0
     for worker_id, its in by_worker.items():
         span = min(s["time_s_min"] for s in its), max(s["time_s_max"] for s in its)
         spans.setdefault(its[0]["device_uuid"] or worker_id, []).append(span)
+        unused_s = [s["unused_s_max"] for s in its if s["unused_s_max"] is not None]
+        worked.append((max(unused_s, default=span[0]), span[1]))
         busy_s += max(s["busy_s_max"] for s in its) - min(s["busy_s_min"] for s in its)
     every_span = [span for its_spans in spans.values() for span in its_spans]
     sampled_s = sum(end_s - start_s for start_s, end_s in every_span)
     return DeviceTime(
-        wall_s=covered_s(every_span),
+        wall_s=covered_s(worked),
         held_s=sum(map(covered_s, spans.values())),
         busy_share=min(1.0, busy_s / sampled_s) if sampled_s > 0 else None,
         utilisation=_mean(sums, "utilisation_mean"),
@@ -89,8 +92,10 @@ def _sums(samples: pa.Table) -> list[dict]:
     running = samples["num_running"]
     is_running = pc.greater(running, 0)
     samples = samples.append_column("when_running", pc.if_else(is_running, running, None))
+    is_unused = pc.equal(samples["busy_s"], 0.0)  # it loads, or waits for its first work
+    samples = samples.append_column("unused_s", pc.if_else(is_unused, samples["time_s"], None))
     ends = [(name, end) for name in ("time_s", "busy_s") for end in ("min", "max")]
-    peaks = ("num_running", "arena_bytes", "device_peak_bytes", "rss_peak_bytes")
+    peaks = ("unused_s", "num_running", "arena_bytes", "device_peak_bytes", "rss_peak_bytes")
     ends += [("max_seqs", "min"), ("max_seqs", "max")]
     means = [
         (name, part) for name in ("when_running", "utilisation_mean") for part in ("sum", "count")

@@ -80,7 +80,7 @@ def cost_lines(totals: Totals) -> list[Line]:
     gpu = percent(device.utilisation) if device.utilisation is not None else "n/a"
     lines.append(Line("GPU utilisation", gpu, "NVML, mean" if gpu != "n/a" else "no GPU"))
     if totals.held_usd is not None:
-        lines.append(Line("price of the time held", money(totals.held_usd), "idle time included"))
+        lines.append(Line("price of the time held", money(totals.held_usd), "loading and idling included"))
     return lines
 
 
@@ -88,7 +88,7 @@ def work_lines(totals: Totals) -> list[Line]:
     device, crossover = totals.device, totals.crossover
     lines = [
         Line("generated tokens", f"{totals.completion_tokens:,}"),
-        Line("time", "n/a" if device is None else duration(device.wall_s), "in which any worker worked"),
+        Line("time", "n/a" if device is None else duration(device.wall_s), "in which any worker was loaded and had work"),
         Line("tokens/s", _number(totals.tokens_per_s), "of finished rows, all workers"),
         Line("tokens/s of a busy device", _number(totals.tokens_per_device_s)),
         Line(

@@ -140,7 +140,7 @@ class Report:
     max_seqs: int
     """Shrinks where memory ran out."""
     spent_usd: float | None
-    """Price of the device time since loading; None if unknown."""
+    """Price of the time that it has held its device, loading and idling included; None if unknown."""
     has_left: bool = False
     """It has stored all it had and wants to end: its machine is going away."""
     gauges: Mapping[str, float | None] = field(default_factory=dict)

@@ -1,6 +1,8 @@
-"""What one row cost: its share of the energy, and its price in dollars. Arithmetic, nothing else."""
+"""What one row cost, its share of the energy and its price in dollars, and what a worker costs that holds a device."""
 
 from __future__ import annotations
+
+import time
 
 from dynts_batch.config import CostConfig
 
@@ -53,6 +55,27 @@ class EnergyShares:
         share = self._undealt_j * (1.0 if is_last else device_s / open_s)
         self._undealt_j -= share
         return share
+
+
+class HeldTime:
+    """How long a worker holds its device: while it loads, works and idles, since this was made.
+
+    That is the time on the clock, or what the engine counts where it is ahead of it: simulated time.
+    """
+
+    def __init__(self) -> None:
+        self._updated_s = time.monotonic()
+        self._busy_s = 0.0
+        self._device_s = 0.0
+
+    def update(self, *, busy_s: float, device_share: float) -> float:
+        """Device seconds until now; `busy_s` are the engine's so far, `device_share` this worker's part of the device
+        since the last update."""
+        now_s = time.monotonic()
+        passed_s = max(now_s - self._updated_s, busy_s - self._busy_s)
+        self._device_s += passed_s * device_share
+        self._updated_s, self._busy_s = now_s, busy_s
+        return self._device_s
 
 
 def price(device_s: float, energy_j: float | None, cost: CostConfig) -> float | None:

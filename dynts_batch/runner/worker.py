@@ -29,7 +29,7 @@ from dynts_batch.grading import Grader
 from dynts_batch.records import Completion
 from dynts_batch.runner.feed import Feed
 from dynts_batch.runner.messages import Assignment, Finished, Item, Job, Orders, Report, WorkerInfo
-from dynts_batch.runner.pricing import EnergyShares, price
+from dynts_batch.runner.pricing import EnergyShares, HeldTime, price
 from dynts_batch.runner.shard_writer import Measured, OpenShard, ShardWriter, read_stored_rows
 from dynts_batch.runner.timeline import Timeline
 from dynts_batch.telemetry import DeviceMeter, WarningLog
@@ -47,6 +47,7 @@ class Worker:
             ConfigError: the settings do not fit this machine.
             RunDirError: this machine cannot see the run directory.
         """
+        began_s, self._held = time.time(), HeldTime()
         self._warnings = WarningLog()
         config = self._config = job.config
         self._run_dir = RunDir(str(config.run.dir))
@@ -60,8 +61,7 @@ class Worker:
         self._meter = DeviceMeter([] if uuid is None else [uuid])
         self._meter.start()
         self._energy = EnergyShares()
-        self._device_share = 1.0
-        self._device_s = 0.0
+        self._device_share = job.num_gpus or 1.0
         self._place = _find_place(worker_id, self._meter)
         self._uuid: str | None = self._place["device_uuid"]
         self._timeline = Timeline(self._place)
@@ -74,7 +74,8 @@ class Worker:
         self._checkpoint_at_s = time.monotonic() + config.run.checkpoint_s
         self._completion_tokens = 0
         self._is_leaving = self._has_left = False
-        self._timeline.add(self._sample())  # what it began with
+        self._timeline.add({**self._sample(), "time_s": began_s})  # it held its device since then
+        self._timeline.add(self._sample())
 
     @property
     def info(self) -> WorkerInfo:
@@ -97,6 +98,7 @@ class Worker:
             RunDirError: the run directory cannot be used.
             TimeoutError: it does not answer.
         """
+        self._held_s()
         self._device_share = device_share
         self._feed.is_draining = orders.is_draining
         for assignment in assignments:
@@ -150,10 +152,7 @@ class Worker:
         return Completion.failed(request, error, seed=self._config.sampling.seed)
 
     def _step(self) -> None:
-        busy_s = self._feed.busy_s
-        completions = self._feed.step()
-        self._device_s += (self._feed.busy_s - busy_s) * self._device_share
-        self._finish(completions)
+        self._finish(self._feed.step())
 
     # ---- rows out -----------------------------------------------------------------------------
 
@@ -238,7 +237,10 @@ class Worker:
 
     def _spent_usd(self) -> float | None:
         energy_j = None if self._uuid is None else self._energy.owned_j
-        return price(self._device_s, energy_j, self._config.cost)
+        return price(self._held_s(), energy_j, self._config.cost)
+
+    def _held_s(self) -> float:
+        return self._held.update(busy_s=self._feed.busy_s, device_share=self._device_share)
 
     def _sample(self) -> dict[str, Any]:
         measured = self._meter.summary()

@@ -46,7 +46,7 @@ def test_ray_up_accepts_the_aws_file_and_its_commands():
 
 def test_the_ray_job_names_what_it_mounts_and_runs():
     spec = RAYJOB["spec"]
-    _check_job(spec["entrypoint"])
+    _check_job(spec["entrypoint"].replace("bash cluster/rayjob.sh", "python jobs/reason.py"))
     cluster = spec["rayClusterSpec"]
     groups = [cluster["headGroupSpec"], *cluster["workerGroupSpecs"]]
     for group in groups:
@@ -63,6 +63,24 @@ def test_the_ray_job_names_what_it_mounts_and_runs():
     assert f"workers.max={workers['maxReplicas']}" in spec["entrypoint"]
 
 
+@pytest.mark.parametrize(
+    ("status", "of_the_job"), [(0, 0), (1, 1), (2, 2), (3, 0), (4, 0), (143, 143)]
+)
+def test_a_ray_job_is_not_started_again_once_its_run_has_ended(tmp_path, status, of_the_job):
+    """At its cap a run ended with 4, and KubeRay gave it the cap three times more."""
+    assert RAYJOB["spec"]["entrypoint"].startswith("bash cluster/rayjob.sh ")
+    _stub(tmp_path, "python", f'echo "$*"; exit {status}')
+    done = subprocess.run(
+        ["bash", str(CLUSTER / "rayjob.sh"), "config.yaml", "run.dir=/a b"],
+        env={**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == of_the_job
+    assert done.stdout == "jobs/reason.py config.yaml run.dir=/a b\n"
+
+
 def test_the_image_copies_what_exists_and_all_that_the_wheel_needs():
     lines = (CLUSTER / "Dockerfile").read_text().splitlines()
     copied = [w for line in lines if line.startswith("COPY") for w in line.split()[2:-1]]
@@ -70,7 +88,7 @@ def test_the_image_copies_what_exists_and_all_that_the_wheel_needs():
     assert {"pyproject.toml", "README.md", "dynts_batch", "jobs", "cluster"} <= set(copied)
 
 
-@pytest.mark.parametrize("script", ["slurm.sh", "local.sh"])
+@pytest.mark.parametrize("script", ["slurm.sh", "local.sh", "rayjob.sh"])
 def test_the_shell_scripts_parse(script):
     subprocess.run(["bash", "-n", str(CLUSTER / script)], check=True)
 

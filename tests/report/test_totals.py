@@ -27,7 +27,10 @@ def _totals(*rows: dict, telemetry: tuple[pa.Table, ...] = ()) -> Totals:
 
 
 def _samples(worker_id: str, times_s: list[float], **columns: int | None) -> pa.Table:
-    rows = [SAMPLE | columns | {"worker_id": worker_id, "time_s": time_s} for time_s in times_s]
+    rows = [
+        SAMPLE | {"worker_id": worker_id, "time_s": time_s, "busy_s": time_s} | columns
+        for time_s in times_s
+    ]
     return pa.Table.from_pylist(rows, SCHEMA)
 
 

@@ -1,11 +1,13 @@
 """Laws of prices: shares sum to the total, and what is unknown stays unknown."""
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from dynts_batch.config import CostConfig
-from dynts_batch.runner.pricing import EnergyShares, price
+from dynts_batch.runner.pricing import EnergyShares, HeldTime, price
 
 _SECONDS = st.lists(st.floats(0.01, 100), min_size=1, max_size=20)
 
@@ -61,3 +63,11 @@ def test_a_row_without_device_time_costs_no_energy():
 )
 def test_a_price_needs_what_is_priced(cost, energy_j, usd):
     assert price(1800.0, energy_j, cost) == (None if usd is None else pytest.approx(usd))
+
+
+def test_time_held_is_the_clock_or_simulated_time_that_is_ahead_of_it():
+    held = HeldTime()
+    time.sleep(0.05)
+    half_s = held.update(busy_s=0.0, device_share=0.5)
+    assert 0.025 <= half_s < 0.2
+    assert 100.0 <= held.update(busy_s=100.0, device_share=1.0) - half_s < 100.2

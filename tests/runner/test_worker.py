@@ -7,8 +7,10 @@ from types import SimpleNamespace
 import pytest
 from fake_run import make_config, stable_rows
 
+from dynts_batch.engine.factory import load_engine
 from dynts_batch.engine.fake import FakeEngine
 from dynts_batch.grading import Grade, Grader
+from dynts_batch.report.device_time import measure_device_time
 from dynts_batch.runner import feed as feed_module
 from dynts_batch.runner import worker as worker_module
 from dynts_batch.runner.messages import Assignment, Item, Job, Orders
@@ -127,6 +129,30 @@ def test_closing_stores_the_finished_rows_of_unfinished_shards(make_worker):
     assert telemetry["worker_id"].unique().to_pylist() == ["w"]
     assert telemetry["rss_peak_bytes"][-1].as_py() > 0
     assert telemetry["busy_s"][-1].as_py() > 0
+
+
+def test_a_device_is_paid_for_from_loading_to_the_end_idle_or_not(make_worker, monkeypatch):
+    """Only the engine's busy time counted: a worker could load and idle at any price below a cap."""
+
+    def load(config, *, num_threads):
+        time.sleep(0.3)
+        return load_engine(config, num_threads=num_threads)
+
+    monkeypatch.setattr(feed_module, "load_engine", load)
+    began_s = time.monotonic()
+    worker, run = make_worker(cost={"usd_per_gpu_hour": 3600.0})
+    loaded = _work(worker, report_s=0.01).spent_usd
+    assert 0.3 <= loaded <= time.monotonic() - began_s
+    report = _work(worker, [_assignment(run, shard) for shard in range(3)], report_s=60.0)
+    time.sleep(0.3)
+    spent_usd = worker.close().spent_usd
+    assert report.spent_usd + 0.3 <= spent_usd <= time.monotonic() - began_s
+    (samples,) = run.run_dir.read_telemetry()
+    first_s, *_, last_s = samples["time_s"].to_pylist()
+    assert last_s - first_s == pytest.approx(spent_usd, abs=0.1)
+    device = measure_device_time([samples])
+    assert device.held_s == pytest.approx(last_s - first_s)
+    assert device.wall_s < device.held_s - 0.3  # tokens per second are not those of loading
 
 
 class _Meter:
