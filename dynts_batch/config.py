@@ -149,7 +149,8 @@ class WorkersConfig:
     min: int = 1
     max: int = 1
     num_gpus: float | None = None
-    """Per worker; null = one where model.device is cuda, or auto and the cluster has GPUs, else none."""
+    """Per worker; null = one where model.device is cuda, or auto and the cluster has GPUs, else none.
+    A part of one, as 0.5: two workers share a GPU, and each takes half of its memory at most."""
     num_cpus: float = 1
 
 

@@ -21,6 +21,7 @@ from dynts_batch.engine.loader import (
     load_thought_types,
     plan_max_seqs,
     prefill_bytes,
+    room_on_gpu,
 )
 from dynts_batch.engine.model_runner import ModelRunner
 from dynts_batch.engine.prompt import PromptRenderer
@@ -49,6 +50,8 @@ class Engine:
         sampling: SamplingConfig,
         memory: MemoryConfig,
         thoughts: Thoughts = Thoughts(),
+        *,
+        gpu_share: float = 1.0,
     ) -> None:
         self._model, self._policy, self._sampling = model, policy, sampling
         self._thoughts = thoughts
@@ -57,7 +60,7 @@ class Engine:
         capacity = policy.capacity(memory.max_prompt_tokens, sampling.max_new_tokens)
         shape = arena_shape(model.config, policy, model.decoder.dtype, thoughts)
         max_seqs = plan_max_seqs(
-            shape, capacity, memory, self._free_bytes(), model.config.vocab_size
+            shape, capacity, memory, self._free_bytes(gpu_share), model.config.vocab_size
         )
         self.arena = KVArena(shape, max_seqs, capacity, model.device)
         self._runner = ModelRunner(model, predictor, sampling, self.arena)
@@ -72,8 +75,10 @@ class Engine:
         policy: PolicyConfig = PolicyConfig(name="full"),
         sampling: SamplingConfig = SamplingConfig(),
         memory: MemoryConfig = MemoryConfig(),
+        *,
+        gpu_share: float = 1.0,
     ) -> Self:
-        """Load the model and allocate the arena.
+        """Load the model and allocate the arena, in `gpu_share` of a GPU's memory at most where nothing else bounds it.
 
         Raises: ConfigError where the settings are wrong or the arena cannot hold one sequence.
         """
@@ -81,7 +86,7 @@ class Engine:
         loaded = load_model(model)
         predictor = load_importance(model, loaded) if "importance" in made.requires else None
         thoughts = load_thought_types(model, loaded.config, made)
-        return cls(loaded, made, predictor, sampling, memory, thoughts)
+        return cls(loaded, made, predictor, sampling, memory, thoughts, gpu_share=gpu_share)
 
     @property
     def max_seqs(self) -> int:
@@ -243,13 +248,15 @@ class Engine:
 
     # ---- parts ---------------------------------------------------------------------------------
 
-    def _free_bytes(self) -> int | None:
-        """A GPU's memory that is left for the arena and the logits beside the largest prefill; None on a CPU."""
+    def _free_bytes(self, gpu_share: float) -> int | None:
+        """Our share of a GPU's memory that is left for the arena and the logits beside the largest prefill; None on a CPU."""
         model = self._model
         if model.device.type != "cuda":
             return None
-        free_bytes, _ = torch.cuda.mem_get_info(model.device)
-        return free_bytes - prefill_bytes(model.config, model.decoder.dtype, MAX_PREFILL_TOKENS)
+        free_bytes, total_bytes = torch.cuda.mem_get_info(model.device)
+        own_bytes = torch.cuda.memory_reserved(model.device)
+        room = room_on_gpu(free_bytes, total_bytes, own_bytes, gpu_share)
+        return room - prefill_bytes(model.config, model.decoder.dtype, MAX_PREFILL_TOKENS)
 
     def _max_new_tokens(self, request: Request) -> int:
         largest = self._sampling.max_new_tokens

@@ -77,8 +77,9 @@ def check_engine(config: Config, *, on_gpu: bool) -> dict[str, Any]:
     )
 
 
-def load_engine(config: Config, *, num_threads: int) -> AnyEngine:
-    """Load the model and allocate the arena; `num_threads` is for torch's operations on the CPU.
+def load_engine(config: Config, *, num_threads: int, gpu_share: float = 1.0) -> AnyEngine:
+    """Load the model and allocate the arena; `num_threads` is for torch's operations on the CPU. Of a GPU's memory,
+    this process gets no more than `gpu_share`.
 
     Raises: ConfigError where the settings are wrong or the arena cannot hold one sequence.
     """
@@ -91,7 +92,11 @@ def load_engine(config: Config, *, num_threads: int) -> AnyEngine:
     from dynts_batch.engine.engine import Engine
 
     torch.set_num_threads(num_threads)
-    return Engine.load(config.model, config.policy, config.sampling, config.memory)
+    if gpu_share < 1 and torch.cuda.is_available():
+        torch.cuda.set_per_process_memory_fraction(gpu_share)  # who takes more runs out, not others
+    return Engine.load(
+        config.model, config.policy, config.sampling, config.memory, gpu_share=gpu_share
+    )
 
 
 def gpu_uuid(engine: AnyEngine) -> str | None:

@@ -181,6 +181,12 @@ def prefill_bytes(model_config: PretrainedConfig, dtype: torch.dtype, num_tokens
     return num_tokens * widest * dtype.itemsize
 
 
+def room_on_gpu(free_bytes: int, total_bytes: int, own_bytes: int, gpu_share: float) -> int:
+    """What is left of this process's share of a GPU, of which it holds `own_bytes`: the same for all that share it,
+    whoever of them asks first."""
+    return min(free_bytes, int(total_bytes * gpu_share) - own_bytes)
+
+
 def plan_max_seqs(
     shape: ArenaShape,
     capacity: int,

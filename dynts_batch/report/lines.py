@@ -80,7 +80,9 @@ def cost_lines(totals: Totals) -> list[Line]:
     gpu = percent(device.utilisation) if device.utilisation is not None else "n/a"
     lines.append(Line("GPU utilisation", gpu, "NVML, mean" if gpu != "n/a" else "no GPU"))
     if totals.held_usd is not None:
-        lines.append(Line("price of the time held", money(totals.held_usd), "loading and idling included"))
+        lines.append(
+            Line("price of the time held", money(totals.held_usd), "loading and idling included")
+        )
     return lines
 
 

@@ -31,12 +31,20 @@ _SHRINK = 0.75
 class Feed:
     """Counts are requests; times and sums include the engines that were made again."""
 
-    def __init__(self, config: Config, *, num_threads: int, max_seqs: int | None = None) -> None:
-        """`max_seqs` bounds the arena further than the configuration does.
+    def __init__(
+        self,
+        config: Config,
+        *,
+        num_threads: int,
+        gpu_share: float = 1.0,
+        max_seqs: int | None = None,
+    ) -> None:
+        """`max_seqs` bounds the arena further than the configuration does; see load_engine for the others.
 
         Raises: ConfigError where the settings do not fit this machine.
         """
-        self._config, self._num_threads = _bounded(config, max_seqs), num_threads
+        self._config = _bounded(config, max_seqs)
+        self._num_threads, self._gpu_share = num_threads, gpu_share
         self._engine = self._load()
         self._queue: deque[Request] = deque()
         self._in_engine: dict[tuple[str, int], Request] = {}
@@ -150,7 +158,9 @@ class Feed:
 
     def _load(self) -> AnyEngine:
         try:
-            return load_engine(self._config, num_threads=self._num_threads)
+            return load_engine(
+                self._config, num_threads=self._num_threads, gpu_share=self._gpu_share
+            )
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise

@@ -53,7 +53,10 @@ class Worker:
         self._run_dir = RunDir(str(config.run.dir))
         self._run_dir.fingerprint()
         num_threads = max(1, int(config.workers.num_cpus))
-        self._feed = Feed(_for_device(job), num_threads=num_threads, max_seqs=max_seqs)
+        gpu_share = job.num_gpus or 1.0
+        self._feed = Feed(
+            _for_device(job), num_threads=num_threads, gpu_share=gpu_share, max_seqs=max_seqs
+        )
         uuid = self._feed.gpu_uuid
         if job.num_gpus > 0 and uuid is None:
             logger.warning("it holds %g GPU and runs on a CPU: torch sees no GPU", job.num_gpus)
@@ -61,7 +64,7 @@ class Worker:
         self._meter = DeviceMeter([] if uuid is None else [uuid])
         self._meter.start()
         self._energy = EnergyShares()
-        self._device_share = job.num_gpus or 1.0
+        self._device_share = gpu_share
         self._place = _find_place(worker_id, self._meter)
         self._uuid: str | None = self._place["device_uuid"]
         self._timeline = Timeline(self._place)

@@ -8,7 +8,7 @@ import torch
 
 from dynts_batch.config import MemoryConfig, ModelConfig, PolicyConfig, SamplingConfig
 from dynts_batch.engine import Engine
-from dynts_batch.engine.loader import plan_max_seqs
+from dynts_batch.engine.loader import plan_max_seqs, room_on_gpu
 from dynts_batch.errors import ConfigError
 from dynts_batch.kvcache.arena import ArenaShape
 from dynts_batch.records import Request
@@ -160,3 +160,22 @@ def test_the_engine_parts_completions_by_the_models_tags() -> None:
     assert answer
     assert (other.reasoning, other.answer) == (reasoning, answer)
     assert 0 <= other.reasoning_tokens < other.completion_tokens
+
+
+@pytest.mark.parametrize("num_workers", [1, 2, 4])
+def test_workers_that_share_a_gpu_take_as_much_each_and_no_more_than_there_is(num_workers) -> None:
+    """Each took 80% of what was free at its moment: the first one all, and the next ones ran out."""
+    shape, capacity, weights_bytes, total_bytes = (
+        ArenaShape(2, 2, 16, torch.bfloat16),
+        100,
+        10**8,
+        10**9,
+    )
+    free_bytes, sizes = total_bytes, []
+    for _ in range(num_workers):
+        free_bytes -= weights_bytes
+        room = room_on_gpu(free_bytes, total_bytes, weights_bytes, 1 / num_workers)
+        sizes.append(plan_max_seqs(shape, capacity, MemoryConfig(), room))
+        free_bytes -= sizes[-1] * shape.bytes_per_sequence(capacity)
+    assert len(set(sizes)) == 1
+    assert 0.1 * total_bytes < free_bytes < 0.3 * total_bytes

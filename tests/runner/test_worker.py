@@ -134,9 +134,9 @@ def test_closing_stores_the_finished_rows_of_unfinished_shards(make_worker):
 def test_a_device_is_paid_for_from_loading_to_the_end_idle_or_not(make_worker, monkeypatch):
     """Only the engine's busy time counted: a worker could load and idle at any price below a cap."""
 
-    def load(config, *, num_threads):
+    def load(config, **settings):
         time.sleep(0.3)
-        return load_engine(config, num_threads=num_threads)
+        return load_engine(config, **settings)
 
     monkeypatch.setattr(feed_module, "load_engine", load)
     began_s = time.monotonic()
@@ -153,6 +153,20 @@ def test_a_device_is_paid_for_from_loading_to_the_end_idle_or_not(make_worker, m
     device = measure_device_time([samples])
     assert device.held_s == pytest.approx(last_s - first_s)
     assert device.wall_s < device.held_s - 0.3  # tokens per second are not those of loading
+
+
+def test_a_worker_with_a_part_of_a_gpu_takes_that_part_of_its_memory(tmp_path, monkeypatch):
+    config = make_config(tmp_path)
+    run, shares = prepare(config, is_local=True), []
+
+    def load(config, *, num_threads, gpu_share):
+        shares.append(gpu_share)
+        return load_engine(config, num_threads=num_threads, gpu_share=gpu_share)
+
+    monkeypatch.setattr(feed_module, "load_engine", load)
+    for num_gpus in (0, 0.25, 1):
+        Worker("w", Job(run.config, run.source.schema, num_gpus, os.getcwd())).close()
+    assert shares == [1.0, 0.25, 1.0]
 
 
 class _Meter:
