@@ -29,7 +29,11 @@ def learnable_trace(name: str, num_tokens: int = 200) -> LabelledTrace:
 def write_labels(folder: Path, num_traces: int, traces_per_shard: int = 7) -> LabelDir:
     label_dir = LabelDir(str(folder))
     label_dir.create_or_resume(
-        {"model": "org/model", "model_fingerprint": {"revision": "abc"}, "seed": 0}
+        {
+            "model": "org/model",
+            "model_fingerprint": {"revision": "abc", "weights_sha256": "d1ce"},
+            "seed": 0,
+        }
     )
     traces = [learnable_trace(f"q{index}") for index in range(num_traces)]
     for shard, start in enumerate(range(0, num_traces, traces_per_shard)):

@@ -28,7 +28,8 @@ from dynts_batch.config import (
 from dynts_batch.config_file import override_config
 from dynts_batch.engine.attention import register_attention
 from dynts_batch.engine.engine import Engine
-from dynts_batch.engine.loader import LoadedModel, model_path
+from dynts_batch.engine.loader import LoadedModel
+from dynts_batch.engine.model_files import model_path
 from dynts_batch.engine.packing import pack_linears
 from dynts_batch.errors import ConfigError
 from dynts_batch.kvcache.policies import POLICIES, make_policy

@@ -1,26 +1,23 @@
 """What identifies a model: two runs with the same identity, sampling and input write the same rows.
 
-Owns the digests of configuration, weights, chat template, predictor and calibration, and knows the think tags. Loads no weights.
+Owns the digests of configuration, chat template, predictor and calibration, and knows the think tags. Loads no weights.
 """
 
 import hashlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from transformers import AutoTokenizer, PretrainedConfig, PreTrainedTokenizerBase
 
 from dynts_batch.config import ModelConfig
-from dynts_batch.engine.loader import model_path, predictor_path, thoughts_path
+from dynts_batch.engine.loader import predictor_path, thoughts_path
+from dynts_batch.engine.model_files import model_id, model_path
 from dynts_batch.engine.think_tags import find_think_tags
 from dynts_batch.errors import ConfigError
+from dynts_batch.kvcache.model_id import ModelId
 from dynts_batch.kvcache.predictor import load_predictor
 
-#: Of a file of weights, this many pieces of this size are read, spread evenly: a 70B model is identified in a second,
-#: and training moves every piece.
-NUM_PIECES, PIECE_BYTES = 64, 2**16
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
 
 
@@ -37,53 +34,21 @@ def model_identity(
     Raises: ConfigError where weights or tokenizer are missing or damaged, think tags that the tokenizer cannot write, or a
     predictor or a calibration of thoughts that is needed and missing.
     """
-    tokenizer = _tokenizer(config, model_config)
+    known, tokenizer = model_id(config, model_config), _tokenizer(config, model_config)
     return {
         "name": config.name,
-        # A branch moves on; the commit it stood for when the run began does not.
-        "revision": getattr(model_config, "_commit_hash", None) or config.revision,
+        "revision": known.revision,
         "dtype": str(dtype).removeprefix("torch."),
         "config_sha256": _sha256(model_config.to_json_string(use_diff=False)),
-        "weights_sha256": _weights_sha256(Path(model_path(config.name))),
+        "weights_sha256": known.weights_sha256,
         "chat_template_sha256": _chat_template_sha256(tokenizer),
         "think_tags": list(find_think_tags(tokenizer, config.think_tags)),
         # The content, not the path: another predictor under the same name keeps other tokens.
-        "predictor_sha256": _predictor_sha256(config, model_config) if needs_predictor else None,
+        "predictor_sha256": (
+            _predictor_sha256(config, known, model_config.hidden_size) if needs_predictor else None
+        ),
         "thoughts_sha256": _file_sha256(thoughts_path(config)) if needs_thoughts else None,
     }
-
-
-def _weights_sha256(folder: Path) -> str | None:
-    """Of names, sizes and samples of the weights in a local folder; None for a model on the hub, whose commit says it."""
-    if not folder.is_dir():
-        return None
-    digest = hashlib.sha256()
-    paths = sorted(folder.glob("model*.safetensors"))
-    if not paths:
-        raise ConfigError(
-            f"model.name must hold its weights as model*.safetensors, got {str(folder)!r} without one"
-        )
-    for path in paths:
-        try:
-            with safe_open(path, framework="pt"):  # reads the header, which knows the file's size
-                pass
-        except (OSError, SafetensorError) as error:
-            raise ConfigError(f"model.name: {str(path)!r} is damaged: {error}") from None
-        digest.update(f"{path.name} {path.stat().st_size}".encode())
-        for piece in _pieces(path):
-            digest.update(piece)
-    return digest.hexdigest()
-
-
-def _pieces(path: Path) -> Iterator[bytes]:
-    size = path.stat().st_size
-    if size <= NUM_PIECES * PIECE_BYTES:
-        yield path.read_bytes()
-        return
-    with path.open("rb") as file:
-        for index in range(NUM_PIECES):  # the first holds the header, the last the file's end
-            file.seek((size - PIECE_BYTES) * index // (NUM_PIECES - 1))
-            yield file.read(PIECE_BYTES)
 
 
 def _tokenizer(config: ModelConfig, model_config: PretrainedConfig) -> PreTrainedTokenizerBase:
@@ -118,11 +83,9 @@ def _chat_template_sha256(tokenizer: PreTrainedTokenizerBase) -> str | None:
     return None if template is None else _sha256(str(template))
 
 
-def _predictor_sha256(config: ModelConfig, model_config: PretrainedConfig) -> str:
+def _predictor_sha256(config: ModelConfig, known: ModelId, hidden_size: int) -> str:
     path = predictor_path(config)
-    load_predictor(
-        path, model=config.name, hidden_size=model_config.hidden_size
-    )  # it may be refused
+    load_predictor(path, model=known, hidden_size=hidden_size)  # it may be refused
     return _file_sha256(path)
 
 

@@ -4,7 +4,6 @@ Everything that can be refused from the model's configuration alone is refused b
 """
 
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +28,7 @@ from dynts_batch.engine.attention import (
     PrefillStep,
     register_attention,
 )
+from dynts_batch.engine.model_files import model_id, model_path
 from dynts_batch.engine.packing import pack_linears
 from dynts_batch.engine.think_tags import THINK, ThinkTags, find_think_tags
 from dynts_batch.errors import ConfigError
@@ -72,11 +72,6 @@ class LoadedModel:
     config: PretrainedConfig
     device: torch.device
     think_tags: ThinkTags = THINK
-
-
-def model_path(name: str) -> str:
-    """Where the model's files are: the package's own for "embedded", else what Hugging Face understands."""
-    return str(files("dynts_batch.lab") / "reasoner") if name == "embedded" else name
 
 
 def pick_device(config: ModelConfig) -> torch.device:
@@ -259,7 +254,8 @@ def predictor_path(config: ModelConfig) -> Path:
 
     Raises: ConfigError where there is none.
     """
-    return _file_of(config, "predictor", config.predictor, "an importance predictor for")
+    wanted = "an importance predictor, which jobs/label.py and jobs/train_predictor.py make, for"
+    return _file_of(config, "predictor", config.predictor, wanted)
 
 
 def load_importance(config: ModelConfig, model: LoadedModel) -> ImportancePredictor:
@@ -268,7 +264,8 @@ def load_importance(config: ModelConfig, model: LoadedModel) -> ImportancePredic
     Raises: ConfigError where there is none, or it was made for another model.
     """
     path = predictor_path(config)
-    predictor = load_predictor(path, model=config.name, hidden_size=model.config.hidden_size)
+    known = model_id(config, model.config)
+    predictor = load_predictor(path, model=known, hidden_size=model.config.hidden_size)
     return pack_linears(predictor.to(device=model.device, dtype=torch.float32))
 
 
@@ -291,7 +288,8 @@ def load_thought_types(
     if "thought" not in policy.requires:
         return Thoughts()
     num_layers = model_config.num_hidden_layers
-    return load_thoughts(thoughts_path(config), model=config.name, num_layers=num_layers)
+    known = model_id(config, model_config)
+    return load_thoughts(thoughts_path(config), model=known, num_layers=num_layers)
 
 
 def _file_of(config: ModelConfig, key: str, configured: str | None, wanted: str) -> Path:
@@ -299,7 +297,8 @@ def _file_of(config: ModelConfig, key: str, configured: str | None, wanted: str)
     path = Path(configured or Path(model_path(config.name)) / f"{key}.safetensors")
     if not path.is_file():
         raise ConfigError(
-            f"model.{key} must be the path of {wanted} {config.name!r}, got {configured!r}"
+            f"model.{key} must be the path of {wanted} {config.name!r}, got {configured!r}; or take a policy.name that"
+            " needs none, such as rkv, snapkv, window or full"
         )
     return path
 

@@ -4,7 +4,7 @@ Owns the module and its file format (one safetensors file with metadata). Knows 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Literal, get_args
@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from dynts_batch.errors import ConfigError
+from dynts_batch.kvcache.model_id import ModelId
 
 FORMAT = "dynts-predictor-1"
 
@@ -28,10 +29,9 @@ FARTHEST_PLACE = 3.0
 
 @dataclass(frozen=True)
 class PredictorMetadata:
-    """What a predictor was made for, kept in the file's header. `model` is the name it was trained under."""
+    """What a predictor was made for, kept in the file's header."""
 
-    model: str
-    revision: str
+    model: ModelId
     hidden_size: int
     inputs: Inputs
 
@@ -88,12 +88,13 @@ def save_predictor(
     notes: Mapping[str, str],
 ) -> None:
     """Write weights, metadata and free-form `notes` (training settings, metrics) to one safetensors file."""
-    header = {f.name: str(getattr(metadata, f.name)) for f in fields(metadata)}
+    made_for = {"hidden_size": str(metadata.hidden_size), "inputs": metadata.inputs}
+    header = {**metadata.model.header(), **made_for}
     weights = {name: tensor.contiguous() for name, tensor in predictor.state_dict().items()}
     save_file(weights, path, metadata={"format": FORMAT, **header, **notes})
 
 
-def load_predictor(path: str | Path, *, model: str, hidden_size: int) -> ImportancePredictor:
+def load_predictor(path: str | Path, *, model: ModelId, hidden_size: int) -> ImportancePredictor:
     """Read a predictor, in float32 on the CPU, for `model` with this width.
 
     Raises: ConfigError where the file is missing, damaged, or made for another model or width.
@@ -110,11 +111,11 @@ def load_predictor(path: str | Path, *, model: str, hidden_size: int) -> Importa
         raise ConfigError(
             f"model.predictor: {str(path)!r} must have format {FORMAT}, got {header.get('format')!r}"
         )
-    made_for = (header.get("model", ""), header.get("hidden_size"))
-    if (base_name(made_for[0]), made_for[1]) != (base_name(model), str(hidden_size)):
+    made_for, width = ModelId.of(header.get("model", ""), header), header.get("hidden_size")
+    if not made_for.is_same(model) or width != str(hidden_size):
         raise ConfigError(
-            f"model.predictor: {str(path)!r} must be made for model {model} with hidden_size {hidden_size},"
-            f" got model {made_for[0]} with hidden_size {made_for[1]}"
+            f"model.predictor: {str(path)!r} must be made for model {model} with hidden_size {hidden_size}, got one for"
+            f" model {made_for} with hidden_size {width}; jobs/label.py and jobs/train_predictor.py make one"
         )
     inputs = header.get("inputs", "state")  # files older than the key
     if inputs not in get_args(Inputs):
@@ -127,8 +128,3 @@ def load_predictor(path: str | Path, *, model: str, hidden_size: int) -> Importa
     except RuntimeError as error:
         raise ConfigError(f"model.predictor: {str(path)!r} has other weights: {error}") from None
     return predictor.eval().requires_grad_(False)
-
-
-def base_name(model: str) -> str:
-    """A hub id and a local copy of it name the same model by their last part."""
-    return model.rstrip("/").rpartition("/")[2]

@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from dynts_batch.errors import ConfigError
-from dynts_batch.kvcache.predictor import base_name
+from dynts_batch.kvcache.model_id import ModelId
 
 FORMAT = "dynts-thoughts-1"
 
@@ -57,17 +57,17 @@ def sparsity(logits: torch.Tensor) -> torch.Tensor:
 
 
 def save_thoughts(
-    path: str | Path, thoughts: Thoughts, *, model: str, notes: Mapping[str, str]
+    path: str | Path, thoughts: Thoughts, *, model: ModelId, notes: Mapping[str, str]
 ) -> None:
     """Write the calibration of `model`, and free-form `notes` on how it came to be, to one safetensors file."""
     tensors = {
         "layers": torch.tensor(thoughts.layers, dtype=torch.int64),
         "thresholds": torch.tensor([thoughts.low, thoughts.high], dtype=torch.float64),
     }
-    save_file(tensors, path, metadata={"format": FORMAT, "model": model, **notes})
+    save_file(tensors, path, metadata={"format": FORMAT, **model.header(), **notes})
 
 
-def load_thoughts(path: str | Path, *, model: str, num_layers: int) -> Thoughts:
+def load_thoughts(path: str | Path, *, model: ModelId, num_layers: int) -> Thoughts:
     """Read the calibration of `model`.
 
     Raises: ConfigError where the file is missing, damaged, or made for another model.
@@ -83,13 +83,11 @@ def load_thoughts(path: str | Path, *, model: str, num_layers: int) -> Thoughts:
             f"model.thoughts: {str(path)!r} must have format {FORMAT}, got {header.get('format')!r}"
         )
     layers = tuple(found["layers"].tolist())
-    if (
-        base_name(header.get("model", "")) != base_name(model)
-        or max(layers, default=0) >= num_layers
-    ):
+    made_for = ModelId.of(header.get("model", ""), header)
+    if not made_for.is_same(model) or max(layers, default=0) >= num_layers:
         raise ConfigError(
             f"model.thoughts: {str(path)!r} must be made for model {model} with {num_layers} layers, got one"
-            f" for model {header.get('model')} and layers {layers}"
+            f" for model {made_for} and layers {layers}; jobs/calibrate_thoughts.py makes one"
         )
     low, high = found["thresholds"].tolist()
     return Thoughts(layers, low, high)

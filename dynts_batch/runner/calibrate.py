@@ -12,6 +12,7 @@ from dynts_batch.data.run_dir import RunDir
 from dynts_batch.data.shard_table import Unit
 from dynts_batch.errors import ConfigError, InputError
 from dynts_batch.exit_status import EXIT_OK
+from dynts_batch.kvcache.model_id import ModelId
 from dynts_batch.runner.shard_actors import absolute, over_shards, say
 
 
@@ -53,10 +54,8 @@ def calibrate_thoughts(run_path: str, out: Path, overrides: Sequence[str]) -> in
         say(f"{number}/{len(todo)} shards, {len(traces)} traces")
     if not traces:
         raise InputError(f"{run_path} must hold a correct trace whose tokens are known, got none")
-    identity = run_dir.fingerprint()["model"]
-    calibration = write_calibration(
-        out, traces, model=config.model.name, revision=identity.get("revision")
-    )
+    model = ModelId.of(config.model.name, run_dir.fingerprint()["model"])
+    calibration = write_calibration(out, traces, model=model)
     for x in calibration.layers:
         print(f"layer {x.layer}: three modes in {x.share:.0%} of prompts, depth {x.depth:.2f}")
     thoughts = calibration.thoughts

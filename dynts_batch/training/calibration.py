@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from dynts_batch.kvcache.model_id import ModelId
 from dynts_batch.kvcache.thoughts import save_thoughts
 from dynts_batch.report.line_chart import Series, line_chart
 from dynts_batch.training.densities import GRID, Calibration, calibrate, density
@@ -13,13 +14,11 @@ from dynts_batch.training.densities import GRID, Calibration, calibrate, density
 _DRAWN = slice(None, None, 4)
 
 
-def write_calibration(
-    out: Path, traces: Sequence[np.ndarray], *, model: str, revision: str | None
-) -> Calibration:
+def write_calibration(out: Path, traces: Sequence[np.ndarray], *, model: ModelId) -> Calibration:
     """Calibrate `model` on the sparsity of its traces, [num_layers, steps] each; write the thresholds to `out` and the
     densities beside it."""
     found = calibrate(traces)
-    notes = {"revision": revision or "main", "num_traces": str(len(traces))} | {
+    notes = {"num_traces": str(len(traces))} | {
         f"layer_{x.layer}": f"three modes in {x.share:.0%} of prompts, depth {x.depth:.2f}"
         for x in found.layers
     }

@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 
 from dynts_batch.errors import InputError
+from dynts_batch.kvcache.model_id import ModelId
 from dynts_batch.kvcache.predictor import PredictorMetadata, save_predictor
 from dynts_batch.report.line_chart import Series, line_chart
 from dynts_batch.training.fitting import Epoch, FitConfig, fit_predictor
@@ -30,9 +31,8 @@ def train_predictor(label_path: str, out: Path, config: FitConfig) -> Metrics:
     hidden_size = _check(label_path, label_dir, split)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     fitted = fit_predictor(stream, hidden_size, config, device)
-    identity = settings["model_fingerprint"]
-    revision = identity.get("revision") or "main"
-    metadata = PredictorMetadata(settings["model"], revision, hidden_size, config.inputs)
+    model = ModelId.of(settings["model"], settings["model_fingerprint"])
+    metadata = PredictorMetadata(model, hidden_size, config.inputs)
     notes = {**fitted.notes, "num_traces": str(manifest["num_traces"])}
     save_predictor(out, fitted.predictor, metadata, notes)
     out.with_suffix(".svg").write_text(_picture(fitted.curve))

@@ -9,6 +9,7 @@ from tiny_models import ARCHITECTURES
 
 from dynts_batch.config import MemoryConfig, ModelConfig, PolicyConfig, SamplingConfig
 from dynts_batch.engine import Engine, scheduler, sequence
+from dynts_batch.kvcache.model_id import ModelId
 from dynts_batch.kvcache.policies import POLICIES
 from dynts_batch.kvcache.thoughts import Thoughts, save_thoughts
 from dynts_batch.records import Request
@@ -28,7 +29,7 @@ def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
 def model(tmp_path_factory: pytest.TempPathFactory) -> ModelConfig:
     """The embedded model, with layers that tell thoughts apart for the policy that asks."""
     path = tmp_path_factory.mktemp("thoughts") / "thoughts.safetensors"
-    save_thoughts(path, Thoughts((3, 0), 0.25, 0.5), model="embedded", notes={})
+    save_thoughts(path, Thoughts((3, 0), 0.25, 0.5), model=ModelId("embedded"), notes={})
     return ModelConfig(name="embedded", thoughts=str(path))
 
 

@@ -2,6 +2,8 @@
 
 import dataclasses
 import shutil
+from functools import partial
+from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file, save_file
@@ -10,6 +12,7 @@ from dynts_batch.config import Config, MemoryConfig, ModelConfig, PolicyConfig, 
 from dynts_batch.engine.engine import Engine
 from dynts_batch.engine.factory import allocator_peak_bytes, check_engine, gpu_uuid, load_engine
 from dynts_batch.engine.fake import FakeEngine
+from dynts_batch.engine.model_files import model_path
 from dynts_batch.errors import ConfigError
 
 CONFIG = Config(
@@ -77,6 +80,42 @@ def test_missing_and_damaged_weights_are_refused_before_anything_loads(tiny_mode
     weights.unlink()
     with pytest.raises(ConfigError, match=r"must hold its weights as model\*\.safetensors"):
         check_engine(_with_model(str(folder)), on_gpu=False)
+
+
+DYNTS, THINKV = PolicyConfig("dynts", budget=200), PolicyConfig("thinkv", budget=240)
+
+
+@pytest.mark.parametrize("policy", [DYNTS, THINKV], ids=["dynts", "thinkv"])
+def test_what_was_made_for_a_model_is_made_for_its_weights_wherever_they_lie(policy, tmp_path):
+    """A name told nothing: other weights in a folder of the same name were taken, and a copy of the same in another not."""
+    reasoner = Path(model_path("embedded"))
+    copy = shutil.copytree(reasoner, tmp_path / "snapshots" / "abc123")
+    config = dataclasses.replace(_with_model(str(copy)), policy=policy)
+    check_engine(config, on_gpu=False)
+    load_engine(config, num_threads=1)
+    other = shutil.copytree(reasoner, tmp_path / "reasoner")
+    weights = load_file(other / "model.safetensors")
+    weights["model.norm.weight"] += 0.01
+    save_file(weights, other / "model.safetensors", metadata={"format": "pt"})
+    made_for_embedded = {
+        key: str(reasoner / f"{key}.safetensors") for key in ("predictor", "thoughts")
+    }
+    model = ModelConfig(name=str(other), device="cpu", **made_for_embedded)
+    config = dataclasses.replace(config, model=model)
+    for refuse in (partial(check_engine, on_gpu=False), partial(load_engine, num_threads=1)):
+        with pytest.raises(ConfigError, match=r"must be made for model .*jobs/.*\.py make"):
+            refuse(config)
+
+
+@pytest.mark.parametrize(
+    ("policy", "job"), [(DYNTS, "train_predictor"), (THINKV, "calibrate_thoughts")]
+)
+def test_where_there_is_none_the_message_says_what_makes_one_and_what_needs_none(
+    policy, job, tiny_model_dirs
+):
+    config = dataclasses.replace(_with_model(str(tiny_model_dirs["llama"])), policy=policy)
+    with pytest.raises(ConfigError, match=rf"jobs/{job}\.py .* got None; or take a policy\.name"):
+        check_engine(config, on_gpu=False)
 
 
 @pytest.mark.parametrize("name", ["fake", "fake:step_s=1"])

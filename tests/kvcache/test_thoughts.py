@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from dynts_batch.errors import ConfigError
+from dynts_batch.kvcache.model_id import ModelId
 from dynts_batch.kvcache.thoughts import (
     EXECUTION,
     REASONING,
@@ -47,22 +48,22 @@ def test_the_sparsest_is_a_transition_and_the_densest_an_execution() -> None:
 @pytest.mark.parametrize("thoughts", [Thoughts((3, 0), 0.25, 0.5), Thoughts()])
 def test_what_is_saved_is_loaded(thoughts: Thoughts, tmp_path: Path) -> None:
     path = tmp_path / "thoughts.safetensors"
-    save_thoughts(path, thoughts, model="org/model", notes={"num_traces": "7"})
-    assert load_thoughts(path, model="/elsewhere/model", num_layers=4) == thoughts
+    save_thoughts(path, thoughts, model=ModelId("org/model"), notes={"num_traces": "7"})
+    assert load_thoughts(path, model=ModelId("/elsewhere/model"), num_layers=4) == thoughts
 
 
 @pytest.mark.parametrize(("model", "num_layers"), [("org/other", 4), ("org/model", 3)])
 def test_another_models_file_is_refused(model: str, num_layers: int, tmp_path: Path) -> None:
     path = tmp_path / "thoughts.safetensors"
-    save_thoughts(path, Thoughts((3, 0), 0.25, 0.5), model="org/model", notes={})
+    save_thoughts(path, Thoughts((3, 0), 0.25, 0.5), model=ModelId("org/model"), notes={})
     with pytest.raises(ConfigError, match=r"must be made for model .* got one for model org/model"):
-        load_thoughts(path, model=model, num_layers=num_layers)
+        load_thoughts(path, model=ModelId(model), num_layers=num_layers)
 
 
 def test_a_damaged_file_and_impossible_thresholds_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "thoughts.safetensors"
     path.write_bytes(b"not one")
     with pytest.raises(ConfigError, match="cannot read"):
-        load_thoughts(path, model="org/model", num_layers=4)
+        load_thoughts(path, model=ModelId("org/model"), num_layers=4)
     with pytest.raises(ConfigError, match="low <= high"):
         Thoughts((0,), low=0.6, high=0.5)

@@ -11,6 +11,7 @@ from dynts_batch.engine import Engine
 from dynts_batch.engine.loader import load_model
 from dynts_batch.engine.prompt import PromptRenderer
 from dynts_batch.errors import ConfigError
+from dynts_batch.kvcache.model_id import ModelId
 from dynts_batch.kvcache.thoughts import load_thoughts
 from dynts_batch.runner.calibrate import calibrate_thoughts
 from dynts_batch.training.densities import calibrate
@@ -32,7 +33,9 @@ def test_the_job_calibrates_as_the_traces_say_and_the_engine_takes_its_file(
         if isinstance(trace, Trace)
     ][:2]
     expected = calibrate([trace_sparsity(model, trace, 500) for trace in traces]).thoughts
-    loaded = load_thoughts(out, model="embedded", num_layers=model.config.num_hidden_layers)
+    loaded = load_thoughts(
+        out, model=ModelId("embedded"), num_layers=model.config.num_hidden_layers
+    )
     assert loaded.layers == expected.layers
     np.testing.assert_allclose((loaded.low, loaded.high), (expected.low, expected.high))
     printed = capsys.readouterr().out

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from labels import HIDDEN_SIZE, learnable_trace, write_labels
 
 from dynts_batch.errors import ConfigError, InputError
+from dynts_batch.kvcache.model_id import ModelId
 from dynts_batch.kvcache.predictor import load_predictor
 from dynts_batch.training.fitting import FitConfig, Fitted, fit_predictor, ranking_loss
 from dynts_batch.training.label_dir import LabelDir
@@ -87,14 +88,15 @@ def test_the_file_says_what_it_was_made_for_and_how_well_it_does(tmp_path: Path)
     label_dir = write_labels(tmp_path / "labels", 30)
     out = tmp_path / "predictor.safetensors"
     metrics = train_predictor(label_dir.path, out, replace(CONFIG, epochs=3))
-    load_predictor(out, model="org/model", hidden_size=HIDDEN_SIZE)
-    with pytest.raises(ConfigError, match="must be made for model org/other"):
-        load_predictor(out, model="org/other", hidden_size=HIDDEN_SIZE)
+    load_predictor(out, model=ModelId("org/model"), hidden_size=HIDDEN_SIZE)
+    other = ModelId("org/model", weights_sha256="0dd")
+    with pytest.raises(ConfigError, match=r"must be made for model org/model \(weights 0dd\)"):
+        load_predictor(out, model=other, hidden_size=HIDDEN_SIZE)
     from safetensors import safe_open
 
     with safe_open(out, framework="pt") as file:
         notes = file.metadata()
-    assert notes["revision"] == "abc"
+    assert (notes["revision"], notes["weights_sha256"]) == ("abc", "d1ce")
     assert notes["overlap@20"] == f"{metrics.overlap['20']:.4f}"
     assert notes["loss"] == "mse"
     assert "overlap@40" in out.with_suffix(".svg").read_text()

@@ -1,0 +1,57 @@
+"""Which model something was made for: told by its weights or, of a model from the hub, by the commit.
+
+Owns the comparison and what stands of it in a file's header. Knows nothing about how weights are read.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+_COMMIT = re.compile("[0-9a-f]{40}")
+
+
+@dataclass(frozen=True)
+class ModelId:
+    """`weights_sha256` is known of a model in a folder, `revision` of one from the hub: its commit, when a run looked."""
+
+    name: str
+    revision: str | None = None
+    weights_sha256: str | None = None
+
+    @classmethod
+    def of(cls, name: str, known: Mapping[str, Any]) -> Self:
+        """From a fingerprint's model or a file's header."""
+        return cls(name, known.get("revision"), known.get("weights_sha256"))
+
+    @property
+    def commit(self) -> str | None:
+        """None for a branch, which moves on."""
+        return self.revision if _COMMIT.fullmatch(self.revision or "") else None
+
+    def is_same(self, other: Self) -> bool:
+        """By what both know: the weights, else the commit, else the last part of the name, by which a hub id and a local
+        copy of it name the same model.
+
+        The configuration is not compared: written out, it changes with transformers' releases.
+        """
+        for mine, theirs in (
+            (self.weights_sha256, other.weights_sha256),
+            (self.commit, other.commit),
+        ):
+            if mine and theirs:
+                return mine == theirs
+        return _last_part(self.name) == _last_part(other.name)
+
+    def header(self) -> dict[str, str]:
+        weights = {"weights_sha256": self.weights_sha256} if self.weights_sha256 else {}
+        return {"model": self.name, "revision": self.revision or "main", **weights}
+
+    def __str__(self) -> str:
+        weights = f"weights {self.weights_sha256[:12]}" if self.weights_sha256 else None
+        known = [part for part in (self.commit, weights) if part]
+        return f"{self.name} ({', '.join(known)})" if known else self.name
+
+
+def _last_part(name: str) -> str:
+    return name.rstrip("/").rpartition("/")[2]

@@ -1,0 +1,35 @@
+"""Which model is which: by weights, else by the hub's commit, and by name only where neither is known of both."""
+
+import pytest
+
+from dynts_batch.kvcache.model_id import ModelId
+
+COMMIT, OTHER_COMMIT = "a1" * 20, "b2" * 20
+
+
+@pytest.mark.parametrize(
+    ("made_for", "used_with", "is_same"),
+    [
+        (ModelId("/m1/model", None, "d1"), ModelId("/m2/model", None, "d2"), False),
+        (ModelId("/m1/model", None, "d1"), ModelId(f"/snap/{COMMIT}", None, "d1"), True),
+        (ModelId("org/model", COMMIT), ModelId("org/model", OTHER_COMMIT), False),
+        (ModelId("org/model", COMMIT), ModelId(f"/snap/{COMMIT}", COMMIT, "d1"), True),
+        # Weights say more than a commit, which may have changed another file.
+        (ModelId("a", COMMIT, "d1"), ModelId("b", OTHER_COMMIT, "d1"), True),
+        (ModelId("a", COMMIT, "d1"), ModelId("a", COMMIT, "d2"), False),
+        # A branch is no commit, and what only one side knows tells nothing.
+        (ModelId("org/model", "main"), ModelId("org/other", "main"), False),
+        (ModelId("org/model", "main"), ModelId("/copy/model/", "main", "d1"), True),
+        (ModelId("org/model", COMMIT), ModelId("/copy/model/", None, "d1"), True),
+        (ModelId("org/model", COMMIT), ModelId("/copy/other", None, "d1"), False),
+    ],
+)
+def test_what_both_know_decides(made_for: ModelId, used_with: ModelId, is_same: bool) -> None:
+    assert made_for.is_same(used_with) == used_with.is_same(made_for) == is_same
+
+
+@pytest.mark.parametrize("model", [ModelId("m", COMMIT, "d1"), ModelId("m"), ModelId("m", COMMIT)])
+def test_a_header_says_which_model_it_was(model: ModelId) -> None:
+    header = model.header()
+    assert ModelId.of(header["model"], header).is_same(model)
+    assert ModelId.of(header["model"], header).commit == model.commit
