@@ -17,7 +17,7 @@ from typing import Any
 COMPUTE_CAPABILITIES = (80, 90)
 TYPES = {
     "tops": "*fp32", "totals": "*fp32", "last_slots": "*i64", "positions": "*i64", "stored": "*i32",
-    "lanes": "*i64", "slots": "*i64", "ternary": "*u8", "scale": "fp32", "window": "i32", "num_groups": "i32",
+    "lanes": "*i64", "slots": "*i64", "ternary": "*u8", "scale": "fp32", "window": "i32", "num_groups": "i32", "num_splits": "i32",
     "lengths": "*i64", "cache_len": "*i64", "num_slots": "i32", "num_tokens": "i32", "first": "i32",
 }  # fmt: skip
 

@@ -1,8 +1,8 @@
 """The decode attention on a GPU, in Triton: each row reads its own live slots once, in place.
 
-A row is cut into `num_splits` runs of slots, so that a few rows keep the whole GPU busy; a second kernel joins them. All
-shapes are static and nothing is asked of the host, so that a CUDA graph can hold a step. Needs nothing but tensors: checked
-without a GPU by Triton's interpreter.
+A row is cut into `num_splits` runs of slots, so that a few rows keep the whole GPU busy; a second kernel joins them. How
+many is no constant of the kernels, or every batch size would be compiled. All shapes are static and nothing is asked of
+the host, so that a CUDA graph can hold a step. Needs nothing but tensors: checked without a GPU by Triton's interpreter.
 
 Letters: B rows, K key/value heads, G query heads of each, D head_dim, S slots.
 """
@@ -61,14 +61,13 @@ def add_values(acc, shrink, weights, v):  # type: ignore[no-untyped-def]
 
 @triton.jit
 def store_run(  # type: ignore[no-untyped-def]
-    out, tops, totals, acc, top, total, row, split,
+    out, tops, totals, acc, top, total, row, split, num_splits,
     GROUP: tl.constexpr, HEAD_DIM: tl.constexpr, ROWS: tl.constexpr, DIMS: tl.constexpr,
-    NUM_SPLITS: tl.constexpr,
 ):  # fmt: skip
-    """What `join_runs` takes of one run: its unnormalised output, largest logits and sums of weights."""
+    """What `_join_runs` takes of one run: its unnormalised output, largest logits and sums of weights."""
     group, dim = tl.arange(0, ROWS), tl.arange(0, DIMS)
     is_query = (group < GROUP)[:, None] & (dim < HEAD_DIM)[None, :]
-    place = (row * NUM_SPLITS + split) * GROUP + group
+    place = (row * num_splits + split) * GROUP + group
     tl.store(out + place[:, None] * HEAD_DIM + dim[None, :], acc, mask=is_query)
     tl.store(tops + place, top, mask=group < GROUP)
     tl.store(totals + place, total, mask=group < GROUP)
@@ -77,16 +76,16 @@ def store_run(  # type: ignore[no-untyped-def]
 @triton.jit
 def _attend_run(  # type: ignore[no-untyped-def]
     query, keys, values, last_slots, positions, stored, out, tops, totals,
-    scale, window, lane_stride, head_stride, stored_lane_stride, stored_head_stride,
+    scale, window, num_splits, lane_stride, head_stride, stored_lane_stride, stored_head_stride,
     NUM_KV_HEADS: tl.constexpr, GROUP: tl.constexpr, HEAD_DIM: tl.constexpr,
-    ROWS: tl.constexpr, DIMS: tl.constexpr, SLOTS: tl.constexpr, NUM_SPLITS: tl.constexpr,
+    ROWS: tl.constexpr, DIMS: tl.constexpr, SLOTS: tl.constexpr,
     HAS_WINDOW: tl.constexpr,
 ):  # fmt: skip
     """One run of slots of one key/value head of one row."""
     row, split = tl.program_id(0).to(tl.int64), tl.program_id(1)
     lane, head = row // NUM_KV_HEADS, row % NUM_KV_HEADS
     length = tl.load(last_slots + lane) + 1
-    run = tl.cdiv(tl.cdiv(length, NUM_SPLITS), SLOTS) * SLOTS
+    run = tl.cdiv(tl.cdiv(length, num_splits), SLOTS) * SLOTS
     start = split * run
     stop = tl.minimum(start + run, length)
 
@@ -109,21 +108,21 @@ def _attend_run(  # type: ignore[no-untyped-def]
         v = tl.load(values + offsets, mask=is_stored, other=0.0)
         acc = add_values(acc, shrink, weights, v)
     store_run(
-        out, tops, totals, acc, top, total, row, split, GROUP, HEAD_DIM, ROWS, DIMS, NUM_SPLITS
+        out, tops, totals, acc, top, total, row, split, num_splits, GROUP, HEAD_DIM, ROWS, DIMS
     )
 
 
 @triton.jit
 def _join_runs(  # type: ignore[no-untyped-def]
-    partial, tops, totals, sinks, out,
+    partial, tops, totals, sinks, out, num_splits,
     NUM_KV_HEADS: tl.constexpr, GROUP: tl.constexpr, HEAD_DIM: tl.constexpr, DIMS: tl.constexpr,
-    NUM_SPLITS: tl.constexpr, PADDED_SPLITS: tl.constexpr, HAS_SINKS: tl.constexpr,
+    SPLITS: tl.constexpr, HAS_SINKS: tl.constexpr,
 ):  # fmt: skip
     """One query head of one row: the softmax over all its runs, and over its sink, which gives nothing."""
     row, g = tl.program_id(0).to(tl.int64), tl.program_id(1)
-    split, dim = tl.arange(0, PADDED_SPLITS), tl.arange(0, DIMS)
-    place = (row * NUM_SPLITS + split) * GROUP + g
-    is_split = split < NUM_SPLITS
+    split, dim = tl.arange(0, SPLITS), tl.arange(0, DIMS)
+    place = (row * num_splits + split) * GROUP + g
+    is_split = split < num_splits
     top = tl.load(tops + place, mask=is_split, other=-1e30)
     total = tl.load(totals + place, mask=is_split, other=0.0)
     highest = tl.max(top, axis=0)
@@ -161,9 +160,9 @@ def decode_attention(
     runs = Runs(query.contiguous(), num_kv_heads, splits)
     _attend_run[(batch * num_kv_heads, splits)](
         runs.query, keys, values, last_slots, positions, stored_positions, *runs.results,
-        options.scale, options.sliding_window or 0, keys.stride(0), keys.stride(1),
+        options.scale, options.sliding_window or 0, splits, keys.stride(0), keys.stride(1),
         *head_strides(stored_positions), num_kv_heads, runs.group, head_dim, *runs.padded,
-        BLOCK_SLOTS, splits, options.sliding_window is not None,
+        BLOCK_SLOTS, options.sliding_window is not None,
     )  # fmt: skip
     return runs.join(options)
 
@@ -192,8 +191,8 @@ class Runs:
         sinks, out = options.sinks, torch.empty_like(self.query)
         splits, head_dim = self._num_splits, out.shape[-1]
         _join_runs[(len(out) * self._num_kv_heads, self.group)](
-            *self.results, out if sinks is None else sinks, out,
-            self._num_kv_heads, self.group, head_dim, self.padded[1], splits,
+            *self.results, out if sinks is None else sinks, out, splits,
+            self._num_kv_heads, self.group, head_dim, self.padded[1],
             triton.next_power_of_2(splits), sinks is not None,
         )  # fmt: skip
         return out

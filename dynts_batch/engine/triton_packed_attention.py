@@ -70,10 +70,10 @@ def _load_values(  # type: ignore[no-untyped-def]
 def _attend_packed_run(  # type: ignore[no-untyped-def]
     query, key_codes, key_scales, zero_points, key_buffer, value_codes, value_scales, value_buffer, ternary,
     last_slots, positions, stored, out, tops, totals,
-    scale, window, num_groups, ternary_lane_stride, ternary_head_stride,
+    scale, window, num_splits, num_groups, ternary_lane_stride, ternary_head_stride,
     stored_lane_stride, stored_head_stride,
     NUM_KV_HEADS: tl.constexpr, GROUP: tl.constexpr, HEAD_DIM: tl.constexpr,
-    ROWS: tl.constexpr, DIMS: tl.constexpr, SLOTS: tl.constexpr, NUM_SPLITS: tl.constexpr,
+    ROWS: tl.constexpr, DIMS: tl.constexpr, SLOTS: tl.constexpr,
     KEY_BITS: tl.constexpr, VALUE_BITS: tl.constexpr,
     HAS_ZERO_POINT: tl.constexpr, HAS_TERNARY: tl.constexpr, HAS_WINDOW: tl.constexpr,
 ):  # fmt: skip
@@ -82,7 +82,7 @@ def _attend_packed_run(  # type: ignore[no-untyped-def]
     lane, head = row // NUM_KV_HEADS, row % NUM_KV_HEADS
     length = tl.load(last_slots + lane) + 1
     begin = length // 16 * 16  # of the buffer
-    run = tl.cdiv(tl.cdiv(begin, NUM_SPLITS), SLOTS) * SLOTS
+    run = tl.cdiv(tl.cdiv(begin, num_splits), SLOTS) * SLOTS
     start = split * run
     stop = tl.minimum(start + run, begin)
 
@@ -121,7 +121,7 @@ def _attend_packed_run(  # type: ignore[no-untyped-def]
         ).to(q.dtype)  # fmt: skip
         acc = add_values(acc, shrink, weights, v)
     acc *= unit(VALUE_BITS, False)
-    if split == NUM_SPLITS - 1:
+    if split == num_splits - 1:
         place, dim = tl.arange(0, 16), tl.arange(0, DIMS)
         is_live = begin + place < length
         offsets = (row * 16 + place[:, None]) * HEAD_DIM + dim[None, :]
@@ -133,7 +133,7 @@ def _attend_packed_run(  # type: ignore[no-untyped-def]
         v = tl.load(value_buffer + offsets, mask=is_stored, other=0.0)
         acc = add_values(acc, shrink, weights, v)
     store_run(
-        out, tops, totals, acc, top, total, row, split, GROUP, HEAD_DIM, ROWS, DIMS, NUM_SPLITS
+        out, tops, totals, acc, top, total, row, split, num_splits, GROUP, HEAD_DIM, ROWS, DIMS
     )
 
 
@@ -159,9 +159,9 @@ def attend_packed(
     _attend_packed_run[(num_rows, splits)](
         runs.query, codes[0], store.scales[0], store.zero_points if keys.has_zero_point else marks,
         store.buffer[0], codes[1], store.scales[1], store.buffer[1], marks, last_slots, positions,
-        stored_positions, *runs.results, options.scale, options.sliding_window or 0,
+        stored_positions, *runs.results, options.scale, options.sliding_window or 0, splits,
         store.num_groups, *strides, *head_strides(stored_positions), num_kv_heads, runs.group,
-        query.shape[-1], *runs.padded, BLOCK_SLOTS, splits, keys.bits, values.bits,
+        query.shape[-1], *runs.padded, BLOCK_SLOTS, keys.bits, values.bits,
         keys.has_zero_point, store.is_ternary is not None, options.sliding_window is not None,
     )  # fmt: skip
     return runs.join(options)
