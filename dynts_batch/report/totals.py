@@ -164,7 +164,7 @@ class Totals:
 
     @property
     def held_usd(self) -> float | None:
-        """What the devices cost from the first sample to the last, idle or not; None without a price."""
+        """What the devices cost from when workers began to load to their last sample, idle or not; None without a price."""
         price = self.config.cost.usd_per_gpu_hour
         return None if price is None or self.device is None else self.device.held_s / 3600 * price
 

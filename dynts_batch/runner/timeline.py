@@ -27,6 +27,11 @@ class Timeline:
         self._sampled_at_s: float | None = None
         self._part = 0
 
+    def begin(self, sample: Mapping[str, Any], *, held_since_s: float) -> None:
+        """Take the samples of a device that is held since a Unix time, and has not worked yet."""
+        for time_s in (held_since_s, time.time()):
+            self._rows.append({**self._place, **sample, "time_s": time_s})
+
     @property
     def is_due(self) -> bool:
         """Whether it is time for another sample."""

@@ -77,8 +77,7 @@ class Worker:
         self._checkpoint_at_s = time.monotonic() + config.run.checkpoint_s
         self._completion_tokens = 0
         self._is_leaving = self._has_left = False
-        self._timeline.add({**self._sample(), "time_s": began_s})  # it held its device since then
-        self._timeline.add(self._sample())
+        self._timeline.begin(self._sample(), held_since_s=began_s)
 
     @property
     def info(self) -> WorkerInfo:

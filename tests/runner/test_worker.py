@@ -155,6 +155,14 @@ def test_a_device_is_paid_for_from_loading_to_the_end_idle_or_not(make_worker, m
     assert device.wall_s < device.held_s - 0.3  # tokens per second are not those of loading
 
 
+def test_the_first_report_of_work_is_sampled_however_soon_after_loading(make_worker):
+    worker, run = make_worker(model={"name": "fake:step_s=0.01"})
+    _work(worker, [_assignment(run, 0)], report_s=0.05)
+    worker.close()
+    (samples,) = run.run_dir.read_telemetry()
+    assert samples["num_running"].to_pylist()[:3] == [0, 0, 4]
+
+
 def test_a_worker_with_a_part_of_a_gpu_takes_that_part_of_its_memory(tmp_path, monkeypatch):
     config = make_config(tmp_path)
     run, shares = prepare(config, is_local=True), []
