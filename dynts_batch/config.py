@@ -127,7 +127,8 @@ class RunConfig:
     checkpoint_s: float = 60.0
     """Finished rows of an unfinished shard are saved this often."""
     max_attempts: int = 3
-    """A request in flight at this many worker deaths becomes an error row."""
+    """A request in flight at this many worker deaths, on more than one node where there are several, becomes an error
+    row; a node on which this many workers die in a row is avoided for a while."""
     retry_failed: bool = False
     """Run the rows with finish_reason "error" of a finished run again."""
     trace_rows: int = 0

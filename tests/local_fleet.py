@@ -45,6 +45,15 @@ class LocalFleet:
         self.num_started += 1
         self._calls.append((worker_id, lambda: self._load(worker_id, max_seqs)))
 
+    def nodes(self) -> dict[str, str]:
+        return {"here": "here"}
+
+    def node_of(self, worker_id: str) -> str:
+        return "here"
+
+    def avoid(self, nodes: frozenset[str]) -> None:
+        assert nodes < self.nodes().keys() or not nodes
+
     def send(self, worker_id: str, assignments: Sequence[Assignment], orders: Orders) -> None:
         assert worker_id not in [name for name, _ in self._calls], "one call at a time"
         self.shards_at_once[worker_id] = max(
@@ -72,7 +81,7 @@ class LocalFleet:
 
     def _load(self, worker_id: str, max_seqs: int | None) -> Event:
         worker = self._workers[worker_id] = Worker(worker_id, self._job, max_seqs=max_seqs)
-        return Loaded(worker_id, worker.info)
+        return Loaded(worker_id, worker.info, self.node_of(worker_id))
 
     def _work(self, worker_id: str, assignments: Sequence[Assignment], orders: Orders) -> Event:
         self._num_calls += 1
@@ -88,7 +97,7 @@ class LocalFleet:
         except Exception as error:  # noqa: BLE001  whatever it is, the process is gone
             del self._workers[worker_id]
             reason = f"{type(error).__name__}: {error}"
-            return Died(worker_id, reason, is_out_of_memory(error))
+            return Died(worker_id, reason, is_out_of_memory(error), self.node_of(worker_id))
         return self._left(worker_id, report) if report.has_left else Reported(worker_id, report)
 
     def _close(self, worker_id: str) -> Event:

@@ -47,6 +47,6 @@ class Assigner:
             return None
         attempts = self._run.config.run.max_attempts
         return QuarantinedError(
-            f"it was in flight each of the {attempts} times (run.max_attempts) that its worker"
+            f"it was in flight each of the {attempts} or more times (run.max_attempts) that its worker"
             f" died, at last of: {reason}"
         )

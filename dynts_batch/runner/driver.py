@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from dynts_batch.errors import ConfigError, DyntsError
 from dynts_batch.runner.assigner import Assigner
-from dynts_batch.runner.ledger import Ledger
+from dynts_batch.runner.health import Health
+from dynts_batch.runner.ledger import Lease, Ledger
 from dynts_batch.runner.limits import NO_LIMITS, Limits, Used
 from dynts_batch.runner.messages import (
     Assignment,
@@ -42,6 +43,12 @@ class Fleet(Protocol):
 
     def start(self, *, max_seqs: int | None = None) -> None:
         """Begin to load one more worker; `wait` tells when it is ready. See Worker for `max_seqs`."""
+
+    def nodes(self) -> Mapping[str, str]:
+        """The nodes that could hold a worker, full or not: their ids and their names."""
+
+    def avoid(self, nodes: frozenset[str]) -> None:
+        """Place no worker on `nodes` any more, nor those that have no place yet; on all others again."""
 
     def send(self, worker_id: str, assignments: Sequence[Assignment], orders: Orders) -> None:
         """Let a worker work until its next report; see Worker.work."""
@@ -105,7 +112,16 @@ class Driver:
         self._retired: set[str] = set()
         self._totals = Totals()
         self._spent_usd: dict[str, float] = {}
-        self._deaths_in_a_row = 0
+        self._health = Health(
+            max_attempts=max_attempts, num_workers=num_workers, has_worked=run.has_worked
+        )
+        self._nodes: Mapping[str, str] = {}
+        """As of the latest death or later."""
+        self._nodes_at_s = 0.0
+        self._named_bad: frozenset[str] = frozenset()
+        self._on_trial: str | None = None
+        self.bad_nodes: dict[str, str] = {}
+        """What was wrong with nodes that were avoided, by their ids."""
         self._started_s: float | None = None
         self._is_draining = False
         self._report_s, self._max_busy_s = _LEAST_REPORT_S, math.inf
@@ -118,11 +134,13 @@ class Driver:
         In any case all that is done is in the run directory when it ends.
 
         Raises:
-            DyntsError: what a worker raised, or that workers die without getting anything done.
+            DyntsError: what a worker raised, or that workers die whatever they are given.
         """
         began_s = time.monotonic()
         try:
             while not (self._ledger.is_complete or is_stopped() or self._is_at_limit(began_s)):
+                if self._health.num_deaths:
+                    self._look_after_nodes()
                 self._scale()
                 for event in self._fleet.wait(REPORT_S):
                     self._handle(event)
@@ -140,8 +158,10 @@ class Driver:
 
     def _handle(self, event: Event) -> None:
         match event:
-            case Loaded(worker_id, info):
+            case Loaded(worker_id, info, node_id):
                 self._num_loading -= 1
+                self._ledger.place(worker_id, node_id)
+                self._health.add_worker(worker_id)
                 self._started_s = self._started_s or time.monotonic()
                 self._reports[worker_id] = None
                 self._notices.loaded(worker_id, info.max_seqs)
@@ -156,11 +176,15 @@ class Driver:
                     self._warn(
                         f"worker {worker_id} stored its rows and left: its machine goes away"
                     )
-            case Died(worker_id, reason):
-                self._bury(worker_id, reason, is_out_of_memory=event.is_out_of_memory)
-            case Failed(worker_id, error):
-                self._remove(worker_id, str(error))
-                raise error
+            case Died():
+                self._bury(event)
+            case Failed(worker_id, error, node_id):
+                if self._reports and worker_id not in self._reports:
+                    # Others are ready, so what is wrong is wrong on its machine.
+                    self._bury(Died(worker_id, str(error), node_id=node_id))
+                else:
+                    self._remove(worker_id, str(error))
+                    raise error
 
     def _record(self, worker_id: str, report: Report) -> None:
         self._notices.reported(worker_id, report)
@@ -176,34 +200,36 @@ class Driver:
                 " cost.usd_per_gpu_hour, and cost.usd_per_kwh to null"
             )
         if finished.units:
-            self._deaths_in_a_row = 0
+            is_good = finished.totals.rows > finished.totals.errors
+            self._health.add_rows(self._ledger.node_of(worker_id), is_good=is_good)
 
     def _remove(self, worker_id: str, reason: str | None) -> None:
         """Take a worker out of the books; `reason`: see Ledger.release."""
-        self._ledger.release(worker_id, reason)
+        self._ledger.release(worker_id, reason, self._nodes.keys())
         # One that never was ready has no report.
         self._num_loading -= worker_id not in self._reports
         self._reports.pop(worker_id, None)
         self._idle.pop(worker_id, None)
 
-    def _bury(self, worker_id: str, reason: str, *, is_out_of_memory: bool) -> None:
+    def _bury(self, death: Died) -> None:
+        worker_id, reason, node_id = death.worker_id, death.reason, death.node_id
+        self._nodes = self._fleet.nodes()
         num_quarantined = len(self._ledger.quarantined)
         report = self._reports.get(worker_id)
         self._record_commits(worker_id)
+        is_trial = worker_id == self._on_trial or not self._ledger.held_by(worker_id)
         self._remove(worker_id, reason)
         if worker_id in self._retired:
             return  # it had nothing left to do
-        if is_out_of_memory and report is not None:
+        if death.is_out_of_memory and report is not None:
             self._max_seqs.append(max(1, report.max_seqs // 2))
-        self._deaths_in_a_row += 1
+        self._health.add_death(node_id, reason, is_trial=is_trial, now_s=time.monotonic())
         if len(self._ledger.quarantined) > num_quarantined:
-            self._deaths_in_a_row = 0
-        if self._deaths_in_a_row > self._run.config.run.max_attempts * self._max_workers:
-            raise DyntsError(
-                f"{self._deaths_in_a_row} workers in a row died without finishing a row, the last"
-                f" one of: {reason}"
-            )
-        self._warn(f"worker {worker_id} died and is replaced, its rows are run again: {reason}")
+            self._health.add_quarantine()
+        where = f" on {self._nodes.get(node_id or '', 'a lost node')}" if node_id else ""
+        self._warn(
+            f"worker {worker_id}{where} died and is replaced, its rows are run again: {reason}"
+        )
 
     def _record_commits(self, worker_id: str) -> None:
         """Find the shards that a worker committed and did not live to report."""
@@ -215,8 +241,30 @@ class Driver:
         committed = [shard for shard in held if shard in on_disk]
         units = [unit for shard in committed for unit in run.plan.units(shard)]
         ledger.record(worker_id, units, committed, [])
+        if committed:
+            self._health.add_rows(ledger.node_of(worker_id), is_good=True)
 
     # ---- what to do ----------------------------------------------------------------------------
+
+    def _look_after_nodes(self) -> None:
+        """Avoid those on which workers die.
+
+        Raises: DyntsError where the next worker would die as the last ones did.
+        """
+        now_s = time.monotonic()
+        if now_s >= self._nodes_at_s + REPORT_S:
+            self._nodes, self._nodes_at_s = self._fleet.nodes(), now_s
+        nodes = self._nodes
+        at_work = [worker_id for worker_id in self._reports if self._ledger.held_by(worker_id)]
+        if verdict := self._health.verdict(nodes.keys(), at_work):
+            raise DyntsError(verdict)
+        avoided = self._health.avoided(nodes.keys(), now_s)
+        bad = self._health.bad_nodes(nodes, now_s)
+        for node in bad.keys() - self._named_bad:
+            self._warn(f"no more workers are started there for a while: {bad[node]}")
+        self.bad_nodes |= bad
+        self._named_bad = frozenset(bad)
+        self._fleet.avoid(avoided)
 
     def _scale(self) -> None:
         """Start workers while more work waits than there are; let idle ones go when none waits."""
@@ -225,7 +273,11 @@ class Driver:
             return
         if num_pending := self._ledger.num_pending:
             num_busy = len(self._reports) - len(self._idle)
-            wanted = min(self._max_workers, max(self._min_workers, num_busy + num_pending))
+            num_wanted = max(self._min_workers, num_busy + num_pending)
+            if self._health.is_on_trial:
+                is_free = self._idle or self._num_loading
+                num_wanted = num_alive + (self._may_try and not is_free)
+            wanted = min(self._max_workers, num_wanted)
             for _ in range(wanted - num_alive):
                 self._fleet.start(max_seqs=self._max_seqs.pop() if self._max_seqs else None)
                 self._num_loading += 1
@@ -238,6 +290,20 @@ class Driver:
             self._retired.add(worker_id)
             self._fleet.retire(worker_id)
 
+    @property
+    def _may_try(self) -> bool:
+        """Whether the trial waits for a worker: none has its unit, and there is no verdict yet."""
+        is_trying = self._on_trial is not None and self._ledger.held_by(self._on_trial)
+        return not is_trying and not self._health.is_code(self._nodes.keys())
+
+    def _take(self, worker_id: str) -> Lease | None:
+        if not self._health.is_on_trial:
+            return self._ledger.take(worker_id)
+        if self._ledger.held_by(worker_id) or not self._may_try:
+            return None
+        self._on_trial = worker_id
+        return self._ledger.take_one(worker_id) or self._ledger.take(worker_id)
+
     def _feed(self, worker_id: str, num_wanted: int, *, is_idle: bool) -> None:
         """Send `worker_id` back to work with what it wants, as far as there is any.
 
@@ -247,13 +313,14 @@ class Driver:
         num_rows = 0
         most = 0 if self._is_draining else -(-self._ledger.num_pending // self._max_workers)
         while num_rows < num_wanted and len(assignments) < most:
-            lease = self._ledger.take(worker_id)
+            lease = self._take(worker_id)
             if lease is None:
                 break
             assignments.append(self._assigner.assignment(lease, self._ledger.quarantined))
             num_rows += len(assignments[-1].items)
         if assignments or not is_idle:
-            has_more = not self._is_draining and self._ledger.has_work_for(worker_id)
+            may_have_more = not (self._is_draining or self._health.is_on_trial)
+            has_more = may_have_more and self._ledger.has_work_for(worker_id)
             orders = Orders(has_more, self._is_draining, self._report_s, self._max_busy_s)
             self._fleet.send(worker_id, assignments, orders)
         else:

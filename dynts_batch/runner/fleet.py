@@ -46,6 +46,9 @@ _MAX_REASON_CHARS = 300
 class WorkerActor:
     """A Worker in a process of its own. Loading is a call, so that its error reaches the driver."""
 
+    def node_id(self) -> str:
+        return ray.get_runtime_context().get_node_id()
+
     def load(self, worker_id: str, job: Job, max_seqs: int | None) -> WorkerInfo:
         setup_logging(worker_id=worker_id)
         # A node without that folder has no use for relative paths: the path is named when it fails.
@@ -84,11 +87,17 @@ class RayFleet:
         self._actor_class = ray.remote(num_cpus=resources.num_cpus, num_gpus=resources.num_gpus)(
             WorkerActor
         )
+        self._needs = {"CPU": resources.num_cpus, "GPU": resources.num_gpus}
         self._job = ray.put(job)
         # Names are unique across the starts of a run: telemetry files are named after them.
         self._session = uuid.uuid4().hex[:6]
         self._num_started = 0
         self._actors: dict[str, Any] = {}
+        self._places: dict[str, Any] = {}
+        """What each says of its node, as soon as it runs there."""
+        self._loading: dict[str, int | None] = {}
+        """The arena's bound of those that are not ready yet."""
+        self._avoided: frozenset[str] = frozenset()
         self._infos: dict[str, WorkerInfo] = {}
         self._calls: dict[Any, _Call] = {}
         self._stall_s = job.config.run.stall_s
@@ -96,9 +105,46 @@ class RayFleet:
     def start(self, *, max_seqs: int | None = None) -> None:
         worker_id = f"{self._session}-{self._num_started:03d}"
         self._num_started += 1
-        actor = self._actors[worker_id] = self._actor_class.remote()
+        self._place(worker_id, max_seqs)
+
+    def _place(self, worker_id: str, max_seqs: int | None) -> None:
+        actor_class = self._actor_class
+        if self._avoided:
+            others = f"!in({','.join(sorted(self._avoided))})"
+            actor_class = actor_class.options(label_selector={"ray.io/node-id": others})
+        self._loading[worker_id] = max_seqs
+        actor = self._actors[worker_id] = actor_class.remote()
+        self._places[worker_id] = actor.node_id.remote()
         # It may wait for a node, or for a download: only what is loaded can stall.
-        self._call(worker_id, actor.load.remote(worker_id, self._job, max_seqs), may_stall=False)
+        call = actor.load.remote(worker_id, self._job, max_seqs)
+        self._call(worker_id, call, may_stall=False)
+
+    def nodes(self) -> dict[str, str]:
+        return {
+            node["NodeID"]: f"{node['NodeManagerHostname']} ({node['NodeID'][:8]})"
+            for node in ray.nodes()
+            if node["Alive"]
+            and all(node["Resources"].get(r, 0) >= n for r, n in self._needs.items())
+        }
+
+    def avoid(self, nodes: frozenset[str]) -> None:
+        if nodes == self._avoided:
+            return
+        self._avoided = nodes
+        for worker_id, max_seqs in list(self._loading.items()):
+            if self._node_of(worker_id) is None:
+                self._kill(worker_id)
+                self._place(worker_id, max_seqs)
+
+    def _node_of(self, worker_id: str) -> str | None:
+        """None as long as it does not run."""
+        place = self._places[worker_id]
+        if not ray.wait([place], timeout=0)[0]:
+            return None
+        try:
+            return ray.get(place)
+        except RayError:
+            return None
 
     def send(self, worker_id: str, assignments: Sequence[Assignment], orders: Orders) -> None:
         call = self._actors[worker_id].work.remote(
@@ -110,7 +156,7 @@ class RayFleet:
         self._call(worker_id, self._actors[worker_id].close.remote(), is_last=True)
 
     def cancel_loading(self) -> None:
-        for worker_id in self._actors.keys() - self._infos.keys():
+        for worker_id in list(self._loading):
             self._kill(worker_id)
 
     def wait(self, timeout_s: float) -> list[Event]:
@@ -139,10 +185,14 @@ class RayFleet:
         """A worker reports every second or so: one that does not for long hangs."""
         now_s = time.monotonic()
         stalled = {call.worker_id for call in self._calls.values() if call.late_s < now_s}
+        reason = f"it hung: no report for {self._stall_s:g} s (run.stall_s)"
+        deaths: list[Event] = [
+            Died(worker_id, reason, node_id=self._node_of(worker_id))
+            for worker_id in sorted(stalled)
+        ]
         for worker_id in stalled:
             self._kill(worker_id)
-        reason = f"it hung: no report for {self._stall_s:g} s (run.stall_s)"
-        return [Died(worker_id, reason) for worker_id in sorted(stalled)]
+        return deaths
 
     def _event(self, ref: Any) -> Event:
         call = self._calls.pop(ref)
@@ -150,26 +200,33 @@ class RayFleet:
         try:
             result = ray.get(ref)
         except RayTaskError as error:
-            self._kill(worker_id)
             if isinstance(error.cause, DyntsError):
-                return Failed(worker_id, error.cause)
+                node_id = self._node_of(worker_id)
+                self._kill(worker_id)
+                return Failed(worker_id, error.cause, node_id)
             reason = f"{type(error.cause).__name__}: {error.cause}"
-            return Died(worker_id, reason, is_out_of_memory(error.cause))
+            return self._death(worker_id, reason, is_out_of_memory(error.cause))
         except RayError as error:
-            self._kill(worker_id)
-            reason = _in_short(error)
-            return Died(worker_id, reason, "running low on memory" in str(error))
+            return self._death(worker_id, _in_short(error), "running low on memory" in str(error))
         if isinstance(result, WorkerInfo):
             self._infos[worker_id] = result
-            return Loaded(worker_id, result)
+            del self._loading[worker_id]
+            return Loaded(worker_id, result, ray.get(self._places[worker_id]))
         if call.is_last or result.has_left:
             self._kill(worker_id)
             return Left(worker_id, result)
         return Reported(worker_id, result)
 
+    def _death(self, worker_id: str, reason: str, out_of_memory: bool) -> Died:
+        node_id = self._node_of(worker_id)
+        self._kill(worker_id)
+        return Died(worker_id, reason, out_of_memory, node_id)
+
     def _kill(self, worker_id: str) -> None:
         """Make sure that it is gone: what seems dead may be a process that hangs."""
         self._infos.pop(worker_id, None)
+        self._loading.pop(worker_id, None)
+        self._places.pop(worker_id, None)
         self._calls = {r: call for r, call in self._calls.items() if call.worker_id != worker_id}
         with contextlib.suppress(RayError):
             ray.kill(self._actors.pop(worker_id))

@@ -11,12 +11,17 @@ Pure bookkeeping over unit numbers (see plan.py): knows nothing about Ray, rows 
 attempt is alone in a worker, after all other work. So the request that kills is quarantined, and
 those that merely stood beside it are not. Once it is found, the other suspects are cleared of one
 death each.
+
+**Nodes.** A machine may kill whatever it is given. So a suspect is kept for workers on nodes where it
+has not died, as long as there are such workers, and a unit is quarantined once it died on two nodes,
+or on all there are; or twice as often as else, where no worker came to be on another one.
 """
 
 from __future__ import annotations
 
+import random
 from collections import Counter, deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 
 from dynts_batch.runner.plan import Plan
@@ -48,6 +53,9 @@ class Ledger:
         self._leases: dict[int, Lease] = {}
         self._attempts: Counter[int] = Counter()
         self._deaths: Counter[int] = Counter()
+        self._died_on: dict[int, set[str]] = {}
+        self._nodes: dict[str, str] = {}
+        self._tried: set[int] = set()
         self._finished: dict[int, set[int]] = {}
         self._saved: dict[int, set[int]] = {}
         self._quarantined: dict[int, str] = {}
@@ -74,6 +82,14 @@ class Ledger:
         """Units that are not run any more, with the reason their last worker died of."""
         return self._quarantined
 
+    def place(self, worker_id: str, node: str) -> None:
+        """`worker_id` is ready, on `node`, until it is released."""
+        self._nodes[worker_id] = node
+
+    def node_of(self, worker_id: str) -> str:
+        """Where a worker that is ready is."""
+        return self._nodes[worker_id]
+
     def held_by(self, worker_id: str) -> list[int]:
         """Shards leased to `worker_id`."""
         return [lease.shard for lease in self._leases_of(worker_id)]
@@ -83,7 +99,7 @@ class Ledger:
         held = self._leases_of(worker_id)
         if any(lease.is_alone for lease in held):
             return False
-        return bool(self._pending or (self._only_suspects and not held))
+        return bool(self._pending) or (not held and self._next_suspect(worker_id) is not None)
 
     def take(self, worker_id: str) -> Lease | None:
         """Lease a shard to `worker_id`; None if there is nothing that it may have now."""
@@ -92,8 +108,30 @@ class Ledger:
         if self._pending:
             shard = self._pending.popleft()
             return self._lease(shard, worker_id, frozenset(self._suspects(shard)), is_alone=False)
-        shard = self._only_suspects.popleft()
-        return self._lease(shard, worker_id, frozenset(self._suspects(shard)[1:]), is_alone=True)
+        unit = self._next_suspect(worker_id)
+        assert unit is not None
+        return self._lease_alone(unit, worker_id)
+
+    def take_one(self, worker_id: str) -> Lease | None:
+        """Lease to `worker_id`, which holds nothing, a single unit of those that were blamed least.
+
+        It is drawn at random from what waits, another one each time; None once each was tried.
+        """
+        assert not self.held_by(worker_id), worker_id
+        dice = random.Random(len(self._tried))
+        waiting = [*self._pending, *self._only_suspects]
+        least: int | None = None
+        for shard in dice.sample(waiting, len(waiting)):
+            untried = sorted(self._open_units(shard) - self._tried - self._quarantined.keys())
+            for unit in dice.sample(untried, len(untried)):
+                if least is None or self._deaths[unit] < self._deaths[least]:
+                    least = unit
+            if least is not None and not self._deaths[least]:
+                break
+        if least is None:
+            return None
+        self._tried.add(least)
+        return self._lease_alone(least, worker_id)
 
     def record(
         self,
@@ -110,7 +148,7 @@ class Ledger:
             shard = unit // self._plan.shard_rows
             assert self._leases[shard].worker_id == worker_id, (unit, worker_id)
             self._finished[shard].add(unit)
-            del self._deaths[unit]  # whoever kills, it is not this one
+            self._forget(unit)  # whoever kills, it is not this one
         for shard in committed:
             self._end_lease(shard, worker_id)
             self._saved.pop(shard, None)
@@ -120,12 +158,13 @@ class Ledger:
             self._saved[shard] = set(self._plan.units(shard)) - lease.held_back
             self._enqueue(shard)
 
-    def release(self, worker_id: str, reason: str | None) -> None:
+    def release(self, worker_id: str, reason: str | None, nodes: Set[str] = frozenset()) -> None:
         """Take back all that a worker held.
 
         `reason` says what it died of: that counts against every unit that was in flight. None says
-        that it left, having stored the rows it had.
+        that it left, having stored the rows it had. `nodes` are those that could hold a worker now.
         """
+        node = self._nodes.pop(worker_id, None)
         for lease in self._leases_of(worker_id):
             finished = self._finished[lease.shard]
             self._end_lease(lease.shard, worker_id)
@@ -134,11 +173,20 @@ class Ledger:
             else:
                 self._attempts[lease.shard] += 1
                 in_flight = set(self._plan.units(lease.shard)) - finished - lease.held_back
-                self._blame(in_flight - self._saved.get(lease.shard, set()), reason, lease)
+                in_flight -= self._saved.get(lease.shard, set()) | self._quarantined.keys()
+                for unit in in_flight:
+                    self._died_on.setdefault(unit, set()).update({node} if node else ())
+                self._blame(in_flight, reason, nodes, is_alone=lease.is_alone)
             self._enqueue(lease.shard)
 
     def _leases_of(self, worker_id: str) -> list[Lease]:
         return [lease for lease in self._leases.values() if lease.worker_id == worker_id]
+
+    def _lease_alone(self, unit: int, worker_id: str) -> Lease:
+        shard = unit // self._plan.shard_rows
+        (self._pending if shard in self._pending else self._only_suspects).remove(shard)
+        held_back = frozenset(self._open_units(shard) - {unit})
+        return self._lease(shard, worker_id, held_back, is_alone=True)
 
     def _lease(
         self, shard: int, worker_id: str, held_back: frozenset[int], *, is_alone: bool
@@ -154,16 +202,25 @@ class Ledger:
         del self._finished[shard]
         return lease
 
-    def _blame(self, units: set[int], reason: str, lease: Lease) -> None:
+    def _blame(self, units: set[int], reason: str, nodes: Set[str], *, is_alone: bool) -> None:
         convicted = []
         for unit in sorted(units):
             self._deaths[unit] += 1
-            if self._deaths[unit] >= self._max_attempts:
+            if self._is_convicted(unit, nodes):
                 self._quarantined[unit] = reason
-                del self._deaths[unit]
+                self._forget(unit)
                 convicted.append(unit)
-        if lease.is_alone and convicted:
+        if is_alone and convicted:
             self._clear_suspects()
+
+    def _is_convicted(self, unit: int, nodes: Set[str]) -> bool:
+        deaths, died_on = self._deaths[unit], self._died_on.get(unit, set())
+        has_been_elsewhere = len(died_on) > 1 or nodes <= died_on
+        return deaths >= self._max_attempts * (1 if has_been_elsewhere else 2)
+
+    def _forget(self, unit: int) -> None:
+        del self._deaths[unit]
+        self._died_on.pop(unit, None)
 
     def _clear_suspects(self) -> None:
         for unit in [u for u in self._deaths if self._is_suspect(u)]:
@@ -174,9 +231,21 @@ class Ledger:
 
     def _enqueue(self, shard: int) -> None:
         """At the end of its queue: what has failed waits until the rest is done."""
-        open_units = set(self._plan.units(shard)) - self._saved.get(shard, set())
-        is_clear = open_units - set(self._suspects(shard))
+        is_clear = self._open_units(shard) - set(self._suspects(shard))
         (self._pending if is_clear else self._only_suspects).append(shard)
+
+    def _open_units(self, shard: int) -> set[int]:
+        """Units that are not on disk."""
+        return set(self._plan.units(shard)) - self._saved.get(shard, set())
+
+    def _next_suspect(self, worker_id: str) -> int | None:
+        """The first suspect that waits for nobody but suspects, and that `worker_id` may have."""
+        units = (unit for shard in self._only_suspects for unit in self._suspects(shard))
+        return next((unit for unit in units if self._may_have(worker_id, unit)), None)
+
+    def _may_have(self, worker_id: str, unit: int) -> bool:
+        died_on = self._died_on.get(unit, set())
+        return self._nodes.get(worker_id) not in died_on or set(self._nodes.values()) <= died_on
 
     def _suspects(self, shard: int) -> list[int]:
         return [unit for unit in self._plan.units(shard) if self._is_suspect(unit)]

@@ -155,6 +155,8 @@ class Loaded:
 
     worker_id: str
     info: WorkerInfo
+    node_id: str
+    """Of the cluster: several nodes may have the same host name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,14 +183,18 @@ class Died:
     reason: str
     is_out_of_memory: bool = False
     """It was ended because its machine ran out of memory."""
+    node_id: str | None = None
+    """None where it never ran."""
 
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """A worker ended with an error that another one would have too."""
+    """A worker ended with an error that another one would have too, unless others are ready and it never was."""
 
     worker_id: str
     error: DyntsError
+    node_id: str | None = None
+    """None where it never ran."""
 
 
 Event = Loaded | Reported | Left | Died | Failed

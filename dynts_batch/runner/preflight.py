@@ -35,6 +35,8 @@ class PreparedRun:
     is_new: bool
     committed_shards: frozenset[int]
     checkpointed_shards: frozenset[int]
+    has_worked: bool
+    """An earlier start under the same fingerprint has left a row that is no error."""
     shards_to_do: tuple[int, ...]
     """Those that are not committed, and with run.retry_failed those that hold error rows."""
 
@@ -62,7 +64,7 @@ def prepare(config: Config, *, is_local: bool) -> PreparedRun:
         make_fingerprint(config, model, source, plan),
         fingerprint_defaults(config.policy.name),
     )
-    committed = run_dir.finished_shards()
+    committed, checkpointed = run_dir.finished_shards(), run_dir.list_shards("checkpoints")
     to_do = set(range(plan.num_shards)) - committed
     if config.run.retry_failed:
         to_do |= run_dir.failed_units().keys()
@@ -74,7 +76,8 @@ def prepare(config: Config, *, is_local: bool) -> PreparedRun:
         claim=claim,
         is_new=is_new,
         committed_shards=frozenset(committed),
-        checkpointed_shards=frozenset(run_dir.list_shards("checkpoints")),
+        checkpointed_shards=frozenset(checkpointed),
+        has_worked=bool(checkpointed or committed - run_dir.list_shards("errors").keys()),
         shards_to_do=tuple(sorted(to_do)),
     )
 

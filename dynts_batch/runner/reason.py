@@ -114,7 +114,12 @@ def drive(run: PreparedRun, address: str | None, console: Console) -> int | None
             warn=display.note,
             limits=limits,
         )
-        if driver.run(lambda: stop.is_set or claim.is_lost):
+        try:
+            is_complete = driver.run(lambda: stop.is_set or claim.is_lost)
+        finally:
+            for text in driver.bad_nodes.values():
+                display.note(f"avoided for a while: {text}")
+        if is_complete:
             return None
         claim.check()
         done = read_progress(run.run_dir, time.time())

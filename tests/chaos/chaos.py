@@ -22,6 +22,17 @@ NUM_NODES = 3
 _CPUS_PER_NODE = 1
 
 
+_FULL_DISK = """
+import sys
+
+def refuse(event, args):
+    if event == "open" and args[0] == {path!r}:
+        raise OSError(28, "No space left on device")
+
+sys.addaudithook(refuse)
+"""
+
+
 @dataclasses.dataclass
 class Outcome:
     """What happened to one run."""
@@ -37,9 +48,9 @@ class Outcome:
 class Nodes:
     """The cluster: a head without room for workers, and nodes that may die. A context manager."""
 
-    def __init__(self, *, head_timeout_s: int | None = None) -> None:
+    def __init__(self, num_nodes: int = NUM_NODES, *, head_timeout_s: int | None = None) -> None:
         """`head_timeout_s`: how long nodes and drivers wait for a lost head; None is Ray's minute."""
-        self._head_timeout_s = head_timeout_s
+        self._num_nodes, self._head_timeout_s = num_nodes, head_timeout_s
 
     def __enter__(self):
         # Else the workers yield to whatever else runs on this machine.
@@ -49,7 +60,7 @@ class Nodes:
             name = "RAY_gcs_rpc_server_reconnect_timeout_s"
             self._environment.setenv(name, str(self._head_timeout_s))
         self._cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
-        self._nodes = [self._add() for _ in range(NUM_NODES)]
+        self._nodes = [self._add() for _ in range(self._num_nodes)]
         return self
 
     def __exit__(self, *exc_info):
@@ -60,13 +71,22 @@ class Nodes:
     def address(self) -> str:
         return self._cluster.address
 
-    def _add(self):
+    def _add(self, **environment: str):
         for _ in range(5):
             with contextlib.suppress(
                 Exception
             ):  # Ray gives a node 30 s: too little on a busy machine
-                return self._cluster.add_node(num_cpus=_CPUS_PER_NODE, wait=False)
+                return self._cluster.add_node(
+                    num_cpus=_CPUS_PER_NODE, wait=False, env_vars=environment
+                )
         raise AssertionError("no node starts on this machine")
+
+    def add_bad_one(self, folder: Path, path: Path) -> str:
+        """Start a node whose disk is full for `path`, and that is good for all else; its id. `folder` is new."""
+        folder.mkdir()
+        (folder / "sitecustomize.py").write_text(_FULL_DISK.format(path=str(path)))
+        python_path = f"{folder}:{os.environ.get('PYTHONPATH', '')}"
+        return self._add(PYTHONPATH=python_path).node_id
 
     def kill_one(self, dice: random.Random) -> int:
         """Kill a raylet with all its workers, and start another node; how many workers died."""

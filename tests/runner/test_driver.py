@@ -392,3 +392,28 @@ def test_a_failed_worker_does_not_keep_the_others_from_storing_their_rows(tmp_pa
     assert done.finished_rows + done.checkpointed_rows > 0
     _run(config)
     assert len(stable_rows(config.run.dir)) == 40
+
+
+def test_what_one_machine_cannot_load_ends_no_run_while_others_work(tmp_path):
+    """As where the shared folder is not mounted there; where nobody is ready yet, everybody would fail so."""
+    config = make_config(tmp_path)
+
+    class Blind(LocalFleet):
+        """All machines but that of its first worker."""
+
+        def _load(self, worker_id, max_seqs):
+            event = super()._load(worker_id, max_seqs)
+            if worker_id.startswith("0-"):
+                return event
+            del self._workers[worker_id]
+            return Failed(worker_id, RunDirError("it has no fingerprint.json"), "there")
+
+        def nodes(self):
+            return {"here": "here", "there": "there"}
+
+    prepared = prepare(config, is_local=True)
+    fleet = Blind(Job(prepared.config, prepared.source.schema, 0, os.getcwd()), report_s=0.02)
+    warnings = []
+    driver = Driver(prepared, fleet, num_workers=2, show=lambda state: None, warn=warnings.append)
+    assert driver.run(lambda: False)
+    assert "on there died and is replaced, its rows are run again: it has no finger" in warnings[0]

@@ -167,6 +167,57 @@ def test_once_the_killer_is_found_the_other_suspects_are_cleared():
     assert (lease.is_alone, lease.held_back) == (False, frozenset())
 
 
+def _kill(ledger: Ledger, worker: str, node: str, nodes: set[str]) -> set[int]:
+    """`worker` takes what it gets, on `node`, and dies of it; the units that were in flight."""
+    ledger.place(worker, node)
+    lease = ledger.take(worker)
+    ledger.release(worker, "boom", nodes)
+    return set(PLAN.units(lease.shard)) - lease.held_back
+
+
+def test_a_unit_is_quarantined_once_it_died_on_two_nodes():
+    ledger = Ledger(PLAN, [3], max_attempts=2)
+    for node in ("x", "x", "x"):
+        assert _kill(ledger, "a", node, {"x", "y"}) == {9}
+        assert not ledger.quarantined
+    _kill(ledger, "a", "y", {"x", "y"})
+    assert dict(ledger.quarantined) == {9: "boom"}
+
+
+def test_a_unit_is_quarantined_where_no_worker_came_to_be_on_another_node():
+    ledger = Ledger(PLAN, [3], max_attempts=2)
+    for _ in range(4):
+        assert not ledger.quarantined
+        _kill(ledger, "a", "x", {"x", "y"})
+    assert dict(ledger.quarantined) == {9: "boom"}
+
+
+def test_a_suspect_is_kept_for_a_worker_on_another_node_as_long_as_there_is_one():
+    ledger = Ledger(PLAN, [3], max_attempts=2)
+    _kill(ledger, "a", "x", {"x", "y"})
+    ledger.place("b", "x")
+    ledger.place("c", "y")
+    assert not ledger.has_work_for("b")
+    assert ledger.has_work_for("c")
+    ledger.release("c", None)
+    assert ledger.take("b").is_alone
+
+
+def test_single_units_are_others_each_time_and_those_first_that_nobody_blamed():
+    ledger = Ledger(PLAN, range(4), max_attempts=3)
+    ledger.take("a")
+    ledger.release("a", "boom")  # shard 0
+    tried = []
+    for _ in range(10):
+        lease = ledger.take_one("a")
+        (unit,) = set(PLAN.units(lease.shard)) - lease.held_back
+        tried.append(unit)
+        ledger.release("a", "boom")
+    assert ledger.take_one("a") is None
+    assert sorted(tried) == list(range(10))
+    assert set(tried[-3:]) == {0, 1, 2}
+
+
 def test_a_report_about_a_shard_of_another_worker_is_our_bug():
     ledger = Ledger(PLAN, [0], max_attempts=2)
     ledger.take("a")

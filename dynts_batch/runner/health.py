@@ -1,0 +1,131 @@
+"""What the deaths of workers say about the code and about the nodes. What they say about requests is the ledger's.
+
+**The code.** Until a run has its first good row, the first few deaths put it on trial: work is handed out one unit at a
+time, alone in a worker, another unit each time and one that nobody has been blamed for while there is one. If each of four
+or more kills its worker, on more than one node where there are several, and nobody else is at work, it is the code. So
+three bad requests never end a run. The first good row ends the trial for ever: what has worked under a fingerprint is not
+broken. After it a run ends only where far more workers die in a row, without one at work that outlives them.
+
+**A node** on which `max_attempts` workers in a row died, in a trial one, gets no new ones for a while, longer each
+time, as long as another node can have them. A good row from it clears it.
+
+Pure bookkeeping: who asks says what time it is and which nodes could hold a worker.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Set
+
+_MOST_BAD_REQUESTS = 3
+_AVOID_S = 300.0
+_MOST_AVOID_S = 3600.0
+
+
+class Health:
+    """The deaths of a run's workers, as far as nothing that worked has made them harmless."""
+
+    def __init__(self, *, max_attempts: int, num_workers: int, has_worked: bool) -> None:
+        """`has_worked`: the run has a good row from an earlier start."""
+        self._max_attempts = max_attempts
+        self._has_worked = has_worked
+        self._most_before_trial = max(2, num_workers // 2)
+        self._num_trials = max(max_attempts, _MOST_BAD_REQUESTS) + 1
+        # So many may die of a trial: those at work when it began, and those that were tried.
+        num_of_trial = num_workers + self._most_before_trial + self._num_trials
+        self._most_in_a_row = max(max_attempts * num_workers, num_of_trial)
+        self.num_deaths = 0
+        self._num_explained = 0
+        self._num_failed_trials = 0
+        self._tried_on: set[str | None] = set()
+        self._deaths_on: Counter[str] = Counter()
+        self._last_on: dict[str, tuple[float, str]] = {}
+        self._last_reason = ""
+        self._deaths_before: dict[str, int] = {}
+
+    # ---- what happened -------------------------------------------------------------------------
+
+    def add_worker(self, worker_id: str) -> None:
+        """It is ready."""
+        self._deaths_before[worker_id] = self.num_deaths
+
+    def add_rows(self, node: str, *, is_good: bool) -> None:
+        """A worker on `node` finished rows, at least one of them without an error if `is_good`."""
+        self._num_explained = self.num_deaths
+        if is_good:
+            self._has_worked = True
+            del self._deaths_on[node]
+
+    def add_death(self, node: str | None, reason: str, *, is_trial: bool, now_s: float) -> None:
+        """A worker died, on a node that is unknown if it never ran; `is_trial`: it had one unit or none."""
+        if self.is_on_trial and is_trial:
+            self._num_failed_trials += 1
+            self._tried_on.add(node)
+        self.num_deaths += 1
+        self._last_reason = reason
+        if node is not None:
+            self._deaths_on[node] += 1
+            self._last_on[node] = now_s, reason
+
+    def add_quarantine(self) -> None:
+        """A request was found to kill: that explains the deaths so far."""
+        self._num_explained = self.num_deaths
+
+    # ---- the code ------------------------------------------------------------------------------
+
+    @property
+    def is_on_trial(self) -> bool:
+        """Whether only one worker at a time may have work, and that one unit."""
+        return not self._has_worked and self.num_deaths >= self._most_before_trial
+
+    def is_code(self, nodes: Set[str]) -> bool:
+        """Whether whatever a worker is given kills it; `nodes` are those that could hold one."""
+        has_been_elsewhere = len(self._tried_on) > 1 or nodes <= self._tried_on
+        has_failed = self._num_failed_trials >= self._num_trials and has_been_elsewhere
+        return self.is_on_trial and has_failed
+
+    def verdict(self, nodes: Set[str], at_work: Iterable[str]) -> str | None:
+        """Why the next worker would die as the last ones did, if it would; `at_work` are those that have units."""
+        num_in_a_row = self.num_deaths - self._num_explained
+        seen = [self.num_deaths - self._deaths_before[worker_id] for worker_id in at_work]
+        if self.is_code(nodes) and not seen:
+            return (
+                f"workers die whatever they are given: {self.num_deaths} died before any row was done,"
+                f" {self._num_failed_trials} of them with a single request or none, another one each"
+                f" time. The last one died of: {self._last_reason}"
+            )
+        # One at work that has seen half of the others die is proof that not all do.
+        if num_in_a_row > max(self._most_in_a_row, 2 * max(seen, default=0)):
+            return (
+                f"{num_in_a_row} workers in a row died without finishing a row, the last one of:"
+                f" {self._last_reason}"
+            )
+        return None
+
+    # ---- the nodes -----------------------------------------------------------------------------
+
+    def avoided(self, nodes: Set[str], now_s: float) -> frozenset[str]:
+        """Those of `nodes` that shall get no new worker now; never all of them."""
+        most = 1 if self.is_on_trial else self._max_attempts
+        bad = {node for node in nodes if self._is_bad(node, most, now_s)}
+        if bad == nodes:
+            fewest = min((self._deaths_on[node] for node in bad), default=0)
+            bad = {node for node in bad if self._deaths_on[node] > fewest}
+        return frozenset(bad)
+
+    def bad_nodes(self, nodes: Mapping[str, str], now_s: float) -> dict[str, str]:
+        """What is wrong with those of `nodes` (ids and names) that are avoided while others work."""
+        if not self._has_worked:
+            return {}
+        return {
+            node: f"{self._deaths_on[node]} workers in a row died on node {nodes[node]}, the last one of:"
+            f" {self._last_on[node][1]}"
+            for node in self.avoided(nodes.keys(), now_s)
+        }
+
+    def _is_bad(self, node: str, most: int, now_s: float) -> bool:
+        num_more = self._deaths_on[node] - most
+        if num_more < 0:
+            return False
+        for_s = min(_MOST_AVOID_S, _AVOID_S * 2 ** min(num_more, 10))
+        return now_s < self._last_on[node][0] + for_s
