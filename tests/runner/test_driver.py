@@ -168,13 +168,23 @@ def test_retry_failed_runs_the_error_rows_only(tmp_path):
     assert all(after[id_] == before[id_] for id_ in before.keys() - failed)
 
 
-def test_workers_that_only_die_end_the_run_instead_of_failing_every_row(tmp_path):
+@pytest.mark.parametrize(
+    ("node", "verdict"),
+    [
+        (
+            "here",
+            "workers die whatever they are given: 6 died before any row was done, 4 of them .*",
+        ),
+        (None, "9 workers in a row died .*"),  # none ever ran anywhere
+    ],
+)
+def test_workers_that_only_die_end_the_run_instead_of_failing_every_row(tmp_path, node, verdict):
     config = make_config(tmp_path, run={"dir": str(tmp_path / "run"), "max_attempts": 3})
     run = prepare(config, is_local=True)
 
     class Hopeless(LocalFleet):
         def _load(self, worker_id, max_seqs):
-            return Died(worker_id, "out of memory")
+            return Died(worker_id, "out of memory", node_id=node)
 
     fleet = Hopeless(Job(run.config, run.source.schema, 0, os.getcwd()))
     driver = Driver(
@@ -184,7 +194,7 @@ def test_workers_that_only_die_end_the_run_instead_of_failing_every_row(tmp_path
         show=lambda state: None,
         warn=lambda text: None,
     )
-    with pytest.raises(DyntsError, match=r"7 workers in a row died .* out of memory"):
+    with pytest.raises(DyntsError, match=rf"{verdict} out of memory"):
         driver.run(lambda: False)
 
 
