@@ -51,8 +51,12 @@ def line_chart(
     axes.set(title=title, xlabel=x_label, ylabel=y_label)
     axes.grid(alpha=0.3)
     figure.legend(loc="outside right upper", frameon=False)
+    return to_svg(figure)
+
+
+def to_svg(figure: Figure) -> str:
+    """An SVG document: text stays text, and the same figure is the same file."""
     stream = io.StringIO()
-    # Text stays text, and the same chart is the same file.
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": "dynts", "text.parse_math": False}):
         figure.savefig(stream, format="svg", metadata={"Date": None})
     return stream.getvalue()

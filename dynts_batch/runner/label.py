@@ -10,7 +10,6 @@ from dataclasses import asdict
 
 from dynts_batch.config_file import load_settings
 from dynts_batch.data.run_dir import RunDir
-from dynts_batch.errors import InputError
 from dynts_batch.exit_status import EXIT_OK
 from dynts_batch.runner.shard_actors import absolute, over_shards, say
 
@@ -28,8 +27,6 @@ def label(run_path: str, out: str | None, overrides: Sequence[str]) -> int:
     run_path = absolute(run_path)
     run_dir, label_dir = RunDir(run_path), LabelDir(absolute(out or f"{run_path}/labels"))
     config, chosen = run_dir.config(), choose_units(run_dir, settings.traces_per_question)
-    if not chosen:
-        raise InputError(f"{run_path} must hold at least one correct trace, got none")
     fingerprint = run_dir.fingerprint("model", "sampling")
     label_dir.create_or_resume(
         {

@@ -7,7 +7,7 @@ import numpy as np
 
 from dynts_batch.kvcache.model_id import ModelId
 from dynts_batch.kvcache.thoughts import save_thoughts
-from dynts_batch.report.line_chart import Series, line_chart
+from dynts_batch.report.panel_grid import Panel, panel_grid
 from dynts_batch.training.densities import GRID, Calibration, calibrate, density
 
 #: Points of a density that are drawn.
@@ -28,24 +28,20 @@ def write_calibration(out: Path, traces: Sequence[np.ndarray], *, model: ModelId
 
 
 def _picture(traces: Sequence[np.ndarray], found: Calibration) -> str:
-    """The mean of the prompts' densities in each layer, and the thresholds where there are some."""
-    chosen = set(found.thoughts.layers)
-    series = []
+    """The mean of the prompts' densities in each layer, and the thresholds in those that are chosen."""
+    thoughts, panels = found.thoughts, []
     for x in found.layers:
         mean = np.mean([density(trace[x.layer]) for trace in traces], axis=0)
-        name = f"layer {x.layer}{', chosen' if x.layer in chosen else ''}"
         points = zip(GRID[_DRAWN].tolist(), mean[_DRAWN].tolist(), strict=True)
-        series.append(Series(name, tuple(points)))
-    top = max(y for line in series for _, y in line.points)
-    if chosen:
-        thresholds = {
-            "execution below": found.thoughts.low,
-            "transition above": found.thoughts.high,
-        }
-        series += [Series(name, ((x, 0.0), (x, top))) for name, x in thresholds.items()]
-    return line_chart(
-        series,
-        title="Sparsity of attention at the decode steps, mean over prompts",
-        x_label="share of stored tokens with negligible attention",
-        y_label="density",
+        marks = (thoughts.low, thoughts.high) if x.layer in thoughts.layers else ()
+        panels.append(Panel(f"layer {x.layer}: {x.share:.0%}", tuple(points), marks))
+    chosen = (
+        f"chosen in red: execution below {thoughts.low:.3f}, transition above {thoughts.high:.3f}"
+        if thoughts.layers
+        else "none is chosen"
+    )
+    return panel_grid(
+        panels,
+        title=f"Density of sparsity, mean over {len(traces)} prompts, and how many of them show three modes;\n{chosen}",
+        x_label="share of stored tokens with negligible attention at a decode step",
     )

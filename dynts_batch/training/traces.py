@@ -11,7 +11,7 @@ from typing import Any
 from dynts_batch.data.run_dir import RunDir
 from dynts_batch.data.shard_table import Unit
 from dynts_batch.engine.prompt import PromptRenderer
-from dynts_batch.errors import RunDirError
+from dynts_batch.errors import InputError, RunDirError
 
 _TEXTS = ["request_id", "sample_index", "prompt", "reasoning", "answer"]
 _TOKENS = ["prompt_tokens", "reasoning_tokens", "completion_tokens", "completion_token_ids"]
@@ -43,22 +43,29 @@ class Dropped:
 def choose_units(run_dir: RunDir, traces_per_question: int) -> dict[int, list[Unit]]:
     """By shard, the units to label: the first correct samples of each question that stopped by themselves.
 
-    Raises: RunDirError where the run is not finished.
+    Raises: RunDirError where the run is not finished; InputError where no row is correct.
     """
     if run_dir.read_manifest() is None:
         raise RunDirError(f"{run_dir.path} must be a finished run: resume it first")
     chosen: dict[int, list[Unit]] = {}
     num_of: Counter[str] = Counter()
+    num_rows = num_graded = 0
     for shard in sorted(run_dir.finished_shards()):
         table = run_dir.read_shard(shard)
         for row in table.select(
             ["request_id", "sample_index", "finish_reason", "correct"]
         ).to_pylist():
             request_id = row["request_id"]
+            num_rows, num_graded = num_rows + 1, num_graded + (row["correct"] is not None)
             usable = row["correct"] and row["finish_reason"] == "stop"
             if usable and num_of[request_id] < traces_per_question:
                 num_of[request_id] += 1
                 chosen.setdefault(shard, []).append((request_id, row["sample_index"]))
+    if not chosen:
+        raise InputError(
+            f"{run_dir.path} must hold at least one correct trace that ended by itself, got {num_rows} rows of which"
+            f" {num_graded} are graded (input.reference_column, jobs/grade.py)"
+        )
     return chosen
 
 
