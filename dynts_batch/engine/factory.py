@@ -61,15 +61,17 @@ def check_engine(config: Config, *, on_gpu: bool) -> dict[str, Any]:
 
     from dynts_batch.engine import loader
     from dynts_batch.engine.identity import model_identity
+    from dynts_batch.engine.model_files import pinned
 
-    model_config = loader.inspect_model(config.model)
-    dtype = loader.pick_dtype(config.model, model_config, torch.device("cuda" if on_gpu else "cpu"))
-    thoughts = loader.load_thought_types(config.model, model_config, policy)
+    model = pinned(config.model)
+    model_config = loader.inspect_model(model)
+    dtype = loader.pick_dtype(model, model_config, torch.device("cuda" if on_gpu else "cpu"))
+    thoughts = loader.load_thought_types(model, model_config, policy)
     shape = loader.arena_shape(model_config, policy, dtype, thoughts)
     capacity = policy.capacity(config.memory.max_prompt_tokens, config.sampling.max_new_tokens)
     loader.plan_max_seqs(shape, capacity, config.memory, free_bytes=None)
     return model_identity(
-        config.model,
+        model,
         model_config,
         dtype,
         needs_predictor="importance" in policy.requires,

@@ -29,12 +29,12 @@ def model_identity(
     needs_predictor: bool,
     needs_thoughts: bool,
 ) -> dict[str, Any]:
-    """The identity, as JSON data.
+    """The identity, as JSON data, of a model that is `pinned`.
 
     Raises: ConfigError where weights or tokenizer are missing or damaged, think tags that the tokenizer cannot write, or a
     predictor or a calibration of thoughts that is needed and missing.
     """
-    known, tokenizer = model_id(config, model_config), _tokenizer(config, model_config)
+    known, tokenizer = model_id(config), _tokenizer(config, model_config)
     return {
         "name": config.name,
         "revision": known.revision,

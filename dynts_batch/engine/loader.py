@@ -28,7 +28,7 @@ from dynts_batch.engine.attention import (
     PrefillStep,
     register_attention,
 )
-from dynts_batch.engine.model_files import model_id, model_path
+from dynts_batch.engine.model_files import model_id, model_path, no_such_model, pinned
 from dynts_batch.engine.packing import pack_linears
 from dynts_batch.engine.think_tags import THINK, ThinkTags, find_think_tags
 from dynts_batch.errors import ConfigError
@@ -94,10 +94,7 @@ def inspect_model(config: ModelConfig) -> PretrainedConfig:
             trust_remote_code=config.trust_remote_code,
         )
     except (OSError, ValueError) as error:
-        reason = str(error).partition("\n")[0]
-        raise ConfigError(
-            f"model.name must be 'embedded', the path of a Hugging Face model or a hub id, got {config.name!r}: {reason}"
-        ) from None
+        raise no_such_model(config.name, error) from None
     # BERT and its kin have a causal head too, but read both ways.
     is_encoder = type(model_config) in MODEL_FOR_MASKED_LM_MAPPING
     if is_encoder or type(model_config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
@@ -264,7 +261,7 @@ def load_importance(config: ModelConfig, model: LoadedModel) -> ImportancePredic
     Raises: ConfigError where there is none, or it was made for another model.
     """
     path = predictor_path(config)
-    known = model_id(config, model.config)
+    known = model_id(pinned(config))
     predictor = load_predictor(path, model=known, hidden_size=model.config.hidden_size)
     return pack_linears(predictor.to(device=model.device, dtype=torch.float32))
 
@@ -288,7 +285,7 @@ def load_thought_types(
     if "thought" not in policy.requires:
         return Thoughts()
     num_layers = model_config.num_hidden_layers
-    known = model_id(config, model_config)
+    known = model_id(pinned(config))
     return load_thoughts(thoughts_path(config), model=known, num_layers=num_layers)
 
 

@@ -2,11 +2,12 @@
 
 import hashlib
 from collections.abc import Iterator
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
-from transformers import PretrainedConfig
+from transformers.utils import cached_file
 
 from dynts_batch.config import ModelConfig
 from dynts_batch.errors import ConfigError
@@ -22,14 +23,40 @@ def model_path(name: str) -> str:
     return str(files("dynts_batch.lab") / "reasoner") if name == "embedded" else name
 
 
-def model_id(config: ModelConfig, model_config: PretrainedConfig) -> ModelId:
-    """Which model it is, as far as is known without loading it.
+def pinned(config: ModelConfig) -> ModelConfig:
+    """With the commit that the revision of a model on the hub stands for now: a branch moves on.
+
+    Raises: ConfigError where there is no such model.
+    """
+    if Path(model_path(config.name)).is_dir():
+        return config
+    try:  # transformers' own lookup; its configurations no longer say which commit they are of
+        path = cached_file(config.name, "config.json", revision=config.revision)
+    except (OSError, ValueError) as error:
+        raise no_such_model(config.name, error) from None
+    assert path is not None
+    return replace(config, revision=_commit(Path(path).parent) or config.revision)
+
+
+def no_such_model(name: str, error: Exception) -> ConfigError:
+    reason = str(error).partition("\n")[0]
+    return ConfigError(
+        f"model.name must be 'embedded', the path of a Hugging Face model or a hub id, got {name!r}: {reason}"
+    )
+
+
+def model_id(config: ModelConfig) -> ModelId:
+    """Which model it is, as far as is known without loading it; of one on the hub, `pinned`.
 
     Raises: ConfigError where weights are missing or damaged.
     """
-    # A branch moves on; the commit it stands for now does not.
-    revision = getattr(model_config, "_commit_hash", None) or config.revision
-    return ModelId(config.name, revision, _weights_sha256(Path(model_path(config.name))))
+    folder = Path(model_path(config.name))
+    return ModelId(config.name, _commit(folder) or config.revision, _weights_sha256(folder))
+
+
+def _commit(folder: Path) -> str | None:
+    """Of a folder in the hub's cache: .../snapshots/COMMIT."""
+    return folder.name if folder.parent.name == "snapshots" else None
 
 
 def _weights_sha256(folder: Path) -> str | None:

@@ -52,6 +52,7 @@ def prepare(config: Config, *, is_local: bool) -> PreparedRun:
     _check_gpus(config)
     Grader.from_config(config.grading).close()
     model = check_engine(config, on_gpu=_may_be_on_gpu(config, is_local=is_local))
+    config = _pinned(config, model.get("revision"))
     source = open_source(config.input, config.sampling)
     source.validate()
     plan = Plan(source.num_rows, config.sampling.num_samples, config.run.shard_rows)
@@ -80,6 +81,11 @@ def prepare(config: Config, *, is_local: bool) -> PreparedRun:
         has_worked=bool(checkpointed or committed - run_dir.list_shards("errors").keys()),
         shards_to_do=tuple(sorted(to_do)),
     )
+
+
+def _pinned(config: Config, revision: str | None) -> Config:
+    """With the commit that a model on the hub stands at now: a branch may move on before the last worker loads it."""
+    return dataclasses.replace(config, model=dataclasses.replace(config.model, revision=revision))
 
 
 def _with_absolute_run_dir(config: Config) -> Config:

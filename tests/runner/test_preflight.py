@@ -1,18 +1,25 @@
 """Laws of the start of a run: what can be refused is refused in clear words, before Ray starts."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from fake_run import write_config, write_problems
+from huggingface_hub import constants as hub_constants
+from safetensors.torch import load_file, save_file
 from transformers import T5Config
 
+from dynts_batch.config import ModelConfig
 from dynts_batch.config_file import load_config
 from dynts_batch.data import claim as claim_module
 from dynts_batch.data.run_dir import RunDir
+from dynts_batch.engine.loader import load_model
+from dynts_batch.engine.model_files import model_id, pinned
 from dynts_batch.runner import reason as reason_module
 from dynts_batch.runner.preflight import prepare
 from dynts_batch.runner.reason import reason
@@ -42,6 +49,53 @@ def _refused(capsys, config: str, *overrides: str) -> str:
     assert "Traceback" not in message
     assert not (Path(config).parent / "run" / "rows").exists()
     return message.removeprefix("error: ")
+
+
+@pytest.fixture
+def hub_model(
+    tmp_path: Path, tiny_model_dirs: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> Path:
+    """Hugging Face's cache, without a network: org/model at two commits, with other weights, and where main is."""
+    monkeypatch.setattr(hub_constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(hub_constants, "HF_HUB_OFFLINE", True)
+    folder = tmp_path / "hub" / "models--org--model"
+    for number, commit in enumerate(COMMITS):
+        snapshot = shutil.copytree(tiny_model_dirs["llama"], folder / "snapshots" / commit)
+        weights = load_file(snapshot / "model.safetensors")
+        weights["model.norm.weight"] += number
+        save_file(weights, snapshot / "model.safetensors", metadata={"format": "pt"})
+    (folder / "refs").mkdir()
+    (folder / "refs" / "main").write_text(COMMITS[0])
+    return folder
+
+
+COMMITS = ("a1" * 20, "b2" * 20)
+
+
+@pytest.mark.parametrize("branch", [None, "main"])
+def test_workers_load_the_commit_that_the_fingerprint_names_though_its_branch_moves_on(
+    branch: str | None, hub_model: Path, tmp_path: Path
+) -> None:
+    """They took whatever the branch stood for when they started: two models in one run."""
+    path = write_config(tmp_path, write_problems(tmp_path / "problems.jsonl", 5))
+    settings = ["model.name=org/model", f"model.revision={branch or 'null'}", "model.device=cpu"]
+    run = prepare(load_config(str(path), settings), is_local=True)
+    (hub_model / "refs" / "main").write_text(COMMITS[1])
+    assert run.run_dir.fingerprint()["model"]["revision"] == COMMITS[0]
+    for config in (run.config, run.run_dir.config()):  # a run's workers, and those that label it
+        norm = load_model(config.model).decoder.norm.weight
+        assert torch.equal(norm, torch.ones_like(norm))
+
+
+def test_the_hubs_snapshot_of_a_commit_is_the_model_of_that_commit(hub_model: Path) -> None:
+    """A predictor that was made for the one is one for the other, and not for another commit's."""
+    on_hub = pinned(ModelConfig("org/model"))
+    assert on_hub.revision == COMMITS[0]
+    first, second = (
+        model_id(ModelConfig(str(hub_model / "snapshots" / commit))) for commit in COMMITS
+    )
+    assert first.is_same(model_id(on_hub))
+    assert not second.is_same(model_id(on_hub))
 
 
 @pytest.mark.parametrize(
