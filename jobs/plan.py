@@ -1,8 +1,9 @@
 """What a run will take, before it is paid for: `python jobs/plan.py CONFIG [--rows N] [key=value ...]`.
 
-Does a random sample of the run's rows and prints tokens, hours, dollars and kWh of the whole with 95% intervals, how many
-rows fit the KV arena, and whether KV memory is the limit at all. The sample is kept beside the run directory, so that
-planning again is free. Exit status as jobs/reason.py.
+Does a random sample of the run's rows on one worker and prints tokens, hours, dollars and kWh of the whole with 95% intervals,
+how many rows fit the KV arena, and whether KV memory is the limit at all. A sample that fills the batch less than the run
+will gives bounds for hours and dollars instead. It is kept beside the run directory, so that planning again is free. Exit
+status as jobs/reason.py.
 """
 
 import argparse

@@ -173,12 +173,12 @@ class FakeEngine:
         draw = int.from_bytes(hashlib.blake2b(key.encode(), digest_size=7).digest(), "little")
         limit = self._sampling.max_new_tokens
         length = limit if draw % 8 == 0 else 1 + (draw >> 8) % limit
-        return _Sequence(request, prompt, num_tokens, length, draw, time.perf_counter())
+        return _Sequence(request, prompt, num_tokens, length, draw, self._now_s())
 
     def _admit(self) -> None:
         while self._waiting and len(self._running) < self.max_seqs:
             sequence = self._waiting.popleft()
-            sequence.admitted_s = time.perf_counter()
+            sequence.admitted_s = self._now_s()
             self._running.append(sequence)
             self._log(sequence.request)
             if "[[kill]]" in sequence.prompt:
@@ -187,6 +187,10 @@ class FakeEngine:
                 raise RuntimeError("the prompt asked for an exception")
             while "[[hang]]" in sequence.prompt:
                 time.sleep(1)
+
+    def _now_s(self) -> float:
+        """Time that is simulated passes with the steps."""
+        return self.busy_s if self._settings.simulated else time.perf_counter()
 
     def _log(self, request: Request) -> None:
         if self._settings.log is not None:
@@ -223,7 +227,7 @@ class FakeEngine:
             peak_kv_bytes=peak * KV_BYTES_PER_TOKEN,
             full_kv_bytes=total * KV_BYTES_PER_TOKEN,
             queue_s=sequence.admitted_s - sequence.added_s,
-            decode_s=time.perf_counter() - sequence.admitted_s,
+            decode_s=self._now_s() - sequence.admitted_s,
             device_s=sequence.device_s,
             token_trace=self._token_trace(sequence) if sequence.request.trace else None,
         )

@@ -1,7 +1,7 @@
 """What a whole run will take, from the rows of a random sample of it. Arithmetic, nothing else.
 
 An interval is the mean of the sample times the number of rows, give or take 1.96 standard errors: it
-covers chance in the sample, not a batch or a machine other than the sample's.
+covers chance in the sample and, where it is made to, a fuller batch, but not another machine.
 """
 
 from __future__ import annotations
@@ -12,18 +12,34 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 _NUM_ERRORS = 1.96
+#: From this share of the run's batch on, the sample's is taken for the same.
+_SAME_BATCH = 0.9
 
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A total with its 95% interval."""
+    """A total with its 95% interval; `total` is None where only the bounds are known."""
 
-    total: float
+    total: float | None
     low: float
     high: float
 
     def times(self, factor: float) -> Interval:
-        return Interval(self.total * factor, self.low * factor, self.high * factor)
+        total = None if self.total is None else self.total * factor
+        return Interval(total, self.low * factor, self.high * factor)
+
+    def __add__(self, other: Interval) -> Interval:
+        is_known = self.total is not None and other.total is not None
+        total = self.total + other.total if is_known else None  # type: ignore[operator]
+        return Interval(total, self.low + other.low, self.high + other.high)
+
+    def in_fuller_batch(self, share: float) -> Interval:
+        """What a device's time, energy or price may be where the sample's batch was only `share` of the run's.
+
+        A step takes no less for more rows, and a row no more: it takes from `share` of what it did up to as much.
+        """
+        total = self.total if share >= _SAME_BATCH else None
+        return Interval(total, self.low * share, self.high)
 
 
 def total_of(sample: Sequence[float], num_rows: int) -> Interval:

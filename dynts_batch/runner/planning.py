@@ -11,7 +11,7 @@ import hashlib
 import os
 import random
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -76,12 +76,13 @@ _PLAIN: dict[str, Any] = {"highlight": False, "markup": False, "soft_wrap": True
 
 
 def _for_sample(config: Config) -> Config:
-    """The same rows with the same engines: only what is stored, and when it ends, is other."""
+    """The same rows with the same engine, of which there is one: the more rows share it, the more its batch is the run's."""
     plain = dataclasses.replace(config.run, dir="", max_cost_usd=None, max_hours=None, shard_rows=1)
-    settings = to_yaml(dataclasses.replace(config, run=plain))
-    digest = hashlib.blake2b(settings.encode(), digest_size=4).hexdigest()
+    one = dataclasses.replace(config.workers, min=1, max=1)
+    sample = dataclasses.replace(config, run=plain, workers=one)
+    digest = hashlib.blake2b(to_yaml(sample).encode(), digest_size=4).hexdigest()
     path = f"{str(config.run.dir).rstrip('/')}-plan-{digest}"
-    return dataclasses.replace(config, run=dataclasses.replace(plain, dir=path))
+    return dataclasses.replace(sample, run=dataclasses.replace(plain, dir=path))
 
 
 def _sample(run: PreparedRun, num_rows: int) -> PreparedRun:
@@ -106,13 +107,16 @@ def estimate(
 ) -> list[tuple[str, str]]:
     """Lines of (what, how much) for a run of `num_units` rows, of which `rows` are a sample."""
     num_workers = config.workers.max
-    device_s = total_of(rows["device_s"].to_pylist(), num_units)
+    rows_per_worker = -(-num_units // num_workers)
+    batch, run_batch = _mean_batch(rows), min(memory.max_seqs, rows_per_worker)
+    share = min(1.0, batch / run_batch)
+    device_s = total_of(rows["device_s"].to_pylist(), num_units).in_fuller_batch(share)
     hours = device_s.times(1 / 3600)
     kwh = None
     if rows["energy_j"].null_count == 0:
-        kwh = total_of(rows["energy_j"].to_pylist(), num_units).times(1 / 3.6e6)
+        joules = total_of(rows["energy_j"].to_pylist(), num_units).in_fuller_batch(share)
+        kwh = joules.times(1 / 3.6e6)
     num_failed = pc.sum(pc.equal(rows["finish_reason"], "error")).as_py()
-    rows_per_worker = -(-num_units // num_workers)
     wanted_seqs = config.memory.max_seqs
     return [
         ("rows", f"{num_units:,}, from a sample of {rows.num_rows:,} ({num_failed:,} failed)"),
@@ -127,7 +131,7 @@ def estimate(
             "is KV memory the limit?",
             memory.verdict(wanted_seqs=wanted_seqs, rows_per_worker=rows_per_worker),
         ),
-        ("batch of the sample", _occupancy(rows, memory.max_seqs)),
+        ("batch of the sample", _batch(batch, run_batch, is_known=hours.total is not None)),
     ]
 
 
@@ -138,34 +142,38 @@ def _dollars(hours: Interval, kwh: Interval | None, cost: CostConfig) -> str:
         return "n/a: cost.usd_per_kwh is set, and the energy is not measured here"
     usd = hours.times(cost.usd_per_gpu_hour or 0.0)
     power = Interval(0, 0, 0) if kwh is None else kwh.times(cost.usd_per_kwh or 0.0)
-    return _amount(
-        Interval(usd.total + power.total, usd.low + power.low, usd.high + power.high), "$"
-    )
+    return _amount(usd + power, "$")
 
 
-def _occupancy(rows: pa.Table, max_seqs: int) -> str:
-    """How full the batch was: a device is used better by a full one, so a run is then cheaper."""
+def _mean_batch(rows: pa.Table) -> float:
+    """Rows that the device worked on at once, on average."""
     device_s = pc.sum(rows["device_s"]).as_py()
     sequence_s = pc.sum(rows["prefill_s"]).as_py() + pc.sum(rows["decode_s"]).as_py()
-    if not device_s:
-        return "n/a"
-    mean = min(float(max_seqs), sequence_s / device_s)
-    text = f"{mean:,.1f} of {max_seqs:,} rows at once"
-    if mean < max_seqs / 2:
-        text += ": the run will be cheaper than this, a larger --rows tells by how much"
-    return text
+    return sequence_s / device_s if device_s else 0.0
+
+
+def _batch(batch: float, run_batch: int, *, is_known: bool) -> str:
+    """How full the batch was: a device is used better by a full one."""
+    text = f"{min(batch, run_batch):,.1f} rows at once on average, of the run's {run_batch:,}"
+    if is_known:
+        return text
+    return f"{text}: a row of a fuller one costs less, so bounds are given; a larger --rows narrows them"
 
 
 def _amount(interval: Interval, unit: str = "") -> str:
-    low, high = f"{unit}{interval.low:,.4g}", f"{unit}{interval.high:,.4g}"
-    return f"{unit}{interval.total:,.4g} (95%: {low} to {high})"
+    return _between(interval, lambda value: f"{unit}{value:,.4g}")
 
 
 def _count(interval: Interval) -> str:
-    return f"{interval.total:,.0f} (95%: {interval.low:,.0f} to {interval.high:,.0f})"
+    return _between(interval, lambda value: f"{value:,.0f}")
 
 
 def _time(interval: Interval) -> str:
-    return (
-        f"{duration(interval.total)} (95%: {duration(interval.low)} to {duration(interval.high)})"
-    )
+    return _between(interval, duration)
+
+
+def _between(interval: Interval, show: Callable[[float], str]) -> str:
+    bounds = f"{show(interval.low)} to {show(interval.high)}"
+    if interval.total is None:
+        return bounds
+    return f"{show(interval.total)} (95%: {bounds})"

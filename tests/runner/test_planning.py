@@ -2,6 +2,7 @@
 
 import os
 import random
+import re
 
 import pytest
 from fake_run import make_config, write_config, write_problems
@@ -14,7 +15,7 @@ from dynts_batch.errors import ConfigError
 from dynts_batch.report.totals import add_up
 from dynts_batch.runner import planning
 from dynts_batch.runner.driver import Driver
-from dynts_batch.runner.estimate import Memory, total_of
+from dynts_batch.runner.estimate import Interval, Memory, total_of
 from dynts_batch.runner.messages import Job
 from dynts_batch.runner.planning import plan
 
@@ -54,7 +55,14 @@ def test_it_says_whether_memory_is_the_limit(wanted_seqs, rows_per_worker, verdi
 def _drive_without_ray(run, address, console):
     fleet = LocalFleet(Job(run.config, run.source.schema, 0, os.getcwd()))
     quiet = {"show": lambda state: None, "warn": lambda text: None}
-    assert Driver(run, fleet, num_workers=1, **quiet).run(lambda: False)
+    assert Driver(run, fleet, num_workers=run.config.workers.max, **quiet).run(lambda: False)
+
+
+def _bounds(out: str) -> tuple[float, float]:
+    """The two ends of what is printed in dollars."""
+    (text,) = [line for line in out.splitlines() if "dollars" in line]
+    low, high = re.findall(r"\$([\d.,e+-]+)", text)[-2:]
+    return float(low.replace(",", "")), float(high.replace(",", ""))
 
 
 def test_a_plan_comes_near_what_the_run_takes_and_costs_nothing_twice(
@@ -76,11 +84,48 @@ def test_a_plan_comes_near_what_the_run_takes_and_costs_nothing_twice(
 
     run = finish_run(make_config(tmp_path, 400, model=model, cost=price))
     dollars = add_up(run).dollars.total
-    (line,) = [line for line in first.out.splitlines() if "dollars" in line]
-    low, high = line.split("95%: $")[1].split(")")[0].replace(",", "").split(" to $")
-    # The sample's last rows ran in a batch that empties, so it may be a little dear.
-    assert 0.9 * float(low) <= dollars <= float(high)
+    assert "(95%: $" in first.out
+    low, high = _bounds(first.out)
+    assert low <= dollars <= high
     assert "KV" in first.out
+
+
+@pytest.mark.parametrize("num_rows", [8, 20, 60])
+def test_a_sample_too_small_for_the_batch_gives_bounds_that_hold_the_truth(
+    num_rows, tmp_path, capsys, monkeypatch
+):
+    """Its rows, spread over all workers, shared a step with few others each, and 95% intervals lay at several times the truth."""
+    monkeypatch.setattr(planning, "drive", _drive_without_ray)
+    groups = {
+        "model": {"name": "fake:step_s=1,simulated=true"},
+        "cost": {"usd_per_gpu_hour": 3600.0},
+        "memory": {"max_seqs": 40},
+        "workers": {"min": 1, "max": 4, "num_cpus": 0.25},
+        "run": {"dir": str(tmp_path / "run"), "shard_rows": 5},
+    }
+    problems = write_problems(tmp_path / "problems.jsonl", 800)
+    assert plan(str(write_config(tmp_path, problems, **groups)), [], num_rows=num_rows) == 0
+    out = capsys.readouterr().out
+    assert "95%: $" not in out
+    assert "of the run's 40" in out
+    low, high = _bounds(out)
+    run = finish_run(make_config(tmp_path, 800, **groups))
+    assert low <= add_up(run).dollars.total <= high
+    assert "generated tokens" in out
+    assert "(95%:" in out  # of tokens, which no batch changes
+
+
+@given(st.floats(0, 10), st.floats(0, 10), st.integers(1, 100), st.integers(0, 100))
+def test_bounds_hold_for_every_step_that_takes_longer_for_more_rows(fixed, per_row, batch, more):
+    def device_s(num_rows):
+        return (fixed + per_row * num_rows) / num_rows
+
+    fuller = batch + more
+    found = Interval(device_s(batch), device_s(batch), device_s(batch)).in_fuller_batch(
+        batch / fuller
+    )
+    assert found.low <= device_s(fuller) * (1 + 1e-9)
+    assert device_s(fuller) <= found.high * (1 + 1e-9)
 
 
 def test_a_sample_of_one_row_is_refused():
