@@ -7,6 +7,8 @@ from asks_nothing import AsksNothing
 from kernel_compiler import check_compiles
 from number_formats import hard_groups
 
+from dynts_batch.kvcache import devices, native
+from dynts_batch.kvcache.arena import ArenaShape, KVArena
 from dynts_batch.kvcache.formats import KV_FORMATS
 from dynts_batch.kvcache.native import can_run
 from dynts_batch.kvcache.native_packed_store import SOURCE, NativePackedStore
@@ -105,26 +107,28 @@ def test_it_holds_the_same_bits_as_torchs(
     assert same_bits(store, other)
 
 
-@pytest.mark.parametrize("kind", ["torch", "Triton"])
-def test_tritons_asks_nothing_of_the_host(kind: str) -> None:
-    """Neither where a group becomes complete, nor in an eviction that makes some ternary."""
-    written_in, device = (PackedStore, torch.device("cpu")) if kind == "torch" else store_kind(kind)
-    lanes = torch.arange(2, device=device)
-    cache_len, keep = torch.tensor([15, 16], device=device), torch.full_like(lanes, 16)
-    store = written_in(
-        (2, 1, 32, 16), torch.float32, cache_len, form=KV_FORMATS["nvfp4"], has_ternary=True, per_head=False
-    )  # fmt: skip
-    states = torch.randn(2, 2, 1, 16, 16, device=device)
-    kept = torch.arange(16, device=device).expand(2, 1, -1)
+@pytest.mark.parametrize("is_triton", [False, True])
+def test_an_arena_in_triton_asks_nothing_of_the_host(
+    is_triton: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither where a token completes a group, nor in an eviction that may make groups ternary."""
+    device = store_kind("Triton")[1] if is_triton else torch.device("cpu")
+    monkeypatch.setattr(devices, "runs_triton", lambda _: is_triton)
+    monkeypatch.setattr(native, "can_run", lambda *_: False)
+    shape = ArenaShape(
+        *(1, 1, 16, torch.float32), columns=("thought",), stored_in=KV_FORMATS["nvfp4"]
+    )
+    arena, lanes = KVArena(shape, 2, 40, device), torch.arange(2, device=device)
+    states = torch.randn(2, 2, 1, 40, 16, device=device)
+    lengths, retained_len = (torch.tensor(n, device=device) for n in ([33, 40], [31, 24]))
 
     def use() -> None:
-        store.write(lanes, 0, cache_len, *states)
-        store.append(lanes, cache_len, *states[..., 0, :])
-        cache_len.add_(1)
-        store.evict(lanes, kept, keep, kept < 17)
+        arena.write_prompt(0, lanes, lengths, *states)
+        arena.evict([0, 1], torch.arange(31, device=device).expand(2, 1, 1, -1), retained_len)
+        arena.append(0, retained_len, *states[..., :1, :])
 
     with AsksNothing():
-        if kind == "Triton":
+        if is_triton:
             use()
         else:
             with pytest.raises(AssertionError, match="asks the host"):
