@@ -1,4 +1,5 @@
-"""What identifies a model: two runs with the same identity, sampling and input write the same rows.
+"""What identifies a model: two runs with the same identity, policy, sampling and input write the same rows, as far as a batch of
+another size rounds alike: in float32 on a CPU.
 
 Owns the digests of configuration, chat template, predictor and calibration, and knows the think tags. Loads no weights.
 """

@@ -13,6 +13,8 @@ from dynts_batch.report.statistics import Estimate, PairedComparison
 from dynts_batch.report.totals import Totals
 from dynts_batch.report.units import count_scale, duration, energy, money, percent, size
 
+_NO_SAMPLE = "no sample was taken while it worked"
+
 
 @dataclass(frozen=True)
 class Line:
@@ -109,7 +111,7 @@ def work_lines(totals: Totals) -> list[Line]:
             *_shrunk_lines(device),
             Line("peak device memory", _size(memory), "" if memory is not None else "no GPU"),
             Line("peak host memory", _size(device.rss_peak_bytes), "of a worker"),
-            Line("sequences together", f"{device.peak_running:,}", f"most in one worker; mean {device.mean_running:.1f}"),
+            _together_line(device),
         ]  # fmt: skip
     if crossover is not None:
         note = f"together at most; {crossover.reserved:,} if each reserves the longest, as policy full does"
@@ -147,7 +149,7 @@ def verdict(totals: Totals) -> str:
     if totals.config.policy.name == "full":
         return "This run kept the full cache: it is what eviction is measured against."
     if crossover is None:
-        return "Which side of the crossover this run was on is unknown: it has no telemetry."
+        return f"Which side of the crossover this run was on is unknown: {_why_unknown(totals)}."
     together = f"{crossover.running:,} sequences ran together in {size(crossover.arena_bytes)}"
     full = f"a full cache in the same bytes would have held {_full_cache(crossover)}"
     if crossover.is_ahead:
@@ -241,6 +243,19 @@ def _price_lines(kind: str, price: Price, show: Callable[[float], str], missing:
         Line(f"{kind} per right answer", text(price.per_correct), none_right),
         Line(f"{kind} per million tokens", text(price.per_million_tokens), "generated"),
     ]
+
+
+def _why_unknown(totals: Totals) -> str:
+    if totals.device is None:
+        return "it has no telemetry"
+    return _NO_SAMPLE if totals.device.peak_running == 0 else "it answered nothing"
+
+
+def _together_line(device: DeviceTime) -> Line:
+    if device.peak_running == 0:
+        return Line("sequences together", "n/a", _NO_SAMPLE)
+    note = f"most in one worker; mean {device.mean_running:.1f}"
+    return Line("sequences together", f"{device.peak_running:,}", note)
 
 
 def _shrunk_lines(device: DeviceTime) -> list[Line]:

@@ -105,7 +105,9 @@ def _work(runs: Sequence[Measures]) -> list[Column]:
         Column(
             "KV arena of a worker", _texts([d.arena_bytes if d else None for d in devices], _size)
         ),
-        Column("sequences together", _counts([d.peak_running if d else None for d in devices])),
+        Column(
+            "sequences together", _counts([d.peak_running or None if d else None for d in devices])
+        ),
         Column("full cache, same bytes", _counts([s.paged if s else None for s in sides])),
         Column("tokens/s of a busy device", _counts([t.tokens_per_device_s for t in totals])),
     ]

@@ -1,7 +1,7 @@
 """What all rows of a run have in common: a run directory with another fingerprint is another run.
 
-Prices, workers, memory and checkpoint settings are not in it: they may change between starts,
-because no row depends on them.
+Prices, workers, memory and checkpoint settings are not in it: they may change between starts. In float32 on a CPU no row
+depends on them; in bfloat16, or on a GPU, another batch size may round a few tokens otherwise.
 """
 
 from __future__ import annotations

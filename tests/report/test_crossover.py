@@ -3,7 +3,7 @@
 import pytest
 from report_runs import SAMPLE, write_run
 
-from dynts_batch.report.lines import verdict
+from dynts_batch.report.lines import verdict, work_lines
 from dynts_batch.report.measures import Measures, measure
 from dynts_batch.report.run_rows import read_run
 
@@ -40,4 +40,12 @@ def test_the_full_cache_is_its_own_reference_and_no_telemetry_is_no_verdict(tmp_
     assert "kept the full cache" in verdict(full.totals)
     silent = measure([read_run(write_run(tmp_path / "silent", [{}], ()))])[0]
     assert silent.totals.crossover is None
-    assert "unknown" in verdict(silent.totals)
+    assert verdict(silent.totals).endswith("is unknown: it has no telemetry.")
+
+
+def test_a_run_that_no_sample_saw_at_work_ran_an_unknown_number_together_not_none(tmp_path):
+    """A short one was said to have no telemetry, beside "sequences together 0"."""
+    totals = _measures(tmp_path, arena_bytes=60_000, running=0).totals
+    assert verdict(totals).endswith("is unknown: no sample was taken while it worked.")
+    (line,) = [line for line in work_lines(totals) if line.name == "sequences together"]
+    assert (line.value, line.note) == ("n/a", "no sample was taken while it worked")
