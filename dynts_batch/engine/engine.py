@@ -38,6 +38,9 @@ from dynts_batch.kvcache.thoughts import Thoughts
 from dynts_batch.kvcache.view import Row, Slots
 from dynts_batch.records import Completion, Request, TokenTrace
 
+#: What an eviction may take beside the arena, as long as one sequence fits.
+EVICTION_BYTES = 2**30
+
 
 class Engine:
     """Generates completions for requests. `Engine.load` is the usual way to get one."""
@@ -59,10 +62,11 @@ class Engine:
         self._longest_prompt = policy.longest_prompt(memory.max_prompt_tokens)
         capacity = policy.capacity(memory.max_prompt_tokens, sampling.max_new_tokens)
         shape = arena_shape(model.config, policy, model.decoder.dtype, thoughts)
-        max_seqs = plan_max_seqs(
-            shape, capacity, memory, self._free_bytes(gpu_share), model.config.vocab_size
-        )
+        row_bytes = policy.eviction_bytes(shape, capacity)
+        free_bytes = self._free_bytes(gpu_share, max(row_bytes, EVICTION_BYTES))
+        max_seqs = plan_max_seqs(shape, capacity, memory, free_bytes, model.config.vocab_size)
         self.arena = KVArena(shape, max_seqs, capacity, model.device)
+        self._rows_at_once = max(1, EVICTION_BYTES // row_bytes)
         self._runner = ModelRunner(model, predictor, sampling, self.arena)
         self._scheduler = Scheduler(max_seqs, self._runner.move)
         self._failed: list[Completion] = []
@@ -202,8 +206,8 @@ class Engine:
             self.arena.clear(lane)
 
     def _evict(self, decoding: dict[int, Sequence]) -> None:
-        """Evict from every unfinished sequence of `decoding` that has reached the budget, or that the policy wants to look at, all of
-        them in one operation."""
+        """Evict from every unfinished sequence of `decoding` that has reached the budget, or that the policy wants to look at, as
+        many of them in one operation as memory is left for: the samples of one prompt come to it together."""
         capacity = self.arena.capacity
         due = {
             lane: sequence
@@ -213,9 +217,15 @@ class Engine:
         }
         if not due:
             return
+        self._runner.settle()
+        lanes = list(due)
+        for start in range(0, len(lanes), self._rows_at_once):
+            rows = lanes[start : start + self._rows_at_once]
+            self._evict_from({lane: due[lane] for lane in rows})
+
+    def _evict_from(self, due: dict[int, Sequence]) -> None:
         for sequence in due.values():
             self._plan_look(sequence)
-        self._runner.settle()
         slots = self._view(due)
         if (thoughts := self._policy.label(slots)) is not None:
             self.arena.set_column("thought", slots.lanes, thoughts)
@@ -248,15 +258,17 @@ class Engine:
 
     # ---- parts ---------------------------------------------------------------------------------
 
-    def _free_bytes(self, gpu_share: float) -> int | None:
-        """Our share of a GPU's memory that is left for the arena and the logits beside the largest prefill; None on a CPU."""
+    def _free_bytes(self, gpu_share: float, eviction_bytes: int) -> int | None:
+        """Our share of a GPU's memory that is left for the arena and the logits beside the largest prefill or eviction; None on
+        a CPU."""
         model = self._model
         if model.device.type != "cuda":
             return None
         free_bytes, total_bytes = torch.cuda.mem_get_info(model.device)
         own_bytes = torch.cuda.memory_reserved(model.device)
         room = room_on_gpu(free_bytes, total_bytes, own_bytes, gpu_share)
-        return room - prefill_bytes(model.config, model.decoder.dtype, MAX_PREFILL_TOKENS)
+        activations = prefill_bytes(model.config, model.decoder.dtype, MAX_PREFILL_TOKENS)
+        return room - max(activations, eviction_bytes)
 
     def _max_new_tokens(self, request: Request) -> int:
         largest = self._sampling.max_new_tokens

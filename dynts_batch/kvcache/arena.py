@@ -55,9 +55,14 @@ class ArenaShape:
         )
 
     @property
+    def state_bytes(self) -> int:
+        """A token's keys, or values, of one layer in the model's own precision."""
+        return self.num_kv_heads * self.head_dim * self.dtype.itemsize
+
+    @property
     def kv_bytes_per_token(self) -> int:
         """Keys and values of one token in all layers, in the model's own precision."""
-        return 2 * self.num_layers * self.num_kv_heads * self.head_dim * self.dtype.itemsize
+        return 2 * self.num_layers * self.state_bytes
 
     @property
     def stored_bytes_per_token(self) -> int:

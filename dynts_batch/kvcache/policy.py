@@ -12,6 +12,7 @@ from typing import ClassVar, NamedTuple
 import torch
 
 from dynts_batch.errors import ConfigError
+from dynts_batch.kvcache.arena import ArenaShape
 from dynts_batch.kvcache.formats import KV_FORMATS, KVFormat
 from dynts_batch.kvcache.select import num_kept_candidates, select
 from dynts_batch.kvcache.view import LayerSlots, Slots
@@ -20,6 +21,9 @@ from dynts_batch.kvcache.view import LayerSlots, Slots
 #: attention that the slot has received from all queries since it was stored, and what thought it belongs to. To tell
 #: that, the newest query is remembered; nothing is recorded of thoughts that a model's calibration cannot tell apart.
 RECORDED = frozenset({"importance", "token_id", "attention", "thought"})
+
+#: What ranking one slot of one layer and head takes: its score, the sort's results and the masks.
+RANKED_BYTES = 48
 
 
 class Counts(NamedTuple):
@@ -84,6 +88,11 @@ class Policy:
                 f" {self.quantize!r}"
             )
         return KV_FORMATS[self.quantize]
+
+    def eviction_bytes(self, shape: ArenaShape, capacity: int) -> int:
+        """What evicting from one row takes at most beside the arena, while slots are scored, ranked and moved."""
+        layers, heads = shape.granularity
+        return capacity * (RANKED_BYTES * layers * heads + 2 * shape.state_bytes)
 
     # What a policy needs of the forward pass; it pays for nothing else. A plain class attribute overrides each.
 
@@ -171,6 +180,11 @@ class HeadwisePolicy(Policy):
     @property
     def per_head(self) -> bool:
         return not self.shared_index
+
+    def eviction_bytes(self, shape: ArenaShape, capacity: int) -> int:
+        """With what a layer takes: a few copies of its keys or values in float32, and of what its queries pay to them."""
+        numbers = shape.num_kv_heads * shape.head_dim + shape.num_query_heads * self.num_queries
+        return super().eviction_bytes(shape, capacity) + 16 * capacity * numbers
 
     def score(self, slots: Slots) -> torch.Tensor:
         if not self.shared_index:
