@@ -92,7 +92,7 @@ def _sums(samples: pa.Table) -> list[dict]:
     running = samples["num_running"]
     is_running = pc.greater(running, 0)
     samples = samples.append_column("when_running", pc.if_else(is_running, running, None))
-    is_unused = pc.equal(samples["busy_s"], 0.0)  # it loads, or waits for its first work
+    is_unused = pc.equal(samples["num_steps"], 0)  # it loads, or waits for its first work
     samples = samples.append_column("unused_s", pc.if_else(is_unused, samples["time_s"], None))
     ends = [(name, end) for name in ("time_s", "busy_s") for end in ("min", "max")]
     peaks = ("unused_s", "num_running", "arena_bytes", "device_peak_bytes", "rss_peak_bytes")

@@ -27,10 +27,7 @@ def _totals(*rows: dict, telemetry: tuple[pa.Table, ...] = ()) -> Totals:
 
 
 def _samples(worker_id: str, times_s: list[float], **columns: int | None) -> pa.Table:
-    rows = [
-        SAMPLE | {"worker_id": worker_id, "time_s": time_s, "busy_s": time_s} | columns
-        for time_s in times_s
-    ]
+    rows = [SAMPLE | columns | {"worker_id": worker_id, "time_s": time_s} for time_s in times_s]
     return pa.Table.from_pylist(rows, SCHEMA)
 
 
@@ -119,6 +116,15 @@ def test_time_is_when_any_worker_worked_and_the_nights_between_starts_do_not_cou
     assert totals.device.held_s == pytest.approx(30 + 20 + 10)
     assert _line(totals, "time")[0] == "0:50"
     assert totals.tokens_per_s == pytest.approx(91 / 50)
+
+
+def test_loading_is_held_and_is_no_time_of_the_tokens():
+    loading = _samples("a", [100.0, 160.0], num_steps=0)
+    # Its busy time may stay 0: a fake engine's steps take none.
+    work = _samples("a", [165.0, 200.0], num_steps=9)
+    totals = _totals({}, telemetry=(loading, work))
+    assert (totals.device.held_s, totals.device.wall_s) == (100.0, 40.0)
+    assert totals.tokens_per_s == ROW["completion_tokens"] / 40
 
 
 def test_the_end_of_a_run_and_its_report_say_the_same(tmp_path):
