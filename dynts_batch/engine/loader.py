@@ -323,7 +323,8 @@ def _check_logits(name: str, model: PreTrainedModel, loaded: LoadedModel) -> Non
     model.set_attn_implementation(ATTENTION_NAME)
     try:
         found = _arena_logits(loaded, token_ids, first)
-    except RuntimeError as error:  # keys or values of another shape than the configuration says
+    # Keys or values of another shape than the configuration says, or layers that pass nothing on to their attention.
+    except (RuntimeError, TypeError) as error:
         raise ConfigError(f"model.name: {name!r} does not fit the KV arena: {error}") from None
     differences = (found - expected).abs().amax(dim=-1) / expected.abs().max().clamp(min=1e-6)
     is_exact = model.dtype == torch.float32

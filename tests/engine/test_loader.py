@@ -7,7 +7,14 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoTokenizer, CohereConfig, CohereForCausalLM, PreTrainedModel
+from transformers import (
+    AutoTokenizer,
+    CohereConfig,
+    CohereForCausalLM,
+    PreTrainedModel,
+    StableLmConfig,
+    StableLmForCausalLM,
+)
 
 from dynts_batch.config import ModelConfig
 from dynts_batch.engine import attention
@@ -94,6 +101,23 @@ def test_a_model_that_changes_its_logits_after_the_head_is_refused(
     )
     saved = saved_with_tokenizer(CohereForCausalLM(config), tiny_model_dirs["llama"], tmp_path)
     with pytest.raises(ConfigError, match="must reproduce the logits"):
+        load_model(saved)
+
+
+def test_a_model_whose_layers_pass_nothing_on_to_their_attention_is_refused(
+    tiny_model_dirs: dict[str, Path], tmp_path: Path
+) -> None:
+    """StableLM and Nemotron ended in a TypeError."""
+    config = StableLmConfig(
+        vocab_size=720,
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+    )
+    saved = saved_with_tokenizer(StableLmForCausalLM(config), tiny_model_dirs["llama"], tmp_path)
+    with pytest.raises(ConfigError, match="does not fit the KV arena: .* 'kv_step'"):
         load_model(saved)
 
 
