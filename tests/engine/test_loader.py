@@ -117,7 +117,7 @@ def test_a_model_whose_layers_pass_nothing_on_to_their_attention_is_refused(
         num_key_value_heads=2,
     )
     saved = saved_with_tokenizer(StableLmForCausalLM(config), tiny_model_dirs["llama"], tmp_path)
-    with pytest.raises(ConfigError, match="does not fit the KV arena: .* 'kv_step'"):
+    with pytest.raises(ConfigError, match=r"does not fit the KV arena: .* 'kv_step'"):
         load_model(saved)
 
 
