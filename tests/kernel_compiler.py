@@ -1,13 +1,13 @@
 """Compiles Triton's kernels for GPUs that are not here, in a process of its own: in a test's the interpreter has taken the
 compiler's place.
 
-    python tests/kernel_compiler.py MODULE KERNEL NAME=TYPE-OR-CONSTANT ...
+    python tests/kernel_compiler.py MODULE '[["KERNEL", {"NAME": TYPE OR CONSTANT, ...}], ...]'
 
 Arguments whose types are not given are pointers to bfloat16; capital names are constants.
 """
 
-import ast
 import importlib
+import json
 import os
 import re
 import subprocess
@@ -22,11 +22,10 @@ TYPES = {
 }  # fmt: skip
 
 
-def check_compiles(module: str, kernel: str, **arguments: Any) -> None:
-    """For every compute capability of `COMPUTE_CAPABILITIES`."""
-    command = [sys.executable, __file__, module, kernel]
+def check_compiles(module: str, *kernels: tuple[str, dict[str, Any]]) -> None:
+    """Kernels by name and arguments, for every compute capability of `COMPUTE_CAPABILITIES`."""
     done = subprocess.run(
-        [*command, *(f"{name}={value}" for name, value in arguments.items())],
+        [sys.executable, __file__, module, json.dumps(kernels)],
         env={**os.environ, "TRITON_INTERPRET": "0"},
         capture_output=True,
         text=True,
@@ -35,14 +34,12 @@ def check_compiles(module: str, kernel: str, **arguments: Any) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def compile_kernel(kernel: Any, arguments: dict[str, str]) -> None:
+def compile_kernel(kernel: Any, arguments: dict[str, Any]) -> None:
     import triton
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
-    constants = {
-        name: ast.literal_eval(arguments.pop(name)) for name in kernel.arg_names if name.isupper()
-    }
+    constants = {name: arguments.pop(name) for name in kernel.arg_names if name.isupper()}
     strides = {name: "i64" for name in kernel.arg_names if name.endswith("_stride")}
     given = TYPES | strides | arguments | dict.fromkeys(constants, "constexpr")
     source = ASTSource(
@@ -59,6 +56,6 @@ def compile_kernel(kernel: Any, arguments: dict[str, str]) -> None:
 
 
 if __name__ == "__main__":
-    _, name, kernel, *rest = sys.argv
-    given = dict(argument.split("=", 1) for argument in rest)
-    compile_kernel(getattr(importlib.import_module(name), kernel), given)
+    found = importlib.import_module(sys.argv[1])
+    for kernel, arguments in json.loads(sys.argv[2]):
+        compile_kernel(getattr(found, kernel), arguments)

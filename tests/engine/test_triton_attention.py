@@ -76,7 +76,6 @@ def test_a_row_has_the_same_bits_alone() -> None:
 def test_the_kernels_compile_for_gpus_that_are_not_here() -> None:
     module = decode_attention.__module__
     sizes = {"NUM_KV_HEADS": 4, "GROUP": 7, "HEAD_DIM": 128, "DIMS": 128}
-    check_compiles(
-        module, "_attend_run", out="*fp32", ROWS=16, SLOTS=64, HAS_WINDOW=True, **sizes
-    )  # fmt: skip
-    check_compiles(module, "_join_runs", partial="*fp32", SPLITS=4, HAS_SINKS=True, **sizes)
+    runs = {"out": "*fp32", "ROWS": 16, "SLOTS": 64, "HAS_WINDOW": True}
+    joins = {"partial": "*fp32", "SPLITS": 4, "HAS_SINKS": True}
+    check_compiles(module, ("_attend_run", sizes | runs), ("_join_runs", sizes | joins))

@@ -143,22 +143,23 @@ def test_a_row_has_the_same_bits_alone() -> None:
         assert torch.equal(run(case, options, 2, rows), together[:rows])
 
 
-@pytest.mark.parametrize(
-    ("key_bits", "value_bits", "has_zero_point", "has_ternary", "dtype"),
-    [
+def test_the_kernel_compiles_for_gpus_that_are_not_here() -> None:
+    kinds = [
         (4, 4, False, True, "*bf16"),
         (4, 4, True, False, "*bf16"),
         (8, 8, False, False, "*fp16"),
         (8, 4, False, False, "*bf16"),
         (4, 4, False, True, "*fp32"),
-    ],
-)
-def test_the_kernel_compiles_for_gpus_that_are_not_here(
-    key_bits: int, value_bits: int, has_zero_point: bool, has_ternary: bool, dtype: str
-) -> None:
-    check_compiles(
-        attend_packed.__module__, "_attend_packed_run", out="*fp32", query=dtype, key_buffer=dtype, value_buffer=dtype, key_codes="*i32", value_codes="*i32",
-        key_scales="*u8", value_scales="*u8", zero_points="*i16", NUM_KV_HEADS=4, GROUP=7, HEAD_DIM=128,
-        ROWS=16, DIMS=128, SLOTS=64, KEY_BITS=key_bits, VALUE_BITS=value_bits,
-        HAS_ZERO_POINT=has_zero_point, HAS_TERNARY=has_ternary, HAS_WINDOW=True,
-    )  # fmt: skip
+    ]
+    common = {
+        **dict.fromkeys(("key_codes", "value_codes"), "*i32"),
+        **dict.fromkeys(("key_scales", "value_scales"), "*u8"),
+        **{"out": "*fp32", "zero_points": "*i16", "NUM_KV_HEADS": 4, "GROUP": 7, "HEAD_DIM": 128},
+        **{"ROWS": 16, "DIMS": 128, "SLOTS": 64, "HAS_WINDOW": True},
+    }
+    kernels = []
+    for key_bits, value_bits, has_zero_point, has_ternary, dtype in kinds:
+        own = {"KEY_BITS": key_bits, "VALUE_BITS": value_bits, "HAS_ZERO_POINT": has_zero_point}
+        types = dict.fromkeys(("query", "key_buffer", "value_buffer"), dtype)
+        kernels.append(("_attend_packed_run", common | own | types | {"HAS_TERNARY": has_ternary}))
+    check_compiles(attend_packed.__module__, *kernels)
