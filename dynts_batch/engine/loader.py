@@ -28,6 +28,7 @@ from dynts_batch.engine.attention import (
     PrefillStep,
     register_attention,
 )
+from dynts_batch.engine.experts import pack_experts
 from dynts_batch.engine.model_files import model_id, model_path, no_such_model, pinned
 from dynts_batch.engine.packing import pack_linears
 from dynts_batch.engine.think_tags import THINK, ThinkTags, find_think_tags
@@ -232,7 +233,7 @@ def load_model(config: ModelConfig) -> LoadedModel:
         )
     except (OSError, ValueError) as error:
         raise ConfigError(f"model.name: cannot load {config.name!r}: {error}") from None
-    model = pack_linears(model.to(device).eval().requires_grad_(False))
+    model = pack_experts(pack_linears(model.to(device).eval().requires_grad_(False)))
     loaded = LoadedModel(
         decoder=model.base_model,
         head=model.get_output_embeddings(),

@@ -79,7 +79,7 @@ def pack_linears(model: Model) -> Model:
         linears = {
             name: child
             for name, child in module.named_children()
-            if type(child) is nn.Linear and _can_pack(child.weight)
+            if type(child) is nn.Linear and can_pack(child.weight)
         }
         for names in _groups(linears):
             weight = PackedWeight([linears[name] for name in names])
@@ -100,7 +100,8 @@ def _groups(linears: dict[str, nn.Linear]) -> list[tuple[str, ...]]:
     return groups + [(name,) for name in linears if name not in grouped]
 
 
-def _can_pack(weight: torch.Tensor) -> bool:
+def can_pack(weight: torch.Tensor) -> bool:
+    """Whether oneDNN multiplies by such a weight here."""
     if weight.device.type != "cpu" or not torch.backends.mkldnn.is_available():
         return False
     if weight.dtype == torch.bfloat16:
