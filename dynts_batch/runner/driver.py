@@ -217,15 +217,16 @@ class Driver:
         num_quarantined = len(self._ledger.quarantined)
         report = self._reports.get(worker_id)
         self._record_commits(worker_id)
-        is_trial = worker_id == self._on_trial or not self._ledger.held_by(worker_id)
+        is_trial = self._ledger.is_trying(worker_id) or not self._ledger.held_by(worker_id)
+        is_expected = self._ledger.is_alone_with_suspect(worker_id)
         self._remove(worker_id, reason)
         if worker_id in self._retired:
             return  # it had nothing left to do
         if death.is_out_of_memory and report is not None:
             self._max_seqs.append(max(1, report.max_seqs // 2))
         self._health.add_death(node_id, reason, is_trial=is_trial, now_s=time.monotonic())
-        if len(self._ledger.quarantined) > num_quarantined:
-            self._health.add_quarantine()
+        if is_expected or len(self._ledger.quarantined) > num_quarantined:
+            self._health.explain()
         where = f" on {self._nodes.get(node_id or '', 'a lost node')}" if node_id else ""
         self._warn(
             f"worker {worker_id}{where} died and is replaced, its rows are run again: {reason}"

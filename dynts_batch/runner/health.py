@@ -1,10 +1,11 @@
 """What the deaths of workers say about the code and about the nodes. What they say about requests is the ledger's.
 
 **The code.** Until a run has its first good row, the first few deaths put it on trial: work is handed out one unit at a
-time, alone in a worker, another unit each time and one that nobody has been blamed for while there is one. If each of four
-or more kills its worker, on more than one node where there are several, and nobody else is at work, it is the code. So
-three bad requests never end a run. The first good row ends the trial for ever: what has worked under a fingerprint is not
-broken. After it a run ends only where far more workers die in a row, without one at work that outlives them.
+time, alone in a worker, another unit each time and one that nobody has been blamed for while there is one. If four or more
+kill their worker, where there are several nodes half of them elsewhere than on the worst, and nobody else is at work, it
+is the code. So three bad requests never end a run, nor do a bad node and a bad request. The first good row ends the trial
+for ever: what has worked under a fingerprint is not broken. After it a run ends only where far more workers die in a row,
+suspects apart, without one at work that outlives them.
 
 **A node** on which `max_attempts` workers in a row died, in a trial one, gets no new ones for a while, longer each
 time, as long as another node can have them. A good row from it clears it.
@@ -36,8 +37,7 @@ class Health:
         self._most_in_a_row = max(max_attempts * num_workers, num_of_trial)
         self.num_deaths = 0
         self._num_explained = 0
-        self._num_failed_trials = 0
-        self._tried_on: set[str | None] = set()
+        self._failed_trials: Counter[str | None] = Counter()
         self._deaths_on: Counter[str] = Counter()
         self._last_on: dict[str, tuple[float, str]] = {}
         self._last_reason = ""
@@ -57,18 +57,17 @@ class Health:
             del self._deaths_on[node]
 
     def add_death(self, node: str | None, reason: str, *, is_trial: bool, now_s: float) -> None:
-        """A worker died, on a node that is unknown if it never ran; `is_trial`: it had one unit or none."""
+        """A worker died, on a node that is unknown if it never ran; `is_trial`: it had a unit that was not tried before, or none."""
         if self.is_on_trial and is_trial:
-            self._num_failed_trials += 1
-            self._tried_on.add(node)
+            self._failed_trials[node] += 1
         self.num_deaths += 1
         self._last_reason = reason
         if node is not None:
             self._deaths_on[node] += 1
             self._last_on[node] = now_s, reason
 
-    def add_quarantine(self) -> None:
-        """A request was found to kill: that explains the deaths so far."""
+    def explain(self) -> None:
+        """The latest death is one of a request that is suspected, or found, to kill."""
         self._num_explained = self.num_deaths
 
     # ---- the code ------------------------------------------------------------------------------
@@ -80,9 +79,10 @@ class Health:
 
     def is_code(self, nodes: Set[str]) -> bool:
         """Whether whatever a worker is given kills it; `nodes` are those that could hold one."""
-        has_been_elsewhere = len(self._tried_on) > 1 or nodes <= self._tried_on
-        has_failed = self._num_failed_trials >= self._num_trials and has_been_elsewhere
-        return self.is_on_trial and has_failed
+        failed = self._failed_trials.total()
+        num_elsewhere = failed - max(self._failed_trials.values(), default=0)
+        is_everywhere = len(nodes) <= 1 or num_elsewhere >= self._num_trials // 2
+        return self.is_on_trial and failed >= self._num_trials and is_everywhere
 
     def verdict(self, nodes: Set[str], at_work: Iterable[str]) -> str | None:
         """Why the next worker would die as the last ones did, if it would; `at_work` are those that have units."""
@@ -91,11 +91,13 @@ class Health:
         if self.is_code(nodes) and not seen:
             return (
                 f"workers die whatever they are given: {self.num_deaths} died before any row was done,"
-                f" {self._num_failed_trials} of them with a single request or none, another one each"
+                f" {self._failed_trials.total()} of them with a single request or none, another one each"
                 f" time. The last one died of: {self._last_reason}"
             )
-        # One at work that has seen half of the others die is proof that not all do.
-        if num_in_a_row > max(self._most_in_a_row, 2 * max(seen, default=0)):
+        # Before the first row the trial decides, if it can. One at work that has seen half of the others die is proof that
+        # not all do.
+        most = self._most_in_a_row * (1 if self._has_worked else 2)
+        if num_in_a_row > max(most, 2 * max(seen, default=0)):
             return (
                 f"{num_in_a_row} workers in a row died without finishing a row, the last one of:"
                 f" {self._last_reason}"

@@ -12,9 +12,10 @@ attempt is alone in a worker, after all other work. So the request that kills is
 those that merely stood beside it are not. Once it is found, the other suspects are cleared of one
 death each.
 
-**Nodes.** A machine may kill whatever it is given. So a suspect is kept for workers on nodes where it
-has not died, as long as there are such workers, and a unit is quarantined once it died on two nodes,
-or on all there are; or twice as often as else, where no worker came to be on another one.
+**Nodes.** A machine may kill whatever it is given. So where there are several, a unit is quarantined
+only once it died alone on two of them, or more than twice `max_attempts` times on one because no worker
+came to be on another; and a suspect is kept for workers on nodes where it has not died alone, as long
+as there are such workers.
 """
 
 from __future__ import annotations
@@ -39,6 +40,8 @@ class Lease:
     """Units of the shard that this lease must not run: suspects that get a lease of their own."""
     is_alone: bool
     """The worker gets nothing else until this lease ends."""
+    is_trial: bool = False
+    """It is of one unit that was drawn, see Ledger.take_one."""
 
 
 class Ledger:
@@ -53,7 +56,7 @@ class Ledger:
         self._leases: dict[int, Lease] = {}
         self._attempts: Counter[int] = Counter()
         self._deaths: Counter[int] = Counter()
-        self._died_on: dict[int, set[str]] = {}
+        self._died_alone_on: dict[int, list[str]] = {}
         self._nodes: dict[str, str] = {}
         self._tried: set[int] = set()
         self._finished: dict[int, set[int]] = {}
@@ -94,6 +97,14 @@ class Ledger:
         """Shards leased to `worker_id`."""
         return [lease.shard for lease in self._leases_of(worker_id)]
 
+    def is_trying(self, worker_id: str) -> bool:
+        """Whether `worker_id` holds what `take_one` gave it."""
+        return any(lease.is_trial for lease in self._leases_of(worker_id))
+
+    def is_alone_with_suspect(self, worker_id: str) -> bool:
+        """Whether `worker_id` holds a suspect and nothing else."""
+        return any(lease.is_alone and not lease.is_trial for lease in self._leases_of(worker_id))
+
     def has_work_for(self, worker_id: str) -> bool:
         """Whether `take` would give `worker_id` a shard."""
         held = self._leases_of(worker_id)
@@ -131,7 +142,7 @@ class Ledger:
         if least is None:
             return None
         self._tried.add(least)
-        return self._lease_alone(least, worker_id)
+        return self._lease_alone(least, worker_id, is_trial=True)
 
     def record(
         self,
@@ -174,24 +185,32 @@ class Ledger:
                 self._attempts[lease.shard] += 1
                 in_flight = set(self._plan.units(lease.shard)) - finished - lease.held_back
                 in_flight -= self._saved.get(lease.shard, set()) | self._quarantined.keys()
-                for unit in in_flight:
-                    self._died_on.setdefault(unit, set()).update({node} if node else ())
+                if lease.is_alone and node is not None:
+                    for unit in in_flight:
+                        self._died_alone_on.setdefault(unit, []).append(node)
                 self._blame(in_flight, reason, nodes, is_alone=lease.is_alone)
             self._enqueue(lease.shard)
 
     def _leases_of(self, worker_id: str) -> list[Lease]:
         return [lease for lease in self._leases.values() if lease.worker_id == worker_id]
 
-    def _lease_alone(self, unit: int, worker_id: str) -> Lease:
+    def _lease_alone(self, unit: int, worker_id: str, *, is_trial: bool = False) -> Lease:
         shard = unit // self._plan.shard_rows
         (self._pending if shard in self._pending else self._only_suspects).remove(shard)
         held_back = frozenset(self._open_units(shard) - {unit})
-        return self._lease(shard, worker_id, held_back, is_alone=True)
+        return self._lease(shard, worker_id, held_back, is_alone=True, is_trial=is_trial)
 
     def _lease(
-        self, shard: int, worker_id: str, held_back: frozenset[int], *, is_alone: bool
+        self,
+        shard: int,
+        worker_id: str,
+        held_back: frozenset[int],
+        *,
+        is_alone: bool,
+        is_trial: bool = False,
     ) -> Lease:
-        lease = Lease(shard, worker_id, 1 + self._attempts[shard], held_back, is_alone)
+        attempt = 1 + self._attempts[shard]
+        lease = Lease(shard, worker_id, attempt, held_back, is_alone, is_trial)
         self._leases[shard] = lease
         self._finished[shard] = set(self._saved.get(shard, ()))
         return lease
@@ -214,13 +233,15 @@ class Ledger:
             self._clear_suspects()
 
     def _is_convicted(self, unit: int, nodes: Set[str]) -> bool:
-        deaths, died_on = self._deaths[unit], self._died_on.get(unit, set())
-        has_been_elsewhere = len(died_on) > 1 or nodes <= died_on
-        return deaths >= self._max_attempts * (1 if has_been_elsewhere else 2)
+        if self._deaths[unit] < self._max_attempts:
+            return False
+        alone_on = self._died_alone_on.get(unit, [])
+        has_been_elsewhere = len(set(alone_on)) > 1 or nodes <= set(alone_on)
+        return len(nodes) <= 1 or has_been_elsewhere or len(alone_on) > 2 * self._max_attempts
 
     def _forget(self, unit: int) -> None:
         del self._deaths[unit]
-        self._died_on.pop(unit, None)
+        self._died_alone_on.pop(unit, None)
 
     def _clear_suspects(self) -> None:
         for unit in [u for u in self._deaths if self._is_suspect(u)]:
@@ -244,7 +265,7 @@ class Ledger:
         return next((unit for unit in units if self._may_have(worker_id, unit)), None)
 
     def _may_have(self, worker_id: str, unit: int) -> bool:
-        died_on = self._died_on.get(unit, set())
+        died_on = set(self._died_alone_on.get(unit, []))
         return self._nodes.get(worker_id) not in died_on or set(self._nodes.values()) <= died_on
 
     def _suspects(self, shard: int) -> list[int]:

@@ -175,7 +175,7 @@ def test_retry_failed_runs_the_error_rows_only(tmp_path):
             "here",
             "workers die whatever they are given: 6 died before any row was done, 4 of them .*",
         ),
-        (None, "9 workers in a row died .*"),  # none ever ran anywhere
+        (None, "workers die whatever they are given: 6 died .*"),  # none ever ran anywhere
     ],
 )
 def test_workers_that_only_die_end_the_run_instead_of_failing_every_row(tmp_path, node, verdict):

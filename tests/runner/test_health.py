@@ -3,7 +3,7 @@
 from collections import Counter
 from dataclasses import replace
 
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from simulated_fleet import World, simulate
 
@@ -26,7 +26,7 @@ _WORLDS = st.builds(
 @settings(max_examples=150, deadline=None)
 @given(world=_WORLDS, poison=st.sets(st.integers(0, 119), max_size=3))
 def test_three_bad_requests_never_end_a_run_and_are_found(world, poison):
-    poison = frozenset(unit for unit in poison if unit < world.plan.num_units)
+    poison = frozenset(unit % world.plan.num_units for unit in poison)
     outcome = simulate(replace(world, poison=poison))
     assert outcome.error is None
     assert outcome.rows == Counter(range(world.plan.num_units))
@@ -35,19 +35,21 @@ def test_three_bad_requests_never_end_a_run_and_are_found(world, poison):
         assert outcome.failed == poison
     for unit in outcome.failed:
         places = outcome.places[unit]
-        is_everywhere = world.num_nodes == 1 or len(set(places)) > 1
-        assert is_everywhere or len(places) >= 2 * world.max_attempts
+        assert world.num_nodes == 1 or len(set(places)) > 1 or len(places) > 2 * world.max_attempts
 
 
 @settings(max_examples=150, deadline=None)
-@given(world=_WORLDS)
-def test_one_bad_node_loses_no_row_and_quarantines_nothing(world):
+@given(world=_WORLDS, poison=st.sets(st.integers(0, 119), max_size=1))
+def test_one_bad_node_loses_no_row_and_quarantines_nothing_but_what_is_bad(world, poison):
+    poison = frozenset(unit % world.plan.num_units for unit in poison)
     world = replace(world, num_nodes=max(2, world.num_nodes), bad_nodes=frozenset({"n1"}))
-    outcome = simulate(world)
+    assume(len(poison) < world.plan.num_units)
+    outcome = simulate(replace(world, poison=poison))
     assert outcome.error is None
     assert outcome.rows == Counter(range(world.plan.num_units))
-    assert not outcome.failed
-    assert outcome.named.keys() <= {"n1"}
+    assert outcome.failed == poison
+    if not poison:
+        assert outcome.named.keys() <= {"n1"}
 
 
 @settings(max_examples=150, deadline=None)
@@ -57,11 +59,14 @@ def test_broken_code_ends_the_run_within_a_few_starts_and_leaves_it_resumable(wo
     world = replace(world, is_broken=True, has_worked=False)
     outcome = simulate(world)
     assert not outcome.named
-    if world.max_attempts > 1 and world.plan.num_units > num_trials:
+    if world.plan.num_units < (1 + world.max_workers) * num_trials:
+        return  # so few may all be quarantined first
+    num_elsewhere = num_trials // 2 if world.num_nodes > 1 else 0
+    most = world.max_workers + max(2, world.max_workers // 2) + num_trials + num_elsewhere
+    assert outcome.num_started <= most
+    if world.max_attempts > 1:  # else who is there at the first death is quarantined
         assert "workers die whatever they are given" in str(outcome.error)
         assert not outcome.failed
-    most = world.max_workers + max(2, world.max_workers // 2) + num_trials + world.num_nodes
-    assert outcome.num_started <= most
 
 
 @settings(max_examples=150, deadline=None)

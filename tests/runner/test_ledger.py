@@ -175,7 +175,7 @@ def _kill(ledger: Ledger, worker: str, node: str, nodes: set[str]) -> set[int]:
     return set(PLAN.units(lease.shard)) - lease.held_back
 
 
-def test_a_unit_is_quarantined_once_it_died_on_two_nodes():
+def test_a_unit_is_quarantined_once_it_died_alone_on_two_nodes():
     ledger = Ledger(PLAN, [3], max_attempts=2)
     for node in ("x", "x", "x"):
         assert _kill(ledger, "a", node, {"x", "y"}) == {9}
@@ -184,9 +184,17 @@ def test_a_unit_is_quarantined_once_it_died_on_two_nodes():
     assert dict(ledger.quarantined) == {9: "boom"}
 
 
+def test_what_died_beside_others_on_two_nodes_is_not_quarantined():
+    ledger = Ledger(PLAN, [0], max_attempts=3)
+    for node in ("x", "y"):
+        assert _kill(ledger, "a", node, {"x", "y"}) == {0, 1, 2}
+    assert _kill(ledger, "a", "x", {"x", "y"}) == {0}
+    assert not ledger.quarantined
+
+
 def test_a_unit_is_quarantined_where_no_worker_came_to_be_on_another_node():
     ledger = Ledger(PLAN, [3], max_attempts=2)
-    for _ in range(4):
+    for _ in range(6):  # not alone at first
         assert not ledger.quarantined
         _kill(ledger, "a", "x", {"x", "y"})
     assert dict(ledger.quarantined) == {9: "boom"}
@@ -194,7 +202,8 @@ def test_a_unit_is_quarantined_where_no_worker_came_to_be_on_another_node():
 
 def test_a_suspect_is_kept_for_a_worker_on_another_node_as_long_as_there_is_one():
     ledger = Ledger(PLAN, [3], max_attempts=2)
-    _kill(ledger, "a", "x", {"x", "y"})
+    for _ in range(2):
+        _kill(ledger, "a", "x", {"x", "y"})
     ledger.place("b", "x")
     ledger.place("c", "y")
     assert not ledger.has_work_for("b")
