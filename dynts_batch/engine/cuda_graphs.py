@@ -35,8 +35,7 @@ class DecodeGraphs:
 
     def run(self, num_lanes: int) -> torch.Tensor:
         size = graph_size(num_lanes, self._max_seqs)
-        # Lanes that don't decode write where it harms nothing.
-        self._inputs.slots[num_lanes:size] = self._inputs.resting_slots[num_lanes:size]
+        self._inputs.rest_beyond(num_lanes, size)
         if size not in self._graphs and self._can_capture:
             self._capture(size)
         if size not in self._graphs:

@@ -46,6 +46,12 @@ class DecodeInputs:
         """The prompts in `lanes` [R] are stored up to `next_slots` [R]."""
         self.resting_slots[lanes] = next_slots
 
+    def rest_beyond(self, num_lanes: int, size: int) -> None:
+        """The lanes from `num_lanes` to `size` run along in a step without decoding: what they write, keys, and queries that are
+        remembered by position, their next prompt chunk overwrites."""
+        for column in (self.slots, self.positions):
+            column[num_lanes:size] = self.resting_slots[num_lanes:size]
+
     def move(self, source: int, target: int) -> None:
         for column in (*self._columns, self.prompt_tokens):
             column[target] = column[source]

@@ -96,7 +96,7 @@ class ModelRunner:
     def next_tokens(self, num_lanes: int, max_len: int, *, is_ragged: bool) -> torch.Tensor:
         """The decode step of the first lanes, the longest of which has `max_len` slots then; returns token ids [R].
 
-        It asks nothing of the host, and where nothing is observed, doing it again changes nothing.
+        It asks nothing of the host, and where what is observed allows it, doing it again changes nothing.
         """
         lanes, token_ids, slots, positions, keys = self.inputs.first(num_lanes)
         observe = self.observer.tokens(lanes, slots, positions, max_len)
@@ -132,9 +132,9 @@ class ModelRunner:
         ).last_hidden_state
 
     def _make_graphs(self) -> DecodeGraphs | RecordedSteps | None:
-        """What repeats the decode step without its Python, where the step asks the host nothing."""
+        """What repeats the decode step without its Python, where the step asks the host nothing and can be done again."""
         shape, device = self._arena.shape, self.model.device
-        if not asks_nothing(shape, device) or self.observer.wants_queries:
+        if not asks_nothing(shape, device) or not self.observer.is_repeatable:
             return None
         step = partial(self.next_tokens, max_len=self._arena.capacity, is_ragged=True)
         if device.type == "cuda":

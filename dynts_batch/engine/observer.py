@@ -28,6 +28,11 @@ class Observer:
     def wants_queries(self) -> bool:
         return self._num_queries > 0 or self._wants_attention
 
+    @property
+    def is_repeatable(self) -> bool:
+        """Whether observing a step again changes nothing: sums of attention grow."""
+        return not self._wants_attention
+
     def prompts(
         self, lanes: torch.Tensor, slots: torch.Tensor, cache_len: torch.Tensor
     ) -> Observe | None:
@@ -67,8 +72,8 @@ class Observer:
             if self._num_queries:
                 # Of a prompt shorter than num_queries, the first query stands in for those that never were.
                 index = (remembered - positions[:, :1]).clamp(min=0)
-                picked = query.transpose(1, 2)[torch.arange(len(lanes))[:, None], index]
-                arena.write_queries(layer, lanes, remembered, picked.transpose(1, 2))
+                index = index[:, None, :, None].expand(-1, query.shape[1], -1, query.shape[-1])
+                arena.write_queries(layer, lanes, remembered, query.gather(2, index))
             if self._wants_attention:
                 keys = arena.keys(layer, lanes, max_len)
                 stored = arena.positions[lanes, layer if arena.shape.per_head else 0, :, :max_len]

@@ -100,8 +100,32 @@ def test_decoding_along_a_lane_whose_prompt_is_half_done_leaves_it_as_it_is(
 
     before = lane()
     assert before[0].abs().sum(dim=(0, 2)).min() > 0
-    inputs.slots[1:2] = inputs.resting_slots[1:2]
+    inputs.rest_beyond(1, 2)
     with torch.inference_mode():
         engine._runner.next_tokens(2, 48, is_ragged=True)
     assert all(torch.equal(a, b) for a, b in zip(before, lane(), strict=True))
     assert int(inputs.slots[1]) == num_stored, "the next chunk overwrites what this wrote"
+
+
+@pytest.mark.usefixtures("small_chunks")
+def test_decoding_along_a_lane_between_its_chunks_leaves_the_queries_that_it_remembers() -> None:
+    """The last chunk is shorter than what SnapKV looks at: the older queries are from the chunks before."""
+    policy = PolicyConfig("snapkv", budget=40, window_size=8, options={"observation_window": 16})
+    sampling, memory = SamplingConfig(max_new_tokens=40), MemoryConfig(max_seqs=2)
+
+    def remembered(*, runs_along: bool) -> torch.Tensor:
+        engine = Engine.load(ModelConfig(), policy, sampling, memory)
+        for name, length in (("decoding", 3), ("prefilling", 30)):
+            engine.add_request(Request(name, prompt_token_ids=list(range(10, 10 + length))))
+            engine.step()
+        inputs = engine._runner.inputs
+        while len(engine._scheduler.decoding()) == 1:
+            if runs_along:
+                inputs.positions[1] = 27  # as an earlier sequence may leave it
+                inputs.rest_beyond(1, 2)
+                with torch.inference_mode():
+                    engine._runner.next_tokens(2, 40, is_ragged=True)
+            engine.step()
+        return engine.arena.read_queries(1, torch.tensor([1]), torch.arange(16, 30)[None])
+
+    assert torch.equal(remembered(runs_along=True), remembered(runs_along=False))

@@ -20,9 +20,11 @@ from dynts_batch.records import Request
 REQUESTS = [Request(str(i), prompt_token_ids=list(range(10, 22 + i))) for i in range(7)]
 
 
-def make_engine(folder: Path, *, quantize: bool = False, max_new_tokens: int = 60) -> Engine:
+def make_engine(
+    folder: Path, name: str = "random", *, quantize: bool = False, max_new_tokens: int = 60
+) -> Engine:
     sampling = SamplingConfig(temperature=0.9, max_new_tokens=max_new_tokens)
-    policy = PolicyConfig(name="random", budget=24, window_size=6, quantize=quantize)
+    policy = PolicyConfig(name, budget=24, window_size=6, quantize=quantize)
     return Engine.load(ModelConfig(name=str(folder)), policy, sampling, MemoryConfig(max_seqs=5))
 
 
@@ -59,34 +61,41 @@ def test_a_graph_is_at_most_an_eighth_larger_than_its_batch() -> None:
     assert graph_size(33, 34) == 34
 
 
-@pytest.mark.parametrize("quantize", [False, True])
+@pytest.mark.parametrize(
+    ("name", "quantize"), [("random", False), ("random", True), ("rkv", False)]
+)
 def test_a_decode_step_done_again_changes_nothing(
-    quantize: bool, tiny_model_dirs: dict[str, Path], request: pytest.FixtureRequest
+    name: str, quantize: bool, tiny_model_dirs: dict[str, Path], request: pytest.FixtureRequest
 ) -> None:
     """The step that warms a graph up runs twice, and lanes that hold nothing run along; one completes a group."""
     if quantize:
         request.getfixturevalue("interpreted")
-    engine = make_engine(tiny_model_dirs["qwen2"], quantize=quantize)
+    engine = make_engine(tiny_model_dirs["qwen2"], name, quantize=quantize)
     for each in REQUESTS:
         engine.add_request(each)
     for _ in range(2):
         engine.step()
     assert 15 in engine._runner.inputs.slots.tolist()
+    arena = engine.arena
+
+    def state() -> list[torch.Tensor]:
+        stored = (*arena.stored(1, 5, 24), arena.positions, *arena._queries)
+        return [tensor.clone() for tensor in stored]
+
     with torch.inference_mode():
-        first = engine._runner.next_tokens(5, 24, is_ragged=True)
-        state = [
-            tensor.clone() for tensor in (*engine.arena.stored(1, 5, 24), engine.arena.positions)
-        ]
+        first, before = engine._runner.next_tokens(5, 24, is_ragged=True), state()
         again = engine._runner.next_tokens(5, 24, is_ragged=True)
     assert torch.equal(first, again)
-    after = (*engine.arena.stored(1, 5, 24), engine.arena.positions)
-    assert all(torch.equal(a, b) for a, b in zip(state, after, strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(before, state(), strict=True))
 
 
-def test_a_quantised_step_asks_nothing_of_the_host(
-    tiny_model_dirs: dict[str, Path], interpreted: None
+@pytest.mark.parametrize(("name", "quantize"), [("random", True), ("rkv", False)])
+def test_a_step_asks_nothing_of_the_host_quantised_or_with_queries_remembered(
+    name: str, quantize: bool, tiny_model_dirs: dict[str, Path], interpreted: None
 ) -> None:
-    engine = make_engine(tiny_model_dirs["qwen2"], quantize=True)
+    """A copy of row numbers to the device, in every layer, kept five policies from graphs on a GPU."""
+    engine = make_engine(tiny_model_dirs["qwen2"], name, quantize=quantize)
+    assert engine._runner.graphs is not None
     assert attention.asks_nothing(engine.arena.shape, engine.arena.positions.device)
     for request in REQUESTS:
         engine.add_request(request)
@@ -163,11 +172,13 @@ def test_a_step_that_asks_the_host_runs_without_graphs_from_then_on() -> None:
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("architecture", ["llama", "qwen2", "gpt_oss"])
-@pytest.mark.parametrize("quantize", [False, True])
+@pytest.mark.parametrize(
+    ("name", "quantize"), [("random", False), ("random", True), ("rkv", False)]
+)
 def test_graphs_change_no_token(
-    architecture: str, quantize: bool, tiny_model_dirs: dict[str, Path]
+    architecture: str, name: str, quantize: bool, tiny_model_dirs: dict[str, Path]
 ) -> None:
-    engine = make_engine(tiny_model_dirs[architecture], quantize=quantize)
+    engine = make_engine(tiny_model_dirs[architecture], name, quantize=quantize)
     with_graphs = generate(engine)
     engine._runner.graphs = None
     assert generate(engine) == with_graphs

@@ -26,6 +26,8 @@ REQUESTS = [Request(str(i), prompt_token_ids=list(range(10, 14 + i))) for i in r
         ("qwen2", "full", False),
         ("qwen3", "streaming", False),
         ("gpt_oss", "random", False),
+        ("llama", "tova", False),
+        ("qwen3", "rkv", True),
     ],
 )
 def test_recording_changes_no_token(
