@@ -25,6 +25,7 @@ from dynts_batch.engine.loader import (
 )
 from dynts_batch.engine.model_runner import ModelRunner
 from dynts_batch.engine.prompt import PromptRenderer
+from dynts_batch.engine.sampling import NO_TOKEN
 from dynts_batch.engine.scheduler import MAX_PREFILL_TOKENS, Scheduler
 from dynts_batch.engine.sequence import Sequence
 from dynts_batch.errors import NonFiniteLogitsError, PromptTooLongError, RowError
@@ -184,12 +185,14 @@ class Engine:
         ready = {}
         for (lane, sequence), token_id in zip(sequences.items(), token_ids, strict=True):
             sequence.store(len(sequence.prompt_chunk))
-            if sequence.cache_len == len(sequence.prompt_token_ids):
-                self._append(lane, sequence, token_id)
-                sequence.decoding_at = now
-                if sequence.finish_reason is None:
-                    self._plan_look(sequence)
-                    ready[lane] = sequence
+            # Quantised, what is no number becomes one: a later chunk would not tell.
+            if token_id != NO_TOKEN and sequence.cache_len < len(sequence.prompt_token_ids):
+                continue
+            self._append(lane, sequence, token_id)
+            sequence.decoding_at = now
+            if sequence.finish_reason is None:
+                self._plan_look(sequence)
+                ready[lane] = sequence
         if ready:
             self._runner.inputs.write(ready)
 

@@ -7,14 +7,14 @@ import pytest
 import torch
 
 from dynts_batch.config import MemoryConfig, ModelConfig, PolicyConfig, SamplingConfig
-from dynts_batch.engine import Engine, attention
+from dynts_batch.engine import Engine, attention, scheduler, sequence
 from dynts_batch.records import Completion, Request
 
 #: More than the lanes, so that the failed ones are filled again, the shorter ones by later rows.
 PROMPTS = [list(range(10, 10 + length)) for length in (9, 20, 4, 17, 5, 6, 3, 12)]
 
 
-def make_engine(folder: Path, *, quantize: bool = False, dtype: Any = "auto") -> Engine:
+def make_engine(folder: Path, *, quantize: bool | str = False, dtype: Any = "auto") -> Engine:
     policy = PolicyConfig(name="h2o", budget=32, window_size=6, quantize=quantize)
     sampling = SamplingConfig(temperature=0.9, max_new_tokens=30)
     return Engine.load(
@@ -22,8 +22,8 @@ def make_engine(folder: Path, *, quantize: bool = False, dtype: Any = "auto") ->
     )
 
 
-def generate(engine: Engine) -> dict[str, Completion]:
-    requests = [Request(str(i), prompt_token_ids=prompt) for i, prompt in enumerate(PROMPTS)]
+def generate(engine: Engine, prompts: list[list[int]] = PROMPTS) -> dict[str, Completion]:
+    requests = [Request(str(i), prompt_token_ids=prompt) for i, prompt in enumerate(prompts)]
     return {completion.request_id: completion for completion in engine.generate(requests)}
 
 
@@ -69,6 +69,27 @@ def test_such_a_row_is_an_error_and_the_others_are_what_they_were(
         assert f"completion token {poisoned[key] + 1} must be finite" in completion.error_message
         assert completion.reasoning is completion.answer is None
     assert sum(c.device_s for c in completions.values()) == pytest.approx(engine.busy_s, rel=1e-9)
+
+
+@pytest.mark.parametrize("quantize", [False, "nvfp4", "int4", "fp8"])
+def test_an_earlier_chunk_of_a_prompt_is_looked_at_too(
+    quantize: bool | str, tiny_model_dirs: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Quantised keys and values are finite, whatever they were made of: such a row went on with tokens made up."""
+    for module in (scheduler, sequence):
+        monkeypatch.setattr(module, "PREFILL_CHUNK", 16)
+    monkeypatch.setattr(scheduler, "MAX_PREFILL_TOKENS", 16)
+    engine = make_engine(tiny_model_dirs["llama"], quantize=quantize)
+    prompts = [[*PROMPTS[1][:3], 700, *PROMPTS[1][3:]], *PROMPTS]
+    expected = generate(engine, prompts)
+    poison(engine, 700)
+    hit = {"0"} | {key for key, c in expected.items() if 700 in c.completion_token_ids[:-1]}
+    completions = generate(engine, prompts)
+    assert {key for key, c in completions.items() if c.finish_reason == "error"} == hit
+    assert "completion token 1 must be finite" in completions["0"].error_message
+    assert len(hit) < len(completions) == len(prompts)
+    for key in completions.keys() - hit:
+        assert completions[key].completion_token_ids == expected[key].completion_token_ids
 
 
 def test_an_overflow_of_float16_is_an_error(tiny_model_dirs: dict[str, Path]) -> None:
