@@ -218,7 +218,7 @@ class Driver:
         report = self._reports.get(worker_id)
         self._record_commits(worker_id)
         is_trial = self._ledger.is_trying(worker_id) or not self._ledger.held_by(worker_id)
-        is_expected = self._ledger.is_alone_with_suspect(worker_id)
+        is_expected = self._ledger.has_only_blamed(worker_id)
         self._remove(worker_id, reason)
         if worker_id in self._retired:
             return  # it had nothing left to do

@@ -5,7 +5,7 @@ time, alone in a worker, another unit each time and one that nobody has been bla
 kill their worker, where there are several nodes half of them elsewhere than on the worst, and nobody else is at work, it
 is the code. So three bad requests never end a run, nor do a bad node and a bad request. The first good row ends the trial
 for ever: what has worked under a fingerprint is not broken. After it a run ends only where far more workers die in a row,
-suspects apart, without one at work that outlives them.
+of work that nobody died of before, without one at work that outlives them.
 
 **A node** on which `max_attempts` workers in a row died, in a trial one, gets no new ones for a while, longer each
 time, as long as another node can have them. A good row from it clears it.
@@ -67,7 +67,7 @@ class Health:
             self._last_on[node] = now_s, reason
 
     def explain(self) -> None:
-        """The latest death is one of a request that is suspected, or found, to kill."""
+        """The latest death is one of requests that were at a death before, or of one that is found to kill."""
         self._num_explained = self.num_deaths
 
     # ---- the code ------------------------------------------------------------------------------

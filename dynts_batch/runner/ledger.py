@@ -101,9 +101,12 @@ class Ledger:
         """Whether `worker_id` holds what `take_one` gave it."""
         return any(lease.is_trial for lease in self._leases_of(worker_id))
 
-    def is_alone_with_suspect(self, worker_id: str) -> bool:
-        """Whether `worker_id` holds a suspect and nothing else."""
-        return any(lease.is_alone and not lease.is_trial for lease in self._leases_of(worker_id))
+    def has_only_blamed(self, worker_id: str) -> bool:
+        """Whether every unit that `worker_id` has in flight was at an earlier death, a drawn one apart."""
+        leases = self._leases_of(worker_id)
+        units = {unit for lease in leases for unit in self._in_flight(lease)}
+        is_drawn = any(lease.is_trial for lease in leases)
+        return bool(units) and not is_drawn and all(self._deaths[unit] for unit in units)
 
     def has_work_for(self, worker_id: str) -> bool:
         """Whether `take` would give `worker_id` a shard."""
@@ -177,14 +180,12 @@ class Ledger:
         """
         node = self._nodes.pop(worker_id, None)
         for lease in self._leases_of(worker_id):
-            finished = self._finished[lease.shard]
+            finished, in_flight = self._finished[lease.shard], self._in_flight(lease)
             self._end_lease(lease.shard, worker_id)
             if reason is None:
                 self._saved[lease.shard] = finished
             else:
                 self._attempts[lease.shard] += 1
-                in_flight = set(self._plan.units(lease.shard)) - finished - lease.held_back
-                in_flight -= self._saved.get(lease.shard, set()) | self._quarantined.keys()
                 if lease.is_alone and node is not None:
                     for unit in in_flight:
                         self._died_alone_on.setdefault(unit, []).append(node)
@@ -193,6 +194,10 @@ class Ledger:
 
     def _leases_of(self, worker_id: str) -> list[Lease]:
         return [lease for lease in self._leases.values() if lease.worker_id == worker_id]
+
+    def _in_flight(self, lease: Lease) -> set[int]:
+        open_units = self._open_units(lease.shard) - self._finished[lease.shard]
+        return open_units - lease.held_back - self._quarantined.keys()
 
     def _lease_alone(self, unit: int, worker_id: str, *, is_trial: bool = False) -> Lease:
         shard = unit // self._plan.shard_rows

@@ -1,5 +1,6 @@
 """Laws of what deaths mean: broken code ends a run soon, bad requests and a bad node do not, and each costs what it must."""
 
+import random
 from collections import Counter
 from dataclasses import replace
 
@@ -74,3 +75,15 @@ def test_broken_code_ends_the_run_within_a_few_starts_and_leaves_it_resumable(wo
 def test_what_breaks_after_it_has_worked_ends_too(world):
     outcome = simulate(replace(world, is_broken=True, has_worked=True))
     assert outcome.error is not None or len(outcome.failed) == world.plan.num_units
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 2**32), max_workers=st.integers(1, 4), num_nodes=st.integers(1, 3))
+def test_many_bad_requests_end_no_run_that_has_worked(seed, max_workers, num_nodes):
+    """They are what is left at its end: one death after another, and not a row between them."""
+    poison = frozenset(random.Random(seed).sample(range(600), 20))
+    world = World(Plan(600, 1, 4), num_nodes=num_nodes, max_workers=max_workers, seed=seed)
+    outcome = simulate(replace(world, poison=poison, has_worked=True))
+    assert outcome.error is None
+    assert outcome.rows == Counter(range(600))
+    assert outcome.failed == poison
