@@ -1,5 +1,6 @@
 """Quantisation in plain Python, one number at a time: the reference of kvcache/formats.py."""
 
+import math
 import struct
 
 import torch
@@ -16,6 +17,7 @@ MAGNITUDES = {
     "fp8": E4M3,
     "int4": list(range(16)),
 }
+TOP = {"nvfp4": 6, "ternary": 1, "fp8": 16, "int4": 15}
 SIGN = {"nvfp4": 8, "ternary": 2, "fp8": 128}
 
 
@@ -29,7 +31,9 @@ def nearest(number: float, magnitudes: list[float]) -> int:
 
 
 def scale_of(extent: float, name: str) -> float:
-    scale = min(max(float32(extent / MAGNITUDES[name][-1]), 2.0**-9), 448.0)
+    scale = min(max(float32(extent / TOP[name]), 2.0**-9), 448.0)
+    if scale < 2.0**-6:
+        scale = math.ceil(scale * 512) / 512
     return E4M3[nearest(scale, E4M3)] if extent else 0.0
 
 

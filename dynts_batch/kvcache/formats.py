@@ -2,13 +2,14 @@
 
 - `NVFP4`: sign and E2M1 magnitude, 0 .5 1 1.5 2 3 4 6; 4.5 bits a number with its share of the scale.
 - `TERNARY`: -1 0 1; 2.5 bits.
-- `FP8`: E4M3, up to 448; 8.5 bits.
+- `FP8`: E4M3, of which the group's largest number is put at 16; 8.5 bits.
 - `INT4`: 16 steps of one size, from a zero-point of the group's own (KIVI, arXiv 2402.02750); 5.5 bits. For keys: a channel
   whose numbers lie far from 0 and close together, as a bias makes them, keeps its differences.
 
-Rules, the same for all: the scale is the group's extent over the format's largest magnitude, rounded to E4M3 (ties to even),
-at most 448 and, unless the group is all zero, at least the smallest E4M3 number 2**-9, so that tiny numbers lose no
-more than half a step of that. The extent is the largest magnitude; of INT4 the distance of the largest number from the
+Rules, the same for all: the scale is the group's extent over what the format puts its largest number at, its own largest
+magnitude as a rule, rounded to E4M3 (ties to even; up where E4M3 is subnormal and coarse, lest the largest numbers be cut
+off), at most 448 and, unless the group is all zero, at least the smallest E4M3 number 2**-9, so that tiny numbers lose no
+more than half a step of that. FP8 has room above 16: at 448, scales would be subnormal for most groups. The extent is the largest magnitude; of INT4 the distance of the largest number from the
 smallest. A number over its scale is computed in float32, held within the format's range and rounded to the nearest of its
 magnitudes, ties to the even code; a zero has no sign. In all but FP8, quantising what was dequantised gives the
 same codes and scales again, as long as the scale is none of E4M3's subnormal numbers.
@@ -30,7 +31,8 @@ import torch
 GROUP = 16
 SCALE_DTYPE = torch.float8_e4m3fn
 LARGEST_SCALE = 448.0
-SMALLEST_SCALE = 2.0**-9
+#: The smallest E4M3 number, which its subnormal numbers, below 2**-6, are multiples of.
+SMALLEST_SCALE, SMALLEST_NORMAL = 2.0**-9, 2.0**-6
 #: Of a step of INT4, what its zero-point counts in; and the smallest step, relative to the group's largest magnitude.
 ZERO_POINT_UNIT, LAST_ZERO_POINT = 1 / 8, 32767
 SMALLEST_STEP = 2.0**-11
@@ -39,11 +41,12 @@ SMALLEST_STEP = 2.0**-11
 @dataclass(frozen=True)
 class Format:
     """`bits` a code; `magnitudes`: what the codes without sign stand for, ascending from 0. With a zero-point, no code has
-    a sign."""
+    a sign. `top`: what a group's extent is put at."""
 
     name: str
     bits: int
     magnitudes: tuple[float, ...]
+    top: float
     has_zero_point: bool = False
 
     @property
@@ -66,10 +69,10 @@ def _e4m3_magnitudes() -> tuple[float, ...]:
     return tuple(codes.view(SCALE_DTYPE).float().tolist())
 
 
-NVFP4 = Format("nvfp4", 4, (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0))
-TERNARY = Format("ternary", 2, (0.0, 1.0))
-FP8 = Format("fp8", 8, _e4m3_magnitudes())
-INT4 = Format("int4", 4, tuple(map(float, range(16))), has_zero_point=True)
+NVFP4 = Format("nvfp4", 4, (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0), top=6.0)
+TERNARY = Format("ternary", 2, (0.0, 1.0), top=1.0)
+FP8 = Format("fp8", 8, _e4m3_magnitudes(), top=16.0)
+INT4 = Format("int4", 4, tuple(map(float, range(16))), top=15.0, has_zero_point=True)
 
 
 class KVFormat(NamedTuple):
@@ -106,16 +109,18 @@ def quantise(numbers: torch.Tensor, form: Format) -> Quantised:
     extent = largest
     if form.has_zero_point:
         low, high = numbers.aminmax(dim=-1)
-        extent = torch.maximum(high - low, largest * (SMALLEST_STEP * form.magnitudes[-1]))
+        extent = torch.maximum(high - low, largest * (SMALLEST_STEP * form.top))
     # By a tensor: by a number, a GPU multiplies with its reciprocal, which rounds otherwise.
-    scales = extent / torch.full_like(extent, form.magnitudes[-1])
+    scales = extent / torch.full_like(extent, form.top)
     scales = scales.clamp(SMALLEST_SCALE, LARGEST_SCALE)
+    up = (scales / SMALLEST_SCALE).ceil() * SMALLEST_SCALE
+    scales = torch.where(scales < SMALLEST_NORMAL, up, scales)
     scales = scales.masked_fill(extent == 0, 0.0).to(SCALE_DTYPE)
     # Where the scale is 0, all numbers are.
     divisors = scales.float().masked_fill(extent == 0, 1.0)
     steps, zero_points = numbers / divisors.unsqueeze(-1), None
     if form.has_zero_point:
-        begin = (low + high) / 2 / divisors - form.magnitudes[-1] / 2
+        begin = (low + high) / 2 / divisors - form.top / 2
         zero_points = (begin / ZERO_POINT_UNIT).clamp(-LAST_ZERO_POINT, LAST_ZERO_POINT).round()
         zero_points = zero_points.masked_fill(extent == 0, 0.0)
         steps = (steps - (zero_points * ZERO_POINT_UNIT).unsqueeze(-1)).clamp(min=0)

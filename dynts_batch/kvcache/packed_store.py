@@ -29,8 +29,8 @@ class PackedStore:
     bytes (`has_ternary`: there may be such).
 
     An eviction regroups: survivors are dequantised, moved together and packed again, so that slots stay dense and so many
-    bits a number. In NVFP4 and INT4, values come out as they were, and so do the keys of groups that lose nobody; other keys
-    share scales with new neighbours and are rounded once more. In FP8, all that moves may be rounded once more.
+    bits a number. In NVFP4 values come out as they were, and so do the keys of groups that lose nobody, in INT4 too but for
+    the rounding to the model's own precision; other keys share scales with new neighbours and are rounded once more. In FP8, all that moves may be rounded once more.
 
     `cache_len` [max_seqs] is the arena's: where each lane's buffer begins follows from it.
     """

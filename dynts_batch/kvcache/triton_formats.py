@@ -89,17 +89,19 @@ def _rounded(numbers):  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def _scale_codes(extents, MOST: tl.constexpr):  # type: ignore[no-untyped-def]
-    """E4M3 codes, uint8, of the scales of groups of such extents, of a format whose largest magnitude is MOST."""
-    scales = tl.div_rn(extents, tl.full(extents.shape, MOST, tl.float32))
-    codes = _to_e4m3(tl.minimum(tl.maximum(scales, 0.001953125), 448.0))
+def _scale_codes(extents, TOP: tl.constexpr):  # type: ignore[no-untyped-def]
+    """E4M3 codes, uint8, of the scales of groups of such extents, which are put at TOP; subnormal ones are rounded up."""
+    scales = tl.div_rn(extents, tl.full(extents.shape, TOP, tl.float32))
+    scales = tl.minimum(tl.maximum(scales, 0.001953125), 448.0)
+    up = tl.ceil(scales * 512.0) * 0.001953125
+    codes = _to_e4m3(tl.where(scales < 0.015625, up, scales))
     return tl.where(extents == 0.0, 0, codes).to(tl.uint8)
 
 
 @triton.jit
 def scale(largest, BITS: tl.constexpr):  # type: ignore[no-untyped-def]
     """E4M3 codes of scales, of groups without zero-points whose largest magnitudes are `largest`."""
-    return _scale_codes(largest, 448.0 if BITS == 8 else 6.0 if BITS == 4 else 1.0)
+    return _scale_codes(largest, 16.0 if BITS == 8 else 6.0 if BITS == 4 else 1.0)
 
 
 @triton.jit

@@ -50,8 +50,19 @@ def test_the_round_trip_errs_by_half_a_step_at_most(form: Format) -> None:
     bound = torch.maximum(half_gap, steps - magnitudes[-1])
     error = (dequantise(quantised, form) - groups).abs() / step
     assert (error <= bound * (1 + 1e-5) + 1e-6).all()
-    is_normal = (scales.float() >= 2.0**-6) & (groups.abs().amax(-1) <= 448 * magnitudes[-1])
-    assert (steps[is_normal].amax(-1) <= magnitudes[-1] * 17 / 16 * (1 + 1e-6)).all()
+    is_small = groups.abs().amax(-1) <= 448 * form.top
+    assert (steps[is_small].amax(-1) <= form.top * 17 / 16 * (1 + 1e-6)).all()
+
+
+@pytest.mark.parametrize(("form", "bound"), [(NVFP4, 0.2), (FP8, 0.06), (INT4, 0.1)])
+def test_the_error_does_not_grow_where_numbers_are_small(form: Format, bound: float) -> None:
+    """It did where scales are subnormal: rounded down by a third, they cut the largest numbers of a group off."""
+    groups = torch.randn(2000, GROUP)
+    extent = groups.abs().amax(-1, keepdim=True)
+    for size in (10.0, 1.0, 0.5, 0.25, 0.1, 0.05):
+        quantised = quantise(groups * size, form)
+        error = (dequantise(quantised, form) - groups * size).abs() / (extent * size)
+        assert error.max() < bound, size
 
 
 def test_int4_errs_by_half_a_step_wherever_the_group_lies() -> None:

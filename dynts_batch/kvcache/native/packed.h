@@ -115,10 +115,19 @@ INLINE ivec codes_of_numbers(vec numbers, vec scales, const long bits) {
     return codes | ((numbers < 0.0f) & (codes > 0) & (1 << (bits - 1)));
 }
 
-/* E4M3 codes of the scales of groups of such extents, where a format's largest magnitude is `most`. */
-static inline ivec scale_codes(vec extents, float most) {
-    vec scales = larger(extents / most, (vec){} + 0.001953125f);
+/* Rounded to whole numbers, ties to even; of magnitudes below 2^22. */
+static inline vec rounded(vec v) {
+    vec large = (vec){} + 12582912.0f;
+    return v + large - large;
+}
+
+/* E4M3 codes of the scales of groups of such extents, which are put at `top`; subnormal ones are rounded up. */
+static inline ivec scale_codes(vec extents, float top) {
+    vec scales = larger(extents / top, (vec){} + 0.001953125f);
     scales = either(scales < 448.0f, scales, (vec){} + 448.0f);
+    vec units = scales * 512.0f, whole = rounded(units);
+    whole -= __builtin_convertvector(whole < units, vec); /* a comparison that holds is -1 */
+    scales = either(scales < 0.015625f, whole * 0.001953125f, scales);
     return to_e4m3(scales) & (extents != 0.0f);
 }
 
@@ -181,7 +190,7 @@ INLINE void pack_bits(uint8_t *codes, uint8_t *scales, const float *numbers, lon
             else
                 largest[j] = maximum(found);
         }
-        ivec chosen = scale_codes(largest, bits == 8 ? 448.0f : bits == 4 ? 6.0f : 1.0f);
+        ivec chosen = scale_codes(largest, bits == 8 ? 16.0f : bits == 4 ? 6.0f : 1.0f);
         store_codes(scales + i, chosen, 8);
         vec factors = from_e4m3(chosen);
         for (long j = 0; j < VEC; j++) {
@@ -190,12 +199,6 @@ INLINE void pack_bits(uint8_t *codes, uint8_t *scales, const float *numbers, lon
             store_codes(codes + at * bits / 8, codes_of_numbers(load(numbers + at), own, bits), bits);
         }
     }
-}
-
-/* Rounded to whole numbers, ties to even; of magnitudes below 2^22. */
-static inline vec rounded(vec v) {
-    vec large = (vec){} + 12582912.0f;
-    return v + large - large;
 }
 
 static inline vec within(vec v, float least, float most) {
