@@ -51,7 +51,7 @@ class LocalFleet:
     def node_of(self, worker_id: str) -> str:
         return "here"
 
-    def avoid(self, nodes: frozenset[str]) -> None:
+    def avoid(self, nodes: frozenset[str], *, may_wait: bool) -> None:
         assert nodes < self.nodes().keys() or not nodes
 
     def send(self, worker_id: str, assignments: Sequence[Assignment], orders: Orders) -> None:

@@ -40,6 +40,8 @@ class World:
     max_seqs: int = 4
     poison: frozenset[int] = frozenset()
     bad_nodes: frozenset[str] = frozenset()
+    full_nodes: frozenset[str] = frozenset()
+    """Others fill them for as long as the run takes."""
     is_broken: bool = False
     dies_at_load: bool = False
     """Where it dies, on a bad node or of broken code, it dies before it is ready."""
@@ -78,6 +80,7 @@ class SimulatedFleet:
         self._loading: list[str] = []
         self._workers: dict[str, _Worker] = {}
         self._avoided: frozenset[str] = frozenset()
+        self._may_wait = True
         self._held_back: dict[int, frozenset[int]] = {}
         self._disk: dict[int, set[int]] = defaultdict(set)
         self._errors: set[int] = set()
@@ -91,9 +94,9 @@ class SimulatedFleet:
     def nodes(self) -> dict[str, str]:
         return {f"n{i}": f"host{i}" for i in range(self._world.num_nodes)}
 
-    def avoid(self, nodes: frozenset[str]) -> None:
+    def avoid(self, nodes: frozenset[str], *, may_wait: bool) -> None:
         assert nodes < self.nodes().keys()
-        self._avoided = nodes
+        self._avoided, self._may_wait = nodes, may_wait
 
     def send(self, worker_id, assignments, orders) -> None:
         worker = self._workers[worker_id]
@@ -114,12 +117,7 @@ class SimulatedFleet:
 
     def wait(self, timeout_s: float) -> list:
         """One of the things that may happen now happens."""
-        full = Counter(worker.node for worker in self._workers.values())
-        free = [
-            node
-            for node in self.nodes()
-            if node not in self._avoided and full[node] < self._world.slots
-        ]
+        free = self._free()
         may = [w for w, worker in self._workers.items() if worker.has_call]
         if self._loading and free:
             may.append("load")
@@ -131,6 +129,14 @@ class SimulatedFleet:
         if what == "load":
             return [self._load(self._loading.pop(0), self._dice.choice(free))]
         return [self._work(what)]
+
+    def _free(self) -> list[str]:
+        """Nodes that may get the next worker."""
+        taken = Counter(worker.node for worker in self._workers.values())
+        have_room = self.nodes().keys() - self._world.full_nodes
+        have_room = sorted(node for node in have_room if taken[node] < self._world.slots)
+        elsewhere = [node for node in have_room if node not in self._avoided]
+        return elsewhere if elsewhere or self._may_wait else have_room
 
     def _load(self, worker_id: str, node: str):
         if self._world.dies_at_load and (self._world.is_broken or node in self._world.bad_nodes):

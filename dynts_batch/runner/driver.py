@@ -47,8 +47,11 @@ class Fleet(Protocol):
     def nodes(self) -> Mapping[str, str]:
         """The nodes that could hold a worker, full or not: their ids and their names."""
 
-    def avoid(self, nodes: frozenset[str]) -> None:
-        """Place no worker on `nodes` any more, nor those that have no place yet; on all others again."""
+    def avoid(self, nodes: frozenset[str], *, may_wait: bool) -> None:
+        """Place no worker on `nodes` any more, nor those that have no place yet; on all others again.
+
+        Unless it `may_wait`, one for which no other node has room is placed there all the same.
+        """
 
     def send(self, worker_id: str, assignments: Sequence[Assignment], orders: Orders) -> None:
         """Let a worker work until its next report; see Worker.work."""
@@ -119,6 +122,7 @@ class Driver:
         """As of the latest death or later."""
         self._nodes_at_s = 0.0
         self._named_bad: frozenset[str] = frozenset()
+        self._is_trial_named = False
         self._on_trial: str | None = None
         self.bad_nodes: dict[str, str] = {}
         """What was wrong with nodes that were avoided, by their ids."""
@@ -259,13 +263,21 @@ class Driver:
         at_work = [worker_id for worker_id in self._reports if self._ledger.held_by(worker_id)]
         if verdict := self._health.verdict(nodes.keys(), at_work):
             raise DyntsError(verdict)
+        if self._health.is_on_trial and not self._is_trial_named:
+            self._is_trial_named = True
+            self._warn(
+                f"{self._health.num_deaths} workers died before any row was done: until one is, requests"
+                " are tried one at a time, and rather on nodes where no worker has died"
+            )
+        is_anybody_ready = bool(self._reports.keys() - self._retired)
+        may_wait = self._health.may_wait(is_anybody_ready=is_anybody_ready)
         avoided = self._health.avoided(nodes.keys(), now_s)
         bad = self._health.bad_nodes(nodes, now_s)
         for node in bad.keys() - self._named_bad:
             self._warn(f"no more workers are started there for a while: {bad[node]}")
         self.bad_nodes |= bad
         self._named_bad = frozenset(bad)
-        self._fleet.avoid(avoided)
+        self._fleet.avoid(avoided, may_wait=may_wait)
 
     def _scale(self) -> None:
         """Start workers while more work waits than there are; let idle ones go when none waits."""

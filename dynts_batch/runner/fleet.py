@@ -98,6 +98,7 @@ class RayFleet:
         self._loading: dict[str, int | None] = {}
         """The arena's bound of those that are not ready yet."""
         self._avoided: frozenset[str] = frozenset()
+        self._may_wait = True
         self._infos: dict[str, WorkerInfo] = {}
         self._calls: dict[Any, _Call] = {}
         self._stall_s = job.config.run.stall_s
@@ -111,7 +112,10 @@ class RayFleet:
         actor_class = self._actor_class
         if self._avoided:
             others = f"!in({','.join(sorted(self._avoided))})"
-            actor_class = actor_class.options(label_selector={"ray.io/node-id": others})
+            anywhere: list[Any] | None = None if self._may_wait else [{"label_selector": {}}]
+            actor_class = actor_class.options(
+                label_selector={"ray.io/node-id": others}, fallback_strategy=anywhere
+            )
         self._loading[worker_id] = max_seqs
         actor = self._actors[worker_id] = actor_class.remote()
         self._places[worker_id] = actor.node_id.remote()
@@ -127,10 +131,10 @@ class RayFleet:
             and all(node["Resources"].get(r, 0) >= n for r, n in self._needs.items())
         }
 
-    def avoid(self, nodes: frozenset[str]) -> None:
-        if nodes == self._avoided:
+    def avoid(self, nodes: frozenset[str], *, may_wait: bool) -> None:
+        if nodes == self._avoided and (may_wait == self._may_wait or not nodes):
             return
-        self._avoided = nodes
+        self._avoided, self._may_wait = nodes, may_wait
         for worker_id, max_seqs in list(self._loading.items()):
             if self._node_of(worker_id) is None:
                 self._kill(worker_id)

@@ -8,7 +8,8 @@ for ever: what has worked under a fingerprint is not broken. After it a run ends
 of work that nobody died of before, without one at work that outlives them.
 
 **A node** on which `max_attempts` workers in a row died, in a trial one, gets no new ones for a while, longer each
-time, as long as another node can have them. A good row from it clears it.
+time. A good row from it clears it. While no other worker is ready, and on trial, such a node is only the last choice: nobody
+waits for room elsewhere.
 
 Pure bookkeeping: who asks says what time it is and which nodes could hold a worker.
 """
@@ -105,6 +106,10 @@ class Health:
         return None
 
     # ---- the nodes -----------------------------------------------------------------------------
+
+    def may_wait(self, *, is_anybody_ready: bool) -> bool:
+        """Whether a new worker may wait for room on a node that is not avoided."""
+        return self._has_worked and is_anybody_ready
 
     def avoided(self, nodes: Set[str], now_s: float) -> frozenset[str]:
         """Those of `nodes` that shall get no new worker now; never all of them."""

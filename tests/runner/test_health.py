@@ -87,3 +87,23 @@ def test_many_bad_requests_end_no_run_that_has_worked(seed, max_workers, num_nod
     assert outcome.error is None
     assert outcome.rows == Counter(range(600))
     assert outcome.failed == poison
+
+
+@settings(max_examples=150, deadline=None)
+@given(world=_WORLDS, poison=st.sets(st.integers(0, 119), max_size=3))
+def test_no_run_waits_for_nodes_that_others_fill(world, poison):
+    """Two deaths on the only node with room, and its only worker waited for the full one, five minutes to an hour."""
+    poison = frozenset(unit % world.plan.num_units for unit in poison)
+    world = replace(world, num_nodes=max(2, world.num_nodes), full_nodes=frozenset({"n1"}))
+    outcome = simulate(replace(world, poison=poison))
+    assert outcome.error is None
+    assert outcome.rows == Counter(range(world.plan.num_units))
+    assert poison <= outcome.failed
+
+
+@settings(max_examples=50, deadline=None)
+@given(world=_WORLDS)
+def test_broken_code_ends_the_run_where_others_fill_a_node(world):
+    world = replace(world, num_nodes=max(2, world.num_nodes), full_nodes=frozenset({"n1"}))
+    outcome = simulate(replace(world, is_broken=True, has_worked=False))
+    assert outcome.error is not None or len(outcome.failed) == world.plan.num_units
