@@ -20,7 +20,7 @@ import io
 import json
 import logging
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import MappingProxyType
 from typing import Any
@@ -75,13 +75,15 @@ class RunDir:
         config: Config,
         fingerprint: Mapping[str, Any],
         defaults: Mapping[str, Any] = MappingProxyType({}),
+        renew: Callable[[Mapping[str, Any]], dict[str, Any]] = dict,
     ) -> bool:
         """Make this the directory of the run that `fingerprint` describes; True if it is new. Only while
         nobody drives it, see Claim.wait_until_free.
 
         `fingerprint` is JSON data and holds at least `num_units` and `shard_rows`, because shard
         numbers mean nothing without them. `defaults`, of the same form, says what a key means that
-        the stored one lacks: it was written before there was that key.
+        the stored one lacks: it was written before there was that key. `renew` puts a stored one that an
+        older version wrote into today's words, in which it is kept from then on.
 
         Raises:
             FingerprintError: it holds a run with other settings; the message lists them.
@@ -96,7 +98,10 @@ class RunDir:
             self._storage.create()
             self._storage.write_json("fingerprint.json", fingerprint)
         else:
-            self._compare(stored, json.loads(json.dumps(fingerprint)), defaults)
+            renewed = renew(stored)
+            self._compare(renewed, json.loads(json.dumps(fingerprint)), defaults)
+            if renewed != stored:
+                self._storage.write_json("fingerprint.json", renewed)
         # Settings outside the fingerprint (workers, prices) may change between starts.
         self._storage.delete_temp_files()
         settings = to_yaml(config).encode()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gc
 import sys
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 from dynts_batch.config import Config
@@ -77,6 +78,22 @@ def check_engine(config: Config, *, on_gpu: bool) -> dict[str, Any]:
         needs_predictor="importance" in policy.requires,
         needs_thoughts="thought" in policy.requires,
     )
+
+
+def renew_identity(
+    config: Config, stored: Mapping[str, Any], today: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What `check_engine` returned in an older version, in the words of what it returns `today`, as far as it is the same.
+
+    Raises: ConfigError.
+    """
+    if is_fake(config.model.name) or stored == today:
+        return dict(stored)
+
+    from dynts_batch.engine.identity import in_todays_words
+    from dynts_batch.engine.loader import inspect_model
+
+    return in_todays_words(stored, today, config.model, inspect_model(config.model))
 
 
 def load_engine(config: Config, *, num_threads: int, gpu_share: float = 1.0) -> AnyEngine:

@@ -1,14 +1,18 @@
 """What identifies a model: two runs with the same identity, policy, sampling and input write the same rows, as far as a batch of
 another size rounds alike: in float32 on a CPU.
 
-Owns the digests of configuration, chat template, predictor and calibration, and knows the think tags. Loads no weights.
+Owns the digests of configuration, chat template, predictor and calibration, and what older versions wrote for the same; knows
+the think tags. Loads no weights. Contents are digested, never where they lie nor what a file's header says of its making.
 """
 
 import hashlib
+import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 from transformers import AutoTokenizer, PretrainedConfig, PreTrainedTokenizerBase
 
 from dynts_batch.config import ModelConfig
@@ -20,6 +24,13 @@ from dynts_batch.kvcache.model_id import ModelId
 from dynts_batch.kvcache.predictor import load_predictor
 
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
+#: What a configuration holds beside the model: where it was read, and by whom it was written.
+_NOT_THE_MODEL = {"_name_or_path", "transformers_version"}
+#: Files of the embedded model that were shipped under another header before, by the digests of their tensors.
+_SHIPPED_AS = {
+    "6fc8ee5693f8180ae56672cd5d0d78ef5c8646489ffc26213de35d6bf99a4823": "e96bc4615a67f1fd3eecc422fbfa19c6543d842ee697c4a0a9ed8fcd920cc651",
+    "3a2129fc410988dde1b6d6fb0891888c2bdcacd7fa22ab5006d9dfea62c1ef94": "1c5aecf51e0b729f002fc6ea4df56302139736524911c586e9bab585f9d98662",
+}
 
 
 def model_identity(
@@ -40,7 +51,8 @@ def model_identity(
         "name": config.name,
         "revision": known.revision,
         "dtype": str(dtype).removeprefix("torch."),
-        "config_sha256": _sha256(model_config.to_json_string(use_diff=False)),
+        # The embedded model's comes with its weights.
+        "config_sha256": None if config.name == "embedded" else _config_sha256(model_config),
         "weights_sha256": known.weights_sha256,
         "chat_template_sha256": _chat_template_sha256(tokenizer),
         "think_tags": list(find_think_tags(tokenizer, config.think_tags)),
@@ -48,7 +60,32 @@ def model_identity(
         "predictor_sha256": (
             _predictor_sha256(config, known, model_config.hidden_size) if needs_predictor else None
         ),
-        "thoughts_sha256": _file_sha256(thoughts_path(config)) if needs_thoughts else None,
+        "thoughts_sha256": _tensors_sha256(thoughts_path(config)) if needs_thoughts else None,
+    }
+
+
+def in_todays_words(
+    stored: Mapping[str, Any],
+    today: Mapping[str, Any],
+    config: ModelConfig,
+    model_config: PretrainedConfig,
+) -> dict[str, Any]:
+    """The identity `stored`, with the value of `today`'s wherever an older version wrote another one for the same.
+
+    `config` is not `pinned`: a hub model's revision stood there as it was set.
+    """
+    former: dict[str, list[str | None]] = {
+        "revision": [config.revision],
+        "config_sha256": [_sha256(model_config.to_json_string(use_diff=False))],
+    }
+    if config.name == "embedded":  # digested with the folder of the installation
+        former["config_sha256"].append(stored.get("config_sha256"))
+    for key, path_of in (("predictor_sha256", predictor_path), ("thoughts_sha256", thoughts_path)):
+        if digest := today.get(key):
+            former[key] = [_sha256(path_of(config).read_bytes()), _SHIPPED_AS.get(digest, digest)]
+    return {
+        key: today.get(key) if value in former.get(key, []) else value
+        for key, value in stored.items()
     }
 
 
@@ -87,12 +124,26 @@ def _chat_template_sha256(tokenizer: PreTrainedTokenizerBase) -> str | None:
 def _predictor_sha256(config: ModelConfig, known: ModelId, hidden_size: int) -> str:
     path = predictor_path(config)
     load_predictor(path, model=known, hidden_size=hidden_size)  # it may be refused
-    return _file_sha256(path)
+    return _tensors_sha256(path)
 
 
-def _file_sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+def _config_sha256(model_config: PretrainedConfig) -> str:
+    settings = json.loads(
+        model_config.to_json_string(use_diff=False),
+        object_hook=lambda group: {k: group[k] for k in group.keys() - _NOT_THE_MODEL},
+    )
+    return _sha256(json.dumps(settings, sort_keys=True))
 
 
-def _sha256(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
+def _tensors_sha256(path: Path) -> str:
+    """Of names, types, shapes and values; which model a file is for was checked when it was read."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(load_file(path).items()):
+        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _sha256(content: str | bytes) -> str:
+    data = content.encode() if isinstance(content, str) else content
+    return hashlib.sha256(data).hexdigest()

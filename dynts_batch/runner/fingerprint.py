@@ -14,6 +14,7 @@ from typing import Any
 import dynts_batch
 from dynts_batch.config import Config, GradingConfig, PolicyConfig
 from dynts_batch.data.source import Source
+from dynts_batch.engine.factory import renew_identity
 from dynts_batch.engine.think_tags import THINK
 from dynts_batch.kvcache.policies import default_options
 from dynts_batch.runner.plan import Plan
@@ -44,6 +45,20 @@ def fingerprint_defaults(policy_name: str) -> dict[str, Any]:
     """What a fingerprint means by a key that it lacks: it was made before that key, or an option was left out."""
     policy = PolicyConfig(name=policy_name, options=default_options(policy_name))
     return {**_settings(Config(policy=policy)), "model": {"think_tags": list(THINK)}}
+
+
+def renewed_fingerprint(
+    stored: Mapping[str, Any], config: Config, today: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The fingerprint `stored`, which an older version may have written, in the words of `today`'s, which is that of
+    `config`. What is another run stays so."""
+    renewed = dict(stored)
+    if isinstance(stored.get("model"), Mapping):
+        renewed["model"] = renew_identity(config, stored["model"], today["model"])
+    policy = stored.get("policy")
+    if isinstance(policy, Mapping) and policy.get("quantize") is True:
+        renewed["policy"] = {**policy, "quantize": "nvfp4"}
+    return renewed
 
 
 def _settings(config: Config) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
@@ -16,7 +17,11 @@ from dynts_batch.data.source import Source
 from dynts_batch.engine.factory import check_engine
 from dynts_batch.errors import ConfigError
 from dynts_batch.grading import Grader
-from dynts_batch.runner.fingerprint import fingerprint_defaults, make_fingerprint
+from dynts_batch.runner.fingerprint import (
+    fingerprint_defaults,
+    make_fingerprint,
+    renewed_fingerprint,
+)
 from dynts_batch.runner.plan import Plan
 
 _MAX_SHARDS = 1_000_000
@@ -52,7 +57,7 @@ def prepare(config: Config, *, is_local: bool) -> PreparedRun:
     _check_gpus(config)
     Grader.from_config(config.grading).close()
     model = check_engine(config, on_gpu=_may_be_on_gpu(config, is_local=is_local))
-    config = _pinned(config, model.get("revision"))
+    as_given, config = config, _pinned(config, model.get("revision"))
     source = open_source(config.input, config.sampling)
     source.validate()
     plan = Plan(source.num_rows, config.sampling.num_samples, config.run.shard_rows)
@@ -60,10 +65,12 @@ def prepare(config: Config, *, is_local: bool) -> PreparedRun:
     run_dir = RunDir(str(config.run.dir))
     claim = run_dir.claim()
     claim.wait_until_free()
+    fingerprint = make_fingerprint(config, model, source, plan)
     is_new = run_dir.create_or_resume(
         config,
-        make_fingerprint(config, model, source, plan),
+        fingerprint,
         fingerprint_defaults(config.policy.name),
+        partial(renewed_fingerprint, config=as_given, today=fingerprint),
     )
     committed, checkpointed = run_dir.finished_shards(), run_dir.list_shards("checkpoints")
     to_do = set(range(plan.num_shards)) - committed

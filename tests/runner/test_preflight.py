@@ -1,5 +1,6 @@
 """Laws of the start of a run: what can be refused is refused in clear words, before Ray starts."""
 
+import hashlib
 import json
 import shutil
 import subprocess
@@ -12,12 +13,13 @@ import yaml
 from fake_run import write_config, write_problems
 from huggingface_hub import constants as hub_constants
 from safetensors.torch import load_file, save_file
-from transformers import T5Config
+from transformers import AutoConfig, T5Config
 
 from dynts_batch.config import ModelConfig
 from dynts_batch.config_file import load_config
 from dynts_batch.data import claim as claim_module
 from dynts_batch.data.run_dir import RunDir
+from dynts_batch.engine.factory import check_engine
 from dynts_batch.engine.loader import load_model
 from dynts_batch.engine.model_files import model_id, pinned
 from dynts_batch.runner import reason as reason_module
@@ -220,6 +222,93 @@ def test_settings_that_no_row_depends_on_may_change(config, overrides):
     first = prepare(load_config(config), is_local=True)
     again = prepare(load_config(config, overrides), is_local=True)
     assert (first.is_new, again.is_new) == (True, False)
+
+
+#: As the version before model.think_tags wrote it; the configuration's digest names the folder of that installation.
+EMBEDDED_BEFORE = {
+    "name": "embedded",
+    "revision": None,
+    "dtype": "float32",
+    "config_sha256": "ecc7bc057bf705169bdda1793e50a8cbab29b674b351a59404c3632db887875a",
+    "weights_sha256": "bad36b7dd8d5de8d0e5081293aecc5844e594f736ccd6b4e0e432472bdf58ab8",
+    "chat_template_sha256": "8940d6f471c0d58056581eba693974d452bd0ed9da165b8bf7becf78853a1cf7",
+    "predictor_sha256": "e96bc4615a67f1fd3eecc422fbfa19c6543d842ee697c4a0a9ed8fcd920cc651",
+    "thoughts_sha256": None,
+}
+THINKV_BEFORE = EMBEDDED_BEFORE | {
+    "predictor_sha256": None,
+    "thoughts_sha256": "1c5aecf51e0b729f002fc6ea4df56302139736524911c586e9bab585f9d98662",
+}
+
+
+def _change(run_dir: Path, **changes: dict[str, object]) -> None:
+    """Make it a run directory of a version that wrote these groups of the fingerprint so."""
+    fingerprint = json.loads((run_dir / "fingerprint.json").read_text())
+    (run_dir / "fingerprint.json").write_text(json.dumps(fingerprint | changes))
+
+
+@pytest.mark.parametrize(
+    ("policy", "before"), [("dynts", EMBEDDED_BEFORE), ("thinkv", THINKV_BEFORE)]
+)
+def test_a_run_of_the_embedded_model_goes_on_under_a_newer_version_in_another_folder(
+    capsys, config, tmp_path, policy, before
+):
+    """All were refused after an upgrade that changed no tensor, and in every other clone."""
+    settings = ["model.name=embedded", f"policy.name={policy}", "policy.budget=200"]
+    prepare(load_config(config, settings), is_local=True)
+    today = (tmp_path / "run" / "fingerprint.json").read_text()
+    for key in ("weights_sha256", "predictor_sha256", "thoughts_sha256"):
+        _change(tmp_path / "run", model=before | {key: "0" * 64})
+        assert f"model.{key}: '000" in _refused(capsys, config, *settings)
+    _change(tmp_path / "run", model=before)
+    for _ in range(2):
+        assert not prepare(load_config(config, settings), is_local=True).is_new
+    kept = json.loads((tmp_path / "run" / "fingerprint.json").read_text())
+    assert kept["model"].items() <= json.loads(today)["model"].items()
+
+
+def test_true_was_nvfp4(capsys, config, tmp_path):
+    run = prepare(load_config(config, ["policy.quantize=true"]), is_local=True)
+    _change(tmp_path / "run", policy=run.run_dir.fingerprint()["policy"] | {"quantize": True})
+    assert "policy.quantize: 'nvfp4' there, 'fp8' now" in _refused(
+        capsys, config, "policy.quantize=fp8"
+    )
+    assert not prepare(load_config(config, ["policy.quantize=true"]), is_local=True).is_new
+
+
+@pytest.mark.parametrize("branch", [None, "main"])
+def test_a_run_that_kept_a_branch_takes_its_commit_and_keeps_that(
+    capsys, hub_model, config, tmp_path, branch
+):
+    model = ["model.name=org/model", "model.device=cpu"]
+    settings = [*model, f"model.revision={branch or 'null'}"]
+    run = prepare(load_config(config, settings), is_local=True)
+    before = run.run_dir.fingerprint()["model"] | {"revision": branch}
+    _change(tmp_path / "run", model=before)
+    there = f"model.revision: {branch!r} there, '{COMMITS[1]}' now"
+    assert there in _refused(capsys, config, *model, f"model.revision={COMMITS[1]}")
+    assert not prepare(load_config(config, settings), is_local=True).is_new
+    (hub_model / "refs" / "main").write_text(COMMITS[1])
+    there = f"model.revision: '{COMMITS[0]}' there, '{COMMITS[1]}' now"
+    assert there in _refused(capsys, config, *settings)
+
+
+def test_a_configuration_is_digested_without_its_folder(config, tiny_model_dirs, tmp_path):
+    """As it was digested with it goes on too."""
+    llama = AutoConfig.from_pretrained(tiny_model_dirs["llama"])
+    run = prepare(load_config(config, [f"model.name={tiny_model_dirs['llama']}"]), is_local=True)
+    today = run.run_dir.fingerprint()["model"]
+    with_folder = hashlib.sha256(llama.to_json_string(use_diff=False).encode()).hexdigest()
+    _change(tmp_path / "run", model=today | {"config_sha256": with_folder})
+    assert not prepare(run.config, is_local=True).is_new
+    assert run.run_dir.fingerprint()["model"] == today
+    copy = shutil.copytree(tiny_model_dirs["llama"], tmp_path / "copy")
+    elsewhere = check_engine(load_config(config, [f"model.name={copy}"]), on_gpu=False)
+    assert elsewhere == today | {"name": str(copy)}
+    llama.rms_norm_eps *= 2
+    llama.save_pretrained(copy)
+    changed = check_engine(load_config(config, [f"model.name={copy}"]), on_gpu=False)
+    assert {key for key in changed if changed[key] != elsewhere[key]} == {"config_sha256"}
 
 
 def test_changed_data_are_refused(capsys, config, tmp_path):
