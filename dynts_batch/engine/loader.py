@@ -29,6 +29,7 @@ from dynts_batch.engine.attention import (
     register_attention,
 )
 from dynts_batch.engine.experts import pack_experts
+from dynts_batch.engine.factory import is_out_of_memory
 from dynts_batch.engine.model_files import model_id, model_path, no_such_model, pinned
 from dynts_batch.engine.packing import pack_linears
 from dynts_batch.engine.think_tags import THINK, ThinkTags, find_think_tags
@@ -326,6 +327,8 @@ def _check_logits(name: str, model: PreTrainedModel, loaded: LoadedModel) -> Non
         found = _arena_logits(loaded, token_ids, first)
     # Keys or values of another shape than the configuration says, or layers that pass nothing on to their attention.
     except (RuntimeError, TypeError) as error:
+        if is_out_of_memory(error):
+            raise
         raise ConfigError(f"model.name: {name!r} does not fit the KV arena: {error}") from None
     differences = (found - expected).abs().amax(dim=-1) / expected.abs().max().clamp(min=1e-6)
     is_exact = model.dtype == torch.float32

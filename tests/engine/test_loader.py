@@ -16,11 +16,12 @@ from transformers import (
     StableLmForCausalLM,
 )
 
-from dynts_batch.config import ModelConfig
+from dynts_batch.config import Config, ModelConfig, PolicyConfig
 from dynts_batch.engine import attention
 from dynts_batch.engine.loader import inspect_model, load_model
 from dynts_batch.errors import ConfigError
 from dynts_batch.kvcache.probs import Options
+from dynts_batch.runner.feed import Feed
 
 
 def test_a_model_that_is_no_causal_language_model_is_refused_before_loading_weights(
@@ -158,6 +159,25 @@ def test_what_attends_wrongly_on_this_machine_is_found_when_a_model_is_loaded(
     monkeypatch.setattr(attention, name, damaged)
     with pytest.raises(ConfigError, match="must reproduce the logits"):
         load_model(config)
+
+
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("CUDA out of memory."), RuntimeError("out of memory")]
+)
+def test_memory_that_runs_out_in_the_check_is_no_fault_of_the_model(
+    error: Exception, tiny_model_dirs: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The model was said not to fit the arena; a worker that sees what it is says which settings must leave room."""
+
+    def attend(*_: Any) -> torch.Tensor:
+        raise error
+
+    monkeypatch.setattr(attention, "attend_causal", attend)
+    model = ModelConfig(name=str(tiny_model_dirs["llama"]), device="cpu")
+    with pytest.raises(type(error), match="out of memory"):
+        load_model(model)
+    with pytest.raises(ConfigError, match=r"memory\.kv_gib and memory\.max_seqs must leave room"):
+        Feed(Config(model, policy=PolicyConfig("full")), num_threads=1)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
