@@ -1,6 +1,7 @@
 """Laws of loading: a model that the engine would run wrongly is refused, most of them before any weight is read."""
 
 import json
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ from transformers import (
     AutoTokenizer,
     CohereConfig,
     CohereForCausalLM,
+    GptOssConfig,
+    GptOssForCausalLM,
     PreTrainedModel,
     StableLmConfig,
     StableLmForCausalLM,
@@ -188,3 +191,50 @@ def test_a_model_that_the_engine_reproduces_is_loaded_in_any_dtype(
     name = str(tiny_model_dirs[architecture])
     loaded = load_model(ModelConfig(name=name, device="cpu", dtype=dtype))  # type: ignore[arg-type]
     assert loaded.decoder.dtype == getattr(torch, dtype)
+
+
+def deep_mixture(folder: Path, tokenizer_dir: Path, **settings: Any) -> ModelConfig:
+    """Random weights in bfloat16, of which rounding sends many a token to other experts."""
+    config = GptOssConfig(
+        vocab_size=720,
+        hidden_size=128,
+        intermediate_size=128,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=32,
+        sliding_window=32,
+        num_experts_per_tok=4,
+        **settings,
+    )
+    config.rope_parameters = {"rope_type": "default", "rope_theta": 10000.0}
+    torch.manual_seed(0)
+    saved = saved_with_tokenizer(GptOssForCausalLM(config), tokenizer_dir, folder)
+    return replace(saved, dtype="bfloat16")
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"num_hidden_layers": 6, "num_local_experts": 16, "initializer_range": 0.2},
+        {"num_hidden_layers": 16, "num_local_experts": 32, "initializer_range": 0.04},
+    ],
+    ids=["steep", "deep"],
+)
+def test_a_mixture_that_rounding_alone_changes_more_is_loaded(
+    settings: dict, tiny_model_dirs: dict[str, Path], tmp_path: Path
+) -> None:
+    """The engine is right, as float32 shows; such models were refused at more than 5%."""
+    config = deep_mixture(tmp_path, tiny_model_dirs["llama"], **settings)
+    load_model(replace(config, dtype="float32"))
+    load_model(config)
+
+
+def test_a_mixture_in_half_precision_that_attends_wrongly_is_refused(
+    tiny_model_dirs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {"num_hidden_layers": 6, "num_local_experts": 16, "initializer_range": 0.02}
+    config = deep_mixture(tmp_path, tiny_model_dirs["llama"], **settings)
+    load_model(config)
+    monkeypatch.setattr(attention, "fused_decode", lambda *_: partial(decode_from, 1))
+    with pytest.raises(ConfigError, match="must reproduce the logits"):
+        load_model(config)
