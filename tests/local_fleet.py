@@ -37,6 +37,7 @@ class LocalFleet:
         self._session = uuid.uuid4().hex[:4]
         self._workers: dict[str, Worker] = {}
         self._calls: list[tuple[str, Callable[[], Event]]] = []
+        self._has_room = True
         self.num_started = self._num_calls = 0
         self.shards_at_once: dict[str, int] = {}
 
@@ -52,7 +53,8 @@ class LocalFleet:
         return "here"
 
     def avoid(self, nodes: frozenset[str], *, may_wait: bool) -> None:
-        assert nodes < self.nodes().keys() or not nodes
+        assert nodes < self.nodes().keys() or may_wait or not nodes
+        self._has_room = nodes != self.nodes().keys()
 
     def send(self, worker_id: str, assignments: Sequence[Assignment], orders: Orders) -> None:
         assert worker_id not in [name for name, _ in self._calls], "one call at a time"
@@ -70,10 +72,11 @@ class LocalFleet:
         self._calls = [call for call in self._calls if call[0] in self._workers]
 
     def wait(self, timeout_s: float) -> list[Event]:
-        if not self._calls:
+        may = [call for call in self._calls if self._has_room or call[0] in self._workers]
+        if not may:
             return []
-        _, call = self._calls.pop(0)
-        return [call()]
+        self._calls.remove(may[0])
+        return [may[0][1]()]
 
     def close(self) -> None:
         for worker_id in self._workers:

@@ -165,7 +165,7 @@ class Driver:
             case Loaded(worker_id, info, node_id):
                 self._num_loading -= 1
                 self._ledger.place(worker_id, node_id)
-                self._health.add_worker(worker_id)
+                self._health.add_worker(worker_id, node_id)
                 self._started_s = self._started_s or time.monotonic()
                 self._reports[worker_id] = None
                 self._notices.loaded(worker_id, info.max_seqs)
@@ -219,7 +219,7 @@ class Driver:
         worker_id, reason, node_id = death.worker_id, death.reason, death.node_id
         self._nodes = self._fleet.nodes()
         num_quarantined = len(self._ledger.quarantined)
-        report = self._reports.get(worker_id)
+        was_ready, report = worker_id in self._reports, self._reports.get(worker_id)
         self._record_commits(worker_id)
         is_trial = self._ledger.is_trying(worker_id) or not self._ledger.held_by(worker_id)
         is_expected = self._ledger.has_only_blamed(worker_id)
@@ -228,7 +228,9 @@ class Driver:
             return  # it had nothing left to do
         if death.is_out_of_memory and report is not None:
             self._max_seqs.append(max(1, report.max_seqs // 2))
-        self._health.add_death(node_id, reason, is_trial=is_trial, now_s=time.monotonic())
+        self._health.add_death(
+            node_id, reason, was_ready=was_ready, is_trial=is_trial, now_s=time.monotonic()
+        )
         if is_expected or len(self._ledger.quarantined) > num_quarantined:
             self._health.explain()
         where = f" on {self._nodes.get(node_id or '', 'a lost node')}" if node_id else ""
@@ -271,8 +273,8 @@ class Driver:
             )
         is_anybody_ready = bool(self._reports.keys() - self._retired)
         may_wait = self._health.may_wait(is_anybody_ready=is_anybody_ready)
-        avoided = self._health.avoided(nodes.keys(), now_s)
-        bad = self._health.bad_nodes(nodes, now_s)
+        avoided = self._health.avoided(nodes.keys(), now_s, may_wait=may_wait)
+        bad = self._health.bad_nodes(nodes, avoided)
         for node in bad.keys() - self._named_bad:
             self._warn(f"no more workers are started there for a while: {bad[node]}")
         self.bad_nodes |= bad

@@ -8,7 +8,8 @@ for ever: what has worked under a fingerprint is not broken. After it a run ends
 of work that nobody died of before, without one at work that outlives them.
 
 **A node** on which `max_attempts` workers in a row died, in a trial one, gets no new ones for a while, longer each
-time. A good row from it clears it. While no other worker is ready, and on trial, such a node is only the last choice: nobody
+time. A good row from it clears it, except of deaths before a worker was ready: those are cleared by one that gets ready
+there, since the next one cannot load just because another one works. While no other worker is ready, and on trial, such a node is only the last choice: nobody
 waits for room elsewhere.
 
 Pure bookkeeping: who asks says what time it is and which nodes could hold a worker.
@@ -40,15 +41,17 @@ class Health:
         self._num_explained = 0
         self._failed_trials: Counter[str | None] = Counter()
         self._deaths_on: Counter[str] = Counter()
+        self._failed_loads_on: Counter[str] = Counter()
         self._last_on: dict[str, tuple[float, str]] = {}
         self._last_reason = ""
         self._deaths_before: dict[str, int] = {}
 
     # ---- what happened -------------------------------------------------------------------------
 
-    def add_worker(self, worker_id: str) -> None:
-        """It is ready."""
+    def add_worker(self, worker_id: str, node: str) -> None:
+        """It is ready, on `node`."""
         self._deaths_before[worker_id] = self.num_deaths
+        del self._failed_loads_on[node]
 
     def add_rows(self, node: str, *, is_good: bool) -> None:
         """A worker on `node` finished rows, at least one of them without an error if `is_good`."""
@@ -57,14 +60,16 @@ class Health:
             self._has_worked = True
             del self._deaths_on[node]
 
-    def add_death(self, node: str | None, reason: str, *, is_trial: bool, now_s: float) -> None:
+    def add_death(
+        self, node: str | None, reason: str, *, was_ready: bool, is_trial: bool, now_s: float
+    ) -> None:
         """A worker died, on a node that is unknown if it never ran; `is_trial`: it had a unit that was not tried before, or none."""
         if self.is_on_trial and is_trial:
             self._failed_trials[node] += 1
         self.num_deaths += 1
         self._last_reason = reason
         if node is not None:
-            self._deaths_on[node] += 1
+            (self._deaths_on if was_ready else self._failed_loads_on)[node] += 1
             self._last_on[node] = now_s, reason
 
     def explain(self) -> None:
@@ -111,28 +116,31 @@ class Health:
         """Whether a new worker may wait for room on a node that is not avoided."""
         return self._has_worked and is_anybody_ready
 
-    def avoided(self, nodes: Set[str], now_s: float) -> frozenset[str]:
-        """Those of `nodes` that shall get no new worker now; never all of them."""
+    def avoided(self, nodes: Set[str], now_s: float, *, may_wait: bool) -> frozenset[str]:
+        """Those of `nodes` that shall get no new worker now; all of them only if it `may_wait`."""
         most = 1 if self.is_on_trial else self._max_attempts
         bad = {node for node in nodes if self._is_bad(node, most, now_s)}
-        if bad == nodes:
-            fewest = min((self._deaths_on[node] for node in bad), default=0)
-            bad = {node for node in bad if self._deaths_on[node] > fewest}
+        if bad == nodes and not may_wait:
+            fewest = min((self._num_on(node) for node in bad), default=0)
+            bad = {node for node in bad if self._num_on(node) > fewest}
         return frozenset(bad)
 
-    def bad_nodes(self, nodes: Mapping[str, str], now_s: float) -> dict[str, str]:
-        """What is wrong with those of `nodes` (ids and names) that are avoided while others work."""
+    def bad_nodes(self, nodes: Mapping[str, str], avoided: Set[str]) -> dict[str, str]:
+        """What is wrong with those of `nodes` (ids and names) that are `avoided` while others work."""
         if not self._has_worked:
             return {}
         return {
-            node: f"{self._deaths_on[node]} workers in a row died on node {nodes[node]}, the last one of:"
+            node: f"{self._num_on(node)} workers in a row died on node {nodes[node]}, the last one of:"
             f" {self._last_on[node][1]}"
-            for node in self.avoided(nodes.keys(), now_s)
+            for node in avoided
         }
 
     def _is_bad(self, node: str, most: int, now_s: float) -> bool:
-        num_more = self._deaths_on[node] - most
+        num_more = self._num_on(node) - most
         if num_more < 0:
             return False
         for_s = min(_MOST_AVOID_S, _AVOID_S * 2 ** min(num_more, 10))
         return now_s < self._last_on[node][0] + for_s
+
+    def _num_on(self, node: str) -> int:
+        return self._deaths_on[node] + self._failed_loads_on[node]

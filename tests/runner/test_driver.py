@@ -10,7 +10,7 @@ from local_fleet import LocalFleet
 
 from dynts_batch.data.progress import read_progress
 from dynts_batch.data.run_dir import RunDir
-from dynts_batch.errors import DyntsError, RunDirError
+from dynts_batch.errors import ConfigError, DyntsError, RunDirError
 from dynts_batch.report.lines import end_lines
 from dynts_batch.report.totals import add_up
 from dynts_batch.runner.driver import Driver
@@ -427,3 +427,33 @@ def test_what_one_machine_cannot_load_ends_no_run_while_others_work(tmp_path):
     driver = Driver(prepared, fleet, num_workers=2, show=lambda state: None, warn=warnings.append)
     assert driver.run(lambda: False)
     assert "on there died and is replaced, its rows are run again: it has no finger" in warnings[0]
+
+
+@pytest.mark.parametrize("num_good", [1, 2])
+def test_one_that_cannot_load_is_not_started_again_and_again_on_the_only_node(tmp_path, num_good):
+    """A GPU that is broken, or held by others: each row of its neighbour had it started once more."""
+    run = {"shard_rows": 1, "dir": str(tmp_path / "run"), "max_attempts": 3}
+    config = make_config(tmp_path, 60, run=run, memory={"max_seqs": 1})
+
+    class Cramped(LocalFleet):
+        """It has room for so many."""
+
+        def _load(self, worker_id, max_seqs):
+            event = super()._load(worker_id, max_seqs)
+            if int(worker_id.partition("-")[0]) < num_good:
+                return event
+            del self._workers[worker_id]
+            return Failed(worker_id, ConfigError("memory.kv_gib must fit"), "here")
+
+    prepared = prepare(config, is_local=True)
+    job = Job(prepared.config, prepared.source.schema, 0, os.getcwd())
+    fleet = Cramped(job, report_s=0.01)
+    warnings = []
+    driver = Driver(
+        prepared, fleet, num_workers=num_good + 1, show=lambda state: None, warn=warnings.append
+    )
+    assert driver.run(lambda: False)
+    assert fleet.num_started <= num_good + 6
+    (named,) = [text for text in warnings if text.startswith("no more workers are started there")]
+    assert "memory.kv_gib must fit" in named
+    assert len(stable_rows(config.run.dir)) == 60
