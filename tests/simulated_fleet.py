@@ -87,6 +87,11 @@ class SimulatedFleet:
         self.committed: set[int] = set()
         self._num_quiet = 0
 
+    def list_shards(self, folder: str) -> dict[int, None]:
+        assert folder == "errors"
+        shards = {unit // self._world.plan.shard_rows for unit in self._errors}
+        return dict.fromkeys(shards & self.committed)
+
     def start(self, *, max_seqs: int | None = None) -> None:
         self._loading.append(str(self.outcome.num_started))
         self.outcome.num_started += 1
@@ -231,7 +236,9 @@ def simulate(world: World) -> Outcome:
         config=config,
         plan=world.plan,
         source=rows,
-        run_dir=SimpleNamespace(finished_shards=lambda: set(fleet.committed)),
+        run_dir=SimpleNamespace(
+            finished_shards=lambda: set(fleet.committed), list_shards=fleet.list_shards
+        ),
         shards_to_do=range(world.plan.num_shards),
         committed_shards=frozenset(),
         checkpointed_shards=frozenset(),

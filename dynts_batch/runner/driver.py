@@ -245,11 +245,12 @@ class Driver:
             return
         run, ledger = self._run, self._ledger
         on_disk = run.run_dir.finished_shards() - run.committed_shards
-        committed = [shard for shard in held if shard in on_disk]
+        committed = on_disk & set(held)
         units = [unit for shard in committed for unit in run.plan.units(shard)]
         ledger.record(worker_id, units, committed, [])
         if committed:
-            self._health.add_rows(ledger.node_of(worker_id), is_good=True)
+            is_good = bool(committed - run.run_dir.list_shards("errors").keys())
+            self._health.add_rows(ledger.node_of(worker_id), is_good=is_good)
 
     # ---- what to do ----------------------------------------------------------------------------
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Iterable, Set
 from dataclasses import dataclass
 from functools import partial
 
@@ -13,6 +14,7 @@ from dynts_batch.config import Config
 from dynts_batch.data.claim import Claim
 from dynts_batch.data.reader import open_source
 from dynts_batch.data.run_dir import RunDir
+from dynts_batch.data.shard_table import failed_rows
 from dynts_batch.data.source import Source
 from dynts_batch.engine.factory import check_engine
 from dynts_batch.errors import ConfigError
@@ -85,9 +87,16 @@ def prepare(config: Config, *, is_local: bool) -> PreparedRun:
         is_new=is_new,
         committed_shards=frozenset(committed),
         checkpointed_shards=frozenset(checkpointed),
-        has_worked=bool(checkpointed or committed - run_dir.list_shards("errors").keys()),
+        has_worked=_has_worked(run_dir, committed, checkpointed),
         shards_to_do=tuple(sorted(to_do)),
     )
+
+
+def _has_worked(run_dir: RunDir, committed: Set[int], checkpointed: Iterable[int]) -> bool:
+    if committed - run_dir.list_shards("errors").keys():
+        return True
+    tables = (run_dir.read_checkpoint(shard) for shard in sorted(checkpointed))
+    return any(len(failed_rows(table)) < len(table) for table in tables if table is not None)
 
 
 def _pinned(config: Config, revision: str | None) -> Config:

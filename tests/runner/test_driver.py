@@ -457,3 +457,18 @@ def test_one_that_cannot_load_is_not_started_again_and_again_on_the_only_node(tm
     (named,) = [text for text in warnings if text.startswith("no more workers are started there")]
     assert "memory.kv_gib must fit" in named
     assert len(stable_rows(config.run.dir)) == 60
+
+
+@pytest.mark.parametrize("num_good", [0, 1])
+@pytest.mark.parametrize("folder", ["rows", "checkpoints"])
+def test_rows_that_are_errors_are_no_sign_that_a_run_has_worked(tmp_path, num_good, folder):
+    special = dict.fromkeys(range(num_good, 6), "word " * 40)
+    config = make_config(tmp_path, 6, special, run={"dir": str(tmp_path / "run"), "shard_rows": 1})
+    _run(config)
+    run_dir = RunDir(config.run.dir)
+    if folder == "checkpoints":
+        for shard in run_dir.finished_shards():
+            run_dir.write_checkpoint(shard, run_dir.read_shard(shard))
+        for file in (tmp_path / "run" / "rows").iterdir():
+            file.unlink()
+    assert prepare(config, is_local=True).has_worked == bool(num_good)
