@@ -43,6 +43,13 @@ class ModelId:
                 return mine == theirs
         return _last_part(self.name) == _last_part(other.name)
 
+    def remedy(self, model: Self) -> str:
+        """How what was made for this model can be used where `model` is the same repository on the hub at another commit,
+        which may have changed no more than its README; else nothing."""
+        if self.name != model.name or not self.commit or model.commit in (None, self.commit):
+            return ""
+        return f"set model.revision={self.commit}, for which it was made, or make another; "
+
     def header(self) -> dict[str, str]:
         weights = {"weights_sha256": self.weights_sha256} if self.weights_sha256 else {}
         return {"model": self.name, "revision": self.revision or "main", **weights}

@@ -28,6 +28,21 @@ def test_what_both_know_decides(made_for: ModelId, used_with: ModelId, is_same: 
     assert made_for.is_same(used_with) == used_with.is_same(made_for) == is_same
 
 
+@pytest.mark.parametrize(
+    ("used_with", "is_told"),
+    [
+        (ModelId("org/model", OTHER_COMMIT), True),
+        (ModelId("org/model", COMMIT), False),  # refused for something else
+        (ModelId("org/model", "main"), False),
+        (ModelId("org/other", OTHER_COMMIT), False),
+        (ModelId("/copy/model", OTHER_COMMIT, "d1"), False),  # a folder has no revisions
+    ],
+)
+def test_at_another_commit_the_one_to_set_is_told(used_with: ModelId, is_told: bool) -> None:
+    remedy = ModelId("org/model", COMMIT).remedy(used_with)
+    assert (f"set model.revision={COMMIT}" in remedy) == is_told == bool(remedy)
+
+
 @pytest.mark.parametrize("model", [ModelId("m", COMMIT, "d1"), ModelId("m"), ModelId("m", COMMIT)])
 def test_a_header_says_which_model_it_was(model: ModelId) -> None:
     header = model.header()

@@ -99,6 +99,15 @@ def test_a_predictor_for_another_model_is_refused(
         load_predictor(tmp_path / "p.safetensors", model=ModelId(model), hidden_size=hidden_size)
 
 
+def test_one_for_another_commit_says_which_revision_it_is_for(tmp_path: Path) -> None:
+    """Any commit to the model's repository, to its README too, is one."""
+    made_for, now = ModelId("org/model", "a1" * 20), ModelId("org/model", "b2" * 20)
+    metadata = PredictorMetadata(made_for, 16, "state")
+    save_predictor(tmp_path / "p", ImportancePredictor(16, "state"), metadata, {})
+    with pytest.raises(ConfigError, match=f"set model.revision={made_for.commit}, .*or make"):
+        load_predictor(tmp_path / "p", model=now, hidden_size=16)
+
+
 def test_files_that_are_no_predictor_are_refused(tmp_path: Path) -> None:
     (tmp_path / "broken.safetensors").write_bytes(b"not a safetensors file")
     save_file({"x": torch.zeros(1)}, tmp_path / "other.safetensors")
