@@ -8,7 +8,7 @@ Whoever drives the arena knows each lane's cache_len; only a quantised arena kee
 from what is not. Knows nothing about policies, models or requests.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -20,6 +20,9 @@ from dynts_batch.kvcache.native_packed_store import SOURCE, NativePackedStore
 from dynts_batch.kvcache.packed_store import PackedStore
 from dynts_batch.kvcache.stores import LayerStore, PlainStore
 from dynts_batch.kvcache.thoughts import TRANSITION
+
+#: Bytes of dequantised keys that `keys_in_place` holds at once, as long as one layer's fit.
+COPIED_BYTES = 64 * 2**20
 
 
 @dataclass(frozen=True)
@@ -147,13 +150,19 @@ class KVArena:
         """Keys of the first `num_slots` slots of `lanes` [rows], [rows, H, num_slots, D], as a copy."""
         return self.layers[layer].keys(lanes, num_slots)
 
-    def keys_in_place(self, lanes: torch.Tensor) -> tuple[list[torch.Tensor], torch.Tensor]:
-        """Every layer's keys, [*, H, C, D] each, and where in them `lanes` [rows] are, [rows]: what is stored itself, to be
-        read only, or copies of those lanes where it is quantised."""
-        found = [store.keys_in_place(lanes, self.capacity) for store in self.layers]
+    def keys_in_place(
+        self, lanes: torch.Tensor, num_slots: int
+    ) -> Iterator[tuple[list[torch.Tensor], torch.Tensor]]:
+        """Every layer's keys, [*, H, S, D] each, some layers at a time, and where in them `lanes` [rows] are, [rows]: what is
+        stored itself, to be read only, or where it is quantised, copies of those lanes' first `num_slots` slots."""
         if self.shape.stored_in is None:
-            return found, lanes
-        return found, torch.arange(len(lanes), device=lanes.device)
+            yield [store.keys_in_place(lanes, num_slots) for store in self.layers], lanes
+            return
+        where = torch.arange(len(lanes), device=lanes.device)
+        step = max(1, COPIED_BYTES // (len(lanes) * num_slots * self.shape.state_bytes))
+        for first in range(0, len(self.layers), step):
+            layers = self.layers[first : first + step]
+            yield [store.keys_in_place(lanes, num_slots) for store in layers], where
 
     def values(self, layer: int, lanes: torch.Tensor, num_slots: int) -> torch.Tensor:
         """Values of the first `num_slots` slots of `lanes` [rows], [rows, H, num_slots, D], as a copy."""

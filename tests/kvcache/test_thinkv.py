@@ -1,6 +1,8 @@
 """ThinKV: which segments lose how many tokens equals a plain reference, over whole lives of random sequences."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import pytest
 import torch
@@ -10,6 +12,7 @@ from hypothesis import strategies as st
 
 from dynts_batch.config import PolicyConfig
 from dynts_batch.errors import ConfigError
+from dynts_batch.kvcache import arena as arena_module
 from dynts_batch.kvcache.arena import ArenaShape, KVArena
 from dynts_batch.kvcache.compaction import ascending
 from dynts_batch.kvcache.policies import make_policy
@@ -22,10 +25,16 @@ LAYERS, KV_HEADS, GROUP, HEAD_DIM = 2, 2, 2, 4
 
 
 def make_thinkv(
-    budget: int, window_size: int, segment_size: int | None, **options: object
+    budget: int,
+    window_size: int,
+    segment_size: int | None,
+    *,
+    quantize: bool = False,
+    **options: object,
 ) -> ThinKV:
     options |= {"segment_size": segment_size}
-    policy = make_policy(PolicyConfig("thinkv", budget, window_size, options=options))
+    config = PolicyConfig("thinkv", budget, window_size, quantize=quantize, options=options)
+    policy = make_policy(config)
     assert isinstance(policy, ThinKV)
     return policy
 
@@ -260,6 +269,53 @@ def test_survivors_are_the_representatives_of_each_layers_keys_heads_together() 
         kept = stays[0, number, 0, 4:24].nonzero().flatten().tolist()
         assert kept == slow_representatives(keys, 16)
     assert not torch.equal(stays[:, 0], stays[:, 1])
+
+
+def test_of_quantised_keys_only_what_is_cut_is_dequantised_a_layer_at_a_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """All layers of all rows that were looked at were, whole lanes: as much again as a plain arena."""
+    torch.manual_seed(3)
+    num_layers, budget, lengths = 5, 256, (100, 256, 180)
+    policy = make_thinkv(budget, 0, 32, quantize=True)
+    shape = ArenaShape(
+        *(num_layers, KV_HEADS, 16, torch.float32),
+        per_head=True,
+        columns=policy.requires,
+        stored_in=policy.stored_in,
+    )
+    arena, lanes = KVArena(shape, 4, budget, torch.device("cpu")), torch.tensor([3, 1, 2])
+    states = torch.randn(num_layers, 2, 3, KV_HEADS, budget, 16)
+    for layer in range(num_layers):
+        arena.write_prompt(layer, lanes, torch.tensor(lengths), *states[layer])
+    slot = torch.arange(budget).expand(3, -1)
+    arena.write_column("positions", lanes, slot, slot)
+    arena.write_column("thought", lanes, slot, torch.full_like(slot, REASONING))
+    rows = []
+    for lane, length in zip(lanes.tolist(), lengths, strict=True):
+        counts = policy.counts(prompt_tokens=4, answer_tokens=0, cache_len=length)
+        rows.append(Row(lane, length, length + 1, *counts, rng_key=0))
+    options = {layer: Options(0.7, None, None) for layer in range(num_layers)}
+    slots = Slots(arena, rows, options, str)
+    expected = policy.stays(slots)
+    assert expected[:, 0, 0].sum(dim=-1).tolist() == [100, 240, 180]
+    assert not torch.equal(expected[1, 0], expected[1, 1]), "each layer keeps its own"
+
+    found, read = [], KVArena.keys_in_place
+
+    def measured(*args: Any) -> Iterator[tuple[list[torch.Tensor], torch.Tensor]]:
+        for keys, where in read(*args):
+            found.append([states.shape for states in keys])
+            yield keys, where
+
+    monkeypatch.setattr(arena_module, "COPIED_BYTES", 1)
+    monkeypatch.setattr(KVArena, "keys_in_place", measured)
+    assert torch.equal(policy.stays(slots), expected)
+    cut_slots = int((~expected[1, 0, 0]).nonzero().max()) + 1
+    assert len(found) == num_layers
+    for ((num_rows, _, num_slots, _),) in found:
+        assert num_rows == 1
+        assert cut_slots <= num_slots < cut_slots + 32
 
 
 def test_the_hybrid_keeps_the_most_important_tokens_of_a_segment_in_all_layers() -> None:

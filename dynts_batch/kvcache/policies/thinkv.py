@@ -151,9 +151,16 @@ class ThinKV(Policy):
     def _survivors(self, slots: Slots, cuts: list[Cut]) -> torch.Tensor:
         """Which tokens of the segments stay, bool [cuts, layers or 1, longest size]."""
         if self.survivors == "kmeans":
-            return representatives(*slots.arena.keys_in_place(slots.lanes), cuts)
+            return self._representatives(slots, cuts)
         row, start, size, num_kept = torch.tensor(cuts, device=slots.lanes.device).T
         place = torch.arange(max(cut.size for cut in cuts), device=row.device)
         slot = (start[:, None] + place).clamp(max=slots.arena.capacity - 1)
         importance = slots.column("importance")[row[:, None], 0, 0, slot]
         return highest(importance, size, num_kept)[:, None]
+
+    def _representatives(self, slots: Slots, cuts: list[Cut]) -> torch.Tensor:
+        rows = sorted({cut.row for cut in cuts})
+        num_slots = max(cut.start + cut.size for cut in cuts)
+        own = [cut._replace(row=rows.index(cut.row)) for cut in cuts]
+        keys = slots.arena.keys_in_place(slots.lanes[rows], num_slots)
+        return torch.cat([representatives(*layers, own) for layers in keys], dim=1)
