@@ -1,10 +1,15 @@
 """Laws of what a run asks a cluster for: a model that is to be on a GPU never lands on a CPU unasked."""
 
+from pathlib import Path
+
 import pytest
 
 from dynts_batch.config import Config, ModelConfig, WorkersConfig
+from dynts_batch.config_file import load_config
 from dynts_batch.errors import ConfigError
 from dynts_batch.runner.cluster import resources_on
+
+CONFIGS = Path(__file__).parents[2] / "configs"
 
 #: A cluster whose only node is a head without room for workers, as in cluster/aws.yaml before the first one joins.
 EMPTY = {"CPU": 0.0, "memory": 1e9}
@@ -40,3 +45,10 @@ def test_a_cluster_that_starts_from_nothing_does_not_decide_for_cpus():
     ):
         _num_gpus(EMPTY, "auto")
     assert (_num_gpus(EMPTY, "auto", 1), _num_gpus(EMPTY, "auto", 0), _num_gpus(EMPTY, "cpu")) == (1, 0, 0)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["quickstart", "hub-model", "cheapest"])
+def test_the_configurations_of_the_readme_run_on_a_cluster_that_starts_from_nothing(name):
+    """cluster/aws.yaml and cluster/rayjob.yaml make such ones, and the command in the README was refused there."""
+    config = load_config(str(CONFIGS / f"{name}.yaml"), [])
+    assert resources_on(EMPTY, config, is_local=False).num_workers == config.workers.max
