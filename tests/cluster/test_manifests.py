@@ -72,13 +72,44 @@ def test_a_ray_job_is_not_started_again_once_its_run_has_ended(tmp_path, status,
     _stub(tmp_path, "python", f'echo "$*"; exit {status}')
     done = subprocess.run(
         ["bash", str(CLUSTER / "rayjob.sh"), "config.yaml", "run.dir=/a b"],
-        env={**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"},
+        env={**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "RETRY_S": "0"},
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == of_the_job
-    assert done.stdout == "jobs/reason.py config.yaml run.dir=/a b\n"
+    num_starts = 2 if status == 2 else 1
+    assert done.stdout == "jobs/reason.py config.yaml run.dir=/a b\n" * num_starts
+
+
+def test_a_ray_job_outwaits_the_driver_of_a_cluster_that_goes_away(tmp_path):
+    """Each of KubeRay's few tries ended at once with "one driver at a time"."""
+    seen = tmp_path / "seen"
+    _stub(tmp_path, "python", f"[[ -e {seen} ]] && exit 0; touch {seen}; exit 2")
+    _stub(tmp_path, "sleep", f"echo $1 > {tmp_path}/slept")
+    done = subprocess.run(
+        ["bash", str(CLUSTER / "rayjob.sh"), "config.yaml"],
+        env={**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"},
+        check=False,
+    )
+    assert done.returncode == 0
+    assert (tmp_path / "slept").read_text() == "90\n"
+
+
+def test_a_ray_job_that_is_stopped_while_it_waits_starts_nothing_more(tmp_path):
+    starts = tmp_path / "starts"
+    _stub(tmp_path, "python", f"echo start >> {starts}; exit 2")
+    process = subprocess.Popen(
+        ["bash", str(CLUSTER / "rayjob.sh"), "config.yaml"],
+        env={**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "RETRY_S": "30"},
+        start_new_session=True,
+    )
+    while not starts.exists():
+        time.sleep(0.05)
+    time.sleep(0.3)
+    os.killpg(process.pid, signal.SIGTERM)
+    assert process.wait(timeout=20) == 143
+    assert starts.read_text() == "start\n"
 
 
 def test_the_image_copies_what_exists_and_all_that_the_wheel_needs():
