@@ -3,10 +3,13 @@
 Owns the comparison and what stands of it in a file's header. Knows nothing about how weights are read.
 """
 
+import logging
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
+
+logger = logging.getLogger(__name__)
 
 _COMMIT = re.compile("[0-9a-f]{40}")
 
@@ -31,7 +34,7 @@ class ModelId:
 
     def is_same(self, other: Self) -> bool:
         """By what both know: the weights, else the commit, else the last part of the name, by which a hub id and a local
-        copy of it name the same model.
+        copy of it name the same model. A fine-tune may be called the same: it is a warning that no more was compared.
 
         The configuration is not compared: written out, it changes with transformers' releases.
         """
@@ -41,7 +44,15 @@ class ModelId:
         ):
             if mine and theirs:
                 return mine == theirs
-        return _last_part(self.name) == _last_part(other.name)
+        is_same = _last_part(self.name) == _last_part(other.name)
+        if is_same:
+            logger.warning(
+                "what was made for model %s is taken to fit %s, since their names end alike: neither weights nor commit are"
+                " known of both",
+                self,
+                other,
+            )
+        return is_same
 
     def remedy(self, model: Self) -> str:
         """How what was made for this model can be used where `model` is the same repository on the hub at another commit,

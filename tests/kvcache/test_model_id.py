@@ -43,6 +43,25 @@ def test_at_another_commit_the_one_to_set_is_told(used_with: ModelId, is_told: b
     assert (f"set model.revision={COMMIT}" in remedy) == is_told == bool(remedy)
 
 
+@pytest.mark.parametrize(
+    ("used_with", "is_told"),
+    [
+        (ModelId("/copy/model", None, "d1"), True),
+        (ModelId("org/model", "main"), True),
+        (ModelId("org/model", COMMIT), False),
+        (ModelId("org/model", OTHER_COMMIT), False),
+        (ModelId("/copy/other", None, "d1"), False),
+    ],
+)
+def test_that_a_name_alone_decided_is_a_warning(
+    used_with: ModelId, is_told: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A fine-tune in a folder of the model's name ran with the model's predictor, and nothing said so."""
+    ModelId("org/model", COMMIT).is_same(used_with)
+    told = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert [str(used_with) in text and COMMIT in text for text in told] == [True] * is_told
+
+
 @pytest.mark.parametrize("model", [ModelId("m", COMMIT, "d1"), ModelId("m"), ModelId("m", COMMIT)])
 def test_a_header_says_which_model_it_was(model: ModelId) -> None:
     header = model.header()
