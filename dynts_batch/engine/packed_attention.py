@@ -45,7 +45,7 @@ def attend_packed(
     output = query.new_zeros((*shape, head_dim), dtype=torch.float32)
     visible = _visible(last_slots, positions, stored_positions, options)
     for keys, values, seen in _runs(store, last_slots, visible, max_len):
-        logits = attention_logits(query, keys, options.scale)
+        logits = attention_logits(query.float(), keys.float(), options.scale)
         logits = logits.masked_fill(~seen[:, :, None, None], -torch.inf)
         new_top = torch.maximum(top, logits.amax(-1, keepdim=True))
         weights, fade = (logits - new_top).exp(), (top - new_top).exp()

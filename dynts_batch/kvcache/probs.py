@@ -22,7 +22,8 @@ class Options:
 
 
 def attention_logits(query: torch.Tensor, keys: torch.Tensor, scale: float) -> torch.Tensor:
-    """Scaled products in float32, [R, K, H // K, T, S], of query [R, H, T, D] and keys [R, K, S, D]."""
+    """Scaled products as float32, [R, K, H // K, T, S], of query [R, H, T, D] and keys [R, K, S, D]: multiplied in their own
+    type, to which each is rounded."""
     rows, num_heads, length, head_dim = query.shape
     num_kv_heads = keys.shape[1]
     grouped = query.reshape(rows, num_kv_heads, num_heads // num_kv_heads, length, head_dim)

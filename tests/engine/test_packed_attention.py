@@ -17,20 +17,22 @@ ROWS, KV_HEADS, CAPACITY, NEWEST = len(LENGTHS), 2, 80, 200
 
 
 @cache
-def filled_arena(head_dim: int, *, per_head: bool, name: str = "nvfp4") -> KVArena:
+def filled_arena(
+    head_dim: int, *, per_head: bool, name: str = "nvfp4", dtype: torch.dtype = torch.float32
+) -> KVArena:
     """Of the last row, some groups are ternary."""
     torch.manual_seed(head_dim)
     shape = ArenaShape(
         1,
         KV_HEADS,
         head_dim,
-        torch.float32,
+        dtype,
         per_head=per_head,
         columns=("thought",),
         stored_in=KV_FORMATS[name],
     )
     arena = KVArena(shape, ROWS + 1, CAPACITY, torch.device("cpu"))
-    states = torch.randn(2, ROWS, KV_HEADS, CAPACITY, head_dim)
+    states = torch.randn(2, ROWS, KV_HEADS, CAPACITY, head_dim).to(dtype)
     arena.write_prompt(0, torch.arange(ROWS), LENGTHS, *states)
     slots = torch.arange(CAPACITY).expand(1, *shape.granularity, -1)
     # Transitions are 0, the others 1.
@@ -100,6 +102,22 @@ def test_attention_equals_that_over_the_dequantised_store(
     probs = attention_probs(query, keys, additive_mask(visible, torch.float32), options)
     expected = torch.einsum("bkgts,bksd->bkgtd", probs, values).view(query.shape)
     torch.testing.assert_close(output, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_half_precision_rounds_the_output_alone() -> None:
+    """Logits were rounded as well: by up to 4% of the largest value."""
+    store = filled_arena(64, per_head=False, dtype=torch.bfloat16).layers[0]
+    assert isinstance(store, PackedStore)
+    query = (torch.randn(ROWS, KV_HEADS, 1, 64) * 3).bfloat16()
+    stored, options = stored_positions(per_head=False), Options(0.125, None, None)
+    output = packed_attention.attend_packed(
+        query, store, LENGTHS - 1, torch.full((ROWS,), NEWEST), stored, options, max_len=75
+    )
+    keys, values = (states.double() for states in store.stored(ROWS, 75))
+    logits = (query.double() @ keys.transpose(2, 3)) * options.scale
+    visible = (torch.arange(75) < LENGTHS[:, None])[:, None, None]
+    expected = logits.masked_fill(~visible, -torch.inf).softmax(dim=-1) @ values
+    torch.testing.assert_close(output.double(), expected, rtol=2**-8, atol=1e-4)
 
 
 def test_a_row_has_the_same_bits_alone_and_with_other_threads() -> None:
