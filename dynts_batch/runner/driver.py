@@ -26,12 +26,14 @@ from dynts_batch.runner.messages import (
     Left,
     Loaded,
     Orders,
+    Placed,
     Report,
     Reported,
     Totals,
 )
 from dynts_batch.runner.notices import Notices
 from dynts_batch.runner.preflight import PreparedRun
+from dynts_batch.runner.spending import Spending
 
 REPORT_S = 1.0
 _LEAST_REPORT_S = 0.02
@@ -114,7 +116,7 @@ class Driver:
         self._idle: dict[str, int] = {}
         self._retired: set[str] = set()
         self._totals = Totals()
-        self._spent_usd: dict[str, float] = {}
+        self._spending = Spending(run.config)
         self._health = Health(
             max_attempts=max_attempts, num_workers=num_workers, has_worked=run.has_worked
         )
@@ -162,8 +164,11 @@ class Driver:
 
     def _handle(self, event: Event) -> None:
         match event:
+            case Placed(worker_id):
+                self._spending.hold(worker_id, None, time.monotonic())
             case Loaded(worker_id, info, node_id):
                 self._num_loading -= 1
+                self._spending.hold(worker_id, info.device_uuid, time.monotonic())
                 self._ledger.place(worker_id, node_id)
                 self._health.add_worker(worker_id, node_id)
                 self._started_s = self._started_s or time.monotonic()
@@ -197,7 +202,7 @@ class Driver:
         self._reports[worker_id] = report
         self._totals += finished.totals
         if report.spent_usd is not None:
-            self._spent_usd[worker_id] = report.spent_usd
+            self._spending.report(worker_id, report.spent_usd, time.monotonic())
         elif self._limits.max_cost_usd is not None:
             raise ConfigError(
                 "run.max_cost_usd cannot be kept where the energy is not measured: set"
@@ -210,6 +215,7 @@ class Driver:
     def _remove(self, worker_id: str, reason: str | None) -> None:
         """Take a worker out of the books; `reason`: see Ledger.release."""
         self._ledger.release(worker_id, reason, self._nodes.keys())
+        self._spending.end(worker_id, time.monotonic())
         # One that never was ready has no report.
         self._num_loading -= worker_id not in self._reports
         self._reports.pop(worker_id, None)
@@ -300,6 +306,7 @@ class Driver:
             return
         if self._num_loading:
             self._fleet.cancel_loading()
+            self._spending.end_all_but(self._reports.keys(), time.monotonic())
             num_alive, self._num_loading = num_alive - self._num_loading, 0
         for worker_id in list(self._idle)[: max(0, num_alive - self._min_workers)]:
             del self._idle[worker_id]
@@ -359,19 +366,22 @@ class Driver:
         totals = self._totals
         num_rows = max(1, totals.rows)
         rate = (totals.cost_usd or 0.0) / totals.device_s if totals.device_s else 0.0
+        # Those that run together end together, or nearly so.
+        more_s = max(in_flight, default=0) * totals.device_s / num_rows
+        usd_per_row = (totals.cost_usd or 0.0) / num_rows
         return Used(
-            cost_usd=sum(self._spent_usd.values()),
+            cost_usd=self._spending.total(time.monotonic()),
             hours=hours,
             usd_per_s=rate * len(reports),
-            more_cost_usd=sum(in_flight) * (totals.cost_usd or 0.0) / num_rows,
-            # Those that run together end together, or nearly so.
-            more_hours=max(in_flight, default=0) * totals.device_s / num_rows / 3600,
+            more_cost_usd=sum(in_flight) * usd_per_row + len(self._idle) * rate * more_s,
+            more_hours=more_s / 3600,
         )
 
     def _close(self) -> DyntsError | None:
         """End all workers; what kept one of them from storing what it had."""
         error: DyntsError | None = None
         self._fleet.close()
+        self._spending.end_all_but(self._reports.keys(), time.monotonic())
         deadline_s = time.monotonic() + _CLOSE_TIMEOUT_S
         while self._reports and time.monotonic() < deadline_s:
             for event in self._fleet.wait(REPORT_S):
@@ -397,5 +407,5 @@ class Driver:
             num_running=sum(report.num_running for report in reports),
             totals=self._totals,
             elapsed_s=time.monotonic() - (self._started_s or time.monotonic()),
-            spent_usd=self._limits.spent_usd + sum(self._spent_usd.values()),
+            spent_usd=self._limits.spent_usd + self._spending.total(time.monotonic()),
         )

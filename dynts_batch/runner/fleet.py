@@ -32,6 +32,7 @@ from dynts_batch.runner.messages import (
     Left,
     Loaded,
     Orders,
+    Placed,
     Report,
     Reported,
     WorkerInfo,
@@ -118,9 +119,10 @@ class RayFleet:
             )
         self._loading[worker_id] = max_seqs
         actor = self._actors[worker_id] = actor_class.remote()
-        self._places[worker_id] = actor.node_id.remote()
+        place = self._places[worker_id] = actor.node_id.remote()
         # It may wait for a node, or for a download: only what is loaded can stall.
         call = actor.load.remote(worker_id, self._job, max_seqs)
+        self._call(worker_id, place, may_stall=False)
         self._call(worker_id, call, may_stall=False)
 
     def nodes(self) -> dict[str, str]:
@@ -212,6 +214,8 @@ class RayFleet:
             return self._death(worker_id, reason, is_out_of_memory(error.cause))
         except RayError as error:
             return self._death(worker_id, _in_short(error), "running low on memory" in str(error))
+        if isinstance(result, str):
+            return Placed(worker_id)
         if isinstance(result, WorkerInfo):
             self._infos[worker_id] = result
             del self._loading[worker_id]

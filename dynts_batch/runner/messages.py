@@ -150,6 +150,13 @@ class Report:
 
 
 @dataclass(frozen=True, slots=True)
+class Placed:
+    """A worker has a node, and begins to load."""
+
+    worker_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class Loaded:
     """A worker is ready for assignments."""
 
@@ -197,4 +204,4 @@ class Failed:
     """None where it never ran."""
 
 
-Event = Loaded | Reported | Left | Died | Failed
+Event = Placed | Loaded | Reported | Left | Died | Failed

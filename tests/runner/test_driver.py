@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import re
+import time
 
 import pytest
 from fake_run import make_config, stable_rows, write_problems
@@ -15,7 +16,7 @@ from dynts_batch.report.lines import end_lines
 from dynts_batch.report.totals import add_up
 from dynts_batch.runner.driver import Driver
 from dynts_batch.runner.limits import Limits, spent_usd
-from dynts_batch.runner.messages import Died, Failed, Job
+from dynts_batch.runner.messages import Died, Failed, Job, Placed
 from dynts_batch.runner.preflight import prepare
 
 
@@ -472,3 +473,52 @@ def test_rows_that_are_errors_are_no_sign_that_a_run_has_worked(tmp_path, num_go
         for file in (tmp_path / "run" / "rows").iterdir():
             file.unlink()
     assert prepare(config, is_local=True).has_worked == bool(num_good)
+
+
+@pytest.mark.parametrize("is_loading", [False, True])
+def test_a_cost_cap_counts_workers_that_idle_and_those_that_load(tmp_path, is_loading):
+    """One long shard and three idle workers: the driver knew of a quarter of what they cost."""
+    shard_rows = 1 if is_loading else 64
+    run = {"shard_rows": shard_rows, "dir": str(tmp_path / "run"), "max_cost_usd": 2.0}
+    config = make_config(
+        tmp_path,
+        64,
+        model={"name": "fake:step_s=0.02"},
+        memory={"max_seqs": 1},
+        run=run,
+        workers={"min": 4, "max": 4},
+        cost={"usd_per_gpu_hour": 3600.0},
+    )
+
+    class Slow(LocalFleet):
+        """All of its workers but the first load for ever; if not, they are ready at the same moment."""
+
+        def wait(self, timeout_s):
+            events = super().wait(timeout_s)
+            while any(worker_id not in self._workers for worker_id, _ in self._calls):
+                events += super().wait(timeout_s)
+            return events
+
+        def _load(self, worker_id, max_seqs):
+            if is_loading and not worker_id.startswith("0-"):
+                return Placed(worker_id)
+            return super()._load(worker_id, max_seqs)
+
+    prepared = prepare(config, is_local=True)
+    job = Job(prepared.config, prepared.source.schema, 0, os.getcwd())
+    limits, states = Limits.of(config, spent_usd=0.0), []
+    driver = Driver(
+        prepared,
+        Slow(job, report_s=0.02),
+        num_workers=4,
+        show=states.append,
+        warn=lambda text: None,
+        limits=limits,
+    )
+    began_s = time.monotonic()
+    assert not driver.run(lambda: False)
+    assert driver.limit.startswith("run.max_cost_usd (2)")
+    assert time.monotonic() - began_s < 1.8
+    assert 1.5 < states[-1].spent_usd < 4.0
+    if not is_loading:
+        assert spent_usd(RunDir(config.run.dir)) == pytest.approx(states[-1].spent_usd, rel=0.2)
