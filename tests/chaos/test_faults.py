@@ -34,7 +34,7 @@ def _deaths(lines):
     return [line for line in lines if "died and is replaced" in line]
 
 
-@pytest.mark.parametrize("max_workers", [1, 6])
+@pytest.mark.parametrize("max_workers", [1, pytest.param(6, marks=pytest.mark.long)])
 def test_a_bad_node_costs_no_row_and_is_named(tmp_path, max_workers):
     """Every worker on it dies at its first request: each of its requests was quarantined, and the others' too."""
     log = tmp_path / "admitted.txt"
@@ -53,7 +53,7 @@ def test_a_bad_node_costs_no_row_and_is_named(tmp_path, max_workers):
         assert "No space left on device" in named
 
 
-@pytest.mark.parametrize("max_workers", [1, 4])
+@pytest.mark.parametrize("max_workers", [pytest.param(1, marks=pytest.mark.long), 4])
 def test_what_kills_every_worker_ends_the_run_soon_with_its_words(nodes, tmp_path, max_workers):
     special = {index: f"[[raise]] {index}" for index in range(NUM_ROWS)}
     status, lines = _run(nodes, tmp_path, special, max=max_workers)
