@@ -68,6 +68,7 @@ def test_what_kills_every_worker_ends_the_run_soon_with_its_words(nodes, tmp_pat
     )
 
 
+@pytest.mark.long
 def test_three_bad_requests_in_different_shards_end_no_run(nodes, tmp_path):
     """The first of the first three shards: each is among the first that its worker admits."""
     status, lines = _run(nodes, tmp_path, {0: "[[kill]]", 10: "[[raise]]", 20: "[[kill]]"}, max=3)

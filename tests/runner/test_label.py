@@ -80,7 +80,7 @@ def test_the_same_command_resumes_and_then_does_nothing(
         label(str(run_dir), str(out), ["hidden_tokens=5"])
 
 
-@pytest.mark.parametrize("num_deaths", [1, 4])
+@pytest.mark.parametrize("num_deaths", [pytest.param(1, marks=pytest.mark.long), 4])
 def test_labels_of_a_killed_worker_equal_those_of_an_undisturbed_one(
     num_deaths: int, run_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -72,6 +72,7 @@ print(peak_kib() - before)
 """
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's peak memory")
 def test_memory_grows_linearly_with_the_trace(tiny_model_dirs: dict[str, Path]) -> None:
     """Peak resident memory of a process of its own, over what a short trace took; an N x N matrix would grow 16 times
