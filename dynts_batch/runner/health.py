@@ -9,8 +9,8 @@ of work that nobody died of before, without one at work that outlives them.
 
 **A node** on which `max_attempts` workers in a row died, in a trial one, gets no new ones for a while, longer each
 time. A good row from it clears it, except of deaths before a worker was ready: those are cleared by one that gets ready
-there, since the next one cannot load just because another one works. While no other worker is ready, and on trial, such a node is only the last choice: nobody
-waits for room elsewhere.
+there, since the next one cannot load just because another one works. While no other worker is ready, and on trial, such
+a node is only the last choice: nobody waits for room elsewhere.
 
 Pure bookkeeping: who asks says what time it is and which nodes could hold a worker.
 """

@@ -84,6 +84,15 @@ def test_a_model_that_the_arena_cannot_serve_is_refused_before_loading_weights(
         inspect_model(ModelConfig(name=str(tmp_path)))
 
 
+ONE_LAYER = {
+    "vocab_size": 720,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+}
+
+
 def saved_with_tokenizer(model: PreTrainedModel, tokenizer_dir: Path, folder: Path) -> ModelConfig:
     model.save_pretrained(folder)
     AutoTokenizer.from_pretrained(tokenizer_dir).save_pretrained(folder)
@@ -95,14 +104,7 @@ def test_a_model_that_changes_its_logits_after_the_head_is_refused(
 ) -> None:
     """Cohere scales its logits: sampling from the bare head would draw other tokens."""
     torch.manual_seed(0)
-    config = CohereConfig(
-        vocab_size=720,
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        logit_scale=0.1,
-    )
+    config = CohereConfig(**ONE_LAYER, logit_scale=0.1)
     saved = saved_with_tokenizer(CohereForCausalLM(config), tiny_model_dirs["llama"], tmp_path)
     with pytest.raises(ConfigError, match="must reproduce the logits"):
         load_model(saved)
@@ -112,14 +114,7 @@ def test_a_model_whose_layers_pass_nothing_on_to_their_attention_is_refused(
     tiny_model_dirs: dict[str, Path], tmp_path: Path
 ) -> None:
     """StableLM and Nemotron ended in a TypeError."""
-    config = StableLmConfig(
-        vocab_size=720,
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        num_key_value_heads=2,
-    )
+    config = StableLmConfig(**ONE_LAYER, num_key_value_heads=2)
     saved = saved_with_tokenizer(StableLmForCausalLM(config), tiny_model_dirs["llama"], tmp_path)
     with pytest.raises(ConfigError, match=r"does not fit the KV arena: .* 'kv_step'"):
         load_model(saved)
