@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from rich.console import Console
 
 from dynts_batch.benchmarks.breakdown import breakdown, print_breakdown
-from dynts_batch.benchmarks.contenders import make_contender
+from dynts_batch.benchmarks.contenders.contenders import make_contender
 from dynts_batch.benchmarks.growth import growth, print_growth
 from dynts_batch.benchmarks.loads import LOADS
 from dynts_batch.benchmarks.measure import Row, measure, print_table

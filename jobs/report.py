@@ -41,11 +41,11 @@ def _report(run_dirs: list[str], html: Path | None, picture: Path | None) -> int
     show_report(runs, Console())
     # Imported late: matplotlib is slow, and the terminal does without.
     if html is not None:
-        from dynts_batch.report.page import render_page
+        from dynts_batch.report.page.page import render_page
 
         _write(html, render_page(runs))
     if picture is not None:
-        from dynts_batch.report.picture import render_picture
+        from dynts_batch.report.charts.picture import render_picture
 
         _write(picture, render_picture(runs))
     return EXIT_OK

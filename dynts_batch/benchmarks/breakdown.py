@@ -13,13 +13,13 @@ from unittest.mock import patch
 from rich.console import Console
 from rich.table import Table
 
-from dynts_batch.benchmarks.contenders import load_requests, make_engine
+from dynts_batch.benchmarks.contenders.contenders import load_requests, make_engine
 from dynts_batch.benchmarks.measure import Row
 from dynts_batch.benchmarks.stopwatch import now
 from dynts_batch.benchmarks.workload import Workload
 from dynts_batch.engine import engine as engine_module
 from dynts_batch.engine import model_runner as runner_module
-from dynts_batch.engine.attention import DecodeStep
+from dynts_batch.engine.attention.steps import DecodeStep
 from dynts_batch.engine.engine import Engine
 from dynts_batch.engine.importance import ImportanceRecorder
 from dynts_batch.kvcache.arena import KVArena

@@ -25,7 +25,7 @@ POLICY = ["budget=5000", "window_size=2000", "keep_ratio=0.4"]
 #: What each shows, and its command.
 CHECKS = {
     "fused attention, packed stores and CUDA graphs change no token and no bit": [
-        "-m", "pytest", "-q", "tests/engine", "tests/kvcache/test_packed_store_kinds.py",
+        "-m", "pytest", "-q", "tests/engine", "tests/kvcache/stores/test_packed_kinds.py",
     ],
     "decode at batch 64 beside the memory roofline, plain and quantised (aim: at most 1.43 times the floor by bytes)": [
         "jobs/bench.py", "--mode", "roofline", "--contenders", "dynts,dynts+quantize=true", "batch_size=64",

@@ -6,7 +6,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from dynts_batch.benchmarks.contenders import load_requests, make_engine
+from dynts_batch.benchmarks.contenders.contenders import load_requests, make_engine
 from dynts_batch.benchmarks.measure import Row
 from dynts_batch.benchmarks.stopwatch import now
 from dynts_batch.benchmarks.workload import Load, Workload

@@ -8,7 +8,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from dynts_batch.benchmarks.contenders import Contender
+from dynts_batch.benchmarks.contenders.contenders import Contender
 from dynts_batch.benchmarks.workload import Load
 
 WARM_UP_TOKENS = 16

@@ -13,13 +13,13 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
-from dynts_batch.benchmarks.contenders import load_requests, make_engine
+from dynts_batch.benchmarks.contenders.contenders import load_requests, make_engine
 from dynts_batch.benchmarks.measure import Row
 from dynts_batch.benchmarks.stopwatch import now
 from dynts_batch.benchmarks.workload import Workload
-from dynts_batch.engine.attention import DecodeStep
+from dynts_batch.engine.attention.steps import DecodeStep
 from dynts_batch.engine.engine import Engine
-from dynts_batch.engine.packing import PackedLinear, pack_linears
+from dynts_batch.engine.model.packing import PackedLinear, pack_linears
 from dynts_batch.kvcache.probs import Options
 
 #: Eviction cycles that whole steps are averaged over.

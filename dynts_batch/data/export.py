@@ -17,7 +17,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dynts_batch.data.openai_batch import response_line
+from dynts_batch.data.readers.openai_batch import response_line
 from dynts_batch.data.run_dir import RunDir
 from dynts_batch.data.storage import Storage
 from dynts_batch.errors import ConfigError, RunDirError, choices_hint

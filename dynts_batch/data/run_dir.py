@@ -32,8 +32,8 @@ from pyarrow import fs as pafs
 from dynts_batch.config import Config
 from dynts_batch.config_file import load_config, to_yaml
 from dynts_batch.data.claim import Claim
-from dynts_batch.data.columns import check_names, fit
-from dynts_batch.data.samples import SCHEMA as SAMPLES
+from dynts_batch.data.readers.columns import check_names, fit
+from dynts_batch.data.readers.samples import SCHEMA as SAMPLES
 from dynts_batch.data.schema import stored_schema
 from dynts_batch.data.settings_diff import differences
 from dynts_batch.data.shard_table import (

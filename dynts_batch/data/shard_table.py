@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from dynts_batch.data.columns import fit
+from dynts_batch.data.readers.columns import fit
 from dynts_batch.data.schema import stored_schema
 from dynts_batch.errors import RunDirError
 

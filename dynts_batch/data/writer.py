@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from dynts_batch.data.readers.source import SourceRow
 from dynts_batch.data.schema import OWN_FIELDS, SOURCE_COLUMN
-from dynts_batch.data.source import SourceRow
 from dynts_batch.records import Completion
 
 

@@ -13,7 +13,7 @@ import torch
 
 from dynts_batch.config import MemoryConfig, ModelConfig, PolicyConfig, SamplingConfig
 from dynts_batch.engine.eviction_trace import EvictionTrace
-from dynts_batch.engine.loader import (
+from dynts_batch.engine.model.loader import (
     LoadedModel,
     arena_shape,
     load_importance,

@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from dynts_batch.config import Config
-from dynts_batch.engine.fake import FakeEngine, FakeSettings, is_fake
 from dynts_batch.records import Completion, Request
+from dynts_batch.testing.fake_engine import FakeEngine, FakeSettings, is_fake
 
 
 class AnyArena(Protocol):
@@ -60,9 +60,9 @@ def check_engine(config: Config, *, on_gpu: bool) -> dict[str, Any]:
 
     import torch
 
-    from dynts_batch.engine import loader
-    from dynts_batch.engine.identity import model_identity
-    from dynts_batch.engine.model_files import pinned
+    from dynts_batch.engine.model import loader
+    from dynts_batch.engine.model.files import pinned
+    from dynts_batch.engine.model.identity import model_identity
 
     model = pinned(config.model)
     model_config = loader.inspect_model(model)
@@ -90,8 +90,8 @@ def renew_identity(
     if is_fake(config.model.name) or stored == today:
         return dict(stored)
 
-    from dynts_batch.engine.identity import in_todays_words
-    from dynts_batch.engine.loader import inspect_model
+    from dynts_batch.engine.model.identity import in_todays_words
+    from dynts_batch.engine.model.loader import inspect_model
 
     return in_todays_words(stored, today, config.model, inspect_model(config.model))
 

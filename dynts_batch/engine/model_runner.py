@@ -10,11 +10,11 @@ from typing import Any
 import torch
 
 from dynts_batch.config import SamplingConfig
-from dynts_batch.engine.attention import DecodeStep, KVStep, PrefillStep, asks_nothing
+from dynts_batch.engine.attention.steps import DecodeStep, KVStep, PrefillStep, asks_nothing
 from dynts_batch.engine.cuda_graphs import DecodeGraphs
 from dynts_batch.engine.decode_inputs import DecodeInputs
 from dynts_batch.engine.importance import ImportanceRecorder
-from dynts_batch.engine.loader import LoadedModel
+from dynts_batch.engine.model.loader import LoadedModel
 from dynts_batch.engine.observer import Observer
 from dynts_batch.engine.recorded_steps import RecordedSteps
 from dynts_batch.engine.sampling import sample

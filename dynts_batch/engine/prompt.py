@@ -10,7 +10,7 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from dynts_batch.engine.think_tags import THINK, ThinkTags
+from dynts_batch.engine.model.think_tags import THINK, ThinkTags
 from dynts_batch.errors import BadRowError
 from dynts_batch.records import Request
 

@@ -15,10 +15,10 @@ import torch
 
 from dynts_batch.kvcache import devices, native
 from dynts_batch.kvcache.compaction import compact
-from dynts_batch.kvcache.formats import GROUP, NVFP4, KVFormat
-from dynts_batch.kvcache.native_packed_store import SOURCE, NativePackedStore
-from dynts_batch.kvcache.packed_store import PackedStore
-from dynts_batch.kvcache.stores import LayerStore, PlainStore
+from dynts_batch.kvcache.stores.formats import GROUP, NVFP4, KVFormat
+from dynts_batch.kvcache.stores.native_packed import SOURCE, NativePackedStore
+from dynts_batch.kvcache.stores.packed import PackedStore
+from dynts_batch.kvcache.stores.plain import LayerStore, PlainStore
 from dynts_batch.kvcache.thoughts import TRANSITION
 
 #: Bytes of dequantised keys that `keys_in_place` holds at once, as long as one layer's fit.
@@ -284,7 +284,7 @@ class KVArena:
 
     def _packed_kind(self, device: torch.device) -> type[PackedStore]:
         if devices.runs_triton(device):
-            from dynts_batch.kvcache.triton_packed_store import TritonPackedStore
+            from dynts_batch.kvcache.stores.triton_packed import TritonPackedStore
 
             return TritonPackedStore
         is_native = native.can_run(SOURCE, self.shape.dtype, device, self.shape.head_dim)

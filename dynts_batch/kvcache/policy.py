@@ -13,8 +13,8 @@ import torch
 
 from dynts_batch.errors import ConfigError
 from dynts_batch.kvcache.arena import ArenaShape
-from dynts_batch.kvcache.formats import KV_FORMATS, KVFormat
 from dynts_batch.kvcache.select import num_kept_candidates, select
+from dynts_batch.kvcache.stores.formats import KV_FORMATS, KVFormat
 from dynts_batch.kvcache.view import LayerSlots, Slots
 
 #: The per-slot values that the engine can record, besides positions: the predictor's score, the token's id, the

@@ -17,7 +17,7 @@ from typing import Literal
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from dynts_batch.engine.think_tags import THINK
+from dynts_batch.engine.model.think_tags import THINK
 from dynts_batch.lab.problems import LETTERS, MAX_VALUE, Problem, Segment, generate_problem
 from dynts_batch.lab.tokenizer import END
 

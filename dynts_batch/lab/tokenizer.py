@@ -9,7 +9,7 @@ import random
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from dynts_batch.engine.think_tags import THINK
+from dynts_batch.engine.model.think_tags import THINK
 from dynts_batch.lab.problems import DIGRESSIONS, LETTERS, MAX_VALUE, problem_set
 
 PAD, END, USER, ASSISTANT, SYSTEM = "<|pad|>", "<|end|>", "<|user|>", "<|assistant|>", "<|system|>"

@@ -16,7 +16,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from dynts_batch.report.line_chart import Series, line_chart
+from dynts_batch.report.charts.line_chart import Series, line_chart
 from dynts_batch.report.statistics import Estimate, compare, estimate
 
 #: One row a sequence; `budget` is null for policy full.

@@ -13,9 +13,9 @@ from typing import Any
 
 import dynts_batch
 from dynts_batch.config import Config, GradingConfig, PolicyConfig
-from dynts_batch.data.source import Source
+from dynts_batch.data.readers.source import Source
 from dynts_batch.engine.factory import renew_identity
-from dynts_batch.engine.think_tags import THINK
+from dynts_batch.engine.model.think_tags import THINK
 from dynts_batch.kvcache.policies import default_options
 from dynts_batch.runner.plan import Plan
 

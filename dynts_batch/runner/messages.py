@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from dynts_batch.config import Config
-from dynts_batch.data.source import SourceRow
+from dynts_batch.data.readers.source import SourceRow
 from dynts_batch.errors import DyntsError, RowError
 
 

@@ -12,10 +12,10 @@ import torch
 
 from dynts_batch.config import Config
 from dynts_batch.data.claim import Claim
-from dynts_batch.data.reader import open_source
+from dynts_batch.data.readers.reader import open_source
+from dynts_batch.data.readers.source import Source
 from dynts_batch.data.run_dir import RunDir
 from dynts_batch.data.shard_table import failed_rows
-from dynts_batch.data.source import Source
 from dynts_batch.engine.factory import check_engine
 from dynts_batch.errors import ConfigError
 from dynts_batch.grading import Grader

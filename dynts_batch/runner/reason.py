@@ -77,12 +77,12 @@ def run_to_end(config: Config, console: Console) -> Totals | int:
 def drive(run: PreparedRun, address: str | None, console: Console) -> int | None:
     """Do what is left of `run`; the exit status where it was stopped before its end."""
     from dynts_batch.runner.cluster import describe_resources, open_cluster, plan_resources
-    from dynts_batch.runner.display import Display
-    from dynts_batch.runner.driver import Driver
-    from dynts_batch.runner.fleet import RayFleet
-    from dynts_batch.runner.limits import Limits, Used, spent_usd
+    from dynts_batch.runner.driver.display import Display
+    from dynts_batch.runner.driver.driver import Driver
+    from dynts_batch.runner.driver.fleet import RayFleet
+    from dynts_batch.runner.driver.limits import Limits, Used, spent_usd
     from dynts_batch.runner.messages import Job
-    from dynts_batch.runner.stop_signal import catch_stop_signals
+    from dynts_batch.runner.worker.stop_signal import catch_stop_signals
 
     is_capped = run.config.run.max_cost_usd is not None
     limits = Limits.of(run.config, spent_usd=spent_usd(run.run_dir) if is_capped else 0.0)

@@ -18,9 +18,9 @@ import pyarrow as pa
 
 from dynts_batch.config import Config
 from dynts_batch.config_file import override_config
+from dynts_batch.data.readers.source import reference_text
 from dynts_batch.data.run_dir import RunDir
 from dynts_batch.data.schema import OWN_FIELDS, source_column_name
-from dynts_batch.data.source import reference_text
 from dynts_batch.errors import ConfigError, RunDirError, choices_hint
 from dynts_batch.grading import Grader
 from dynts_batch.runner.fingerprint import grading_fingerprint

@@ -7,7 +7,7 @@ import numpy as np
 
 from dynts_batch.kvcache.model_id import ModelId
 from dynts_batch.kvcache.thoughts import save_thoughts
-from dynts_batch.report.panel_grid import Panel, panel_grid
+from dynts_batch.report.charts.panel_grid import Panel, panel_grid
 from dynts_batch.training.densities import GRID, Calibration, calibrate, density
 
 #: Points of a density that are drawn.

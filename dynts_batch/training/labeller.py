@@ -13,7 +13,7 @@ import torch
 from dynts_batch.config import ModelConfig
 from dynts_batch.data.run_dir import RunDir
 from dynts_batch.data.shard_table import Unit
-from dynts_batch.engine.loader import load_model
+from dynts_batch.engine.model.loader import load_model
 from dynts_batch.engine.prompt import PromptRenderer
 from dynts_batch.errors import ConfigError
 from dynts_batch.training.label_dir import LabelDir, LabelledTrace

@@ -7,8 +7,8 @@ itself uses; memory grows linearly with the trace. Knows nothing about files or 
 
 import torch
 
-from dynts_batch.engine.attention import attend_causal
-from dynts_batch.engine.loader import LoadedModel
+from dynts_batch.engine.attention.steps import attend_causal
+from dynts_batch.engine.model.loader import LoadedModel
 from dynts_batch.kvcache.probs import Options, attention_received
 from dynts_batch.training.traces import Trace
 

@@ -8,7 +8,7 @@ import torch
 from dynts_batch.errors import InputError
 from dynts_batch.kvcache.model_id import ModelId
 from dynts_batch.kvcache.predictor import PredictorMetadata, save_predictor
-from dynts_batch.report.line_chart import Series, line_chart
+from dynts_batch.report.charts.line_chart import Series, line_chart
 from dynts_batch.training.fitting import Epoch, FitConfig, fit_predictor
 from dynts_batch.training.label_dir import LabelDir
 from dynts_batch.training.label_stream import LabelStream, Split

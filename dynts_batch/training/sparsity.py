@@ -12,8 +12,8 @@ import torch
 from dynts_batch.config import ModelConfig
 from dynts_batch.data.run_dir import RunDir
 from dynts_batch.data.shard_table import Unit
-from dynts_batch.engine.attention import attend_causal
-from dynts_batch.engine.loader import LoadedModel, load_model
+from dynts_batch.engine.attention.steps import attend_causal
+from dynts_batch.engine.model.loader import LoadedModel, load_model
 from dynts_batch.engine.prompt import PromptRenderer
 from dynts_batch.kvcache.probs import CHUNK_BYTES, Options, attention_logits, visible_slots
 from dynts_batch.kvcache.thoughts import sparsity

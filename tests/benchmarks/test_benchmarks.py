@@ -9,7 +9,7 @@ import pytest
 
 from dynts_batch.benchmarks import cpu_suite, gpu_suite
 from dynts_batch.benchmarks.breakdown import breakdown
-from dynts_batch.benchmarks.contenders import PEERS, make_contender, named_policy
+from dynts_batch.benchmarks.contenders.contenders import PEERS, make_contender, named_policy
 from dynts_batch.benchmarks.growth import growth
 from dynts_batch.benchmarks.loads import LOADS, equal_memory, ragged
 from dynts_batch.benchmarks.measure import check_lengths, measure, ratios

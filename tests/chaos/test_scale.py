@@ -27,8 +27,8 @@ import json, os, resource, sys, time
 import psutil
 from dynts_batch.config_file import load_config
 from dynts_batch.runner.cluster import open_cluster, plan_resources
-from dynts_batch.runner.driver import Driver
-from dynts_batch.runner.fleet import RayFleet
+from dynts_batch.runner.driver.driver import Driver
+from dynts_batch.runner.driver.fleet import RayFleet
 from dynts_batch.runner.messages import Job
 from dynts_batch.runner.preflight import prepare
 

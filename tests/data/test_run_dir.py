@@ -17,8 +17,8 @@ from output_rows import SCHEMA, UNITS, output_table
 from report_runs import SAMPLE
 
 from dynts_batch.config import Config, RunConfig
+from dynts_batch.data.readers.samples import SCHEMA as SAMPLES
 from dynts_batch.data.run_dir import RunDir
-from dynts_batch.data.samples import SCHEMA as SAMPLES
 from dynts_batch.data.storage import Storage
 from dynts_batch.errors import FingerprintError, RunDirError
 
@@ -311,9 +311,10 @@ for shard in range(100_000):
 
 
 def test_kill_9_in_the_middle_of_commits_leaves_whole_shards(run_dir):
-    tests = Path(__file__).parents[1]
+    root = Path(__file__).parents[2]
+    paths = [str(root / "tests" / "support" / "runs"), str(root)]
     process = subprocess.Popen(
-        [sys.executable, "-c", _WRITER, run_dir.path, str(tests), str(tests.parent)],
+        [sys.executable, "-c", _WRITER, run_dir.path, *paths],
         stdout=subprocess.PIPE,
     )
     with process:

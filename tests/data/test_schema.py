@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from dynts_batch.data.readers.source import SourceRow
 from dynts_batch.data.schema import DESCRIPTION, OWN_FIELDS, SOURCE_COLUMN, row_schema
-from dynts_batch.data.source import SourceRow
 from dynts_batch.data.writer import output_row, rows_to_table
 from dynts_batch.records import Completion
 

@@ -11,7 +11,8 @@ import torch
 from asks_nothing import AsksNothing
 
 from dynts_batch.config import MemoryConfig, ModelConfig, PolicyConfig, SamplingConfig
-from dynts_batch.engine import Engine, attention
+from dynts_batch.engine import Engine
+from dynts_batch.engine.attention import steps as attention
 from dynts_batch.engine.cuda_graphs import DecodeGraphs, graph_size
 from dynts_batch.engine.decode_inputs import DecodeInputs
 from dynts_batch.kvcache import devices

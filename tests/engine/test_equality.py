@@ -9,7 +9,7 @@ from tiny_models import ARCHITECTURES
 from transformers import AutoTokenizer
 
 from dynts_batch.config import PolicyConfig
-from dynts_batch.engine.model_files import model_path
+from dynts_batch.engine.model.files import model_path
 from dynts_batch.kvcache.arena import KVArena
 from dynts_batch.records import Request
 

@@ -11,9 +11,9 @@ from safetensors.torch import load_file, save_file
 from dynts_batch.config import Config, MemoryConfig, ModelConfig, PolicyConfig, SamplingConfig
 from dynts_batch.engine.engine import Engine
 from dynts_batch.engine.factory import allocator_peak_bytes, check_engine, gpu_uuid, load_engine
-from dynts_batch.engine.fake import FakeEngine
-from dynts_batch.engine.model_files import model_path
+from dynts_batch.engine.model.files import model_path
 from dynts_batch.errors import ConfigError
+from dynts_batch.testing.fake_engine import FakeEngine
 
 CONFIG = Config(
     sampling=SamplingConfig(max_new_tokens=8),
@@ -42,7 +42,7 @@ def test_a_name_gives_the_engine_it_names(tiny_model_dirs):
 
 
 def test_checking_loads_nothing_and_refuses_what_loading_would(tiny_model_dirs, monkeypatch):
-    monkeypatch.setattr("dynts_batch.engine.loader.load_model", None)
+    monkeypatch.setattr("dynts_batch.engine.model.loader.load_model", None)
     name = str(tiny_model_dirs["llama"])
     identity = check_engine(_with_model(name), on_gpu=False)
     assert identity["name"] == name

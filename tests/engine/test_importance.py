@@ -6,7 +6,7 @@ import torch
 from dynts_batch.config import MemoryConfig, ModelConfig, PolicyConfig, SamplingConfig
 from dynts_batch.engine import Engine
 from dynts_batch.engine.importance import MAX_PENDING_STEPS, ImportanceRecorder
-from dynts_batch.engine.loader import load_model
+from dynts_batch.engine.model.loader import load_model
 from dynts_batch.kvcache.arena import ArenaShape, KVArena
 from dynts_batch.kvcache.policies import make_policy
 from dynts_batch.kvcache.predictor import ImportancePredictor, place_of

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from dynts_batch.config import MemoryConfig, ModelConfig, PolicyConfig, SamplingConfig
-from dynts_batch.engine import Engine, attention, scheduler, sequence
+from dynts_batch.engine import Engine, scheduler, sequence
+from dynts_batch.engine.attention import steps as attention
 from dynts_batch.records import Completion, Request
 
 #: More than the lanes, so that the failed ones are filled again, the shorter ones by later rows.

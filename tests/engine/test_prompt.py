@@ -4,8 +4,8 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
+from dynts_batch.engine.model.think_tags import KNOWN_TAGS, THINK, ThinkTags, find_think_tags
 from dynts_batch.engine.prompt import PromptRenderer, SplitText
-from dynts_batch.engine.think_tags import KNOWN_TAGS, THINK, ThinkTags, find_think_tags
 from dynts_batch.errors import BadRowError, ConfigError
 from dynts_batch.lab.tokenizer import build_tokenizer
 from dynts_batch.records import Request

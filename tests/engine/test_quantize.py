@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, DynamicCache
 
 from dynts_batch.config import MemoryConfig, ModelConfig, PolicyConfig, SamplingConfig
 from dynts_batch.engine import Engine, scheduler, sequence
-from dynts_batch.engine.loader import arena_shape, inspect_model
+from dynts_batch.engine.model.loader import arena_shape, inspect_model
 from dynts_batch.errors import ConfigError
 from dynts_batch.kvcache.policies import make_policy
 from dynts_batch.records import Request

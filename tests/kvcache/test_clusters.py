@@ -5,7 +5,7 @@ import torch
 from cluster_reference import slow_representatives
 
 from dynts_batch.kvcache import native
-from dynts_batch.kvcache.clusters import SOURCE, Cut, highest, representatives
+from dynts_batch.kvcache.policies.thinkv.clusters import SOURCE, Cut, highest, representatives
 
 
 @pytest.fixture(autouse=True, params=["torch", "C"])

@@ -14,7 +14,7 @@ from policy_slots import CAPACITY, make_slots
 
 from dynts_batch.config import MemoryConfig, ModelConfig, PolicyConfig, SamplingConfig
 from dynts_batch.engine import Engine
-from dynts_batch.engine.loader import LoadedModel, load_model
+from dynts_batch.engine.model.loader import LoadedModel, load_model
 from dynts_batch.errors import ConfigError
 from dynts_batch.kvcache.arena import KVArena
 from dynts_batch.kvcache.policies import POLICIES, make_policy, register

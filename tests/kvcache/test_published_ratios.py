@@ -11,7 +11,7 @@ from transformers import AutoTokenizer, LlamaConfig
 
 from dynts_batch.config import MemoryConfig, SamplingConfig
 from dynts_batch.engine import Engine
-from dynts_batch.engine.loader import LoadedModel
+from dynts_batch.engine.model.loader import LoadedModel
 from dynts_batch.kvcache.arena import KVArena
 from dynts_batch.kvcache.policies.dynts import DynTS
 from dynts_batch.kvcache.predictor import ImportancePredictor

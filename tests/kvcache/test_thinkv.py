@@ -16,7 +16,7 @@ from dynts_batch.kvcache import arena as arena_module
 from dynts_batch.kvcache.arena import ArenaShape, KVArena
 from dynts_batch.kvcache.compaction import ascending
 from dynts_batch.kvcache.policies import make_policy
-from dynts_batch.kvcache.policies.thinkv import ThinKV
+from dynts_batch.kvcache.policies.thinkv.policy import ThinKV
 from dynts_batch.kvcache.probs import Options
 from dynts_batch.kvcache.thoughts import EXECUTION, REASONING, TRANSITION, Thoughts, sparsity
 from dynts_batch.kvcache.view import Row, Slots

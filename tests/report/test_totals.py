@@ -7,8 +7,8 @@ import pytest
 from report_runs import ERROR_ROW, ROW, SAMPLE, SCHEMA_OF_ROWS, config_of, write_run
 from rich.console import Console
 
+from dynts_batch.data.readers.samples import SCHEMA
 from dynts_batch.data.run_dir import RunDir
-from dynts_batch.data.samples import SCHEMA
 from dynts_batch.report.measures import measure
 from dynts_batch.report.run_rows import read_run
 from dynts_batch.report.tables import show_end

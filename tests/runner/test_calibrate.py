@@ -14,7 +14,7 @@ from dynts_batch.config import MemoryConfig, ModelConfig, PolicyConfig
 from dynts_batch.data.run_dir import RunDir
 from dynts_batch.data.shard_table import Unit
 from dynts_batch.engine import Engine
-from dynts_batch.engine.loader import load_model
+from dynts_batch.engine.model.loader import load_model
 from dynts_batch.engine.prompt import PromptRenderer
 from dynts_batch.errors import ConfigError, DyntsError, RunDirError
 from dynts_batch.kvcache.model_id import ModelId

@@ -20,7 +20,7 @@ from local_run import finish_run
 
 from dynts_batch.data.run_dir import RunDir
 from dynts_batch.runner import reason as reason_module
-from dynts_batch.runner.limits import spent_usd
+from dynts_batch.runner.driver.limits import spent_usd
 
 DRIVE = reason_module.drive
 JOBS = Path(__file__).parents[2] / "jobs"

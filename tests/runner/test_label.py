@@ -16,7 +16,7 @@ from fake_run import write_config, write_problems
 from dynts_batch.config import ModelConfig
 from dynts_batch.data.run_dir import RunDir
 from dynts_batch.data.shard_table import Unit, units_of
-from dynts_batch.engine.loader import load_model
+from dynts_batch.engine.model.loader import load_model
 from dynts_batch.engine.prompt import PromptRenderer
 from dynts_batch.errors import DyntsError, FingerprintError, InputError, RunDirError
 from dynts_batch.runner.label import label

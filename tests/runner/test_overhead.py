@@ -15,8 +15,8 @@ from chaos import workers
 from fake_run import make_config
 
 from dynts_batch.runner.cluster import open_cluster, plan_resources
-from dynts_batch.runner.driver import Driver
-from dynts_batch.runner.fleet import RayFleet
+from dynts_batch.runner.driver.driver import Driver
+from dynts_batch.runner.driver.fleet import RayFleet
 from dynts_batch.runner.messages import Job
 from dynts_batch.runner.preflight import prepare
 

@@ -14,7 +14,7 @@ from local_run import finish_run
 from dynts_batch.errors import ConfigError
 from dynts_batch.report.totals import add_up
 from dynts_batch.runner import planning
-from dynts_batch.runner.driver import Driver
+from dynts_batch.runner.driver.driver import Driver
 from dynts_batch.runner.estimate import Interval, Memory, total_of
 from dynts_batch.runner.messages import Job
 from dynts_batch.runner.planning import plan

@@ -20,8 +20,8 @@ from dynts_batch.config_file import load_config
 from dynts_batch.data import claim as claim_module
 from dynts_batch.data.run_dir import RunDir
 from dynts_batch.engine.factory import check_engine
-from dynts_batch.engine.loader import load_model
-from dynts_batch.engine.model_files import model_id, pinned
+from dynts_batch.engine.model.files import model_id, pinned
+from dynts_batch.engine.model.loader import load_model
 from dynts_batch.runner import reason as reason_module
 from dynts_batch.runner.preflight import prepare
 from dynts_batch.runner.reason import reason

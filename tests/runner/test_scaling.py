@@ -12,7 +12,7 @@ import pytest
 from fake_run import make_config
 from local_fleet import LocalFleet
 
-from dynts_batch.runner.driver import Driver
+from dynts_batch.runner.driver.driver import Driver
 from dynts_batch.runner.messages import Job
 from dynts_batch.runner.preflight import prepare
 

@@ -11,7 +11,7 @@ from tiny_models import ARCHITECTURES
 from transformers import AutoModelForCausalLM
 
 from dynts_batch.config import ModelConfig
-from dynts_batch.engine.loader import load_model
+from dynts_batch.engine.model.loader import load_model
 from dynts_batch.kvcache import probs
 from dynts_batch.training.labels import label_trace
 from dynts_batch.training.traces import Trace
@@ -52,7 +52,7 @@ def test_labels_equal_the_full_attention_definition(
 _PEAK = """
 import sys, torch
 from dynts_batch.config import ModelConfig
-from dynts_batch.engine.loader import load_model
+from dynts_batch.engine.model.loader import load_model
 from dynts_batch.training.labels import label_trace
 from dynts_batch.training.traces import Trace
 

@@ -8,7 +8,7 @@ import torch
 
 from dynts_batch.config import MemoryConfig, ModelConfig, PolicyConfig, SamplingConfig
 from dynts_batch.engine import Engine
-from dynts_batch.engine.loader import load_model
+from dynts_batch.engine.model.loader import load_model
 from dynts_batch.kvcache.policies import make_policy
 from dynts_batch.kvcache.thoughts import Thoughts
 from dynts_batch.records import Request

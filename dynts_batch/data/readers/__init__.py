@@ -1,0 +1,1 @@
+"""From files in any accepted format to requests."""

@@ -1,0 +1,123 @@
+"""The decode attention in C, for float32 on a CPU.
+
+torch's attention is made for many queries: with one query a row, this reads the cache more than twice as fast, and each
+row only as far as it reaches; packed keys and values it unpacks on the way. Letters as in engine/attention.py.
+"""
+
+import ctypes
+
+import torch
+
+from dynts_batch.kvcache.native import VECTOR, function, operation
+from dynts_batch.kvcache.probs import Options
+from dynts_batch.kvcache.stores.native_packed import SOURCE as PACKED_SOURCE
+from dynts_batch.kvcache.stores.native_packed import CStore, NativePackedStore
+from dynts_batch.kvcache.stores.packed import PackedStore
+from dynts_batch.kvcache.stores.plain import head_strides
+
+SOURCE = "decode_attention.c"
+
+
+def decode_attention(
+    query: torch.Tensor,
+    keys: torch.Tensor,
+    values: torch.Tensor,
+    last_slots: torch.Tensor,
+    positions: torch.Tensor,
+    stored_positions: torch.Tensor,
+    options: Options,
+) -> torch.Tensor:
+    """Attention of one new token a row, query [B, H, 1, D], to slots 0..last_slots [B] of keys and values [B, K, S, D].
+
+    `positions` [B] are the new tokens', `stored_positions` [B, K or 1, S] int32 the slots': a sliding window hides the
+    slots that have left it. Returns [B, H, 1, D].
+    """
+    places = (last_slots, positions, stored_positions)
+    how = (options.sinks, options.sliding_window, options.scale)
+    return _decode_attention(query, keys, values, *places, *how)
+
+
+def attend_packed(
+    query: torch.Tensor,
+    store: PackedStore,
+    last_slots: torch.Tensor,
+    positions: torch.Tensor,
+    stored_positions: torch.Tensor,
+    options: Options,
+    *,
+    max_len: int,
+) -> torch.Tensor:
+    """The contract of `packed_attention.attend_packed`."""
+    assert isinstance(store, NativePackedStore), "the C code takes no other's parts"
+    places = (last_slots, positions, stored_positions)
+    how = (options.sinks, options.sliding_window, options.scale)
+    return _packed_attention(*store.parts, query, *places, *how, max_len)
+
+
+@operation(
+    "decode_attention(Tensor query, Tensor keys, Tensor values, Tensor last_slots, Tensor positions,"
+    " Tensor stored_positions, Tensor? sinks, int? sliding_window, float scale) -> Tensor"
+)
+def _decode_attention(
+    query: torch.Tensor,
+    keys: torch.Tensor,
+    values: torch.Tensor,
+    last_slots: torch.Tensor,
+    positions: torch.Tensor,
+    stored_positions: torch.Tensor,
+    sinks: torch.Tensor | None,
+    sliding_window: int | None,
+    scale: float,
+) -> torch.Tensor:
+    batch, num_heads, _, head_dim = query.shape
+    num_kv_heads, num_slots = keys.shape[1:3]
+    group = num_heads // num_kv_heads
+    query, sinks = query.contiguous(), None if sinks is None else sinks.float().contiguous()
+    out, (stride, scratch) = torch.empty_like(query), _scratch(group, num_slots)
+    function(SOURCE, "decode_attention", "ppppppppplllllllllllf")(
+        out.data_ptr(), query.data_ptr(), keys.data_ptr(), values.data_ptr(), last_slots.data_ptr(),
+        positions.data_ptr(), stored_positions.data_ptr(), None if sinks is None else sinks.data_ptr(),
+        scratch.data_ptr(), batch, num_kv_heads, group, head_dim, keys.stride(0), keys.stride(1),
+        *head_strides(stored_positions), sliding_window or 0, stride, torch.get_num_threads(), scale,
+    )  # fmt: skip
+    return out
+
+
+@operation(
+    "packed_attention(Tensor codes, Tensor scales, Tensor? zero_points, Tensor buffer, Tensor? is_ternary, int bits,"
+    " Tensor query, Tensor last_slots, Tensor positions, Tensor stored_positions, Tensor? sinks, int? sliding_window, float scale,"
+    " int max_len) -> Tensor"
+)
+def _packed_attention(
+    codes: torch.Tensor,
+    scales: torch.Tensor,
+    zero_points: torch.Tensor | None,
+    buffer: torch.Tensor,
+    is_ternary: torch.Tensor | None,
+    bits: int,
+    query: torch.Tensor,
+    last_slots: torch.Tensor,
+    positions: torch.Tensor,
+    stored_positions: torch.Tensor,
+    sinks: torch.Tensor | None,
+    sliding_window: int | None,
+    scale: float,
+    max_len: int,
+) -> torch.Tensor:
+    store = CStore.of(codes, scales, zero_points, buffer, is_ternary, bits)
+    group = query.shape[1] // buffer.shape[2]
+    query, sinks = query.contiguous(), None if sinks is None else sinks.float().contiguous()
+    out, (stride, scratch) = torch.empty_like(query), _scratch(group, max_len)
+    function(PACKED_SOURCE, "packed_attention", "pppppppplllllllf")(
+        out.data_ptr(), query.data_ptr(), ctypes.addressof(store), last_slots.data_ptr(), positions.data_ptr(),
+        stored_positions.data_ptr(), None if sinks is None else sinks.data_ptr(), scratch.data_ptr(), len(query), group,
+        *head_strides(stored_positions), sliding_window or 0, stride, torch.get_num_threads(), scale,
+    )  # fmt: skip
+    return out
+
+
+def _scratch(group: int, num_slots: int) -> tuple[int, torch.Tensor]:
+    """Room for the logits of a group of query heads, of each thread; and how far its heads are apart."""
+    padded = -(-num_slots // VECTOR) * VECTOR
+    # torch's number of threads is passed on, since torch may bring an OpenMP of its own.
+    return padded, torch.empty(torch.get_num_threads() * group * padded)

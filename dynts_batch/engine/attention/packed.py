@@ -1,0 +1,87 @@
+"""Decode attention over quantised keys and values, which are dequantised a run of slots at a time, never a lane at once.
+
+In torch, so on any device: a softmax that is carried from run to run, in float32. Letters as in engine/attention.py; P
+packed slots of a run.
+"""
+
+from collections.abc import Iterator
+
+import torch
+
+from dynts_batch.kvcache.probs import Options, attention_logits
+from dynts_batch.kvcache.stores.formats import GROUP
+from dynts_batch.kvcache.stores.packed import PackedStore
+
+#: Groups that are dequantised at a time.
+RUN_GROUPS = 16
+
+#: Keys and values [B, K, P, D] of a run, and which of its slots each row sees, [B, K or 1, P].
+Run = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+
+
+def attend_packed(
+    query: torch.Tensor,
+    store: PackedStore,
+    last_slots: torch.Tensor,
+    positions: torch.Tensor,
+    stored_positions: torch.Tensor,
+    options: Options,
+    *,
+    max_len: int,
+) -> torch.Tensor:
+    """Attention of one new token a row, query [B, H, 1, D], to slots 0..last_slots [B] of the first B lanes of `store`,
+    the longest of which has `max_len`.
+
+    `positions` [B] are the new tokens', `stored_positions` [B, K or 1, S] the slots'. Returns [B, H, 1, D].
+    """
+    batch, num_heads, _, head_dim = query.shape
+    num_kv_heads = store.buffer.shape[2]
+    shape = (batch, num_kv_heads, num_heads // num_kv_heads, 1)
+    # A sink is a logit that has been seen before all others, and gave nothing.
+    top = query.new_full((*shape, 1), -1e30, dtype=torch.float32)
+    total = torch.zeros_like(top)
+    if options.sinks is not None:
+        top, total = options.sinks.float().view(1, *shape[1:], 1).expand_as(top), total + 1
+    output = query.new_zeros((*shape, head_dim), dtype=torch.float32)
+    visible = _visible(last_slots, positions, stored_positions, options)
+    for keys, values, seen in _runs(store, last_slots, visible, max_len):
+        logits = attention_logits(query.float(), keys.float(), options.scale)
+        logits = logits.masked_fill(~seen[:, :, None, None], -torch.inf)
+        new_top = torch.maximum(top, logits.amax(-1, keepdim=True))
+        weights, fade = (logits - new_top).exp(), (top - new_top).exp()
+        output = output * fade + torch.einsum("bkgts,bksd->bkgtd", weights, values.float())
+        total = total * fade + weights.sum(-1, keepdim=True)
+        top = new_top
+    return (output / total).view(query.shape).to(query.dtype)
+
+
+def _visible(
+    last_slots: torch.Tensor,
+    positions: torch.Tensor,
+    stored_positions: torch.Tensor,
+    options: Options,
+) -> torch.Tensor:
+    """Which slots each row sees, bool [B, K or 1, S]."""
+    slot = torch.arange(stored_positions.shape[-1], device=last_slots.device)
+    visible = slot <= last_slots[:, None, None]
+    if options.sliding_window is None:
+        return visible
+    return visible & (stored_positions > (positions - options.sliding_window)[:, None, None])
+
+
+def _runs(
+    store: PackedStore, last_slots: torch.Tensor, visible: torch.Tensor, max_len: int
+) -> Iterator[Run]:
+    """The packed slots in order, then the buffers."""
+    lanes = slice(len(last_slots))
+    begin = ((last_slots + 1) // GROUP * GROUP)[:, None, None]  # of the buffer
+    slot = torch.arange(visible.shape[-1], device=visible.device)
+    is_packed = visible & (slot < begin)
+    for first in range(0, max_len // GROUP, RUN_GROUPS):
+        groups = slice(first, min(first + RUN_GROUPS, max_len // GROUP))
+        keys, values = (store.groups(part, lanes, groups) for part in range(2))
+        yield keys, values, is_packed[..., groups.start * GROUP : groups.stop * GROUP]
+    slots = begin + torch.arange(GROUP, device=begin.device)
+    index = slots.clamp(max=visible.shape[-1] - 1).expand(-1, visible.shape[1], -1)
+    in_buffer = visible.gather(-1, index) & (slots <= last_slots[:, None, None])
+    yield store.buffer[0][lanes], store.buffer[1][lanes], in_buffer

@@ -1,0 +1,293 @@
+"""Attention over the arena, plugged into transformers' attention interface.
+
+The model's layers call `arena_attention` with freshly projected states and the forward keyword `kv_step`, which says
+where those states go and what they attend to. No mask function is registered for it: transformers then builds no
+mask, and the model needs no change. Letters: B rows, H query heads, K key/value heads, T new tokens, S slots,
+D head_dim.
+"""
+
+from functools import cache
+from typing import Any, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch.nn.attention.bias import causal_lower_right
+from transformers import AttentionInterface
+
+from dynts_batch.engine.attention import native as native_attention
+from dynts_batch.engine.attention import packed as packed_attention
+from dynts_batch.engine.observer import Observe
+from dynts_batch.kvcache import devices, native
+from dynts_batch.kvcache.arena import ArenaShape, KVArena
+from dynts_batch.kvcache.probs import Options, additive_mask, attention_probs
+from dynts_batch.kvcache.stores.native_packed import SOURCE as PACKED_SOURCE
+from dynts_batch.kvcache.stores.packed import PackedStore
+
+ATTENTION_NAME = "dynts_arena"
+#: Queries that written-out causal attention takes at a time.
+CAUSAL_QUERIES = 256
+
+
+class KVStep(Protocol):
+    """Where one forward pass stores its keys and values, and what it attends to."""
+
+    def attend(
+        self,
+        layer: int,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        options: Options,
+    ) -> torch.Tensor:
+        """Store key and value [B, K, T, D] and return the attention [B, H, T, D] of `query` [B, H, T, D]."""
+        ...
+
+
+@cache
+def register_attention() -> str:
+    """Make `arena_attention` known to transformers, once; returns its name."""
+    AttentionInterface.register(ATTENTION_NAME, arena_attention)
+    return ATTENTION_NAME
+
+
+def arena_attention(
+    module: Any,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    *,
+    kv_step: KVStep,
+    scaling: float,
+    sliding_window: int | None = None,
+    s_aux: torch.Tensor | None = None,
+    **_: Any,
+) -> tuple[torch.Tensor, None]:
+    """transformers' attention function: query [B, H, T, D], key and value [B, K, T, D] -> [B, T, H, D]."""
+    assert attention_mask is None, "the arena attends by slots and takes no mask"
+    options = Options(scaling, sliding_window, s_aux)
+    return kv_step.attend(module.layer_idx, query, key, value, options).transpose(1, 2), None
+
+
+class FusedDecode(Protocol):
+    """Attention of one new token a row in one pass over its live slots: see `engine.native_attention.decode_attention`."""
+
+    def __call__(
+        self,
+        query: torch.Tensor,
+        keys: torch.Tensor,
+        values: torch.Tensor,
+        last_slots: torch.Tensor,
+        positions: torch.Tensor,
+        stored_positions: torch.Tensor,
+        options: Options,
+    ) -> torch.Tensor: ...
+
+
+@cache
+def fused_decode(shape: ArenaShape, device: torch.device) -> FusedDecode | None:
+    """The kernel for such keys and values, or None: torch's attention does it."""
+    if shape.stored_in:
+        return None
+    if devices.runs_triton(device):
+        from dynts_batch.engine.attention.triton_plain import decode_attention
+
+        return decode_attention
+    can_run = native.can_run(native_attention.SOURCE, shape.dtype, device, shape.head_dim)
+    return native_attention.decode_attention if can_run else None
+
+
+class PackedDecode(Protocol):
+    """`FusedDecode` over the packed keys and values of `store`: see `engine.packed_attention.attend_packed`."""
+
+    def __call__(
+        self,
+        query: torch.Tensor,
+        store: PackedStore,
+        last_slots: torch.Tensor,
+        positions: torch.Tensor,
+        stored_positions: torch.Tensor,
+        options: Options,
+        *,
+        max_len: int,
+    ) -> torch.Tensor: ...
+
+
+@cache
+def packed_decode(shape: ArenaShape, device: torch.device) -> PackedDecode:
+    """The kernel for such packed keys and values, or torch's attention."""
+    if devices.runs_triton(device):
+        from dynts_batch.engine.attention.triton_packed import attend_packed
+
+        return attend_packed
+    can_run = native.can_run(PACKED_SOURCE, shape.dtype, device, shape.head_dim)
+    return native_attention.attend_packed if can_run else packed_attention.attend_packed
+
+
+def asks_nothing(shape: ArenaShape, device: torch.device) -> bool:
+    """Whether decode attention over such keys and values does without the host: a step can be repeated then."""
+    if shape.stored_in:
+        return packed_decode(shape, device) is not packed_attention.attend_packed
+    return fused_decode(shape, device) is not None
+
+
+class PrefillStep:
+    """A chunk of prompts, right-padded to a common length, into lanes that hold the `start` tokens before it.
+
+    Causal attention hides the padding from every real token, so it needs no mask.
+    """
+
+    def __init__(
+        self,
+        arena: KVArena,
+        lanes: torch.Tensor,
+        lengths: torch.Tensor,
+        start: int = 0,
+        observe: Observe | None = None,
+    ) -> None:
+        self._arena, self._lanes, self._lengths = arena, lanes, lengths
+        self._start, self._observe = start, observe
+
+    def attend(
+        self,
+        layer: int,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        options: Options,
+    ) -> torch.Tensor:
+        self._arena.write_prompt(layer, self._lanes, self._lengths, key, value, self._start)
+        if self._observe is not None:
+            self._observe(layer, query, options)
+        if self._start:
+            key = torch.cat((self._arena.keys(layer, self._lanes, self._start), key), dim=2)
+            value = torch.cat((self._arena.values(layer, self._lanes, self._start), value), dim=2)
+        return attend_causal(query, key, value, options)
+
+
+class DecodeStep:
+    """One new token a lane: stored at `slots` [B], its position in `positions` [B], then attention over the lane.
+
+    The first B lanes are read in place. A fused kernel reads each as far as it reaches; torch's attention reads all up to
+    the longest (`max_len` slots, the new one included), and where the lanes differ (`is_ragged`), a mask hides the slots
+    beyond a shorter lane's end, and those of tokens that have left a sliding window.
+    """
+
+    def __init__(
+        self,
+        arena: KVArena,
+        slots: torch.Tensor,
+        positions: torch.Tensor,
+        observe: Observe | None = None,
+        *,
+        max_len: int,
+        is_ragged: bool,
+    ) -> None:
+        self._arena, self._slots, self._positions = arena, slots, positions
+        self._observe = observe
+        self._max_len, self._is_ragged = max_len, is_ragged
+        self._masks: dict[tuple[int | None, int], torch.Tensor | None] = {}
+        self._fused = fused_decode(arena.shape, slots.device)
+
+    def attend(
+        self,
+        layer: int,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        options: Options,
+    ) -> torch.Tensor:
+        self._arena.append(layer, self._slots, key, value)
+        if self._observe is not None:
+            self._observe(layer, query, options)
+        stored, store = self._stored_positions(layer), self._arena.layers[layer]
+        if isinstance(store, PackedStore):
+            places = (self._slots, self._positions, stored)
+            attend_packed = packed_decode(self._arena.shape, self._slots.device)
+            return attend_packed(query, store, *places, options, max_len=self._max_len)
+        if self._fused is not None:
+            keys, values = self._arena.stored(layer, len(self._slots), self._arena.capacity)
+            return self._fused(query, keys, values, self._slots, self._positions, stored, options)
+        keys, values = self._arena.stored(layer, len(self._slots), self._max_len)
+        mask = self._mask(layer, options.sliding_window)
+        if options.sinks is not None:
+            return attend_masked(query, keys, values, mask, options)
+        # The query heads of a group stand as query rows of their key/value head: nothing is repeated.
+        grouped = query.view(len(query), keys.shape[1], -1, query.shape[-1])
+        output = F.scaled_dot_product_attention(
+            grouped, keys, values, attn_mask=mask, scale=options.scale
+        )
+        return output.reshape(query.shape)
+
+    def _stored_positions(self, layer: int) -> torch.Tensor:
+        """Positions of the slots as `layer` stores them, [B, K or 1, capacity]."""
+        return self._arena.positions[: len(self._slots), layer if self._arena.shape.per_head else 0]
+
+    def _mask(self, layer: int, window: int | None) -> torch.Tensor | None:
+        """Additive mask [B, 1 or K, 1, S] of a layer, made once for all layers that share it; None: all is visible."""
+        shared = (window, layer if window is not None and self._arena.shape.per_head else 0)
+        if shared not in self._masks:
+            self._masks[shared] = self._make_mask(*shared)
+        return self._masks[shared]
+
+    def _make_mask(self, window: int | None, layer: int) -> torch.Tensor | None:
+        if window is None and not self._is_ragged:
+            return None
+        slot = torch.arange(self._max_len, device=self._slots.device)
+        visible = slot <= self._slots[:, None, None, None]
+        if window is not None:
+            stored = self._stored_positions(layer)[:, :, None, : self._max_len]
+            visible = visible & (stored > (self._positions - window)[:, None, None, None])
+        return additive_mask(visible, self._arena.shape.dtype)
+
+
+def attend_causal(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, options: Options
+) -> torch.Tensor:
+    """Causal attention of the newest T of S tokens, [B, H, T, D], to all of them, [B, K, S, D] -> [B, H, T, D]."""
+    num_queries, length, window = query.shape[2], key.shape[2], options.sliding_window
+    if options.sinks is None and (window is None or length <= window):
+        # is_causal would align the first query with the first key.
+        bias = None if num_queries == length else causal_lower_right(num_queries, length)
+        return F.scaled_dot_product_attention(
+            query, key, value, attn_mask=bias, is_causal=bias is None, scale=options.scale, enable_gqa=True
+        )  # fmt: skip
+    # In runs of queries, so that memory grows with the length, not with its square.
+    outputs = []
+    older = length - num_queries
+    for start in range(older, length, CAUSAL_QUERIES):
+        stop = min(start + CAUSAL_QUERIES, length)
+        first = 0 if window is None else max(0, start + 1 - window)
+        position = torch.arange(first, stop, device=query.device)
+        mask = causal_mask(position[start - first :], position, window, query.dtype)
+        queries = query[:, :, start - older : stop - older]
+        seen = (queries, key[:, :, first:stop], value[:, :, first:stop])
+        outputs.append(attend_masked(*seen, mask, options))
+    return torch.cat(outputs, dim=2)
+
+
+def causal_mask(
+    query_positions: torch.Tensor,
+    key_positions: torch.Tensor,
+    window: int | None,
+    dtype: torch.dtype,
+) -> torch.Tensor:
+    """Additive mask [T, S]: a query sees its own and earlier positions, the newest `window` of them if there is one."""
+    distance = query_positions[:, None] - key_positions
+    visible = distance >= 0
+    if window is not None:
+        visible &= distance < window
+    return additive_mask(visible, dtype)
+
+
+def attend_masked(
+    query: torch.Tensor,
+    keys: torch.Tensor,
+    values: torch.Tensor,
+    mask: torch.Tensor | None,
+    options: Options,
+) -> torch.Tensor:
+    """Attention written out, for layers with sinks: query [B, H, T, D], keys and values [B, K, S, D],
+    `mask` broadcastable to [B, K, T, S] -> [B, H, T, D]."""
+    probs = attention_probs(query, keys, mask, options).to(values.dtype)
+    return torch.einsum("bkgts,bksd->bkgtd", probs, values).reshape(query.shape)

@@ -1,0 +1,65 @@
+"""The segments of the stored tokens: runs of equal logical length, counted from the first token that may be evicted.
+
+Slots are in ascending position, so a segment's tokens stand side by side, and where all layers and heads keep as many of
+each, in the same slots everywhere. Plain Python but for what is read and written: there are few segments. Knows nothing about
+which tokens stay, nor about schedules.
+"""
+
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+
+from dynts_batch.kvcache.policies.thinkv.clusters import Cut
+from dynts_batch.kvcache.thoughts import REASONING
+from dynts_batch.kvcache.view import Row, Slots
+
+
+@dataclass(frozen=True)
+class Segments:
+    """Of a row, the tokens left of each segment, oldest first, and its type: the same in all layers and heads. A segment
+    without tokens, or of which nothing is recorded, is REASONING."""
+
+    sizes: list[int]
+    types: list[int]
+
+
+def segments_of(slots: Slots, segment_size: int) -> list[Segments]:
+    """Of each row."""
+    positions = slots.arena.positions[:, 0, 0].index_select(0, slots.lanes).tolist()
+    thoughts = slots.arena.columns.get("thought")
+    recorded = None if thoughts is None else thoughts[:, 0, 0][slots.lanes].tolist()
+    found = []
+    for number, row in enumerate(slots.rows):
+        begins = range(row.num_first, row.num_processed + segment_size, segment_size)
+        edges = [bisect_left(positions[number], begin, 0, row.cache_len) for begin in begins]
+        sizes = [end - start for start, end in pairwise(edges)]
+        types = [REASONING] * len(sizes)
+        if recorded is not None:
+            types = [
+                int(recorded[number][start]) if size else REASONING
+                for start, size in zip(edges, sizes, strict=False)
+            ]
+        found.append(Segments(sizes, types))
+    return found
+
+
+def staying(
+    rows: Sequence[Row], cuts: Sequence[Cut], survivors: torch.Tensor | None, capacity: int
+) -> torch.Tensor:
+    """The slots that stay, bool [R, layers or 1, 1, capacity]: all of `rows` but those of `cuts`, and of these the
+    `survivors` [cuts, layers or 1, longest size]; None: there are no cuts."""
+    num_layers = 1 if survivors is None else survivors.shape[1]
+    found = b"" if survivors is None else survivors.cpu().numpy().tobytes()
+    longest = 0 if survivors is None else survivors.shape[2]
+    stays = bytearray()
+    for row in rows:
+        stays += (b"\1" * row.cache_len).ljust(capacity, b"\0") * num_layers
+    for number, cut in enumerate(cuts):
+        for layer in range(num_layers):
+            to = (cut.row * num_layers + layer) * capacity + cut.start
+            start = (number * num_layers + layer) * longest
+            stays[to : to + cut.size] = found[start : start + cut.size]
+    return torch.frombuffer(stays, dtype=torch.bool).view(len(rows), num_layers, 1, capacity)

@@ -1,0 +1,1 @@
+"""Where keys and values lie: plain or packed, in torch, C and Triton."""

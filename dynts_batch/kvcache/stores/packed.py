@@ -1,0 +1,258 @@
+"""Keys and values of one layer for all lanes, quantised in groups of 16 tokens.
+
+Only kvcache/arena.py writes to them. Letters as in arena.py; B is a group's bytes of codes.
+"""
+
+from typing import NamedTuple
+
+import torch
+
+from dynts_batch.kvcache.stores.formats import (
+    GROUP,
+    SCALE_DTYPE,
+    TERNARY,
+    ZERO_POINT_UNIT,
+    Format,
+    KVFormat,
+    pack,
+    quantise,
+    unscaled,
+)
+
+
+class PackedStore:
+    """Quantised: 16 consecutive slots of a lane are a group, packed once it is complete.
+
+    Slots behind the last complete group, 15 at most, are in a buffer of full precision. A key's numbers share a scale
+    with those of the same channel in the group's 16 tokens, a value's with 16 neighbouring channels of its token. Groups
+    have the formats of `form`; after an eviction, one whose 16 tokens are all of transitions is ternary, in the first of its
+    bytes (`has_ternary`: there may be such).
+
+    An eviction regroups: survivors are dequantised, moved together and packed again, so that slots stay dense and so many
+    bits a number. In NVFP4 values come out as they were, and so do the keys of groups that lose nobody, in INT4 too but for
+    the rounding to the model's own precision; other keys share scales with new neighbours and are rounded once more. In FP8, all that moves may be rounded once more.
+
+    `cache_len` [max_seqs] is the arena's: where each lane's buffer begins follows from it.
+    """
+
+    def __init__(
+        self,
+        size: tuple[int, int, int, int],
+        dtype: torch.dtype,
+        cache_len: torch.Tensor,
+        *,
+        form: KVFormat,
+        has_ternary: bool,
+        per_head: bool,
+    ) -> None:
+        max_seqs, num_heads, capacity, head_dim = size
+        self.num_groups, self._dtype, self.cache_len = capacity // GROUP, dtype, cache_len
+        self.form = form
+        device, groups = cache_len.device, (2, max_seqs, num_heads, self.num_groups)
+        num_bytes = GROUP * head_dim // form.keys.codes_per_byte
+        # The first axis: keys, values.
+        self.codes = torch.zeros((*groups, num_bytes), dtype=torch.uint8, device=device)
+        self.scales = torch.zeros((*groups, head_dim), dtype=torch.uint8, device=device)
+        #: Of keys only.
+        self.zero_points = (
+            torch.zeros((*groups[1:], head_dim), dtype=torch.int16, device=device)
+            if form.keys.has_zero_point
+            else None
+        )
+        self.buffer = torch.zeros(
+            (2, max_seqs, num_heads, GROUP, head_dim), dtype=dtype, device=device
+        )
+        marks = (max_seqs, num_heads if per_head else 1, self.num_groups)
+        self.is_ternary = (
+            torch.zeros(marks, dtype=torch.bool, device=device) if has_ternary else None
+        )
+        self._in_group = torch.arange(GROUP, device=device)
+
+    def stored(self, num_lanes: int, num_slots: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Dequantised, as copies."""
+        lanes = torch.arange(num_lanes, device=self.codes.device)
+        return self.keys(lanes, num_slots), self.values(lanes, num_slots)
+
+    def keys(self, lanes: torch.Tensor, num_slots: int) -> torch.Tensor:
+        return self._read(0, lanes, num_slots)
+
+    def keys_in_place(self, lanes: torch.Tensor, num_slots: int) -> torch.Tensor:
+        return self.keys(lanes, num_slots)
+
+    def values(self, lanes: torch.Tensor, num_slots: int) -> torch.Tensor:
+        return self._read(1, lanes, num_slots)
+
+    def groups(self, part: int, lanes: slice | torch.Tensor, groups: slice) -> torch.Tensor:
+        """Keys (`part` 0) or values (1) of packed groups of `lanes`, dequantised, [R, H, slots, D]."""
+        codes, scales = (
+            self.codes[part][lanes][:, :, groups],
+            self.scales[part][lanes][:, :, groups],
+        )
+        numbers = unscaled(codes, self.form[part])
+        if self.is_ternary is not None:
+            few = codes[..., : codes.shape[-1] * TERNARY.bits // self.form.bits]
+            is_ternary = self.is_ternary[lanes][:, :, groups, None]
+            numbers = torch.where(is_ternary, unscaled(few, TERNARY), numbers)
+        head_dim = scales.shape[-1]
+        numbers = numbers.unflatten(-1, (GROUP, head_dim))
+        factors = scales.view(SCALE_DTYPE).float()
+        if part == 0:
+            if self.zero_points is not None:
+                zero_points = self.zero_points[lanes][:, :, groups]
+                numbers = numbers + (zero_points * ZERO_POINT_UNIT).unsqueeze(-2)
+            numbers = numbers * factors.unsqueeze(-2)
+        else:
+            numbers = numbers.unflatten(-1, (-1, GROUP))
+            numbers = (numbers * factors.view(*numbers.shape[:-1], 1)).flatten(-2)
+        return numbers.flatten(2, 3).to(self._dtype)
+
+    def write(
+        self,
+        lanes: torch.Tensor,
+        start: int,
+        lengths: torch.Tensor,
+        keys: torch.Tensor,
+        values: torch.Tensor,
+    ) -> None:
+        """What lies beyond `lengths` may fill groups that nothing reads before they are packed again."""
+        assert start % GROUP == 0, "a chunk of a prompt ends where a group does"
+        self._write(lanes, start // GROUP, lengths, torch.stack((keys, values)), None)
+
+    def append(
+        self, lanes: torch.Tensor, slots: torch.Tensor, keys: torch.Tensor, values: torch.Tensor
+    ) -> None:
+        for buffer, states in zip(self.buffer, (keys, values), strict=True):
+            buffer[lanes, :, slots % GROUP] = states
+        complete = lanes[slots % GROUP == GROUP - 1]
+        if len(complete):
+            group = torch.div(slots[complete], GROUP, rounding_mode="floor")
+            for part in range(2):
+                packed = pack_groups(part, self.buffer[part][complete], self.form[part])
+                self._store(part, complete, group, packed)
+            if self.is_ternary is not None:
+                self.is_ternary[complete, :, group] = False
+
+    def evict(
+        self,
+        rows: torch.Tensor,
+        kept: torch.Tensor,
+        retained_len: torch.Tensor,
+        is_transition: torch.Tensor | None,
+    ) -> None:
+        num_slots = (self.num_groups + 1) * GROUP
+        index = kept.expand(-1, self.codes.shape[2], -1).unsqueeze(-1)
+        survivors = [
+            read(rows, num_slots).gather(2, index.expand(-1, -1, -1, self.buffer.shape[-1]))
+            for read in (self.keys, self.values)
+        ]
+        self._write(rows, 0, retained_len, torch.stack(survivors), is_transition)
+
+    def move(self, source: int, target: int, cache_len: int) -> None:
+        num_groups = cache_len // GROUP
+        for tensor in (self.codes, self.scales):
+            tensor[:, target, :, :num_groups] = tensor[:, source, :, :num_groups]
+        self.buffer[:, target] = self.buffer[:, source]
+        if self.zero_points is not None:
+            self.zero_points[target, :, :num_groups] = self.zero_points[source, :, :num_groups]
+        if self.is_ternary is not None:
+            self.is_ternary[target] = self.is_ternary[source]
+
+    def clear(self, lane: int) -> None:
+        for tensor in (self.codes, self.scales, self.buffer):
+            tensor[:, lane] = 0
+        if self.zero_points is not None:
+            self.zero_points[lane] = 0
+
+    def _read(self, part: int, lanes: torch.Tensor, num_slots: int) -> torch.Tensor:
+        num_groups = min(-(-num_slots // GROUP), self.num_groups)
+        packed = self.groups(part, lanes, slice(num_groups))
+        # Room for the buffer of a lane that has filled all its groups.
+        room = packed.new_zeros(*packed.shape[:2], (self.num_groups + 1) * GROUP, packed.shape[-1])
+        room[:, :, : packed.shape[2]] = packed
+        begin = self.cache_len[lanes] // GROUP * GROUP
+        rows = torch.arange(len(lanes), device=lanes.device)[:, None]
+        room[rows, :, begin[:, None] + self._in_group] = self.buffer[part][lanes].transpose(1, 2)
+        return room[:, :, :num_slots]
+
+    def _write(
+        self,
+        lanes: torch.Tensor,
+        first: int,
+        lengths: torch.Tensor,
+        states: torch.Tensor,
+        is_transition: torch.Tensor | None,
+    ) -> None:
+        """Pack the complete groups of keys and values `states` [2, rows, H, T, D], from group `first` on, and keep
+        the rest in the buffers."""
+        num_groups = states.shape[3] // GROUP
+        is_ternary = None
+        if is_transition is not None:
+            marks = is_transition[..., : num_groups * GROUP].unflatten(-1, (num_groups, GROUP))
+            is_ternary = marks.all(-1)
+        if self.is_ternary is not None:
+            groups = slice(first, first + num_groups)
+            self.is_ternary[lanes, :, groups] = False if is_ternary is None else is_ternary
+        self._pack(lanes, first, lengths, states, is_ternary)
+
+    def _pack(
+        self,
+        lanes: torch.Tensor,
+        first: int,
+        lengths: torch.Tensor,
+        states: torch.Tensor,
+        is_ternary: torch.Tensor | None,
+    ) -> None:
+        """What `_write` does, but for marking the groups that are ternary, [rows, H or 1, groups]."""
+        longest = states.shape[3]
+        num_groups = longest // GROUP
+        groups = slice(first, first + num_groups)
+        grouped = states[:, :, :, : num_groups * GROUP].unflatten(3, (num_groups, GROUP))
+        for part in range(2):
+            packed = pack_groups(part, grouped[part], self.form[part])
+            if is_ternary is not None and is_ternary.any():
+                packed = _where(is_ternary, pack_groups(part, grouped[part], TERNARY), packed)
+            self._store(part, lanes, groups, packed)
+        begin = lengths // GROUP * GROUP
+        slots = (begin[:, None] + self._in_group).clamp(max=longest - 1)
+        rows = torch.arange(len(lanes), device=lanes.device)[:, None]
+        for part in range(2):
+            self.buffer[part][lanes] = states[part][rows, :, slots].transpose(1, 2)
+
+    def _store(
+        self, part: int, lanes: torch.Tensor, group: slice | torch.Tensor, packed: "PackedGroups"
+    ) -> None:
+        self.codes[part][lanes, :, group] = packed.codes
+        self.scales[part][lanes, :, group] = packed.scales
+        if self.zero_points is not None and packed.zero_points is not None:
+            self.zero_points[lanes, :, group] = packed.zero_points
+
+
+class PackedGroups(NamedTuple):
+    """Groups of keys or values as they are stored: bytes [..., B], scales uint8 [..., D], and zero-points int16 [..., D]
+    where the format has them."""
+
+    codes: torch.Tensor
+    scales: torch.Tensor
+    zero_points: torch.Tensor | None
+
+
+def pack_groups(part: int, numbers: torch.Tensor, form: Format) -> PackedGroups:
+    """Groups of keys (`part` 0) or values (1), [..., 16, D]."""
+    if part == 0:
+        codes, scales, zero_points = quantise(numbers.transpose(-1, -2), form)
+        codes = codes.transpose(-1, -2)
+    else:
+        codes, scales, zero_points = quantise(numbers.unflatten(-1, (-1, GROUP)), form)
+        codes, scales = codes.flatten(-2), scales.flatten(-2)
+    return PackedGroups(pack(codes.flatten(-2), form), scales.view(torch.uint8), zero_points)
+
+
+def _where(is_ternary: torch.Tensor, coarse: PackedGroups, fine: PackedGroups) -> PackedGroups:
+    """`coarse` groups where `is_ternary` [rows, H or 1, groups], which leave the last of their bytes unused."""
+    unused = fine.codes.shape[-1] - coarse.codes.shape[-1]
+    mark = is_ternary.unsqueeze(-1)
+    return PackedGroups(
+        torch.where(mark, torch.nn.functional.pad(coarse.codes, (0, unused)), fine.codes),
+        torch.where(mark, coarse.scales, fine.scales),
+        None,
+    )

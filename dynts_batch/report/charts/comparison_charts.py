@@ -1,0 +1,149 @@
+"""The charts that compare runs: a point, a bar or a line for each. Every function returns SVG for the page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from dynts_batch.report.charts.canvas import (
+    HEIGHT,
+    INK,
+    MUTED,
+    NUM_SERIES,
+    SERIES,
+    SETTINGS,
+    new_figure,
+    nothing,
+    short,
+    svg,
+)
+from dynts_batch.report.comparison import Pair
+from dynts_batch.report.measures import Measures
+from dynts_batch.report.units import byte_scale, count_scale, money, percent
+
+
+def accuracy_against(runs: Sequence[Measures], what: Literal["cost", "memory"]) -> str:
+    """A point per run: share right, with its interval, against dollars per answer or peak KV bytes per sequence."""
+    is_cost = what == "cost"
+    of = {
+        run: run.totals.dollars.per_answer if is_cost else run.totals.mean_peak_bytes
+        for run in runs
+    }
+    points = [(x, run) for run, x in of.items() if x is not None and run.right_share is not None]
+    if not points:
+        return nothing("no run has both prices and judged rows" if is_cost else "no judged rows")
+    full_bytes = runs[0].totals.mean_full_bytes if len(runs) == 1 and not is_cost else None
+    largest = max(full_bytes or 0.0, *(x for x, _ in points))
+    factor: float
+    if is_cost:
+        factor, words = count_scale(largest)
+        label = f"US dollars per {words}answer{'s' if words else ''}"
+    else:
+        divisor, unit = byte_scale(largest)
+        factor, label = 1 / divisor, f"peak KV memory of a sequence, {unit}"
+    with mpl.rc_context(SETTINGS):
+        figure, axes = new_figure()
+        axes.set_xlim(0, 1.3 * largest * factor or 1)
+        axes.set_ylim(-0.03, 1.06)
+        placed: list[tuple[float, float]] = []
+        if full_bytes is not None:  # else one point would be a point in nothing
+            axes.axvline(full_bytes * factor, color=MUTED, linestyle=(0, (4, 3)), linewidth=1.2)
+            axes.annotate(
+                "full cache", (full_bytes * factor, 0), xytext=(5, 6), textcoords="offset points", color=MUTED,
+            )  # fmt: skip
+        for x, run in sorted(points, key=lambda point: -(point[1].right_share or 0)):
+            _point(axes, run, x * factor, SERIES[list(runs).index(run) % NUM_SERIES], placed)
+        axes.set_ylabel("right answers")
+        axes.set_xlabel(label)
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:.0%}"))
+        axes.xaxis.set_major_locator(MaxNLocator(6))
+        return svg(figure, f"Share of right answers against {what}")
+
+
+def cost_per_correct(runs: Sequence[Measures]) -> str:
+    """A bar per run, the cheapest first, with the interval that follows from the accuracy's."""
+    priced = [(run.totals.dollars.per_correct, i) for i, run in enumerate(runs)]
+    never = [i for i, run in enumerate(runs) if run.totals.num_correct == 0]
+    bars = sorted((price, i) for price, i in priced if price is not None)
+    if not bars:
+        return nothing("no run has both prices and right answers")
+    count, words = count_scale(bars[0][0])
+    with mpl.rc_context(SETTINGS):
+        figure, axes = new_figure(height=max(HEIGHT, 0.9 + 0.36 * (len(bars) + len(never))))
+        ends = []
+        for place, (price, i) in enumerate(bars):
+            run = runs[i]
+            axes.barh(place, price * count, height=0.62, color=SERIES[i % NUM_SERIES])
+            low = high = price
+            if run.accuracy is not None and run.accuracy.low:
+                low = run.totals.dollars.per_correct_at(run.accuracy.high) or price
+                high = run.totals.dollars.per_correct_at(run.accuracy.low) or price
+                axes.plot([low * count, high * count], [place, place], color=INK, linewidth=1.1)
+            ends.append(max(price, high) * count)
+        # A policy that is hardly ever right would squeeze all others into nothing.
+        limit = min(max(ends), 12 * bars[0][0] * count)
+        for place, (price, i) in enumerate(bars):
+            axes.annotate(
+                f"{money(price * count)}, {percent(runs[i].right_share)} right", (min(ends[place], limit), place),
+                xytext=(6, 0), textcoords="offset points", va="center", annotation_clip=False,
+            )  # fmt: skip
+        for place, _ in enumerate(never, start=len(bars)):
+            axes.annotate("never right", (0, place), xytext=(6, 0), textcoords="offset points", va="center", color=MUTED)  # fmt: skip
+        order = [*(i for _, i in bars), *never]
+        axes.set_yticks(range(len(order)), [short(runs[i].label) for i in order], color=INK)
+        axes.set_ylim(len(order) - 0.4, -0.6)
+        axes.grid(visible=False, axis="y")
+        axes.set_xlim(0, 1.5 * limit)
+        axes.xaxis.set_major_locator(MaxNLocator(5))
+        axes.set_xlabel(f"US dollars per {words}right answer{'s' if words else ''}")
+        return svg(figure, "Dollars per right answer")
+
+
+def differences(pairs: Sequence[Pair]) -> str:
+    """A line per pair of runs: the difference in right answers with its interval, and where zero is."""
+    known = [pair for pair in pairs if pair.found is not None]
+    if not known:
+        return nothing("no two runs share a judged question")
+    with mpl.rc_context(SETTINGS):
+        figure, axes = new_figure(height=max(HEIGHT, 0.9 + 0.3 * len(known)))
+        axes.axvline(0, color=MUTED, linewidth=1)
+        for place, pair in enumerate(known):
+            assert pair.found is not None
+            found = pair.found.difference
+            if found.low is not None and found.high is not None:
+                axes.plot(
+                    [100 * found.low, 100 * found.high], [place, place], color=INK, linewidth=1.4
+                )
+            axes.plot([100 * found.mean], [place], "o", color=INK, markersize=6)
+        names = [f"{short(pair.b.label)} \u2212 {short(pair.a.label)}" for pair in known]
+        axes.set_yticks(range(len(known)), names, color=INK, fontsize=9)
+        axes.set_ylim(len(known) - 0.4, -0.6)
+        axes.grid(visible=False, axis="y")
+        axes.xaxis.set_major_locator(MaxNLocator(6))
+        axes.set_xlim(min(-1.0, axes.get_xlim()[0]), max(1.0, axes.get_xlim()[1]))
+        axes.set_xlabel("difference in right answers, percentage points")
+        return svg(figure, "Differences in right answers between runs")
+
+
+def _point(
+    axes: Axes, run: Measures, x: float, color: str, placed: list[tuple[float, float]]
+) -> None:
+    """Draw `run` at `x`, its label clear of those at `placed`, which it joins."""
+    assert run.accuracy is not None
+    mean, low, high = run.accuracy.mean, run.accuracy.low, run.accuracy.high
+    if low is not None and high is not None:
+        axes.plot([x, x], [low, high], color=color, linewidth=1.4)
+    axes.plot([x], [mean], "o", color=color, markersize=8)
+    (_, right), y = axes.get_xlim(), mean + 0.02
+    while any(
+        abs(y - other_y) < 0.06 and abs(x - other_x) < 0.3 * right for other_x, other_y in placed
+    ):
+        y -= 0.06
+    placed.append((x, y))
+    axes.annotate(
+        short(run.label), (x, y), xytext=(8, 0), textcoords="offset points", color=INK, fontsize=9
+    )

@@ -1,0 +1,183 @@
+"""The rows of a worker's open shards: graded, checkpointed, and committed when complete.
+
+Runs in the worker's writer thread, because grading and storage wait (for a child process, for a
+bucket) while the engine must not. Knows nothing about engines or Ray.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from dynts_batch.data.readers.columns import fit
+from dynts_batch.data.run_dir import RunDir
+from dynts_batch.data.shard_table import Unit, units_of
+from dynts_batch.data.writer import output_row, rows_to_table
+from dynts_batch.errors import RunDirError
+from dynts_batch.grading import Grader
+from dynts_batch.records import Completion
+from dynts_batch.runner.messages import Assignment, Finished, Item, Totals
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A completion and what the worker measured or priced beside it."""
+
+    completion: Completion
+    extras: dict[str, Any]
+    """Columns of the row: energy_j, cost_usd, worker_id, node, device_*."""
+
+
+class OpenShard:
+    """A shard in this worker's hands: the rows from before, the rows since, and what is missing."""
+
+    def __init__(self, assignment: Assignment, stored: pa.Table | None) -> None:
+        """`stored` holds the rows that an earlier lease left behind.
+
+        Raises: RunDirError where those are another shard's.
+        """
+        self.number = assignment.shard
+        self.attempt = assignment.attempt
+        self.items = {(i.row.request_id, i.sample_index): i for i in assignment.items}
+        self.stored = stored
+        self.rows: list[dict[str, Any]] = []
+        self.num_checkpointed = 0
+        done = set() if stored is None else set(units_of(stored))
+        if foreign := done - self.items.keys():
+            raise RunDirError(
+                f"what is stored of shard {self.number} must be its own rows, got {min(foreign)}."
+                f" {_delete(self.number)}"
+            )
+        self.already_done = [item.unit for unit, item in self.items.items() if unit in done]
+        self.to_run: dict[Unit, Item] = {
+            unit: item
+            for unit, item in self.items.items()
+            if unit not in done and item.unit not in assignment.held_back
+        }
+        self._num_missing = len(self.to_run)
+        self._num_held_back = len(self.items) - len(done) - len(self.to_run)
+
+    @property
+    def is_ended(self) -> bool:
+        """Whether every unit that this lease may run has a row."""
+        return len(self.rows) == self._num_missing
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every unit of the shard has a row."""
+        return self.is_ended and self._num_held_back == 0
+
+    def table(self, schema: pa.Schema) -> pa.Table:
+        new = rows_to_table(schema, self.rows)
+        return new if self.stored is None else pa.concat_tables([self.stored, new])
+
+
+class ShardWriter:
+    """Owns the open shards. One thread calls it, or one at a time."""
+
+    def __init__(self, run_dir: RunDir, schema: pa.Schema, grader: Grader) -> None:
+        self._run_dir, self._schema, self._grader = run_dir, schema, grader
+        self._open: dict[Unit, OpenShard] = {}
+
+    def open(self, shard: OpenShard) -> Finished:
+        """Take charge of `shard`; one without anything to run is finished at once."""
+        for unit in shard.to_run:
+            self._open[unit] = shard
+        finished = Finished(units=shard.already_done)
+        if shard.is_ended:
+            self._end(shard, finished)
+        return finished
+
+    def add(self, results: Sequence[Measured]) -> Finished:
+        """Make rows of `results`; commits or saves the shards that end with them.
+
+        Raises: RunDirError where the run directory cannot be written.
+        """
+        finished = Finished()
+        for result in results:
+            completion = result.completion
+            shard = self._open.pop((completion.request_id, completion.sample_index))
+            item = shard.items[completion.request_id, completion.sample_index]
+            row = self._row(item, result, shard.attempt)
+            shard.rows.append(row)
+            finished.units.append(item.unit)
+            finished.totals += _totals(row)
+            if shard.is_ended:
+                self._end(shard, finished)
+        return finished
+
+    def checkpoint(self) -> None:
+        """Store the rows of open shards that are not on disk yet.
+
+        Raises: RunDirError where the run directory cannot be written.
+        """
+        for shard in {shard.number: shard for shard in self._open.values()}.values():
+            if len(shard.rows) > shard.num_checkpointed:
+                self._run_dir.write_checkpoint(shard.number, shard.table(self._schema))
+                shard.num_checkpointed = len(shard.rows)
+
+    def _row(self, item: Item, result: Measured, attempt: int) -> dict[str, Any]:
+        completion = result.completion
+        extras = {**result.extras, "attempt": attempt}
+        if completion.finish_reason != "error":
+            extras |= dataclasses.asdict(self._grader.grade(completion.answer, item.row.reference))
+        return output_row(self._schema, item.row, completion, extras)
+
+    def _end(self, shard: OpenShard, finished: Finished) -> None:
+        table = shard.table(self._schema)
+        if shard.is_complete:
+            self._run_dir.commit_shard(shard.number, table, list(shard.items))
+            finished.committed.append(shard.number)
+        else:
+            self._run_dir.write_checkpoint(shard.number, table)
+            finished.saved.append(shard.number)
+
+
+def read_stored_rows(
+    run_dir: RunDir, assignment: Assignment, schema: pa.Schema, *, drop_errors: bool
+) -> pa.Table | None:
+    """The rows of a shard that need not be computed again, in the columns of `schema`.
+
+    Raises: RunDirError where they cannot be read.
+    """
+    table = run_dir.read_checkpoint(assignment.shard) if assignment.may_have_checkpoint else None
+    if table is None and assignment.is_committed:
+        table = run_dir.read_shard(assignment.shard)
+    if table is None:
+        return None
+    try:
+        table = fit(table, schema)
+    except pa.ArrowException as error:
+        raise RunDirError(
+            f"what is stored of shard {assignment.shard} must have the columns of the input: {error}."
+            f" {_delete(assignment.shard)}"
+        ) from error
+    if drop_errors:
+        table = table.filter(pc.not_equal(table["finish_reason"], "error"))
+    return table
+
+
+def _delete(shard: int) -> str:
+    return f"Delete checkpoints/ and rows/shard-{shard:05d}.parquet to compute it again"
+
+
+def _totals(row: dict[str, Any]) -> Totals:
+    is_error = row["finish_reason"] == "error"
+    return Totals(
+        rows=1,
+        errors=int(is_error),
+        evictions=row["num_evictions"],
+        graded=int(row["correct"] is not None),
+        correct=int(row["correct"] is True),
+        completion_tokens=row["completion_tokens"],
+        stored_tokens=row["peak_cache_len"],
+        full_tokens=0 if is_error else row["prompt_tokens"] + row["completion_tokens"] - 1,
+        device_s=row["device_s"],
+        energy_j=row["energy_j"],
+        cost_usd=row["cost_usd"],
+    )

@@ -1,0 +1,1 @@
+"""Stand-ins for tests: what behaves like an engine without a model."""

@@ -1,0 +1,55 @@
+"""The C decode attention against attention written out, on ragged rows with windows and sinks."""
+
+import pytest
+import torch
+from decode_cases import NUM_KV_HEADS, random_cache, written_out
+
+from dynts_batch.engine.attention import native as native_attention
+from dynts_batch.kvcache.native import can_run
+from dynts_batch.kvcache.probs import Options
+
+pytestmark = pytest.mark.skipif(
+    not can_run(native_attention.SOURCE, torch.float32, torch.device("cpu"), 16),
+    reason="no C compiler here",
+)
+
+
+@pytest.mark.parametrize("head_dim", [16, 64, 96])
+@pytest.mark.parametrize("group", [1, 4])
+@pytest.mark.parametrize("per_head", [False, True])
+@pytest.mark.parametrize("window", [None, 1, 120])
+@pytest.mark.parametrize("has_sinks", [False, True])
+def test_equals_attention_written_out(
+    head_dim: int, group: int, per_head: bool, window: int | None, has_sinks: bool
+) -> None:
+    cache = random_cache(head_dim, group, per_head=per_head)
+    sinks = torch.randn(NUM_KV_HEADS * group) * 4 if has_sinks else None
+    options = Options(head_dim**-0.5, window, sinks)
+    output = native_attention.decode_attention(**cache, options=options)
+    torch.testing.assert_close(output, written_out(cache, options), rtol=1e-5, atol=5e-6)
+
+
+def test_a_row_has_the_same_bits_alone_and_with_other_threads() -> None:
+    cache = random_cache(64, 4, per_head=False)
+    options = Options(0.125, None, None)
+    together = native_attention.decode_attention(**cache, options=options)
+    num_threads = torch.get_num_threads()
+    try:
+        for row, threads in [(0, 1), (3, 2), (4, 3)]:
+            torch.set_num_threads(threads)
+            alone = {name: tensor[row : row + 1] for name, tensor in cache.items()}
+            output = native_attention.decode_attention(**alone, options=options)
+            assert torch.equal(output[0], together[row])
+    finally:
+        torch.set_num_threads(num_threads)
+
+
+def test_logits_far_apart_neither_overflow_nor_vanish() -> None:
+    keys = torch.tensor([[[[1000.0] * 16, [-1000.0] * 16, [999.9] * 16]]])
+    values = torch.arange(3.0).view(1, 1, 3, 1).expand(1, 1, 3, 16).contiguous()
+    output = native_attention.decode_attention(
+        torch.ones(1, 1, 1, 16), keys, values, torch.tensor([2]), torch.tensor([2]),
+        torch.arange(3).int().view(1, 1, 3), Options(1.0, None, None),
+    )  # fmt: skip
+    weight = torch.tensor([16000.0, 15998.4]).softmax(0)[1]
+    torch.testing.assert_close(output, (2 * weight).expand(1, 1, 1, 16), rtol=1e-3, atol=0)

@@ -1,0 +1,165 @@
+"""The Triton decode attention over the packed store, on a GPU or by Triton's interpreter, against torch's and against
+attention over the dequantised store written out."""
+
+import random
+
+import pytest
+import torch
+from kernel_compiler import check_compiles
+from packed_cases import PackedCase
+
+from dynts_batch.engine.attention import packed as packed_attention
+from dynts_batch.kvcache.probs import Options
+from dynts_batch.kvcache.stores.formats import KV_FORMATS
+from dynts_batch.kvcache.stores.packed import PackedStore
+
+pytest.importorskip(
+    "triton", reason="Triton comes with torch's GPU builds, and with the test extra"
+)
+from dynts_batch.engine.attention.triton_packed import attend_packed
+from dynts_batch.kvcache.stores.triton_packed import TritonPackedStore
+
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+LENGTHS = torch.tensor([1, 15, 16, 70, 150])
+
+
+def in_triton(store: PackedStore) -> TritonPackedStore:
+    made = TritonPackedStore.__new__(TritonPackedStore)
+    for name, value in vars(store).items():
+        setattr(made, name, value.to(DEVICE) if isinstance(value, torch.Tensor) else value)
+    return made
+
+
+def run(
+    case: PackedCase, options: Options, num_splits: int, rows: int | None = None
+) -> torch.Tensor:
+    """Of the first `rows`, by default all."""
+    tensors = (tensor[:rows].to(DEVICE) for tensor in (case.query, *case.places))
+    query, *places = tensors
+    sinks = None if options.sinks is None else options.sinks.to(DEVICE)
+    there = Options(options.scale, options.sliding_window, sinks)
+    max_len = int(case.lengths.max())
+    store = in_triton(case.store)
+    output = attend_packed(query, store, *places, there, max_len=max_len, num_splits=num_splits)
+    return output.float().cpu()
+
+
+def check(case: PackedCase, options: Options, num_splits: int) -> None:
+    expected = case.written_out(options)
+    max_len = int(case.lengths.max())
+    by_torch = packed_attention.attend_packed(
+        case.query, case.store, *case.places, options, max_len=max_len
+    )
+    case.forget_the_dead()
+    output = run(case, options, num_splits)
+    torch.testing.assert_close(output, expected, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(output, by_torch, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", list(KV_FORMATS))
+@pytest.mark.parametrize(
+    ("head_dim", "group", "per_head", "window", "has_sinks", "num_splits"),
+    [
+        (64, 4, False, None, False, 1),
+        (64, 4, False, None, False, 3),
+        (16, 1, True, None, True, 5),
+        (96, 7, False, 120, False, 2),
+        (32, 2, True, 120, True, 2),
+        (32, 2, False, 1, False, 2),
+        (64, 20, False, None, True, 2),
+        (128, 7, True, 250, False, 2),
+    ],
+)
+def test_equals_attention_over_the_dequantised_store(
+    name: str, head_dim: int, group: int, per_head: bool, window: int | None, has_sinks: bool,
+    num_splits: int,
+) -> None:  # fmt: skip
+    case = PackedCase(
+        LENGTHS, head_dim, group, name=name, per_head=per_head, has_ternary=name == "nvfp4"
+    )
+    sinks = torch.randn(case.query.shape[1]) * 4 if has_sinks else None
+    check(case, Options(head_dim**-0.5, window, sinks), num_splits)
+
+
+def test_lanes_too_short_for_a_group_are_all_buffer() -> None:
+    check(PackedCase(torch.tensor([1, 3, 9])), Options(0.125, None, None), 3)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_equals_it_on_random_cases(seed: int) -> None:
+    rng = random.Random(seed)
+    name, head_dim, group = (
+        rng.choice(list(KV_FORMATS)),
+        rng.choice([16, 48, 64]),
+        rng.choice([1, 3]),
+    )
+    case = PackedCase(
+        torch.tensor([rng.choice([rng.randint(1, 200), 16 * rng.randint(1, 12)]) for _ in range(4)]),
+        head_dim, group, num_kv_heads=rng.choice([1, 2]), name=name, per_head=rng.random() < 0.5,
+        has_ternary=name == "nvfp4" and rng.random() < 0.5, seed=seed
+    )  # fmt: skip
+    sinks = torch.randn(case.query.shape[1]) if rng.random() < 0.5 else None
+    window = rng.choice([None, rng.randint(1, 400)])
+    check(case, Options(head_dim**-0.5, window, sinks), rng.randint(1, 6))
+
+
+@pytest.fixture
+def bfloat16_products(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Triton's interpreter multiplies bfloat16 numbers as the integers that it holds them in."""
+    if DEVICE == "cuda":
+        return
+    from triton.language import bfloat16, float32
+    from triton.runtime.interpreter import InterpreterBuilder
+
+    dot = InterpreterBuilder.create_dot
+
+    def widened(self, a, b, *rest):
+        wide = [self.cast_impl(x, float32) if x.dtype.scalar == bfloat16 else x for x in (a, b)]
+        return dot(self, *wide, *rest)
+
+    monkeypatch.setattr(InterpreterBuilder, "create_dot", widened)
+
+
+@pytest.mark.usefixtures("bfloat16_products")
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("name", list(KV_FORMATS))
+def test_half_precision_is_as_good_as_its_inputs(name: str, dtype: torch.dtype) -> None:
+    case = PackedCase(LENGTHS, name=name, dtype=dtype, has_ternary=name == "nvfp4")
+    options = Options(0.125, None, None)
+    expected = case.written_out(options)
+    tolerance = 4 * torch.finfo(dtype).eps
+    scale = float(case.store.values(torch.arange(len(LENGTHS)), 150).abs().max())
+    output = run(case, options, 2)
+    torch.testing.assert_close(output, expected, rtol=tolerance, atol=tolerance * scale)
+
+
+def test_a_row_has_the_same_bits_alone() -> None:
+    case, options = (
+        PackedCase(LENGTHS, has_ternary=True),
+        Options(0.125, None, None),
+    )
+    together = run(case, options, 2)
+    for rows in (1, 4):
+        assert torch.equal(run(case, options, 2, rows), together[:rows])
+
+
+def test_the_kernel_compiles_for_gpus_that_are_not_here() -> None:
+    kinds = [
+        (4, 4, False, True, "*bf16"),
+        (4, 4, True, False, "*bf16"),
+        (8, 8, False, False, "*fp16"),
+        (8, 4, False, False, "*bf16"),
+        (4, 4, False, True, "*fp32"),
+    ]
+    common = {
+        **dict.fromkeys(("key_codes", "value_codes"), "*i32"),
+        **dict.fromkeys(("key_scales", "value_scales"), "*u8"),
+        **{"out": "*fp32", "zero_points": "*i16", "NUM_KV_HEADS": 4, "GROUP": 7, "HEAD_DIM": 128},
+        **{"ROWS": 16, "DIMS": 128, "SLOTS": 64, "HAS_WINDOW": True},
+    }
+    kernels = []
+    for key_bits, value_bits, has_zero_point, has_ternary, dtype in kinds:
+        own = {"KEY_BITS": key_bits, "VALUE_BITS": value_bits, "HAS_ZERO_POINT": has_zero_point}
+        types = dict.fromkeys(("query", "key_buffer", "value_buffer"), dtype)
+        kernels.append(("_attend_packed_run", common | own | types | {"HAS_TERNARY": has_ternary}))
+    check_compiles(attend_packed.__module__, *kernels)

@@ -1,0 +1,255 @@
+"""A cluster without Ray, engines or files: nodes, the workers on them, what kills these, and what reaches the disk.
+
+What happens next is drawn, so thousands of runs go through the real driver in seconds.
+"""
+
+import random
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field, replace
+from types import SimpleNamespace
+
+from dynts_batch.config import Config
+from dynts_batch.errors import DyntsError
+from dynts_batch.runner.driver.driver import Driver
+from dynts_batch.runner.messages import (
+    Assignment,
+    Died,
+    Finished,
+    Left,
+    Loaded,
+    Report,
+    Reported,
+    Totals,
+    WorkerInfo,
+)
+from dynts_batch.runner.plan import Plan
+
+_STUCK = 3000
+
+
+@dataclass
+class World:
+    """What there is, and what is wrong with it."""
+
+    plan: Plan
+    num_nodes: int = 1
+    slots: int = 4
+    """Workers that a node holds."""
+    max_workers: int = 1
+    max_attempts: int = 3
+    max_seqs: int = 4
+    poison: frozenset[int] = frozenset()
+    bad_nodes: frozenset[str] = frozenset()
+    full_nodes: frozenset[str] = frozenset()
+    """Others fill them for as long as the run takes."""
+    is_broken: bool = False
+    dies_at_load: bool = False
+    """Where it dies, on a bad node or of broken code, it dies before it is ready."""
+    has_worked: bool = False
+    seed: int = 0
+
+
+@dataclass
+class Outcome:
+    error: DyntsError | None
+    rows: Counter = field(default_factory=Counter)
+    failed: set[int] = field(default_factory=set)
+    num_started: int = 0
+    places: dict[int, list[str]] = field(default_factory=lambda: defaultdict(list))
+    """The nodes of the deaths at which each unit was in flight."""
+    named: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class _Worker:
+    node: str
+    held: dict[int, set[int]] = field(default_factory=dict)
+    """What is still to be run of each shard."""
+    done: dict[int, set[int]] = field(default_factory=dict)
+    opened: list[Assignment] = field(default_factory=list)
+    has_call: bool = False
+    is_last: bool = False
+
+
+class SimulatedFleet:
+    """See driver.Fleet."""
+
+    def __init__(self, world: World) -> None:
+        self._world, self._dice = world, random.Random(world.seed)
+        self.outcome = Outcome(None)
+        self._loading: list[str] = []
+        self._workers: dict[str, _Worker] = {}
+        self._avoided: frozenset[str] = frozenset()
+        self._may_wait = True
+        self._held_back: dict[int, frozenset[int]] = {}
+        self._disk: dict[int, set[int]] = defaultdict(set)
+        self._errors: set[int] = set()
+        self.committed: set[int] = set()
+        self._num_quiet = 0
+
+    def list_shards(self, folder: str) -> dict[int, None]:
+        assert folder == "errors"
+        shards = {unit // self._world.plan.shard_rows for unit in self._errors}
+        return dict.fromkeys(shards & self.committed)
+
+    def start(self, *, max_seqs: int | None = None) -> None:
+        self._loading.append(str(self.outcome.num_started))
+        self.outcome.num_started += 1
+
+    def nodes(self) -> dict[str, str]:
+        return {f"n{i}": f"host{i}" for i in range(self._world.num_nodes)}
+
+    def avoid(self, nodes: frozenset[str], *, may_wait: bool) -> None:
+        assert may_wait or nodes < self.nodes().keys()
+        self._avoided, self._may_wait = nodes, may_wait
+
+    def send(self, worker_id, assignments, orders) -> None:
+        worker = self._workers[worker_id]
+        assert not worker.has_call
+        worker.has_call = True
+        worker.opened += assignments
+
+    def retire(self, worker_id: str) -> None:
+        self._workers[worker_id].has_call = self._workers[worker_id].is_last = True
+
+    def cancel_loading(self) -> None:
+        self._loading.clear()
+
+    def close(self) -> None:
+        self.cancel_loading()
+        for worker_id in self._workers:
+            self.retire(worker_id)
+
+    def wait(self, timeout_s: float) -> list:
+        """One of the things that may happen now happens."""
+        free = self._free()
+        may = [w for w, worker in self._workers.items() if worker.has_call]
+        if self._loading and free:
+            may.append("load")
+        self._num_quiet = 0 if may else self._num_quiet + 1
+        assert self._num_quiet < _STUCK, "nothing happens any more"
+        if not may:
+            return []
+        what = self._dice.choice(may)
+        if what == "load":
+            return [self._load(self._loading.pop(0), self._dice.choice(free))]
+        return [self._work(what)]
+
+    def _free(self) -> list[str]:
+        """Nodes that may get the next worker."""
+        taken = Counter(worker.node for worker in self._workers.values())
+        have_room = self.nodes().keys() - self._world.full_nodes
+        have_room = sorted(node for node in have_room if taken[node] < self._world.slots)
+        elsewhere = [node for node in have_room if node not in self._avoided]
+        return elsewhere if elsewhere or self._may_wait else have_room
+
+    def _load(self, worker_id: str, node: str):
+        if self._world.dies_at_load and (self._world.is_broken or node in self._world.bad_nodes):
+            return Died(worker_id, "it cannot load", node_id=node)
+        self._workers[worker_id] = _Worker(node)
+        return Loaded(worker_id, WorkerInfo("host", "cpu", None, self._world.max_seqs, 1), node)
+
+    def _work(self, worker_id: str):
+        worker, finished = self._workers[worker_id], Finished()
+        worker.has_call = False
+        for assignment in worker.opened:
+            self._open(worker, assignment, finished)
+        worker.opened.clear()
+        in_flight = {unit for units in worker.held.values() for unit in units}
+        is_bad = self._world.is_broken or worker.node in self._world.bad_nodes
+        if in_flight and (is_bad or in_flight & self._world.poison):
+            if is_bad or self._dice.random() < 0.8:
+                for unit in in_flight:
+                    self.outcome.places[unit].append(worker.node)
+                del self._workers[worker_id]
+                return Died(worker_id, "it was killed", node_id=worker.node)
+            in_flight -= self._world.poison
+        units = sorted(in_flight)
+        for unit in self._dice.sample(units, self._dice.randint(0, len(units))):
+            self._finish(worker, unit, finished)
+        if worker.is_last:
+            for shard, done in worker.done.items():
+                self._disk[shard] |= done
+            del self._workers[worker_id]
+            return Left(worker_id, self._report(worker, finished))
+        return Reported(worker_id, self._report(worker, finished))
+
+    def _open(self, worker: _Worker, assignment: Assignment, finished: Finished) -> None:
+        shard = assignment.shard
+        stored = self._disk[shard]
+        self._held_back[shard] = assignment.held_back
+        worker.done[shard] = set(stored)
+        to_run = [i for i in assignment.items if i.unit not in stored | assignment.held_back]
+        worker.held[shard] = {item.unit for item in to_run}
+        finished.units += stored
+        for item in to_run:
+            if item.error is not None:
+                self._errors.add(item.unit)
+                self._finish(worker, item.unit, finished, is_error=True)
+        if not to_run:
+            self._end(worker, shard, finished)
+
+    def _finish(self, worker: _Worker, unit: int, finished: Finished, is_error=False) -> None:
+        shard = unit // self._world.plan.shard_rows
+        worker.held[shard].remove(unit)
+        worker.done[shard].add(unit)
+        finished.units.append(unit)
+        finished.totals += Totals(rows=1, errors=int(is_error))
+        if not worker.held[shard]:
+            self._end(worker, shard, finished)
+
+    def _end(self, worker: _Worker, shard: int, finished: Finished) -> None:
+        del worker.held[shard]
+        self._disk[shard] |= worker.done.pop(shard)
+        if self._held_back[shard]:
+            finished.saved.append(shard)
+        else:
+            finished.committed.append(shard)
+            self.committed.add(shard)
+            self.outcome.rows.update(self._disk[shard])
+            self.outcome.failed |= self._disk[shard] & self._errors
+
+    def _report(self, worker: _Worker, finished: Finished) -> Report:
+        num_held = sum(map(len, worker.held.values()))
+        room = max(0, 2 * self._world.max_seqs - num_held)
+        return Report(
+            finished=finished,
+            num_wanted=room,
+            is_idle=not num_held,
+            num_in_engine=num_held,
+            num_running=num_held,
+            max_seqs=self._world.max_seqs,
+            spent_usd=None,
+            has_left=worker.is_last,
+        )
+
+
+def simulate(world: World) -> Outcome:
+    """One start of a run in `world`."""
+    config = Config()
+    config = replace(config, run=replace(config.run, max_attempts=world.max_attempts))
+    rows = SimpleNamespace(
+        rows=lambda start, stop: [SimpleNamespace(index=i, error=None) for i in range(start, stop)]
+    )
+    fleet = SimulatedFleet(world)
+    run = SimpleNamespace(
+        config=config,
+        plan=world.plan,
+        source=rows,
+        run_dir=SimpleNamespace(
+            finished_shards=lambda: set(fleet.committed), list_shards=fleet.list_shards
+        ),
+        shards_to_do=range(world.plan.num_shards),
+        committed_shards=frozenset(),
+        checkpointed_shards=frozenset(),
+        has_worked=world.has_worked,
+    )
+    driver = Driver(
+        run, fleet, num_workers=world.max_workers, show=lambda state: None, warn=lambda text: None
+    )
+    try:
+        assert driver.run(lambda: False)
+    except DyntsError as error:
+        fleet.outcome.error = error
+    fleet.outcome.named = driver.bad_nodes
+    return fleet.outcome
