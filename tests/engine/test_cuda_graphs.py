@@ -41,8 +41,8 @@ def interpreted(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     )
     if not torch.cuda.is_available():
         monkeypatch.setattr(devices, "runs_triton", lambda _: True)
-        for module in ("triton_attention", "triton_packed_attention"):
-            name = f"dynts_batch.engine.{module}.preferred_splits"
+        for module in ("triton_plain", "triton_packed"):
+            name = f"dynts_batch.engine.attention.{module}.preferred_splits"
             monkeypatch.setattr(name, lambda *_: 1)
     chosen = (attention.packed_decode, attention.fused_decode)
     for choice in chosen:

@@ -70,7 +70,7 @@ def arena_attention(
 
 
 class FusedDecode(Protocol):
-    """Attention of one new token a row in one pass over its live slots: see `engine.native_attention.decode_attention`."""
+    """Attention of one new token a row in one pass over its live slots: see `engine.attention.native.decode_attention`."""
 
     def __call__(
         self,
@@ -98,7 +98,7 @@ def fused_decode(shape: ArenaShape, device: torch.device) -> FusedDecode | None:
 
 
 class PackedDecode(Protocol):
-    """`FusedDecode` over the packed keys and values of `store`: see `engine.packed_attention.attend_packed`."""
+    """`FusedDecode` over the packed keys and values of `store`: see `engine.attention.packed.attend_packed`."""
 
     def __call__(
         self,

@@ -1,6 +1,6 @@
 """The decode attention over quantised keys and values on a GPU, in Triton: codes are read once and dequantised in registers.
 
-The sibling of triton_attention.py, with its runs and their join. A row's complete groups are cut into runs; its last run also
+The sibling of triton_plain.py, with its runs and their join. A row's complete groups are cut into runs; its last run also
 attends to the buffer. Letters as there; a group of 16 tokens is a quantised one, GROUP the query heads of one key/value head.
 """
 
@@ -148,7 +148,7 @@ def attend_packed(
     max_len: int,
     num_splits: int | None = None,
 ) -> torch.Tensor:
-    """The contract of `packed_attention.attend_packed`; `num_splits` as in triton_attention.py. Each row is read as far
+    """The contract of `packed.attend_packed`; `num_splits` as in triton_plain.py. Each row is read as far
     as it reaches, so `max_len` only tells how far that can be."""
     assert isinstance(store, TritonPackedStore), "the kernel takes no other's parts"
     num_kv_heads, (keys, values) = store.buffer.shape[2], store.form

@@ -153,7 +153,7 @@ def decode_attention(
     options: Options,
     num_splits: int | None = None,
 ) -> torch.Tensor:
-    """The same contract as that of `engine.native_attention`; `num_splits` None: as this GPU likes it for these shapes."""
+    """The same contract as that of `engine.attention.native`; `num_splits` None: as this GPU likes it for these shapes."""
     batch, _, _, head_dim = query.shape
     num_kv_heads, num_slots = keys.shape[1:3]
     splits = num_splits or preferred_splits(batch * num_kv_heads, num_slots)
