@@ -1,0 +1,94 @@
+"""When a vote among the samples of one question is decided, from the votes cast so far in the order of their samples.
+
+Two rules. `posterior` is Adaptive-Consistency's (Aggarwal et al. 2023, arXiv 2305.11860): the field's, and no error rate.
+`evidence` is an e-process (Ramdas et al. 2023): of all questions, it names an answer that is not the most frequent one
+in at most 1 - confidence. Neither knows whether an answer is right.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Hashable, Sequence
+from fractions import Fraction
+from functools import lru_cache
+from math import comb
+from typing import Literal
+
+RuleName = Literal["posterior", "evidence"]
+
+#: Of the error rate, what the first answer named may use up; each further one has half of what is left then. At a
+#: confidence of .95 the first one still wins with 7 votes of 7.
+_SHARE_OF_FIRST = Fraction(95, 100)
+
+
+def winner(votes: Sequence[Hashable | None], rule: RuleName, confidence: float) -> Hashable | None:
+    """The answer that has won, or None while the vote is open.
+
+    `votes` holds the answers of the samples so far, in the order of their indices, in a form in which equal answers are
+    equal; None is a sample without an answer. `confidence` is between .5 and 1.
+    """
+    assert 0.5 <= confidence < 1, confidence
+    return _RULES[rule](votes, Fraction(str(confidence)))
+
+
+def fewest_votes(rule: RuleName, confidence: float) -> int:
+    """How many equal votes, and no other, decide: fewer samples can never do."""
+    num = 1
+    while winner(["same"] * num, rule, confidence) is None:
+        num += 1
+    return num
+
+
+def _by_posterior(votes: Sequence[Hashable | None], confidence: Fraction) -> Hashable | None:
+    """The leader, once it has more than half of its votes and the runner-up's with a posterior chance of `confidence`."""
+    ranking = Counter(vote for vote in votes if vote is not None).most_common(2)
+    if not ranking:
+        return None
+    (leader, first), second = ranking[0], ranking[1][1] if len(ranking) > 1 else 0
+    return leader if _chance_above_half(first, second) >= confidence else None
+
+
+def _by_evidence(votes: Sequence[Hashable | None], confidence: Fraction) -> Hashable | None:
+    """An answer whose e-process against every rival has reached the bound that its place in line asks for.
+
+    An answer comes into question with its first vote, which must not count as evidence: each process is divided by its
+    value at that vote, so that it starts at 1. Samples without an answer are a rival that cannot win.
+    """
+    error_left, share = 1 - confidence, _SHARE_OF_FIRST
+    for answer in dict.fromkeys(vote for vote in votes if vote is not None):
+        error = error_left * share
+        error_left, share = error_left - error, Fraction(1, 2)
+        start = Counter(votes[: votes.index(answer) + 1])
+        end = Counter(votes)
+        rivals = [*(end.keys() - {answer}), _Unseen]
+        weakest = min(
+            _evidence(end[answer], end[rival]) / _evidence(1, start[rival]) for rival in rivals
+        )
+        if weakest >= 1 / error:
+            return answer
+    return None
+
+
+class _Unseen:
+    """An answer that nobody has given yet."""
+
+
+@lru_cache(maxsize=1 << 12)
+def _chance_above_half(first: int, second: int) -> Fraction:
+    """P(theta > 1/2) under Beta(first + 1, second + 1), exactly."""
+    num = first + second + 1
+    return Fraction(sum(comb(num, i) for i in range(first + 1)), 2**num)
+
+
+@lru_cache(maxsize=1 << 12)
+def _evidence(first: int, second: int) -> Fraction:
+    """How much likelier the votes are if `first` is the more frequent of two answers, by a share uniform on 1/2..1, than
+    if both are equally frequent: 2^(n + 1) times the integral of x^first (1 - x)^second over 1/2..1."""
+    num = first + second
+    return _chance_above_half(first, second) * 2 ** (num + 1) / ((num + 1) * comb(num, first))
+
+
+_RULES: dict[RuleName, Callable[[Sequence[Hashable | None], Fraction], Hashable | None]] = {
+    "posterior": _by_posterior,
+    "evidence": _by_evidence,
+}
