@@ -89,8 +89,11 @@ class PolicyConfig:
     """Cap on stored tokens per sequence, prompt included; reaching it triggers an eviction."""
     window_size: int = 128
     """Newest tokens, never evicted."""
-    keep_ratio: float = 0.3
-    """Share of the candidates kept by an eviction."""
+    keep_ratio: float | None = None
+    """Share of the candidates that an eviction keeps; the DynTS paper's schedule."""
+    interval: int | None = None
+    """Tokens that an eviction evicts, so that there is one every `interval` tokens; instead of keep_ratio. null, and
+    keep_ratio null too: the policy's own."""
     protect_prompt: bool = True
     quantize: bool | str = False
     """How keys and values are stored, the newest few tokens aside: false, as they are; true or nvfp4, in 4.5 bits a

@@ -13,7 +13,7 @@ import torch
 
 from dynts_batch.errors import ConfigError
 from dynts_batch.kvcache.arena import ArenaShape
-from dynts_batch.kvcache.select import num_kept_candidates, select
+from dynts_batch.kvcache.select import all_but, select, share_of_candidates
 from dynts_batch.kvcache.stores.formats import KV_FORMATS, KVFormat
 from dynts_batch.kvcache.view import LayerSlots, Slots
 
@@ -39,8 +39,9 @@ class Policy:
     """Base of all policies: the common parameters and the contract.
 
     `budget`: cap on cache_len, prompt included; reaching it triggers an eviction. `window_size`: newest tokens, never
-    evicted. `keep_ratio`: share of the candidates kept; at least one is always evicted. `protect_prompt`: the
-    prompt is never a candidate. `quantize`: keys and values are stored in 4.5 bits a number ("nvfp4"), those
+    evicted. The schedule, what an eviction leaves: `interval`, so many tokens are evicted, hence one eviction every
+    `interval` tokens; or `keep_ratio`, this share of the candidates stays, and at least one goes; neither: `default_interval`.
+    `protect_prompt`: the prompt is never a candidate. `quantize`: keys and values are stored in 4.5 bits a number ("nvfp4"), those
     of transitions, where the policy knows thoughts, in 2.5; or with more precise keys in 5 ("int4"), or in 8.5 ("fp8"). See
     kvcache/formats.py.
 
@@ -51,18 +52,17 @@ class Policy:
     name: ClassVar[str]
     budget: int | None = None
     window_size: int = 128
-    keep_ratio: float = 0.3
+    keep_ratio: float | None = None
+    interval: int | None = None
     protect_prompt: bool = True
     quantize: bool | str = False
 
     def __post_init__(self) -> None:
         if self.budget is None:
             raise ConfigError(f"policy.budget is required by policy {self.name!r}, got nothing")
-        if self.window_size < 0 or not 0 < self.keep_ratio <= 1:
-            raise ConfigError(
-                "policy.window_size must be at least 0 and policy.keep_ratio in (0, 1],"
-                f" got {self.window_size} and {self.keep_ratio}"
-            )
+        if self.window_size < 0:
+            raise ConfigError(f"policy.window_size must be at least 0, got {self.window_size}")
+        self._check_schedule()
         if not 0 <= self.num_queries <= self.budget:
             raise ConfigError(
                 f"policy.{self.name} can look at no more queries than policy.budget ({self.budget}), and no fewer"
@@ -73,6 +73,29 @@ class Policy:
                 f"policy.window_size must be smaller than policy.budget ({self.budget}) by more than the "
                 f"{self.num_sinks} sink tokens, got {self.window_size}"
             )
+
+    def _check_schedule(self) -> None:
+        if self.keep_ratio is not None and self.interval is not None:
+            raise ConfigError(
+                "policy.keep_ratio and policy.interval exclude each other, since each says what an eviction leaves: set"
+                f" one of them to null, got {self.keep_ratio} and {self.interval}"
+            )
+        if self.keep_ratio is not None and not 0 < self.keep_ratio <= 1:
+            raise ConfigError(f"policy.keep_ratio must be in (0, 1], got {self.keep_ratio}")
+        if self.interval is not None and self.interval < 1:
+            raise ConfigError(f"policy.interval must be at least 1, got {self.interval}")
+
+    @property
+    def default_interval(self) -> int:
+        """The policy's own schedule: a sixteenth of the budget, 128 tokens of 2,048 as the field's harnesses evict."""
+        assert self.budget is not None, "config.validate() requires a budget"
+        return max(1, self.budget // 16)
+
+    def num_kept(self, num_candidates: int) -> int:
+        """How many of so many candidates an eviction keeps, by the schedule; never all of them."""
+        if self.keep_ratio is not None:
+            return share_of_candidates(num_candidates, self.keep_ratio)
+        return all_but(num_candidates, self.interval or self.default_interval)
 
     @property
     def stored_in(self) -> KVFormat | None:
@@ -132,7 +155,7 @@ class Policy:
         num_first = self.num_protected_first(prompt_tokens)
         num_last = self.num_protected_last(answer_tokens, cache_len - num_first)
         num_candidates = cache_len - num_first - num_last
-        return Counts(num_first, num_last, num_kept_candidates(num_candidates, self.keep_ratio))
+        return Counts(num_first, num_last, self.num_kept(num_candidates))
 
     def capacity(self, max_prompt_tokens: int, max_new_tokens: int) -> int:
         """Slots that a sequence needs: the budget, whatever its prompt and completion may grow to."""

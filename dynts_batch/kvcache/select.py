@@ -1,11 +1,16 @@
-"""Chooses which slots stay, from a policy's scores and counts of protected tokens. Moves nothing."""
+"""Chooses how many slots stay, and which, from a policy's scores and counts of protected tokens. Moves nothing."""
 
 import torch
 
 
-def num_kept_candidates(num_candidates: int, keep_ratio: float) -> int:
-    """How many of the candidates an eviction keeps: the share rounded down, and never all of them."""
+def share_of_candidates(num_candidates: int, keep_ratio: float) -> int:
+    """How many of the candidates stay: the share rounded down, and never all of them."""
     return min(int(num_candidates * keep_ratio), num_candidates - 1)
+
+
+def all_but(num_candidates: int, interval: int) -> int:
+    """How many of the candidates stay if `interval` tokens go, or all where there are fewer."""
+    return max(num_candidates - interval, 0)
 
 
 def select(

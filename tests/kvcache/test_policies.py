@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -24,8 +25,8 @@ from dynts_batch.kvcache.thoughts import Thoughts
 from dynts_batch.records import Completion, Request
 
 EVICTING = sorted(POLICIES.keys() - {"full"})
-#: Policies that keep the same share of their candidates each time the budget is reached.
-BY_RATIO = sorted(set(EVICTING) - {"thinkv"})
+#: Policies that keep by their schedule each time the budget is reached.
+BY_SCHEDULE = sorted(set(EVICTING) - {"thinkv"})
 #: Of a tiny random model: every type of thought occurs.
 THOUGHTS = Thoughts(layers=(0, 2), low=0.3, high=0.5)
 
@@ -139,18 +140,24 @@ def test_of_thoughts_that_cannot_be_told_apart_nothing_is_recorded(
     assert any(completion.num_evictions > 0 for completion in expected.values())
 
 
-@pytest.mark.parametrize("name", BY_RATIO)
+@pytest.mark.parametrize("name", BY_SCHEDULE)
+@pytest.mark.parametrize("schedule", [{"keep_ratio": 0.4}, {"interval": 7}, {"interval": 90}, {}])
 @pytest.mark.parametrize("protect_prompt", [True, False])
 def test_counts_are_exact_and_kept_slots_ascending_unique_and_protected(
-    name: str, protect_prompt: bool, model: LoadedModel, evictions: list[Observed]
+    name: str,
+    protect_prompt: bool,
+    schedule: dict[str, Any],
+    model: LoadedModel,
+    evictions: list[Observed],
 ) -> None:
-    budget, window, keep_ratio, prompt_tokens = 40, 8, 0.4, 13
+    """By the paper's schedule, by an interval, by one longer than there are candidates, and by the policy's own."""
+    budget, window, prompt_tokens = 40, 8, 13
     policy = PolicyConfig(
         name=name,
         budget=budget,
         window_size=window,
-        keep_ratio=keep_ratio,
         protect_prompt=protect_prompt,
+        **schedule,
     )
     engine = make_engine(model, replace(policy), max_seqs=1)
     num_first = make_policy(policy).num_protected_first(prompt_tokens)
@@ -158,7 +165,11 @@ def test_counts_are_exact_and_kept_slots_ascending_unique_and_protected(
         "a"
     ]
     num_candidates = budget - num_first - window
-    retained_len = num_first + window + int(num_candidates * keep_ratio)
+    interval = schedule.get("interval") or make_policy(policy).default_interval
+    num_evicted = min(interval, num_candidates)
+    if "keep_ratio" in schedule:
+        num_evicted = num_candidates - int(num_candidates * schedule["keep_ratio"])
+    retained_len = budget - num_evicted
     processed = (
         prompt_tokens + completion.completion_tokens - 1
     )  # the last of them evicts nothing any more
@@ -191,7 +202,7 @@ def test_the_same_slots_give_the_same_choice_which_keeps_what_is_protected(name:
 
 #: Options under which a policy has another reference, by the name of that reference.
 VARIANTS: dict[str, tuple[str, dict[str, object]]] = {
-    name: (name, {}) for name in BY_RATIO if name != "h2o"
+    name: (name, {}) for name in BY_SCHEDULE if name != "h2o"
 } | {"h2o-last": ("h2o", {"accumulate": False})}
 
 
@@ -300,7 +311,15 @@ def test_the_answer_is_protected_as_long_as_a_candidate_is_left() -> None:
         (PolicyConfig(name="window", budget=0, window_size=0), "policy.window_size must be"),
         (
             PolicyConfig(name="window", budget=40, window_size=8, keep_ratio=float("nan")),
-            r"policy.keep_ratio in \(0, 1\]",
+            r"policy.keep_ratio must be in \(0, 1\]",
+        ),
+        (
+            PolicyConfig(name="window", budget=40, window_size=8, interval=0),
+            "policy.interval must be at least 1, got 0",
+        ),
+        (
+            PolicyConfig(name="window", budget=40, window_size=8, keep_ratio=0.4, interval=4),
+            "policy.keep_ratio and policy.interval exclude each other, .* got 0.4 and 4",
         ),
         (
             PolicyConfig(name="window", budget=40, window_size=40),
@@ -355,7 +374,7 @@ def test_a_policy_from_outside_the_package_obeys_the_laws(
     test_a_row_does_not_depend_on_its_batch_mates(outside, "gpt_oss", tiny_model_dirs)
     evictions.clear()
     test_counts_are_exact_and_kept_slots_ascending_unique_and_protected(
-        outside, True, model, evictions
+        outside, True, {"keep_ratio": 0.4}, model, evictions
     )
     test_the_same_slots_give_the_same_choice_which_keeps_what_is_protected(outside)
     newest_candidate = CAPACITY - 8 - 1

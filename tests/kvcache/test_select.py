@@ -5,7 +5,7 @@ import random
 import pytest
 import torch
 
-from dynts_batch.kvcache.select import num_kept_candidates, select
+from dynts_batch.kvcache.select import all_but, select, share_of_candidates
 
 
 def reference(
@@ -32,7 +32,7 @@ def test_select_equals_the_plain_reference(seed: int) -> None:
         num_last = rng.randint(0, cache_len - num_first - 1)
         num_candidates = cache_len - num_first - num_last
         counts.append(
-            (cache_len, num_first, num_last, num_kept_candidates(num_candidates, rng.random()))
+            (cache_len, num_first, num_last, share_of_candidates(num_candidates, rng.random()))
         )
     stays = select(scores, *(torch.tensor(column) for column in zip(*counts, strict=True)))
     for row, (cache_len, num_first, num_last, num_kept) in enumerate(counts):
@@ -57,4 +57,13 @@ def test_infinite_and_very_negative_scores_are_scores_not_a_protocol() -> None:
 def test_the_kept_share_is_rounded_down_and_something_always_goes(
     num_candidates: int, keep_ratio: float, kept: int
 ) -> None:
-    assert num_kept_candidates(num_candidates, keep_ratio) == kept
+    assert share_of_candidates(num_candidates, keep_ratio) == kept
+
+
+@pytest.mark.parametrize(
+    ("num_candidates", "interval", "kept"), [(10, 3, 7), (10, 10, 0), (1, 5, 0), (7, 1, 6)]
+)
+def test_an_interval_goes_or_all_candidates_where_there_are_fewer(
+    num_candidates: int, interval: int, kept: int
+) -> None:
+    assert all_but(num_candidates, interval) == kept

@@ -7,7 +7,6 @@ import torch
 from dynts_batch.errors import ConfigError
 from dynts_batch.kvcache.policies import register
 from dynts_batch.kvcache.policy import Counts, Policy
-from dynts_batch.kvcache.select import num_kept_candidates
 from dynts_batch.kvcache.view import Slots
 
 
@@ -42,7 +41,7 @@ class DynTS(Policy):
         )
         if not self.prompt_in_ratio:
             return counts
-        num_kept = num_kept_candidates(cache_len - counts.last, self.keep_ratio)
+        num_kept = self.num_kept(cache_len - counts.last)
         num_first = min(prompt_tokens, num_kept)
         return Counts(num_first, counts.last, num_kept - num_first)
 

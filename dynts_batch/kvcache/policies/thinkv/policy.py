@@ -30,7 +30,7 @@ class ThinKV(Policy):
     again; when all have come to 4, they go entirely, in the same order. `survivors`: "kmeans", in each layer those
     nearest the centres of as many clusters of its keys; "importance", those that DynTS's predictor finds most important,
     the same in all layers. The prompt (or nothing), the segment being written, and those that the window or the answer
-    reaches into, are protected; `keep_ratio` means nothing.
+    reaches into, are protected; `keep_ratio` and `interval` mean nothing.
 
     Not published and our choice: a row that still fits its budget loses nothing, and what transitions asked for until
     then is made up for when it first does not. An eviction makes room to the end of the segment being written, so that
