@@ -11,7 +11,7 @@ from dynts_batch.benchmarks.contenders.contenders import PEERS, named_policy
 from dynts_batch.benchmarks.workload import Load, Workload
 from dynts_batch.config import MemoryConfig, PolicyConfig, SamplingConfig
 from dynts_batch.engine.engine import Engine
-from dynts_batch.engine.model.loader import arena_shape
+from dynts_batch.engine.model.memory import arena_shape
 from dynts_batch.errors import ConfigError
 from dynts_batch.records import Request
 

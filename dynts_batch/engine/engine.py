@@ -13,17 +13,16 @@ import torch
 
 from dynts_batch.config import MemoryConfig, ModelConfig, PolicyConfig, SamplingConfig
 from dynts_batch.engine.eviction_trace import EvictionTrace
-from dynts_batch.engine.model.loader import (
-    LoadedModel,
+from dynts_batch.engine.model.loader import LoadedModel, load_importance, load_model
+from dynts_batch.engine.model.memory import (
     arena_shape,
-    load_importance,
-    load_model,
-    load_thought_types,
     plan_max_seqs,
     prefill_bytes,
     room_on_gpu,
 )
+from dynts_batch.engine.model.resolved import resolve_model
 from dynts_batch.engine.model_runner import ModelRunner
+from dynts_batch.engine.out_of_memory import free_memory
 from dynts_batch.engine.prompt import PromptRenderer
 from dynts_batch.engine.sampling import NO_TOKEN
 from dynts_batch.engine.scheduler import MAX_PREFILL_TOKENS, Scheduler
@@ -88,9 +87,9 @@ class Engine:
         Raises: ConfigError where the settings are wrong or the arena cannot hold one sequence.
         """
         made = make_policy(policy)
-        loaded = load_model(model)
-        predictor = load_importance(model, loaded) if "importance" in made.requires else None
-        thoughts = load_thought_types(model, loaded.config, made)
+        resolved = resolve_model(model, made.requires)
+        loaded, predictor = load_model(resolved), load_importance(resolved)
+        thoughts = resolved.companions.told_apart
         return cls(loaded, made, predictor, sampling, memory, thoughts, gpu_share=gpu_share)
 
     @property
@@ -109,6 +108,25 @@ class Engine:
     def stored_tokens(self) -> int:
         """Tokens in the arena now."""
         return self._scheduler.stored_tokens
+
+    @property
+    def gpu_uuid(self) -> str | None:
+        """Of the GPU that it runs on; None on a CPU."""
+        device = self._model.device
+        if device.type != "cuda":
+            return None
+        return f"GPU-{torch.cuda.get_device_properties(device).uuid}"
+
+    @property
+    def allocator_peak_bytes(self) -> int | None:
+        """Most GPU memory that torch has given to this process's tensors; None on a CPU."""
+        device = self._model.device
+        return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
+
+    def close(self) -> None:
+        """Give arena and weights back. Nothing may be asked of the engine afterwards."""
+        vars(self).clear()
+        free_memory()
 
     def generate(self, requests: Iterable[Request]) -> Iterator[Completion]:
         """Completions of `requests` as they finish, reading no more of them ahead than one batch.

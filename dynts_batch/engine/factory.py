@@ -1,20 +1,33 @@
-"""From a configuration to an engine, real or fake: the one place that knows there are two.
+"""The door to an engine: the one place that knows which engines there are.
 
 `check_engine` refuses whatever can be refused without loading weights or taking a GPU, so a run can
 call it first; `load_engine` does the loading. torch is imported only where a model needs it, so that
-a fake worker starts at once.
+a fake worker starts at once. Who has an engine asks it what it is told apart by: nobody asks which it is.
 """
 
 from __future__ import annotations
 
-import gc
-import sys
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from dynts_batch.config import Config
+from dynts_batch.config import Config, ModelConfig
 from dynts_batch.records import Completion, Request
-from dynts_batch.testing.fake_engine import FakeEngine, FakeSettings, is_fake
+from dynts_batch.testing.fake_engine import FakeEngine, FakeModel, is_fake
+
+
+class AnyModel(Protocol):
+    """What a run needs to know of a model that is not loaded; ResolvedModel and FakeModel know it."""
+
+    @property
+    def settings(self) -> ModelConfig:
+        """As they are to be loaded by every worker, whenever it starts: with the commit of a branch."""
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        """What identifies the model, as JSON data."""
+
+    def in_todays_words(self, stored: Mapping[str, Any]) -> dict[str, Any]:
+        """An identity that an older version may have stored, as far as it is the same as today's."""
 
 
 class AnyArena(Protocol):
@@ -39,13 +52,23 @@ class AnyEngine(Protocol):
     def num_running(self) -> int: ...
     @property
     def stored_tokens(self) -> int: ...
+    @property
+    def gpu_uuid(self) -> str | None:
+        """Of the GPU that it runs on; None on a CPU."""
+
+    @property
+    def allocator_peak_bytes(self) -> int | None:
+        """Most GPU memory that its process has given to tensors; None on a CPU."""
+
     def has_work(self) -> bool: ...
     def add_request(self, request: Request) -> None: ...
     def step(self) -> list[Completion]: ...
+    def close(self) -> None:
+        """Give its memory back. Nothing may be asked of it afterwards."""
 
 
-def check_engine(config: Config, *, on_gpu: bool) -> dict[str, Any]:
-    """Check policy, model and memory; returns what identifies the model, as JSON data.
+def check_engine(config: Config, *, on_gpu: bool) -> AnyModel:
+    """Check policy, model and memory.
 
     `on_gpu` says where the workers will be, as far as is known: dtype "auto" depends on it.
 
@@ -55,45 +78,17 @@ def check_engine(config: Config, *, on_gpu: bool) -> dict[str, Any]:
 
     policy = make_policy(config.policy)
     if is_fake(config.model.name):
-        FakeSettings.parse(config.model.name)
-        return {"name": "fake"}
+        return FakeModel.check(config.model)
 
     import torch
 
-    from dynts_batch.engine.model import loader
-    from dynts_batch.engine.model.files import pinned
-    from dynts_batch.engine.model.identity import model_identity
+    from dynts_batch.engine.model.memory import check_memory
+    from dynts_batch.engine.model.resolved import resolve_model
 
-    model = pinned(config.model)
-    model_config = loader.inspect_model(model)
-    dtype = loader.pick_dtype(model, model_config, torch.device("cuda" if on_gpu else "cpu"))
-    thoughts = loader.load_thought_types(model, model_config, policy)
-    shape = loader.arena_shape(model_config, policy, dtype, thoughts)
-    capacity = policy.capacity(config.memory.max_prompt_tokens, config.sampling.max_new_tokens)
-    loader.plan_max_seqs(shape, capacity, config.memory, free_bytes=None)
-    return model_identity(
-        model,
-        model_config,
-        dtype,
-        needs_predictor="importance" in policy.requires,
-        needs_thoughts="thought" in policy.requires,
-    )
-
-
-def renew_identity(
-    config: Config, stored: Mapping[str, Any], today: Mapping[str, Any]
-) -> dict[str, Any]:
-    """What `check_engine` returned in an older version, in the words of what it returns `today`, as far as it is the same.
-
-    Raises: ConfigError.
-    """
-    if is_fake(config.model.name) or stored == today:
-        return dict(stored)
-
-    from dynts_batch.engine.model.identity import in_todays_words
-    from dynts_batch.engine.model.loader import inspect_model
-
-    return in_todays_words(stored, today, config.model, inspect_model(config.model))
+    device = torch.device("cuda" if on_gpu else "cpu")
+    model = resolve_model(config.model, policy.requires, device)
+    check_memory(model, policy, config.memory, config.sampling.max_new_tokens)
+    return model
 
 
 def load_engine(config: Config, *, num_threads: int, gpu_share: float = 1.0) -> AnyEngine:
@@ -103,8 +98,7 @@ def load_engine(config: Config, *, num_threads: int, gpu_share: float = 1.0) -> 
     Raises: ConfigError where the settings are wrong or the arena cannot hold one sequence.
     """
     if is_fake(config.model.name):
-        settings = FakeSettings.parse(config.model.name)
-        return FakeEngine(settings, config.policy, config.sampling, config.memory)
+        return FakeEngine.load(config)
 
     import torch
 
@@ -116,47 +110,3 @@ def load_engine(config: Config, *, num_threads: int, gpu_share: float = 1.0) -> 
     return Engine.load(
         config.model, config.policy, config.sampling, config.memory, gpu_share=gpu_share
     )
-
-
-def gpu_uuid(engine: AnyEngine) -> str | None:
-    """UUID of the GPU that holds the engine's arena; None on a CPU."""
-    if isinstance(engine, FakeEngine) or (device := _device(engine)).type == "cpu":
-        return None
-    import torch
-
-    return f"GPU-{torch.cuda.get_device_properties(device).uuid}"
-
-
-def allocator_peak_bytes(engine: AnyEngine) -> int | None:
-    """Most GPU memory that torch had given to this process's tensors; None on a CPU."""
-    if isinstance(engine, FakeEngine) or (device := _device(engine)).type == "cpu":
-        return None
-    import torch
-
-    return torch.cuda.max_memory_allocated(device)
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether `error` says that memory ran out, on the device or the host."""
-    # torch has a class for its allocator on a GPU and bare RuntimeErrors for the rest.
-    names = {cls.__name__ for cls in type(error).__mro__}
-    text = str(error)
-    return bool(names & {"MemoryError", "OutOfMemoryError"}) or any(
-        words in text for words in ("can't allocate memory", "out of memory", "ALLOC_FAILED")
-    )
-
-
-def free_memory() -> None:
-    """Give back what an engine that was just dropped has held."""
-    gc.collect()
-    if "torch" in sys.modules:
-        import torch
-
-        torch.cuda.empty_cache()
-
-
-def _device(engine: AnyEngine) -> Any:
-    from dynts_batch.engine.engine import Engine
-
-    assert isinstance(engine, Engine), type(engine)
-    return engine.arena.positions.device

@@ -14,7 +14,7 @@ from typing import Any
 import dynts_batch
 from dynts_batch.config import Config, GradingConfig, PolicyConfig
 from dynts_batch.data.readers.source import Source
-from dynts_batch.engine.factory import renew_identity
+from dynts_batch.engine.factory import AnyModel
 from dynts_batch.engine.model.think_tags import THINK
 from dynts_batch.kvcache.policies import default_options
 from dynts_batch.runner.plan import Plan
@@ -26,7 +26,7 @@ _PACKAGES = ("torch", "transformers", "tokenizers")
 def make_fingerprint(
     config: Config, model: Mapping[str, Any], source: Source, plan: Plan
 ) -> dict[str, Any]:
-    """The fingerprint, as JSON data; `model` is what identifies the model (see check_engine)."""
+    """The fingerprint, as JSON data; `model` is what identifies the model."""
     settings = _settings(config)
     return {
         "num_units": plan.num_units,
@@ -47,14 +47,12 @@ def fingerprint_defaults(policy_name: str) -> dict[str, Any]:
     return {**_settings(Config(policy=policy)), "model": {"think_tags": list(THINK)}}
 
 
-def renewed_fingerprint(
-    stored: Mapping[str, Any], config: Config, today: Mapping[str, Any]
-) -> dict[str, Any]:
-    """The fingerprint `stored`, which an older version may have written, in the words of `today`'s, which is that of
-    `config`. What is another run stays so."""
+def renewed_fingerprint(stored: Mapping[str, Any], model: AnyModel) -> dict[str, Any]:
+    """The fingerprint `stored`, which an older version may have written, in today's words for a run of `model`. What is
+    another run stays so."""
     renewed = dict(stored)
     if isinstance(stored.get("model"), Mapping):
-        renewed["model"] = renew_identity(config, stored["model"], today["model"])
+        renewed["model"] = model.in_todays_words(stored["model"])
     policy = stored.get("policy")
     if isinstance(policy, Mapping) and policy.get("quantize") is True:
         renewed["policy"] = {**policy, "quantize": "nvfp4"}

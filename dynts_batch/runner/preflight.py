@@ -59,7 +59,7 @@ def prepare(config: Config, *, is_local: bool) -> PreparedRun:
     _check_gpus(config)
     Grader.from_config(config.grading).close()
     model = check_engine(config, on_gpu=_may_be_on_gpu(config, is_local=is_local))
-    as_given, config = config, _pinned(config, model.get("revision"))
+    config = dataclasses.replace(config, model=model.settings)
     source = open_source(config.input, config.sampling)
     source.validate()
     plan = Plan(source.num_rows, config.sampling.num_samples, config.run.shard_rows)
@@ -67,12 +67,12 @@ def prepare(config: Config, *, is_local: bool) -> PreparedRun:
     run_dir = RunDir(str(config.run.dir))
     claim = run_dir.claim()
     claim.wait_until_free()
-    fingerprint = make_fingerprint(config, model, source, plan)
+    fingerprint = make_fingerprint(config, model.identity, source, plan)
     is_new = run_dir.create_or_resume(
         config,
         fingerprint,
         fingerprint_defaults(config.policy.name),
-        partial(renewed_fingerprint, config=as_given, today=fingerprint),
+        partial(renewed_fingerprint, model=model),
     )
     committed, checkpointed = run_dir.finished_shards(), run_dir.list_shards("checkpoints")
     to_do = set(range(plan.num_shards)) - committed
@@ -97,11 +97,6 @@ def _has_worked(run_dir: RunDir, committed: Set[int], checkpointed: Iterable[int
         return True
     tables = (run_dir.read_checkpoint(shard) for shard in sorted(checkpointed))
     return any(len(failed_rows(table)) < len(table) for table in tables if table is not None)
-
-
-def _pinned(config: Config, revision: str | None) -> Config:
-    """With the commit that a model on the hub stands at now: a branch may move on before the last worker loads it."""
-    return dataclasses.replace(config, model=dataclasses.replace(config.model, revision=revision))
 
 
 def _with_absolute_run_dir(config: Config) -> Config:

@@ -21,10 +21,11 @@ import re
 import signal
 import time
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Self
+from typing import Any, Self
 
-from dynts_batch.config import MemoryConfig, PolicyConfig, SamplingConfig
+from dynts_batch.config import Config, MemoryConfig, ModelConfig, PolicyConfig, SamplingConfig
 from dynts_batch.errors import BadRowError, ConfigError, PromptTooLongError, RowError, choices_hint
 from dynts_batch.records import Completion, FinishReason, Request, TokenTrace
 
@@ -59,6 +60,23 @@ class FakeSettings:
         if not step_s.replace(".", "", 1).isdecimal():
             raise ConfigError(f"model.name: step_s must be a number of seconds, got {step_s!r}")
         return cls(float(step_s), simulated == "true", given.get("log"))
+
+
+@dataclass(frozen=True)
+class FakeModel:
+    """Any fake is the same model, however fast."""
+
+    settings: ModelConfig
+    identity: Mapping[str, Any]
+
+    @classmethod
+    def check(cls, settings: ModelConfig) -> Self:
+        """Raises: ConfigError where the name's settings are wrong."""
+        FakeSettings.parse(settings.name)
+        return cls(settings, {"name": NAME})
+
+    def in_todays_words(self, stored: Mapping[str, Any]) -> dict[str, Any]:
+        return dict(stored)
 
 
 @dataclass(frozen=True)
@@ -114,9 +132,23 @@ class FakeEngine:
         self._running: list[_Sequence] = []
         self._failed: list[Completion] = []
 
+    @classmethod
+    def load(cls, config: Config) -> Self:
+        """Raises: ConfigError where the settings of `model.name` are wrong."""
+        settings = FakeSettings.parse(config.model.name)
+        return cls(settings, config.policy, config.sampling, config.memory)
+
     @property
     def max_seqs(self) -> int:
         return self.arena.max_seqs
+
+    @property
+    def gpu_uuid(self) -> str | None:
+        return None
+
+    @property
+    def allocator_peak_bytes(self) -> int | None:
+        return None
 
     @property
     def num_waiting(self) -> int:
@@ -157,6 +189,10 @@ class FakeEngine:
         ended = [s for s in self._running if s.generated == s.completion_tokens]
         self._running = [s for s in self._running if s.generated < s.completion_tokens]
         return completions + [self._complete(sequence) for sequence in ended]
+
+    def close(self) -> None:
+        self._running, self._failed = [], []
+        self._waiting.clear()
 
     def _sequence(self, request: Request) -> _Sequence:
         prompt = request.prompt

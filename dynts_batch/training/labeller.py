@@ -14,6 +14,7 @@ from dynts_batch.config import ModelConfig
 from dynts_batch.data.run_dir import RunDir
 from dynts_batch.data.shard_table import Unit
 from dynts_batch.engine.model.loader import load_model
+from dynts_batch.engine.model.resolved import resolve_model
 from dynts_batch.engine.prompt import PromptRenderer
 from dynts_batch.errors import ConfigError
 from dynts_batch.training.label_dir import LabelDir, LabelledTrace
@@ -46,7 +47,7 @@ class Labeller:
         self, model: ModelConfig, run_dir: str, label_dir: str, settings: LabelSettings
     ) -> None:
         """Raises: ConfigError where the model cannot be loaded."""
-        self._model = load_model(model)
+        self._model = load_model(resolve_model(model))
         self._renderer = PromptRenderer(self._model.tokenizer, self._model.think_tags)
         self._run_dir, self._label_dir = RunDir(run_dir), LabelDir(label_dir)
         self._settings = settings

@@ -14,6 +14,7 @@ from dynts_batch.data.run_dir import RunDir
 from dynts_batch.data.shard_table import Unit
 from dynts_batch.engine.attention.steps import attend_causal
 from dynts_batch.engine.model.loader import LoadedModel, load_model
+from dynts_batch.engine.model.resolved import resolve_model
 from dynts_batch.engine.prompt import PromptRenderer
 from dynts_batch.kvcache.probs import CHUNK_BYTES, Options, attention_logits, visible_slots
 from dynts_batch.kvcache.thoughts import sparsity
@@ -65,7 +66,7 @@ class SparsityMeter:
 
     def __init__(self, model: ModelConfig, run_dir: str, num_steps: int) -> None:
         """Raises: ConfigError where the model cannot be loaded."""
-        self._model = load_model(model)
+        self._model = load_model(resolve_model(model))
         self._renderer = PromptRenderer(self._model.tokenizer, self._model.think_tags)
         self._run_dir, self._num_steps = RunDir(run_dir), num_steps
 

@@ -8,7 +8,7 @@ import torch
 
 from dynts_batch.config import MemoryConfig, ModelConfig, PolicyConfig, SamplingConfig
 from dynts_batch.engine import Engine
-from dynts_batch.engine.model.loader import plan_max_seqs, room_on_gpu
+from dynts_batch.engine.model.memory import plan_max_seqs, room_on_gpu
 from dynts_batch.errors import ConfigError
 from dynts_batch.kvcache.arena import ArenaShape
 from dynts_batch.records import Request

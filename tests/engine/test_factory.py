@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from dynts_batch.config import Config, MemoryConfig, ModelConfig, PolicyConfig, SamplingConfig
 from dynts_batch.engine.engine import Engine
-from dynts_batch.engine.factory import allocator_peak_bytes, check_engine, gpu_uuid, load_engine
+from dynts_batch.engine.factory import check_engine, load_engine
 from dynts_batch.engine.model.files import model_path
 from dynts_batch.errors import ConfigError
 from dynts_batch.testing.fake_engine import FakeEngine
@@ -37,14 +37,14 @@ def test_a_name_gives_the_engine_it_names(tiny_model_dirs):
     assert isinstance(fake, FakeEngine)
     for engine in (real, fake):
         assert (engine.max_seqs, engine.arena.capacity) == (2, 16)
-        assert gpu_uuid(engine) is None
-        assert allocator_peak_bytes(engine) is None
+        assert engine.gpu_uuid is None
+        assert engine.allocator_peak_bytes is None
 
 
 def test_checking_loads_nothing_and_refuses_what_loading_would(tiny_model_dirs, monkeypatch):
     monkeypatch.setattr("dynts_batch.engine.model.loader.load_model", None)
     name = str(tiny_model_dirs["llama"])
-    identity = check_engine(_with_model(name), on_gpu=False)
+    identity = check_engine(_with_model(name), on_gpu=False).identity
     assert identity["name"] == name
     with pytest.raises(ConfigError, match="at least one sequence"):
         check_engine(_with_model(name, kv_gib=1e-7), on_gpu=False)
@@ -52,22 +52,20 @@ def test_checking_loads_nothing_and_refuses_what_loading_would(tiny_model_dirs, 
 
 def test_the_identity_of_a_model_is_the_same_in_every_process(tiny_model_dirs):
     config = _with_model(str(tiny_model_dirs["llama"]))
-    assert check_engine(config, on_gpu=False) == check_engine(config, on_gpu=True)
+    on_cpu, on_gpu = (check_engine(config, on_gpu=on_gpu).identity for on_gpu in (False, True))
+    assert on_cpu == on_gpu
     other = _with_model(str(tiny_model_dirs["qwen3"]))
-    assert (
-        check_engine(other, on_gpu=False)["config_sha256"]
-        != check_engine(config, on_gpu=False)["config_sha256"]
-    )
+    assert check_engine(other, on_gpu=False).identity["config_sha256"] != on_cpu["config_sha256"]
 
 
 def test_other_weights_under_the_same_name_are_another_model(tiny_model_dirs, tmp_path):
     """A run must not go on with a checkpoint that was trained further in the same folder."""
     folder = shutil.copytree(tiny_model_dirs["llama"], tmp_path / "model")
-    before = check_engine(_with_model(str(folder)), on_gpu=False)
+    before = check_engine(_with_model(str(folder)), on_gpu=False).identity
     weights = load_file(folder / "model.safetensors")
     weights["model.norm.weight"] += 0.01
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    after = check_engine(_with_model(str(folder)), on_gpu=False)
+    after = check_engine(_with_model(str(folder)), on_gpu=False).identity
     assert {key for key in before if before[key] != after[key]} == {"weights_sha256"}
 
 
@@ -120,7 +118,7 @@ def test_where_there_is_none_the_message_says_what_makes_one_and_what_needs_none
 
 @pytest.mark.parametrize("name", ["fake", "fake:step_s=1"])
 def test_a_fake_is_the_same_model_however_fast(name):
-    assert check_engine(_with_model(name), on_gpu=False) == {"name": "fake"}
+    assert check_engine(_with_model(name), on_gpu=False).identity == {"name": "fake"}
 
 
 def test_a_policy_is_checked_for_every_engine():

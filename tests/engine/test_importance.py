@@ -7,6 +7,7 @@ from dynts_batch.config import MemoryConfig, ModelConfig, PolicyConfig, Sampling
 from dynts_batch.engine import Engine
 from dynts_batch.engine.importance import MAX_PENDING_STEPS, ImportanceRecorder
 from dynts_batch.engine.model.loader import load_model
+from dynts_batch.engine.model.resolved import resolve_model
 from dynts_batch.kvcache.arena import ArenaShape, KVArena
 from dynts_batch.kvcache.policies import make_policy
 from dynts_batch.kvcache.predictor import ImportancePredictor, place_of
@@ -44,7 +45,7 @@ def test_every_decoded_token_has_its_own_score_after_a_flush(num_steps: int) -> 
 def test_the_engine_scores_every_token_by_its_own_place() -> None:
     """Prompts of many lengths, lanes that are refilled and move, and evictions, after which slots are no places."""
     torch.manual_seed(0)
-    model = load_model(ModelConfig(device="cpu"))
+    model = load_model(resolve_model(ModelConfig(device="cpu")))
     predictor = ImportancePredictor(model.config.hidden_size, "state+place").requires_grad_(False)
     predictor[0].weight[:, : model.config.hidden_size] = 0  # blind to the state
     predictor.place_scale.copy_(torch.tensor([20.0, 1.0, 10.0]))

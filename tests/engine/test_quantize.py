@@ -7,11 +7,11 @@ import pytest
 import torch
 from greedy_runs import random_prompts, run
 from number_formats import round_trip
-from transformers import AutoModelForCausalLM, DynamicCache
+from transformers import AutoConfig, AutoModelForCausalLM, DynamicCache
 
 from dynts_batch.config import MemoryConfig, ModelConfig, PolicyConfig, SamplingConfig
 from dynts_batch.engine import Engine, scheduler, sequence
-from dynts_batch.engine.model.loader import arena_shape, inspect_model
+from dynts_batch.engine.model.memory import arena_shape
 from dynts_batch.errors import ConfigError
 from dynts_batch.kvcache.policies import make_policy
 from dynts_batch.records import Request
@@ -126,6 +126,6 @@ def test_more_sequences_fit_and_rows_count_packed_bytes(tiny_model_dirs: dict[st
 def test_a_head_dim_that_makes_no_groups_is_refused(tiny_model_dirs: dict[str, Path], tmp_path: Path) -> None:  # fmt: skip
     config = (tiny_model_dirs["llama"] / "config.json").read_text()
     (tmp_path / "config.json").write_text(config.replace('"head_dim": 16', '"head_dim": 24'))
-    model_config = inspect_model(ModelConfig(name=str(tmp_path)))
+    model_config = AutoConfig.from_pretrained(tmp_path)
     with pytest.raises(ConfigError, match=r"policy\.quantize must be false .* a head_dim of 24"):
         arena_shape(model_config, make_policy(FULL), torch.float32)

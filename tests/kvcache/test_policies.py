@@ -16,6 +16,7 @@ from policy_slots import CAPACITY, make_slots
 from dynts_batch.config import MemoryConfig, ModelConfig, PolicyConfig, SamplingConfig
 from dynts_batch.engine import Engine
 from dynts_batch.engine.model.loader import LoadedModel, load_model
+from dynts_batch.engine.model.resolved import resolve_model
 from dynts_batch.errors import ConfigError
 from dynts_batch.kvcache.arena import KVArena
 from dynts_batch.kvcache.policies import POLICIES, make_policy, register
@@ -33,7 +34,7 @@ THOUGHTS = Thoughts(layers=(0, 2), low=0.3, high=0.5)
 
 @pytest.fixture(scope="module")
 def model(tiny_model_dirs: dict[str, Path]) -> LoadedModel:
-    return load_model(ModelConfig(name=str(tiny_model_dirs["qwen2"])))
+    return load_model(resolve_model(ModelConfig(name=str(tiny_model_dirs["qwen2"]))))
 
 
 def make_engine(
@@ -109,7 +110,7 @@ def test_a_row_does_not_depend_on_its_batch_mates(
     name: str, architecture: str, tiny_model_dirs: dict[str, Path]
 ) -> None:
     """Where some layers have a sliding window, and where they have sinks too."""
-    model = load_model(ModelConfig(name=str(tiny_model_dirs[architecture])))
+    model = load_model(resolve_model(ModelConfig(name=str(tiny_model_dirs[architecture]))))
     policy = PolicyConfig(name=name, budget=40, window_size=8, keep_ratio=0.4)
     together = run(make_engine(model, policy, max_seqs=4), requests())
     alone = run(make_engine(model, policy, max_seqs=1), requests())

@@ -15,6 +15,7 @@ from dynts_batch.data.run_dir import RunDir
 from dynts_batch.data.shard_table import Unit
 from dynts_batch.engine import Engine
 from dynts_batch.engine.model.loader import load_model
+from dynts_batch.engine.model.resolved import resolve_model
 from dynts_batch.engine.prompt import PromptRenderer
 from dynts_batch.errors import ConfigError, DyntsError, RunDirError
 from dynts_batch.kvcache.model_id import ModelId
@@ -32,7 +33,7 @@ def test_the_job_calibrates_as_the_traces_say_and_the_engine_takes_its_file(
 ) -> None:
     out = tmp_path / "thoughts.safetensors"
     assert calibrate_thoughts(str(run_dir), out, ["num_traces=2", "num_steps=500"]) == 0
-    model, run = load_model(ModelConfig()), RunDir(str(run_dir))
+    model, run = load_model(resolve_model(ModelConfig())), RunDir(str(run_dir))
     renderer = PromptRenderer(model.tokenizer)
     traces = [
         trace

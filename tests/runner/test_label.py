@@ -17,6 +17,7 @@ from dynts_batch.config import ModelConfig
 from dynts_batch.data.run_dir import RunDir
 from dynts_batch.data.shard_table import Unit, units_of
 from dynts_batch.engine.model.loader import load_model
+from dynts_batch.engine.model.resolved import resolve_model
 from dynts_batch.engine.prompt import PromptRenderer
 from dynts_batch.errors import DyntsError, FingerprintError, InputError, RunDirError
 from dynts_batch.runner.label import label
@@ -40,7 +41,7 @@ def test_every_correct_trace_has_the_definitions_labels(
     rows = [row for batch in RunDir(str(run_dir)).read_rows() for row in batch.to_pylist()]
     right = {row["request_id"] for row in rows if row["correct"]}
     assert [trace.request_id for trace in found] == sorted(right)
-    model = load_model(ModelConfig())
+    model = load_model(resolve_model(ModelConfig()))
     by_unit = {(row["request_id"], row["sample_index"]): row for row in rows}
     run, renderer = RunDir(str(run_dir)), PromptRenderer(model.tokenizer)
     traces = {
@@ -145,7 +146,10 @@ def test_a_word_written_in_two_tokens_is_labelled_and_dropped_only_where_the_ids
     of a run from before completion_token_ids have nothing but text."""
     copy = tmp_path / "run"
     shutil.copytree(run_dir, copy)
-    run, renderer = RunDir(str(copy)), PromptRenderer(load_model(ModelConfig()).tokenizer)
+    run, renderer = (
+        RunDir(str(copy)),
+        PromptRenderer(load_model(resolve_model(ModelConfig())).tokenizer),
+    )
     table = run.read_shard(0)
     units = units_of(table)
     usual = list(read_traces(run, 0, units, renderer))
@@ -180,7 +184,10 @@ def test_a_trace_whose_thinking_ends_twice_is_dropped(run_dir: Path, tmp_path: P
     """The answer's text does not tell: the tag may be a special token, which no text holds."""
     copy = tmp_path / "run"
     shutil.copytree(run_dir, copy)
-    run, renderer = RunDir(str(copy)), PromptRenderer(load_model(ModelConfig()).tokenizer)
+    run, renderer = (
+        RunDir(str(copy)),
+        PromptRenderer(load_model(resolve_model(ModelConfig())).tokenizer),
+    )
     table = run.read_shard(0)
     rows = table.to_pylist()
     for row in rows:

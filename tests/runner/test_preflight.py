@@ -20,8 +20,8 @@ from dynts_batch.config_file import load_config
 from dynts_batch.data import claim as claim_module
 from dynts_batch.data.run_dir import RunDir
 from dynts_batch.engine.factory import check_engine
-from dynts_batch.engine.model.files import model_id, pinned
 from dynts_batch.engine.model.loader import load_model
+from dynts_batch.engine.model.resolved import resolve_model
 from dynts_batch.runner import reason as reason_module
 from dynts_batch.runner.preflight import prepare
 from dynts_batch.runner.reason import reason
@@ -85,19 +85,19 @@ def test_workers_load_the_commit_that_the_fingerprint_names_though_its_branch_mo
     (hub_model / "refs" / "main").write_text(COMMITS[1])
     assert run.run_dir.fingerprint()["model"]["revision"] == COMMITS[0]
     for config in (run.config, run.run_dir.config()):  # a run's workers, and those that label it
-        norm = load_model(config.model).decoder.norm.weight
+        norm = load_model(resolve_model(config.model)).decoder.norm.weight
         assert torch.equal(norm, torch.ones_like(norm))
 
 
 def test_the_hubs_snapshot_of_a_commit_is_the_model_of_that_commit(hub_model: Path) -> None:
     """A predictor that was made for the one is one for the other, and not for another commit's."""
-    on_hub = pinned(ModelConfig("org/model"))
+    on_hub = resolve_model(ModelConfig("org/model")).id
     assert on_hub.revision == COMMITS[0]
     first, second = (
-        model_id(ModelConfig(str(hub_model / "snapshots" / commit))) for commit in COMMITS
+        resolve_model(ModelConfig(str(hub_model / "snapshots" / commit))).id for commit in COMMITS
     )
-    assert first.is_same(model_id(on_hub))
-    assert not second.is_same(model_id(on_hub))
+    assert first.is_same(on_hub)
+    assert not second.is_same(on_hub)
 
 
 @pytest.mark.parametrize(
@@ -303,11 +303,11 @@ def test_a_configuration_is_digested_without_its_folder(config, tiny_model_dirs,
     assert not prepare(run.config, is_local=True).is_new
     assert run.run_dir.fingerprint()["model"] == today
     copy = shutil.copytree(tiny_model_dirs["llama"], tmp_path / "copy")
-    elsewhere = check_engine(load_config(config, [f"model.name={copy}"]), on_gpu=False)
+    elsewhere = check_engine(load_config(config, [f"model.name={copy}"]), on_gpu=False).identity
     assert elsewhere == today | {"name": str(copy)}
     llama.rms_norm_eps *= 2
     llama.save_pretrained(copy)
-    changed = check_engine(load_config(config, [f"model.name={copy}"]), on_gpu=False)
+    changed = check_engine(load_config(config, [f"model.name={copy}"]), on_gpu=False).identity
     assert {key for key in changed if changed[key] != elsewhere[key]} == {"config_sha256"}
 
 

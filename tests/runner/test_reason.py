@@ -19,6 +19,7 @@ from dynts_batch.data.run_dir import RunDir
 from dynts_batch.engine import Engine
 from dynts_batch.records import Request
 from dynts_batch.runner.reason import reason
+from dynts_batch.testing.fake_engine import FakeModel
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -297,7 +298,11 @@ def test_what_a_worker_refuses_is_one_clear_line(cluster, tmp_path, capsys, monk
     """A setting that shows itself wrong only where the engine loads, as a GPU that is too small."""
     from dynts_batch.runner import preflight
 
-    monkeypatch.setattr(preflight, "check_engine", lambda config, on_gpu: {"name": "unchecked"})
+    monkeypatch.setattr(
+        preflight,
+        "check_engine",
+        lambda config, on_gpu: FakeModel(config.model, {"name": "unchecked"}),
+    )
     config = _config(tmp_path)
     assert reason(config, ["model.name=fake:step_s=slow"]) == 2
     assert capsys.readouterr().err.splitlines()[-1] == (

@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM
 
 from dynts_batch.config import ModelConfig
 from dynts_batch.engine.model.loader import load_model
+from dynts_batch.engine.model.resolved import resolve_model
 from dynts_batch.kvcache import probs
 from dynts_batch.training.labels import label_trace
 from dynts_batch.training.traces import Trace
@@ -42,7 +43,7 @@ def test_labels_equal_the_full_attention_definition(
     expected = torch.stack(
         [layer[0, :, answer].mean(dim=(0, 1)) for layer in output.attentions]
     ).mean(dim=0)
-    found, states = label_trace(load_model(ModelConfig(name=str(folder))), trace)
+    found, states = label_trace(load_model(resolve_model(ModelConfig(name=str(folder)))), trace)
     torch.testing.assert_close(found, expected[9 : 9 + 50], atol=1e-5, rtol=0)
     torch.testing.assert_close(
         states, output.hidden_states[-1][0, 9 : 9 + 50], atol=1e-4, rtol=1e-4
@@ -53,11 +54,12 @@ _PEAK = """
 import sys, torch
 from dynts_batch.config import ModelConfig
 from dynts_batch.engine.model.loader import load_model
+from dynts_batch.engine.model.resolved import resolve_model
 from dynts_batch.training.labels import label_trace
 from dynts_batch.training.traces import Trace
 
 torch.set_num_threads(1)
-model = load_model(ModelConfig(name=sys.argv[1]))
+model = load_model(resolve_model(ModelConfig(name=sys.argv[1])))
 
 def peak_kib():
     return int(next(l for l in open("/proc/self/status") if l.startswith("VmHWM")).split()[1])

@@ -9,6 +9,7 @@ import torch
 from dynts_batch.config import MemoryConfig, ModelConfig, PolicyConfig, SamplingConfig
 from dynts_batch.engine import Engine
 from dynts_batch.engine.model.loader import load_model
+from dynts_batch.engine.model.resolved import resolve_model
 from dynts_batch.kvcache.policies import make_policy
 from dynts_batch.kvcache.thoughts import Thoughts
 from dynts_batch.records import Request
@@ -31,7 +32,7 @@ def test_sparsity_of_a_trace_is_what_its_decoding_saw(
     architecture: str, tiny_model_dirs: dict[str, Path]
 ) -> None:
     """With groups of query heads, sliding-window layers and sinks; a segment of one token asks at every step."""
-    model = load_model(ModelConfig(name=str(tiny_model_dirs[architecture])))
+    model = load_model(resolve_model(ModelConfig(name=str(tiny_model_dirs[architecture]))))
     policy = make_policy(
         PolicyConfig("thinkv", budget=200, window_size=0, options={"segment_size": 1})
     )

@@ -1,41 +1,60 @@
-"""A model's files: where they are, and which model they are. Loads nothing."""
+"""Where a model's files are, here and now. Reads none of them."""
 
-import hashlib
-from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
-from safetensors import SafetensorError, safe_open
 from transformers.utils import cached_file
 
 from dynts_batch.config import ModelConfig
 from dynts_batch.errors import ConfigError
-from dynts_batch.kvcache.model_id import ModelId
 
-#: Of a file of weights, this many pieces of this size are read, spread evenly: a 70B model is identified in a second,
-#: and training moves every piece.
-NUM_PIECES, PIECE_BYTES = 64, 2**16
+
+@dataclass(frozen=True)
+class ModelFiles:
+    """Whether predictor and thoughts are there is seen when a policy needs them."""
+
+    path: str
+    """A local folder, or a hub id."""
+    revision: str | None
+    """Of a model on the hub, the commit that its branch or tag stands for now."""
+    trust_remote_code: bool
+    predictor: Path
+    thoughts: Path
+
+    @property
+    def folder(self) -> Path | None:
+        """None for a model on the hub."""
+        path = Path(self.path)
+        return path if path.is_dir() else None
+
+    @property
+    def source(self) -> dict[str, Any]:
+        """What transformers' `from_pretrained` is told, whatever it is to load."""
+        return {
+            "pretrained_model_name_or_path": self.path,
+            "revision": self.revision,
+            "trust_remote_code": self.trust_remote_code,
+        }
+
+
+def find_files(config: ModelConfig) -> ModelFiles:
+    """Raises: ConfigError where there is no such model."""
+    path = model_path(config.name)
+    beside = Path(path)
+    return ModelFiles(
+        path,
+        _commit(config, beside) or config.revision,
+        config.trust_remote_code,
+        predictor=Path(config.predictor or beside / "predictor.safetensors"),
+        thoughts=Path(config.thoughts or beside / "thoughts.safetensors"),
+    )
 
 
 def model_path(name: str) -> str:
     """Where the model's files are: the package's own for "embedded", else what Hugging Face understands."""
     return str(files("dynts_batch.lab") / "reasoner") if name == "embedded" else name
-
-
-def pinned(config: ModelConfig) -> ModelConfig:
-    """With the commit that the revision of a model on the hub stands for now: a branch moves on.
-
-    Raises: ConfigError where there is no such model.
-    """
-    if Path(model_path(config.name)).is_dir():
-        return config
-    try:  # transformers' own lookup; its configurations no longer say which commit they are of
-        path = cached_file(config.name, "config.json", revision=config.revision)
-    except (OSError, ValueError) as error:
-        raise no_such_model(config.name, error) from None
-    assert path is not None
-    return replace(config, revision=_commit(Path(path).parent) or config.revision)
 
 
 def no_such_model(name: str, error: Exception) -> ConfigError:
@@ -45,48 +64,13 @@ def no_such_model(name: str, error: Exception) -> ConfigError:
     )
 
 
-def model_id(config: ModelConfig) -> ModelId:
-    """Which model it is, as far as is known without loading it; of one on the hub, `pinned`.
-
-    Raises: ConfigError where weights are missing or damaged.
-    """
-    folder = Path(model_path(config.name))
-    return ModelId(config.name, _commit(folder) or config.revision, _weights_sha256(folder))
-
-
-def _commit(folder: Path) -> str | None:
-    """Of a folder in the hub's cache: .../snapshots/COMMIT."""
-    return folder.name if folder.parent.name == "snapshots" else None
-
-
-def _weights_sha256(folder: Path) -> str | None:
-    """Of names, sizes and samples of the weights in a local folder; None for a model on the hub, whose commit says it."""
+def _commit(config: ModelConfig, folder: Path) -> str | None:
+    """A branch moves on. The hub's cache has a folder for each commit: .../snapshots/COMMIT."""
     if not folder.is_dir():
-        return None
-    digest = hashlib.sha256()
-    paths = sorted(folder.glob("model*.safetensors"))
-    if not paths:
-        raise ConfigError(
-            f"model.name must hold its weights as model*.safetensors, got {str(folder)!r} without one"
-        )
-    for path in paths:
-        try:
-            with safe_open(path, framework="pt"):  # reads the header, which knows the file's size
-                pass
-        except (OSError, SafetensorError) as error:
-            raise ConfigError(f"model.name: {str(path)!r} is damaged: {error}") from None
-        digest.update(f"{path.name} {path.stat().st_size}".encode())
-        for piece in _pieces(path):
-            digest.update(piece)
-    return digest.hexdigest()
-
-
-def _pieces(path: Path) -> Iterator[bytes]:
-    size = path.stat().st_size
-    if size <= NUM_PIECES * PIECE_BYTES:
-        yield path.read_bytes()
-        return
-    with path.open("rb") as file:
-        for index in range(NUM_PIECES):  # the first holds the header, the last the file's end
-            file.seek((size - PIECE_BYTES) * index // (NUM_PIECES - 1))
-            yield file.read(PIECE_BYTES)
+        try:  # transformers' own lookup; its configurations no longer say which commit they are of
+            path = cached_file(config.name, "config.json", revision=config.revision)
+        except (OSError, ValueError) as error:
+            raise no_such_model(config.name, error) from None
+        assert path is not None
+        folder = Path(path).parent
+    return folder.name if folder.parent.name == "snapshots" else None

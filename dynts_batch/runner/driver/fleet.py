@@ -20,7 +20,7 @@ from typing import Any
 import ray
 from ray.exceptions import RayError, RayTaskError
 
-from dynts_batch.engine.factory import is_out_of_memory
+from dynts_batch.engine.out_of_memory import is_out_of_memory
 from dynts_batch.errors import DyntsError
 from dynts_batch.runner.cluster import Resources
 from dynts_batch.runner.messages import (

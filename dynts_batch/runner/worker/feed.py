@@ -12,14 +12,8 @@ import logging
 from collections import deque
 
 from dynts_batch.config import Config
-from dynts_batch.engine.factory import (
-    AnyEngine,
-    allocator_peak_bytes,
-    free_memory,
-    gpu_uuid,
-    is_out_of_memory,
-    load_engine,
-)
+from dynts_batch.engine.factory import AnyEngine, load_engine
+from dynts_batch.engine.out_of_memory import is_out_of_memory
 from dynts_batch.errors import ConfigError
 from dynts_batch.records import Completion, Request
 
@@ -94,11 +88,15 @@ class Feed:
 
     @property
     def gpu_uuid(self) -> str | None:
-        return gpu_uuid(self._engine)
+        return self._engine.gpu_uuid
 
     @property
     def allocator_peak_bytes(self) -> int | None:
-        return allocator_peak_bytes(self._engine)
+        return self._engine.allocator_peak_bytes
+
+    def close(self) -> None:
+        """End the engine. Nothing may be asked of the feed afterwards."""
+        self._engine.close()
 
     def add(self, request: Request) -> None:
         """Take charge of `request`: a later `step` returns its completion."""
@@ -152,8 +150,7 @@ class Feed:
         self._config = _bounded(self._config, max_seqs)
         self._queue.extendleft(reversed(self._in_engine.values()))
         self._in_engine.clear()
-        del self._engine
-        free_memory()
+        self._engine.close()
         self._engine = self._load()
 
     def _load(self) -> AnyEngine:

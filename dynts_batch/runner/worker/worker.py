@@ -82,6 +82,7 @@ class Worker:
         self._checkpoint_at_s = time.monotonic() + config.run.checkpoint_s
         self._completion_tokens = 0
         self._is_leaving = self._has_left = False
+        self._last: Report | None = None
         self._timeline.begin(self._sample(), held_since_s=began_s)
 
     @property
@@ -128,18 +129,24 @@ class Worker:
         self._is_leaving = True
 
     def close(self) -> Report:
-        """Store all that is done, finished or not, and end the helpers of this worker. Once.
+        """Store all that is done, finished or not, and end the engine and the helpers of this worker. Once.
 
         Raises: RunDirError where the run directory cannot be written.
         """
-        if not self._has_left:
-            self._has_left = True
-            self._checkpoint()
-            self._thread.shutdown(wait=True)
-            self._meter.close()
-            self._grader.close()
-            self._warnings.close()
-        return self._report()
+        if self._has_left:
+            assert self._last is not None, "it could not be closed before"
+            return dataclasses.replace(self._last, finished=Finished(), warnings={})
+        self._has_left = True
+        self._checkpoint()
+        self._thread.shutdown(wait=True)
+        self._meter.close()
+        self._grader.close()
+        self._warnings.close()
+        try:
+            self._last = self._report()
+        finally:
+            self._feed.close()
+        return self._last
 
     # ---- work in ------------------------------------------------------------------------------
 

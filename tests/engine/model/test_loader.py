@@ -21,7 +21,8 @@ from transformers import (
 
 from dynts_batch.config import Config, ModelConfig, PolicyConfig
 from dynts_batch.engine.attention import steps as attention
-from dynts_batch.engine.model.loader import inspect_model, load_model
+from dynts_batch.engine.model.loader import load_model
+from dynts_batch.engine.model.resolved import resolve_model
 from dynts_batch.errors import ConfigError
 from dynts_batch.kvcache.probs import Options
 from dynts_batch.runner.worker.feed import Feed
@@ -32,17 +33,17 @@ def test_a_model_that_is_no_causal_language_model_is_refused_before_loading_weig
 ) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "vit"}')
     with pytest.raises(ConfigError, match=r"must be a causal language model, got .*'vit'"):
-        inspect_model(ModelConfig(name=str(tmp_path)))
+        resolve_model(ModelConfig(name=str(tmp_path)))
     with pytest.raises(
         ConfigError, match="must be 'embedded', the path of a Hugging Face model or a hub id"
     ):
-        inspect_model(ModelConfig(name=str(tmp_path / "nowhere")))
+        resolve_model(ModelConfig(name=str(tmp_path / "nowhere")))
     (tmp_path / "config.json").write_text('{"model_type": "bert"}')
     with pytest.raises(ConfigError, match=r"must be a causal language model, got .*'bert'"):
-        inspect_model(ModelConfig(name=str(tmp_path)))
+        resolve_model(ModelConfig(name=str(tmp_path)))
     (tmp_path / "config.json").write_text('{"model_type": "mamba"}')
     with pytest.raises(ConfigError, match="attention layers"):
-        inspect_model(ModelConfig(name=str(tmp_path)))
+        resolve_model(ModelConfig(name=str(tmp_path)))
 
 
 @pytest.mark.parametrize(
@@ -81,7 +82,7 @@ def test_a_model_that_the_arena_cannot_serve_is_refused_before_loading_weights(
 ) -> None:
     (tmp_path / "config.json").write_text(json.dumps(settings))
     with pytest.raises(ConfigError, match=message):
-        inspect_model(ModelConfig(name=str(tmp_path)))
+        resolve_model(ModelConfig(name=str(tmp_path)))
 
 
 ONE_LAYER = {
@@ -107,7 +108,7 @@ def test_a_model_that_changes_its_logits_after_the_head_is_refused(
     config = CohereConfig(**ONE_LAYER, logit_scale=0.1)
     saved = saved_with_tokenizer(CohereForCausalLM(config), tiny_model_dirs["llama"], tmp_path)
     with pytest.raises(ConfigError, match="must reproduce the logits"):
-        load_model(saved)
+        load_model(resolve_model(saved))
 
 
 def test_a_model_whose_layers_pass_nothing_on_to_their_attention_is_refused(
@@ -117,7 +118,7 @@ def test_a_model_whose_layers_pass_nothing_on_to_their_attention_is_refused(
     config = StableLmConfig(**ONE_LAYER, num_key_value_heads=2)
     saved = saved_with_tokenizer(StableLmForCausalLM(config), tiny_model_dirs["llama"], tmp_path)
     with pytest.raises(ConfigError, match=r"does not fit the KV arena: .* 'kv_step'"):
-        load_model(saved)
+        load_model(resolve_model(saved))
 
 
 def decode_from(first: int, query, keys, values, last_slots, positions, stored, options):
@@ -156,7 +157,7 @@ def test_what_attends_wrongly_on_this_machine_is_found_when_a_model_is_loaded(
     config = ModelConfig(name=str(tiny_model_dirs[architecture]), device="cpu")
     monkeypatch.setattr(attention, name, damaged)
     with pytest.raises(ConfigError, match="must reproduce the logits"):
-        load_model(config)
+        load_model(resolve_model(config))
 
 
 @pytest.mark.parametrize(
@@ -173,7 +174,7 @@ def test_memory_that_runs_out_in_the_check_is_no_fault_of_the_model(
     monkeypatch.setattr(attention, "attend_causal", attend)
     model = ModelConfig(name=str(tiny_model_dirs["llama"]), device="cpu")
     with pytest.raises(type(error), match="out of memory"):
-        load_model(model)
+        load_model(resolve_model(model))
     with pytest.raises(ConfigError, match=r"memory\.kv_gib and memory\.max_seqs must leave room"):
         Feed(Config(model, policy=PolicyConfig("full")), num_threads=1)
 
@@ -184,7 +185,7 @@ def test_a_model_that_the_engine_reproduces_is_loaded_in_any_dtype(
     tiny_model_dirs: dict[str, Path], architecture: str, dtype: str
 ) -> None:
     name = str(tiny_model_dirs[architecture])
-    loaded = load_model(ModelConfig(name=name, device="cpu", dtype=dtype))  # type: ignore[arg-type]
+    loaded = load_model(resolve_model(ModelConfig(name=name, device="cpu", dtype=dtype)))  # type: ignore[arg-type]
     assert loaded.decoder.dtype == getattr(torch, dtype)
 
 
@@ -220,8 +221,8 @@ def test_a_mixture_that_rounding_alone_changes_more_is_loaded(
 ) -> None:
     """The engine is right, as float32 shows; such models were refused at more than 5%."""
     config = deep_mixture(tmp_path, tiny_model_dirs["llama"], **settings)
-    load_model(replace(config, dtype="float32"))
-    load_model(config)
+    load_model(resolve_model(replace(config, dtype="float32")))
+    load_model(resolve_model(config))
 
 
 def test_a_mixture_in_half_precision_that_attends_wrongly_is_refused(
@@ -229,7 +230,7 @@ def test_a_mixture_in_half_precision_that_attends_wrongly_is_refused(
 ) -> None:
     settings = {"num_hidden_layers": 6, "num_local_experts": 16, "initializer_range": 0.02}
     config = deep_mixture(tmp_path, tiny_model_dirs["llama"], **settings)
-    load_model(config)
+    load_model(resolve_model(config))
     monkeypatch.setattr(attention, "fused_decode", lambda *_: partial(decode_from, 1))
     with pytest.raises(ConfigError, match="must reproduce the logits"):
-        load_model(config)
+        load_model(resolve_model(config))

@@ -207,7 +207,7 @@ class _Meter:
 
 
 def test_rows_carry_the_gpu_and_sum_to_its_energy(make_worker, monkeypatch):
-    monkeypatch.setattr(feed_module, "gpu_uuid", lambda engine: "GPU-1")
+    monkeypatch.setattr(FakeEngine, "gpu_uuid", "GPU-1")
     monkeypatch.setattr(worker_module, "DeviceMeter", _Meter)
     worker, run = make_worker(
         model={"name": "fake:step_s=0.1,simulated=true"},

@@ -4,7 +4,7 @@ import dataclasses
 import uuid
 from collections.abc import Callable, Sequence
 
-from dynts_batch.engine.factory import is_out_of_memory
+from dynts_batch.engine.out_of_memory import is_out_of_memory
 from dynts_batch.errors import DyntsError
 from dynts_batch.runner.messages import (
     Assignment,

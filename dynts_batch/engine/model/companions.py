@@ -1,0 +1,59 @@
+"""What was made for one model and lies beside it: its importance predictor, and the calibration of its thoughts."""
+
+from collections.abc import Collection
+from pathlib import Path
+from typing import NamedTuple
+
+from transformers import PretrainedConfig
+
+from dynts_batch.config import ModelConfig
+from dynts_batch.engine.model.files import ModelFiles
+from dynts_batch.errors import ConfigError
+from dynts_batch.kvcache.model_id import ModelId
+from dynts_batch.kvcache.predictor import load_predictor
+from dynts_batch.kvcache.thoughts import Thoughts, load_thoughts
+
+
+class Companions(NamedTuple):
+    """Files that a policy needs; None where it needs none."""
+
+    predictor: Path | None = None
+    thoughts: Path | None = None
+    told_apart: Thoughts = Thoughts()
+    """What the file of thoughts says."""
+
+
+def find_companions(
+    config: ModelConfig,
+    files: ModelFiles,
+    model: ModelId,
+    model_config: PretrainedConfig,
+    requires: Collection[str],
+) -> Companions:
+    """What a policy that `requires` such columns needs beside `model`.
+
+    Raises: ConfigError where it is missing or damaged, or was made for another model.
+    """
+    found = Companions()
+    if "importance" in requires:
+        wanted = (
+            "an importance predictor, which jobs/label.py and jobs/train_predictor.py make, for"
+        )
+        predictor = _needed(config, "predictor", files.predictor, wanted)
+        load_predictor(predictor, model=model, hidden_size=model_config.hidden_size)
+        found = found._replace(predictor=predictor)
+    if "thought" in requires:
+        wanted = "what jobs/calibrate_thoughts.py has written for"
+        thoughts = _needed(config, "thoughts", files.thoughts, wanted)
+        told_apart = load_thoughts(thoughts, model=model, num_layers=model_config.num_hidden_layers)
+        found = found._replace(thoughts=thoughts, told_apart=told_apart)
+    return found
+
+
+def _needed(config: ModelConfig, key: str, path: Path, wanted: str) -> Path:
+    if not path.is_file():
+        raise ConfigError(
+            f"model.{key} must be the path of {wanted} {config.name!r}, got {getattr(config, key)!r}; or take a policy.name"
+            " that needs none, such as rkv, snapkv, window or full"
+        )
+    return path

@@ -1,0 +1,103 @@
+"""How much memory a model's sequences take, and how many of them fit. Allocates none."""
+
+import torch
+from transformers import PretrainedConfig
+
+from dynts_batch.config import MemoryConfig
+from dynts_batch.engine.model.resolved import ResolvedModel
+from dynts_batch.errors import ConfigError
+from dynts_batch.kvcache.arena import ArenaShape
+from dynts_batch.kvcache.policy import Policy
+from dynts_batch.kvcache.stores.formats import GROUP
+from dynts_batch.kvcache.thoughts import Thoughts
+
+#: Sequences decoded together where nothing else bounds the arena.
+DEFAULT_MAX_SEQS = 32
+#: Share of the free GPU memory, after the weights, that the arena takes where nothing else bounds it.
+GPU_MEMORY_SHARE = 0.8
+#: One logit in the model's type, in float32, by temperature, sorted, and its token id.
+LOGIT_BYTES = 24
+
+
+def check_memory(
+    model: ResolvedModel, policy: Policy, memory: MemoryConfig, max_new_tokens: int
+) -> None:
+    """Raises: ConfigError where the memory settings do not hold one sequence of `model`, or it cannot be stored as `policy`
+    says."""
+    shape = arena_shape(model.config, policy, model.dtype, model.companions.told_apart)
+    capacity = policy.capacity(memory.max_prompt_tokens, max_new_tokens)
+    plan_max_seqs(shape, capacity, memory, free_bytes=None)
+
+
+def arena_shape(
+    model_config: PretrainedConfig,
+    policy: Policy,
+    dtype: torch.dtype,
+    thoughts: Thoughts = Thoughts(),
+) -> ArenaShape:
+    """The arena that `policy` needs; of thoughts it records something only where there is what tells them apart.
+
+    Raises: ConfigError where keys and values of this model cannot be quantised.
+    """
+    num_heads = model_config.num_attention_heads
+    head_dim = getattr(model_config, "head_dim", None) or model_config.hidden_size // num_heads
+    if policy.stored_in and head_dim % GROUP:
+        raise ConfigError(
+            f"policy.quantize must be false for a model whose head_dim is no multiple of {GROUP}, got {policy.quantize} and a head_dim"
+            f" of {head_dim}"
+        )
+    columns = tuple(x for x in policy.requires if x != "thought" or thoughts.layers)
+    return ArenaShape(
+        num_layers=model_config.num_hidden_layers,
+        num_kv_heads=getattr(model_config, "num_key_value_heads", None) or num_heads,
+        head_dim=head_dim,
+        dtype=dtype,
+        per_head=policy.per_head,
+        columns=columns,
+        num_queries=max(policy.num_queries, "thought" in columns),
+        num_query_heads=num_heads,
+        stored_in=policy.stored_in,
+    )
+
+
+def prefill_bytes(model_config: PretrainedConfig, dtype: torch.dtype, num_tokens: int) -> int:
+    """What a layer's activations of so many tokens take at most: residual, projections, attention, both MLP halves."""
+    widest = 8 * model_config.hidden_size + 3 * (model_config.intermediate_size or 0)
+    return num_tokens * widest * dtype.itemsize
+
+
+def room_on_gpu(free_bytes: int, total_bytes: int, own_bytes: int, gpu_share: float) -> int:
+    """What is left of this process's share of a GPU, of which it holds `own_bytes`: the same for all that share it,
+    whoever of them asks first."""
+    return min(free_bytes, int(total_bytes * gpu_share) - own_bytes)
+
+
+def plan_max_seqs(
+    shape: ArenaShape,
+    capacity: int,
+    memory: MemoryConfig,
+    free_bytes: int | None,
+    vocab_size: int = 0,
+) -> int:
+    """How many sequences of `capacity` tokens the memory settings hold; `free_bytes`: of a GPU, None on a CPU. Where they
+    bound it, each sequence also brings a row of `vocab_size` logits.
+
+    Raises: ConfigError where not even one fits, naming both numbers.
+    """
+    sequence_bytes = shape.bytes_per_sequence(capacity)
+    if memory.kv_gib is None and free_bytes is None:
+        return memory.max_seqs or DEFAULT_MAX_SEQS
+    if memory.kv_gib is not None:
+        budget_bytes, source = int(memory.kv_gib * 2**30), f"memory.kv_gib ({memory.kv_gib})"
+    else:
+        assert free_bytes is not None
+        budget_bytes, source = int(free_bytes * GPU_MEMORY_SHARE), "the GPU's free memory"
+        sequence_bytes += vocab_size * LOGIT_BYTES
+    num_seqs = budget_bytes // sequence_bytes
+    if num_seqs < 1:
+        queries = f" and {shape.num_queries} queries" if shape.num_queries else ""
+        raise ConfigError(
+            f"{source} must hold at least one sequence: {capacity} tokens x {shape.bytes_per_token} bytes{queries} = "
+            f"{sequence_bytes} bytes, got {budget_bytes} bytes"
+        )
+    return min(num_seqs, memory.max_seqs or num_seqs)

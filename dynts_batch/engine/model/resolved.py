@@ -1,0 +1,103 @@
+"""The model that a configuration names, resolved: everything that can be known of it without loading weights, found once.
+
+The door makes one to refuse or identify a run, an engine makes one to load. What it knows holds for this machine and moment:
+another machine has the files elsewhere, so it is not sent there; the configuration with its revision pinned is.
+"""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from transformers import AutoConfig, PretrainedConfig, PreTrainedTokenizerBase
+
+from dynts_batch.config import ModelConfig
+from dynts_batch.engine.model.companions import Companions, find_companions
+from dynts_batch.engine.model.files import ModelFiles, find_files, no_such_model
+from dynts_batch.engine.model.identity import in_todays_words, model_identity
+from dynts_batch.engine.model.support import check_support
+from dynts_batch.engine.model.think_tags import ThinkTags, find_think_tags
+from dynts_batch.engine.model.tokenizer import load_tokenizer
+from dynts_batch.engine.model.weights import weights_sha256
+from dynts_batch.errors import ConfigError
+from dynts_batch.kvcache.model_id import ModelId
+
+
+@dataclass(frozen=True)
+class ResolvedModel:
+    """A model that the arena engine can run."""
+
+    settings: ModelConfig
+    """With the commit that the revision of a model on the hub stands for now: a branch moves on."""
+    given_revision: str | None
+    files: ModelFiles
+    id: ModelId
+    config: PretrainedConfig
+    device: torch.device
+    dtype: torch.dtype
+    tokenizer: PreTrainedTokenizerBase
+    think_tags: ThinkTags
+    companions: Companions
+    identity: Mapping[str, Any]
+    """JSON data, see identity.py."""
+
+    def in_todays_words(self, stored: Mapping[str, Any]) -> dict[str, Any]:
+        """An identity that an older version may have written, in the words of today's, as far as it is the same."""
+        if stored == self.identity:
+            return dict(stored)
+        return in_todays_words(
+            stored, self.identity, self.given_revision, self.config, self.companions
+        )
+
+
+def resolve_model(
+    config: ModelConfig, requires: Collection[str] = (), device: torch.device | None = None
+) -> ResolvedModel:
+    """Find the model with what a policy that `requires` such columns needs beside it; `device`: where it will run, None =
+    here.
+
+    Raises: ConfigError where there is no such model, files of it are missing or damaged, or the engine cannot run it.
+    """
+    device = pick_device(config) if device is None else device
+    files = find_files(config)
+    try:
+        model_config = AutoConfig.from_pretrained(**files.source)
+    except (OSError, ValueError) as error:
+        raise no_such_model(config.name, error) from None
+    check_support(config.name, model_config)
+    weights = None if files.folder is None else weights_sha256(files.folder)
+    model = ModelId(config.name, files.revision, weights)
+    tokenizer = load_tokenizer(config.name, files, model_config)
+    think_tags = find_think_tags(tokenizer, config.think_tags)
+    companions = find_companions(config, files, model, model_config, requires)
+    dtype = _pick_dtype(config, model_config, device)
+    return ResolvedModel(
+        settings=replace(config, revision=files.revision),
+        given_revision=config.revision,
+        files=files,
+        id=model,
+        config=model_config,
+        device=device,
+        dtype=dtype,
+        tokenizer=tokenizer,
+        think_tags=think_tags,
+        companions=companions,
+        identity=model_identity(model, dtype, model_config, tokenizer, think_tags, companions),
+    )
+
+
+def pick_device(config: ModelConfig) -> torch.device:
+    """Raises: ConfigError where cuda is asked for and there is none."""
+    available = torch.cuda.is_available()
+    if config.device == "cuda" and not available:
+        raise ConfigError("model.device is cuda, but torch sees no GPU here; choices: auto, cpu")
+    return torch.device("cuda" if available and config.device != "cpu" else "cpu")
+
+
+def _pick_dtype(
+    config: ModelConfig, model_config: PretrainedConfig, device: torch.device
+) -> torch.dtype:
+    """`auto` is float32 on a CPU and the checkpoint's own dtype on a GPU."""
+    if config.dtype != "auto":
+        return getattr(torch, config.dtype)
+    return torch.float32 if device.type == "cpu" else (model_config.dtype or torch.bfloat16)

@@ -1,0 +1,23 @@
+"""Memory that ran out: how an error says so, and how what is no longer used is given back. Needs no torch until there is one."""
+
+import gc
+import sys
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether `error` says that memory ran out, on the device or the host."""
+    # torch has a class for its allocator on a GPU and bare RuntimeErrors for the rest.
+    names = {cls.__name__ for cls in type(error).__mro__}
+    text = str(error)
+    return bool(names & {"MemoryError", "OutOfMemoryError"}) or any(
+        words in text for words in ("can't allocate memory", "out of memory", "ALLOC_FAILED")
+    )
+
+
+def free_memory() -> None:
+    """Give back what nothing refers to any more, also to the GPU's other processes."""
+    gc.collect()
+    if "torch" in sys.modules:
+        import torch
+
+        torch.cuda.empty_cache()
