@@ -10,7 +10,7 @@ import argparse
 import sys
 
 from dynts_batch.exit_status import exit_status_of
-from dynts_batch.runner.planning import plan
+from dynts_batch.runner.forecast import forecast
 
 
 def main() -> int:
@@ -21,7 +21,7 @@ def main() -> int:
     parser.add_argument("--rows", type=int, default=64, help="size of the sample (default: 64)")
     parser.add_argument("overrides", metavar="key=value", nargs="*", help="e.g. policy.budget=512")
     args = parser.parse_intermixed_args()
-    return plan(args.config, args.overrides, num_rows=args.rows)
+    return forecast(args.config, args.overrides, num_rows=args.rows)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from typing import Self
 
 from dynts_batch.config import GradingConfig
 from dynts_batch.errors import ConfigError
-from dynts_batch.grading.benchmarks import BENCHMARKS, Benchmark, read_number
+from dynts_batch.grading.answer_forms import ANSWER_FORMS, AnswerForm, read_number
 from dynts_batch.grading.equality import answers_equal, parse_number
 from dynts_batch.grading.extract import (
     extract_answer,
@@ -45,7 +45,7 @@ class Grader:
       the same bound.
 
     A reference that is one capital letter is a multiple-choice key: letters are compared.
-    `benchmark` names an entry of `BENCHMARKS`, which says more about the answers.
+    `benchmark` names an entry of `ANSWER_FORMS`, which says more about the answers.
     """
 
     def __init__(
@@ -54,15 +54,15 @@ class Grader:
         """Raises: ConfigError for a wrong setting, or a function that cannot be loaded."""
         if not timeout_s > 0:
             raise ConfigError(f"grading.timeout_s must be above 0, got {timeout_s}")
-        if benchmark is not None and benchmark not in BENCHMARKS:
+        if benchmark is not None and benchmark not in ANSWER_FORMS:
             raise ConfigError(
-                f"grading.benchmark must be one of {', '.join(BENCHMARKS)} or null, got {benchmark!r}"
+                f"grading.benchmark must be one of {', '.join(ANSWER_FORMS)} or null, got {benchmark!r}"
             )
         if kind == "math" and importlib.util.find_spec("math_verify") is None:
             raise ConfigError("grading.kind=math needs the package math-verify; or use exact, none")
         self._kind = kind
         self._benchmark = (
-            BENCHMARKS[benchmark] if benchmark is not None else Benchmark("expression")
+            ANSWER_FORMS[benchmark] if benchmark is not None else AnswerForm("expression")
         )
         self._is_custom = kind not in KINDS
         self._verifier = Verifier(timeout_s, kind if self._is_custom else MATH_VERIFY)

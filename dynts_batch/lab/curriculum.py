@@ -18,7 +18,7 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from dynts_batch.engine.model.think_tags import THINK
-from dynts_batch.lab.problems import LETTERS, MAX_VALUE, Problem, Segment, generate_problem
+from dynts_batch.lab.problems import LETTERS, MAX_VALUE, Phrase, Problem, generate_problem
 from dynts_batch.lab.tokenizer import END
 
 #: Loss weight of words that carry no fact: enough to learn the prose, too little to drown the facts.
@@ -27,7 +27,7 @@ PROSE_WEIGHT = 0.2
 
 #: (token id, loss weight, decisive, lasting)
 Token = tuple[int, float, bool, bool]
-#: A mark of `Segment`.
+#: A mark of `Phrase`.
 Lasting = Literal["fact", "value"]
 
 
@@ -125,7 +125,7 @@ class BatchSampler:
 
     def _answer(self, problem: Problem) -> list[Token]:
         """`</think>`, answer, end of sequence."""
-        think_end, end = Segment(THINK.end, decisive=True), Segment(END, decisive=True)
+        think_end, end = Phrase(THINK.end, decisive=True), Phrase(END, decisive=True)
         return self._example([think_end, *problem.conclusion(), end])
 
     def _prompt(self, question: str) -> list[Token]:
@@ -136,16 +136,16 @@ class BatchSampler:
         )
         return [(token, 0.0, False, True) for token in self._tokenizer.encode(prompt)]
 
-    def _example(self, segments: Iterable[Segment], lasting: Lasting | None = None) -> list[Token]:
+    def _example(self, phrases: Iterable[Phrase], lasting: Lasting | None = None) -> list[Token]:
         return [
             (
                 token,
-                1.0 if segment.decisive else PROSE_WEIGHT,
-                segment.decisive,
-                lasting is None or getattr(segment, lasting),
+                1.0 if phrase.decisive else PROSE_WEIGHT,
+                phrase.decisive,
+                lasting is None or getattr(phrase, lasting),
             )
-            for segment in segments
-            for token in self._encode(segment.text)
+            for phrase in phrases
+            for token in self._encode(phrase.text)
         ]
 
     def _collate(self, examples: list[list[Token]], longest: int) -> Batch:
@@ -155,34 +155,34 @@ class BatchSampler:
         return Batch(*(torch.tensor(column) for column in columns))
 
 
-def _recall_drill(rng: random.Random) -> Iterable[Segment]:
+def _recall_drill(rng: random.Random) -> Iterable[Phrase]:
     """Facts in random order, then the same letters asked again and again; mostly the answers count."""
     names = rng.sample(LETTERS, rng.choice((2, 3, 4, 5, 12)))
     values = {name: rng.randint(0, MAX_VALUE) for name in names}
     for name in names:
-        yield Segment(f" {name}")
-        yield Segment(f" {values[name]}")
-        yield Segment(",")
+        yield Phrase(f" {name}")
+        yield Phrase(f" {values[name]}")
+        yield Phrase(",")
     for _ in range(3):
         for name in rng.sample(names, len(names)):
-            yield Segment(f" {name}")
-            yield Segment(f" {values[name]}", decisive=True)
-            yield Segment(",")
+            yield Phrase(f" {name}")
+            yield Phrase(f" {values[name]}", decisive=True)
+            yield Phrase(",")
 
 
-def _copying(problem: Problem) -> Iterable[Segment]:
+def _copying(problem: Problem) -> Iterable[Phrase]:
     """The rules of the question, line by line; what counts is the sign, which is the hardest to find."""
     for step in problem.steps:
-        yield Segment(f"\n {step.name} = {step.left}")
-        yield Segment(f" {step.op}", decisive=True)
-        yield Segment(f" {step.right}")
+        yield Phrase(f"\n {step.name} = {step.left}")
+        yield Phrase(f" {step.op}", decisive=True)
+        yield Phrase(f" {step.right}")
 
 
-def _arithmetic_drill(rng: random.Random) -> Iterable[Segment]:
+def _arithmetic_drill(rng: random.Random) -> Iterable[Phrase]:
     for _ in range(16):
         a = rng.randint(0, MAX_VALUE)
         op = rng.choice("+-")
         b = rng.randint(0, MAX_VALUE - a) if op == "+" else rng.randint(0, a)
-        yield Segment(f" so {a} {op} {b} =")
-        yield Segment(f" {a + b if op == '+' else a - b}", decisive=True)
-        yield Segment(",")
+        yield Phrase(f" so {a} {op} {b} =")
+        yield Phrase(f" {a + b if op == '+' else a - b}", decisive=True)
+        yield Phrase(",")

@@ -10,7 +10,7 @@ answer wrong, and one that keeps the digressions has no room for the values.
 Operands are taken from a queue of letters not used yet, oldest first with probability `OLDEST_FIRST`: that makes
 every letter an ancestor of the answer and sets the distance between a value's statement and its use.
 
-Knows nothing about tokens or models; `Segment.decisive` only says which words carry a fact or choose an operand.
+Knows nothing about tokens or models; `Phrase.decisive` only says which words carry a fact or choose an operand.
 """
 
 import random
@@ -44,7 +44,7 @@ DIGRESSIONS = (
 
 
 @dataclass(frozen=True, slots=True)
-class Segment:
+class Phrase:
     """A piece of a trace. `decisive`: it states a fact or chooses an operand; `aside`: digression or re-check; `fact`:
     it belongs to the statement of a value that later lines need; `value`: it is that value."""
 
@@ -99,59 +99,59 @@ class Problem:
         ]
         return f"Let {', '.join(lines)}. What is {' '.join(self.asked)}?"
 
-    def reasoning(self, *, terse: bool = False) -> Iterator[Segment]:
+    def reasoning(self, *, terse: bool = False) -> Iterator[Phrase]:
         """The worked trace between `<think>` and `</think>`; `terse` leaves out re-checks and digressions."""
-        yield Segment(" Given")
+        yield Phrase(" Given")
         yield from _listing(self.given)
         for step in self.steps:
-            yield Segment("\n", decisive=True)  # and not the end of thinking
+            yield Phrase("\n", decisive=True)  # and not the end of thinking
             yield from self._derivation(step)
             if not terse:
                 yield from self._recheck(step)
                 yield from self._digression(step)
-            yield Segment(" So", aside=True)
-            yield Segment(f" {step.name}", decisive=True, aside=True)
-            yield Segment(" is done.", aside=True)
+            yield Phrase(" So", aside=True)
+            yield Phrase(f" {step.name}", decisive=True, aside=True)
+            yield Phrase(" is done.", aside=True)
 
-    def conclusion(self) -> Iterator[Segment]:
+    def conclusion(self) -> Iterator[Phrase]:
         """The answer after `</think>`: a recap of every value, then the boxed result."""
-        yield Segment(" Recap")
+        yield Phrase(" Recap")
         yield from _listing(self.values.items())
-        yield Segment("\n")
+        yield Phrase("\n")
         left, op, right = self.asked
         for text in (left, op, right):
-            yield Segment(f" {text}", decisive=True)
+            yield Phrase(f" {text}", decisive=True)
         yield from self._working(left, op, right)
-        yield Segment(". The answer is \\boxed{")
-        yield Segment(f"{self.answer}", decisive=True)
-        yield Segment("}.")
+        yield Phrase(". The answer is \\boxed{")
+        yield Phrase(f"{self.answer}", decisive=True)
+        yield Phrase("}.")
 
-    def _derivation(self, step: Step) -> Iterator[Segment]:
+    def _derivation(self, step: Step) -> Iterator[Phrase]:
         for text in str(step).split(" "):
-            yield Segment(f" {text}", decisive=True)
+            yield Phrase(f" {text}", decisive=True)
         yield from self._working(step.left, step.op, step.right)
-        yield Segment(",")
-        yield Segment(f" {step.name}", decisive=True, fact=True)
-        yield Segment(f" {self.values[step.name]}", decisive=True, fact=True, value=True)
-        yield Segment(".")
+        yield Phrase(",")
+        yield Phrase(f" {step.name}", decisive=True, fact=True)
+        yield Phrase(f" {self.values[step.name]}", decisive=True, fact=True, value=True)
+        yield Phrase(".")
 
-    def _working(self, left: str | int, op: str, right: str | int) -> Iterator[Segment]:
+    def _working(self, left: str | int, op: str, right: str | int) -> Iterator[Phrase]:
         """`: k 12, n 5, so 12 + 5 = 17`, looking up the letters among the operands."""
         operands = (left, right)
-        yield Segment(":")
+        yield Phrase(":")
         for name in operands:
             if isinstance(name, str):
-                yield Segment(f" {name}", decisive=True)
-                yield Segment(f" {self.values[name]}", decisive=True)
-                yield Segment(",")
+                yield Phrase(f" {name}", decisive=True)
+                yield Phrase(f" {self.values[name]}", decisive=True)
+                yield Phrase(",")
         a, b = (_value(x, self.values) for x in operands)
-        yield Segment(" so")
+        yield Phrase(" so")
         for text in (a, op, b):
-            yield Segment(f" {text}", decisive=True)
-        yield Segment(" =")
-        yield Segment(f" {_apply(op, a, b)}", decisive=True)
+            yield Phrase(f" {text}", decisive=True)
+        yield Phrase(" =")
+        yield Phrase(f" {_apply(op, a, b)}", decisive=True)
 
-    def _recheck(self, step: Step) -> Iterator[Segment]:
+    def _recheck(self, step: Step) -> Iterator[Phrase]:
         """One of three re-checks, chosen by the step's value so that greedy decoding shows all of them."""
         a, b = (_value(x, self.values) for x in (step.left, step.right))
         c = self.values[step.name]
@@ -173,16 +173,16 @@ class Problem:
                 between = range(a, c + 1) if c >= a else range(a, c - 1, -1)
                 listed = ", ".join(str(x) for x in between)
                 words = f" Let me count slowly: {listed}. Good."
-        yield Segment(words, aside=True)
+        yield Phrase(words, aside=True)
 
-    def _digression(self, step: Step) -> Iterator[Segment]:
+    def _digression(self, step: Step) -> Iterator[Phrase]:
         value = self.values[step.name]
         text = DIGRESSIONS[value % len(DIGRESSIONS)].format(
             value=f" {value}",
             parity="even" if value % 2 == 0 else "odd",
             other=f" {(value + 2) % (MAX_VALUE + 1)}",
         )
-        yield Segment(text, aside=True)
+        yield Phrase(text, aside=True)
 
 
 def generate_problem(rng: random.Random, difficulty: str, num_steps: int | None = None) -> Problem:
@@ -245,14 +245,14 @@ def _combine(rng: random.Random, a: str, b: str, values: dict[str, int]) -> tupl
     return (a, "+", b) if add else (a, "-", b)
 
 
-def _listing(pairs: Iterable[tuple[str, int]]) -> Iterator[Segment]:
+def _listing(pairs: Iterable[tuple[str, int]]) -> Iterator[Phrase]:
     """`k 7, l 4.`"""
     for index, (name, value) in enumerate(pairs):
         if index:
-            yield Segment(",", decisive=True)
-        yield Segment(f" {name}", decisive=True, fact=True)
-        yield Segment(f" {value}", decisive=True, fact=True, value=True)
-    yield Segment(".", decisive=True)
+            yield Phrase(",", decisive=True)
+        yield Phrase(f" {name}", decisive=True, fact=True)
+        yield Phrase(f" {value}", decisive=True, fact=True, value=True)
+    yield Phrase(".", decisive=True)
 
 
 def _value(operand: str | int, values: dict[str, int]) -> int:

@@ -40,7 +40,7 @@ class TrainingConfig:
 
 
 @dataclass
-class Progress:
+class TrainingProgress:
     """Where a training is: what a checkpoint holds beside the weights."""
 
     stage: int = 0
@@ -150,7 +150,7 @@ class Trainer:
             betas=(0.9, 0.95),
             weight_decay=0.0,
         )
-        self.progress = Progress()
+        self.progress = TrainingProgress()
         self._accuracies: deque[float] = deque(maxlen=ACCURACY_WINDOW)
 
     def run(self) -> None:
@@ -282,7 +282,7 @@ class Trainer:
                 _, key, value_name = name.split(".")
                 optimizer_state["state"].setdefault(int(key), {})[value_name] = tensor
         self._optimizer.load_state_dict(optimizer_state)
-        self.progress = Progress(**sealed["progress"])
+        self.progress = TrainingProgress(**sealed["progress"])
         self._accuracies.extend(sealed["accuracies"])
         logger.info("resumed at step %d", self.progress.step)
 

@@ -40,14 +40,14 @@ SCHEMA = pa.schema(
 FULL = "full"
 #: A budget is as good as the full cache if it loses at most this much.
 TOLERANCE = 0.02
-#: Of the sums of shares: exactly 2 points are within.
+#: Of the sums of shares: exactly 2 percentage points are within.
 ROUNDING = 1e-9
 
 Standing = Literal["first", "tied", "behind"]
 
 
 @dataclass(frozen=True)
-class Cell:
+class Point:
     """One policy at one budget, all seeds together; by question, the mean over its rows."""
 
     policy: str
@@ -65,18 +65,18 @@ class Cell:
     @property
     def interval(self) -> tuple[float, float]:
         found = estimate(np.array(list(self.right.values())))
-        assert found is not None, "a cell has rows"
+        assert found is not None, "a point has rows"
         if found.low is None or found.high is None:
             return found.mean, found.mean
         return found.low, found.high
 
-    def minus(self, other: Cell) -> Estimate:
+    def minus(self, other: Point) -> Estimate:
         """The paired difference in accuracy, over the questions of both.
 
         Raises: ValueError where they share none.
         """
         shared = sorted(self.right.keys() & other.right.keys())
-        a, b = (np.array([cell.right[name] for name in shared]) for cell in (other, self))
+        a, b = (np.array([point.right[name] for name in shared]) for point in (other, self))
         comparison = compare(a, b)
         if comparison is None:
             raise ValueError(f"{self.policy} and {other.policy} share no question")
@@ -85,9 +85,9 @@ class Cell:
 
 @dataclass(frozen=True)
 class Frontier:
-    """All cells that there are, policies and budgets in the order of the rows."""
+    """All points that there are, policies and budgets in the order of the rows."""
 
-    cells: tuple[Cell, ...]
+    points: tuple[Point, ...]
 
     @classmethod
     def of(cls, rows: pa.Table) -> Frontier:
@@ -95,58 +95,62 @@ class Frontier:
         groups: dict[tuple[str, int | None], list[dict]] = {}
         for row in rows.to_pylist():
             groups.setdefault((row["policy"], row["budget"]), []).append(row)
-        return cls(tuple(_cell(*key, members) for key, members in groups.items()))
+        return cls(tuple(_point(*key, members) for key, members in groups.items()))
 
     @cached_property
-    def full(self) -> Cell | None:
-        return next((cell for cell in self.cells if cell.policy == FULL), None)
+    def full(self) -> Point | None:
+        return next((point for point in self.points if point.policy == FULL), None)
 
     @property
     def budgets(self) -> list[int]:
-        return sorted({cell.budget for cell in self.cells if cell.budget is not None})
+        return sorted({point.budget for point in self.points if point.budget is not None})
 
     @property
     def policies(self) -> list[str]:
         """Without full."""
-        return list(dict.fromkeys(cell.policy for cell in self.cells if cell.policy != FULL))
+        return list(dict.fromkeys(point.policy for point in self.points if point.policy != FULL))
 
-    def at(self, policy: str, budget: int) -> Cell | None:
-        found = [c for c in self.cells if (c.policy, c.budget) == (policy, budget)]
+    def at(self, policy: str, budget: int) -> Point | None:
+        found = [p for p in self.points if (p.policy, p.budget) == (policy, budget)]
         return found[0] if found else None
 
-    def rival(self, cell: Cell) -> Cell | None:
-        """The best other policy at the budget of `cell`; None where there is none."""
-        others = [c for c in self.cells if c.budget == cell.budget and c.policy != cell.policy]
+    def rival(self, point: Point) -> Point | None:
+        """The best other policy at the budget of `point`; None where there is none."""
+        others = [p for p in self.points if p.budget == point.budget and p.policy != point.policy]
         return max(others, key=lambda other: other.accuracy, default=None)
 
-    def standing(self, cell: Cell) -> Standing:
+    def standing(self, point: Point) -> Standing:
         """Of a policy among all at its budget; "tied": the paired interval to the best of the others reaches 0."""
-        rival = self.rival(cell)
-        if rival is None or cell.accuracy > rival.accuracy:
+        rival = self.rival(point)
+        if rival is None or point.accuracy > rival.accuracy:
             return "first"
-        difference = cell.minus(rival)
+        difference = point.minus(rival)
         return "tied" if difference.high is None or difference.high >= 0 else "behind"
 
     def budgets_within_tolerance(self, policy: str) -> list[int]:
         """At which the policy loses at most `TOLERANCE` against the full cache."""
-        cells = [c for b in self.budgets if (c := self.at(policy, b)) is not None]
+        points = [point for b in self.budgets if (point := self.at(policy, b)) is not None]
         if self.full is None:
             return []
         return [
-            c.budget
-            for c in cells
-            if c.budget is not None and c.minus(self.full).mean >= -TOLERANCE - ROUNDING
+            point.budget
+            for point in points
+            if point.budget is not None and point.minus(self.full).mean >= -TOLERANCE - ROUNDING
         ]
 
     def budgets_in_front(self, policy: str) -> list[int]:
         """At which the policy is first, or tied with the first."""
-        cells = [c for b in self.budgets if (c := self.at(policy, b)) is not None]
-        return [c.budget for c in cells if c.budget is not None and self.standing(c) != "behind"]
+        points = [point for b in self.budgets if (point := self.at(policy, b)) is not None]
+        return [
+            point.budget
+            for point in points
+            if point.budget is not None and self.standing(point) != "behind"
+        ]
 
 
 def table(frontier: Frontier) -> Group:
-    """For a terminal of 80 columns: every cell with its paired 95% intervals in points, and what follows for each policy."""
-    return Group(_title(frontier), "", _cells_table(frontier), "", _policies_table(frontier))
+    """For a terminal of 80 columns: every point with its paired 95% intervals in percentage points, and what follows for each policy."""
+    return Group(_title(frontier), "", _points_table(frontier), "", _policies_table(frontier))
 
 
 def picture(frontier: Frontier) -> str:
@@ -154,9 +158,9 @@ def picture(frontier: Frontier) -> str:
     series = []
     share = 100 / frontier.full.stored_bytes if frontier.full is not None else 1.0
     for policy in frontier.policies:
-        cells = [c for b in frontier.budgets if (c := frontier.at(policy, b)) is not None]
-        points = tuple((cell.stored_bytes * share, cell.accuracy) for cell in cells)
-        series.append(Series(policy, points, tuple(cell.interval for cell in cells)))
+        points = [point for b in frontier.budgets if (point := frontier.at(policy, b)) is not None]
+        places = tuple((point.stored_bytes * share, point.accuracy) for point in points)
+        series.append(Series(policy, places, tuple(point.interval for point in points)))
     if (full := frontier.full) is not None:
         series.append(Series(FULL, ((100.0, full.accuracy),), (full.interval,)))
     return line_chart(
@@ -169,12 +173,12 @@ def picture(frontier: Frontier) -> str:
     )
 
 
-def _cell(policy: str, budget: int | None, rows: list[dict]) -> Cell:
+def _point(policy: str, budget: int | None, rows: list[dict]) -> Point:
     by_question: dict[str, list[bool]] = {}
     for row in rows:
         by_question.setdefault(row["request_id"], []).append(row["correct"])
     run = [row for row in rows if row["finish_reason"] != "error"]
-    return Cell(
+    return Point(
         policy=policy,
         budget=budget,
         right={name: float(np.mean(found)) for name, found in by_question.items()},
@@ -200,9 +204,9 @@ def _title(frontier: Frontier) -> str:
     )
 
 
-def _cells_table(frontier: Frontier) -> Table:
+def _points_table(frontier: Frontier) -> Table:
     """By budget, the best first: right answers in percent, KV memory in percent of the full cache's, generated tokens per
-    problem, and the 95% intervals of the paired differences in points. "minus best other" is what makes a policy first,
+    problem, and the 95% intervals of the paired differences in percentage points. "minus best other" is what makes a policy first,
     tied with the first, or behind."""
     full = frontier.full
     shown = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
@@ -212,16 +216,16 @@ def _cells_table(frontier: Frontier) -> Table:
     for budget in frontier.budgets:
         shown.add_section()
         shown.add_row(_heading(frontier, budget), style="bold")
-        cells = [c for c in frontier.cells if c.budget == budget]
-        for cell in sorted(cells, key=lambda c: -c.accuracy):
+        points = [point for point in frontier.points if point.budget == budget]
+        for point in sorted(points, key=lambda p: -p.accuracy):
             shown.add_row(
-                Text(f"  {cell.policy}"),
-                f"{100 * cell.accuracy:.1f}",
-                "" if full is None else f"{100 * cell.stored_bytes / full.stored_bytes:.1f}",
-                f"{cell.generated_tokens:,.0f}",
-                _difference(cell, full),
-                _difference(cell, frontier.rival(cell)),
-                frontier.standing(cell),
+                Text(f"  {point.policy}"),
+                f"{100 * point.accuracy:.1f}",
+                "" if full is None else f"{100 * point.stored_bytes / full.stored_bytes:.1f}",
+                f"{point.generated_tokens:,.0f}",
+                _difference(point, full),
+                _difference(point, frontier.rival(point)),
+                frontier.standing(point),
             )
     return shown
 
@@ -250,11 +254,11 @@ def _heading(frontier: Frontier, budget: int) -> str:
     return f"{budget} ({budget / frontier.full.stored_tokens:.0%} of full)"
 
 
-def _difference(cell: Cell, other: Cell | None) -> str:
-    """The interval, in points; the difference itself where there is none."""
+def _difference(point: Point, other: Point | None) -> str:
+    """The interval, in percentage points; the difference itself where there is none."""
     if other is None:
         return ""
-    found = cell.minus(other)
+    found = point.minus(other)
     if found.low is None or found.high is None:
         return f"{100 * found.mean:+.1f}"
     return f"{100 * found.low:+.1f} to {100 * found.high:+.1f}"

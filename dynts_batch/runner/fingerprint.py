@@ -17,14 +17,14 @@ from dynts_batch.data.readers.source import Source
 from dynts_batch.engine.factory import AnyModel
 from dynts_batch.engine.model.think_tags import THINK
 from dynts_batch.kvcache.policies import default_options
-from dynts_batch.runner.plan import Plan
+from dynts_batch.runner.shard_plan import ShardPlan
 
 # Whose change may change a token.
 _PACKAGES = ("torch", "transformers", "tokenizers")
 
 
 def make_fingerprint(
-    config: Config, model: Mapping[str, Any], source: Source, plan: Plan
+    config: Config, model: Mapping[str, Any], source: Source, plan: ShardPlan
 ) -> dict[str, Any]:
     """The fingerprint, as JSON data; `model` is what identifies the model."""
     settings = _settings(config)

@@ -82,7 +82,7 @@ class WorkerInfo:
 
 
 @dataclass(frozen=True, slots=True)
-class Totals:
+class Tally:
     """Sums over rows; they add up with +. A sum of which a part is unknown is None."""
 
     rows: int = 0
@@ -99,12 +99,12 @@ class Totals:
     energy_j: float | None = 0.0
     cost_usd: float | None = 0.0
 
-    def __add__(self, other: Totals) -> Totals:
+    def __add__(self, other: Tally) -> Tally:
         sums: dict[str, Any] = {}
         for name in (f.name for f in fields(self)):
             mine, theirs = getattr(self, name), getattr(other, name)
             sums[name] = None if mine is None or theirs is None else mine + theirs
-        return Totals(**sums)
+        return Tally(**sums)
 
 
 @dataclass(slots=True)
@@ -116,13 +116,13 @@ class Finished:
     """Shards that are complete on disk."""
     saved: list[int] = field(default_factory=list)
     """Shards of which all but the held-back units are on disk."""
-    totals: Totals = field(default_factory=Totals)
+    tally: Tally = field(default_factory=Tally)
 
     def add(self, other: Finished) -> None:
         self.units += other.units
         self.committed += other.committed
         self.saved += other.saved
-        self.totals += other.totals
+        self.tally += other.tally
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,7 @@ from dynts_batch.report.totals import Totals, add_up
 from dynts_batch.telemetry import setup_logging
 
 if TYPE_CHECKING:
-    from dynts_batch.runner.preflight import PreparedRun
+    from dynts_batch.runner.prepared_run import PreparedRun
 
 
 def reason(config_path: str, overrides: Sequence[str]) -> int:
@@ -58,7 +58,7 @@ def run_to_end(config: Config, console: Console) -> Totals | int:
 
     Raises: DyntsError.
     """
-    from dynts_batch.runner.preflight import prepare
+    from dynts_batch.runner.prepared_run import prepare
 
     address = os.environ.get("RAY_ADDRESS") or None
     run = prepare(config, is_local=address is None)

@@ -17,7 +17,7 @@ from dynts_batch.errors import ConfigError
 from dynts_batch.kvcache.predictor import ImportancePredictor, Inputs
 from dynts_batch.training.label_dir import LabelledTrace
 from dynts_batch.training.label_stream import LabelStream, TokenBatch, places, tensors
-from dynts_batch.training.rank_metrics import Metrics, average
+from dynts_batch.training.rank_metrics import RankMetrics, average
 
 logger = logging.getLogger(__name__)
 
@@ -71,7 +71,7 @@ class Epoch:
     """A point of the learning curve: mean training loss, and the metrics on the validation questions."""
 
     loss: float
-    validation: Metrics
+    validation: RankMetrics
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class Fitted:
     """A trained predictor. `metrics`: on the held-out questions, which played no part in the training."""
 
     predictor: ImportancePredictor
-    metrics: Metrics
+    metrics: RankMetrics
     curve: tuple[Epoch, ...]
     notes: dict[str, str]
 
@@ -122,7 +122,7 @@ class Target:
 @torch.no_grad()
 def evaluate(
     predictor: ImportancePredictor, traces: Iterator[LabelledTrace], target: Target
-) -> Metrics:
+) -> RankMetrics:
     """Rank metrics per trace, averaged."""
     device = next(predictor.parameters()).device
 
@@ -175,7 +175,7 @@ class _Fitting:
         self._schedule.step()
         return loss.item()
 
-    def validate(self, traces: Iterator[LabelledTrace]) -> Metrics:
+    def validate(self, traces: Iterator[LabelledTrace]) -> RankMetrics:
         return evaluate(self.predictor, traces, self._target)
 
     def keep(self) -> None:

@@ -12,13 +12,13 @@ from dynts_batch.report.charts.line_chart import Series, line_chart
 from dynts_batch.training.fitting import Epoch, FitConfig, fit_predictor
 from dynts_batch.training.label_dir import LabelDir
 from dynts_batch.training.label_stream import LabelStream, Split
-from dynts_batch.training.rank_metrics import Metrics
+from dynts_batch.training.rank_metrics import RankMetrics
 
 #: Fewer questions than this cannot be split into training, validation and held-out ones.
 MIN_QUESTIONS = 10
 
 
-def train_predictor(label_path: str, out: Path, config: FitConfig) -> Metrics:
+def train_predictor(label_path: str, out: Path, config: FitConfig) -> RankMetrics:
     """Train on the labels at `label_path`, and write the predictor to `out` and the learning curve beside it.
 
     Returns the metrics on held-out questions.

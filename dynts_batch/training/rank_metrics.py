@@ -10,7 +10,7 @@ OVERLAP_SHARES = (0.2, 0.3, 0.4)
 
 
 @dataclass(frozen=True)
-class Metrics:
+class RankMetrics:
     """Means over traces. `overlap`: share of the true top tokens found in the predicted top of equal size."""
 
     overlap: dict[str, float]
@@ -31,7 +31,7 @@ class Metrics:
         }
 
 
-def average(rows: Iterable[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]) -> Metrics:
+def average(rows: Iterable[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]) -> RankMetrics:
     """Of each trace: predicted scores, labels and the targets that stood for the labels, [N] each."""
     found = []
     for predicted, labels, targets in rows:
@@ -40,7 +40,7 @@ def average(rows: Iterable[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]) -> 
         found.append([*overlaps, spearman(predicted, labels), mse])
     *overlaps, rank, mse = torch.tensor(found).mean(dim=0).tolist()
     names = [f"{share * 100:.0f}" for share in OVERLAP_SHARES]
-    return Metrics(dict(zip(names, overlaps, strict=True)), rank, mse, len(found))
+    return RankMetrics(dict(zip(names, overlaps, strict=True)), rank, mse, len(found))
 
 
 def overlap(predicted: torch.Tensor, true: torch.Tensor, share: float) -> float:

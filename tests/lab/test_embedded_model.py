@@ -34,7 +34,7 @@ def test_the_full_cache_solves_nine_of_ten(full: list[tuple[Problem, Completion]
 
 def test_greedy_traces_keep_their_digressions(full: list[tuple[Problem, Completion]]) -> None:
     for problem, completion in full:
-        trace = "".join(segment.text for segment in problem.reasoning())
+        trace = "".join(phrase.text for phrase in problem.reasoning())
         assert abs(len(completion.reasoning or "") - len(trace)) < 0.1 * len(trace)
 
 

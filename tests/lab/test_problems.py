@@ -15,8 +15,8 @@ PROBLEMS = problem_set(seed=5, num_problems=120)
 LAB = Path(__file__).parents[2] / "dynts_batch" / "lab"
 
 
-def text(segments: object) -> str:
-    return "".join(segment.text for segment in segments)  # type: ignore[attr-defined]
+def text(phrases: object) -> str:
+    return "".join(phrase.text for phrase in phrases)  # type: ignore[attr-defined]
 
 
 def solve(question: str) -> int:
@@ -55,9 +55,9 @@ def test_digressions_are_most_of_a_trace_and_facts_are_needed_hundreds_of_tokens
     tokenizer = build_tokenizer()
     lengths, shares, distances = [], [], []
     for problem in PROBLEMS:
-        segments = list(problem.reasoning())
-        counts = [len(tokenizer.encode(segment.text)) for segment in segments]
-        aside = sum(n for n, segment in zip(counts, segments, strict=True) if segment.aside)
+        phrases = list(problem.reasoning())
+        counts = [len(tokenizer.encode(phrase.text)) for phrase in phrases]
+        aside = sum(n for n, phrase in zip(counts, phrases, strict=True) if phrase.aside)
         shares.append(aside / sum(counts))
         lengths.append(sum(counts) + len(tokenizer.encode(text(problem.conclusion()))))
         distances += fact_distances(problem, sum(counts))
@@ -89,9 +89,7 @@ def test_the_tokenizer_encodes_any_text_and_tokens_of_parts_are_tokens_of_the_wh
     ):
         assert tokenizer.decode(tokenizer.encode(sample)) == sample
     for problem in PROBLEMS[:20]:
-        parts = [
-            token for segment in problem.reasoning() for token in tokenizer.encode(segment.text)
-        ]
+        parts = [token for phrase in problem.reasoning() for token in tokenizer.encode(phrase.text)]
         assert parts == tokenizer.encode(text(problem.reasoning()))
 
 

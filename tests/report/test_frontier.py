@@ -50,16 +50,16 @@ FOUND = frontier(
 def test_accuracy_and_paired_differences_are_means_over_questions() -> None:
     assert FOUND.budgets == [20, 40, 60]
     assert FOUND.policies == ["dynts", "random"]
-    cell = FOUND.at("random", 40)
-    assert cell is not None
+    point = FOUND.at("random", 40)
+    assert point is not None
     assert FOUND.full is not None
-    assert cell.accuracy == pytest.approx(0.30)
-    difference = cell.minus(FOUND.full)
+    assert point.accuracy == pytest.approx(0.30)
+    difference = point.minus(FOUND.full)
     assert difference.mean == pytest.approx(-0.60)
     # Every difference is 0 or -1: the interval is that of a share of 60% in 200 questions.
     assert (difference.low, difference.high) == pytest.approx((-0.67, -0.53), abs=0.02)
     assert difference.num_questions == NUM_QUESTIONS
-    assert frontier(rows("a", 20, 0.005)).cells[0].interval[0] == 0.0  # an end at 0 is an end
+    assert frontier(rows("a", 20, 0.005)).points[0].interval[0] == 0.0  # an end at 0 is an end
 
 
 def test_a_budget_is_within_tolerance_if_it_loses_at_most_two_points() -> None:
@@ -72,9 +72,9 @@ def test_a_budget_is_within_tolerance_if_it_loses_at_most_two_points() -> None:
 
 def test_a_policy_is_in_front_unless_another_is_better_for_sure() -> None:
     standings = {
-        (cell.policy, cell.budget): FOUND.standing(cell)
-        for cell in FOUND.cells
-        if cell.policy != "full"
+        (point.policy, point.budget): FOUND.standing(point)
+        for point in FOUND.points
+        if point.policy != "full"
     }
     # 1 point of 200 questions may be chance, 59 may not.
     assert standings == {
@@ -83,18 +83,18 @@ def test_a_policy_is_in_front_unless_another_is_better_for_sure() -> None:
     }  # fmt: skip
     assert FOUND.budgets_in_front("random") == [20, 60]
     equal = frontier(rows("a", 20, 0.5), rows("b", 20, 0.5))
-    assert [equal.standing(cell) for cell in equal.cells] == ["tied", "tied"]
+    assert [equal.standing(point) for point in equal.points] == ["tied", "tied"]
     alone = frontier(rows("a", 20, 0.5))
-    assert alone.standing(alone.cells[0]) == "first"
+    assert alone.standing(alone.points[0]) == "first"
 
 
 def test_a_row_that_failed_is_wrong_and_stores_nothing() -> None:
     failed = rows("dynts", 20, 1.0, seeds=1)
     for row in failed[:100]:
         row |= {"finish_reason": "error", "correct": False, "peak_cache_len": 0, "peak_kv_bytes": 0}
-    cell = frontier(failed).cells[0]
-    assert cell.accuracy == pytest.approx(0.5)
-    assert (cell.stored_tokens, cell.stored_bytes) == (20, 40)
+    point = frontier(failed).points[0]
+    assert point.accuracy == pytest.approx(0.5)
+    assert (point.stored_tokens, point.stored_bytes) == (20, 40)
 
 
 def _shown(found: Frontier) -> list[str]:
@@ -123,4 +123,4 @@ def test_a_part_of_a_frontier_is_shown_too() -> None:
     lines = _shown(frontier(rows("dynts", 20, 0.5)))
     assert lines[0] == "no run with policy full yet"
     assert "dynts 50.0 91 first" in lines
-    assert np.isfinite(FOUND.cells[0].interval).all()
+    assert np.isfinite(FOUND.points[0].interval).all()

@@ -21,7 +21,7 @@ from dynts_batch.errors import ConfigError, DyntsError, RunDirError
 from dynts_batch.kvcache.model_id import ModelId
 from dynts_batch.kvcache.thoughts import load_thoughts
 from dynts_batch.runner.calibrate import calibrate_thoughts
-from dynts_batch.runner.preflight import prepare
+from dynts_batch.runner.prepared_run import prepare
 from dynts_batch.training import sparsity
 from dynts_batch.training.densities import calibrate
 from dynts_batch.training.sparsity import SparsityMeter, trace_sparsity

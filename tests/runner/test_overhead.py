@@ -18,7 +18,7 @@ from dynts_batch.runner.cluster import open_cluster, plan_resources
 from dynts_batch.runner.driver.driver import Driver
 from dynts_batch.runner.driver.fleet import RayFleet
 from dynts_batch.runner.messages import Job
-from dynts_batch.runner.preflight import prepare
+from dynts_batch.runner.prepared_run import prepare
 
 NUM_ROWS = 20_000
 NUM_WORKERS = 8

@@ -296,10 +296,10 @@ def test_a_run_at_its_cost_cap_ends_with_4_and_goes_on_when_it_is_raised(
 
 def test_what_a_worker_refuses_is_one_clear_line(cluster, tmp_path, capsys, monkeypatch):
     """A setting that shows itself wrong only where the engine loads, as a GPU that is too small."""
-    from dynts_batch.runner import preflight
+    from dynts_batch.runner import prepared_run
 
     monkeypatch.setattr(
-        preflight,
+        prepared_run,
         "check_engine",
         lambda config, on_gpu: FakeModel(config.model, {"name": "unchecked"}),
     )

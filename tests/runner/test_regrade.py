@@ -8,7 +8,7 @@ from local_run import finish_run
 from dynts_batch.config_file import to_yaml
 from dynts_batch.data.run_dir import RunDir
 from dynts_batch.errors import ConfigError, FingerprintError, RunDirError
-from dynts_batch.runner.preflight import prepare
+from dynts_batch.runner.prepared_run import prepare
 from dynts_batch.runner.regrade import regrade
 
 JUDGEMENTS = ["reference", "extracted_answer", "correct"]

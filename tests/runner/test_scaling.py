@@ -14,7 +14,7 @@ from local_fleet import LocalFleet
 
 from dynts_batch.runner.driver.driver import Driver
 from dynts_batch.runner.messages import Job
-from dynts_batch.runner.preflight import prepare
+from dynts_batch.runner.prepared_run import prepare
 
 STEP_S = 0.05
 

@@ -1,6 +1,6 @@
 """Rows of Parquet and Arrow files, by position, a batch at a time.
 
-A table is a series of segments (a Parquet row group, an Arrow file), each of which can only be read
+A table is a series of parts (a Parquet row group, an Arrow file), each of which can only be read
 forward from its start. Knows nothing about prompts and ids.
 """
 
@@ -24,7 +24,7 @@ _BATCH_ROWS = 256
 _BUFFER_BYTES = 1 << 20  # per column: a row group is streamed, never loaded
 
 
-class Segment(Protocol):
+class TablePart(Protocol):
     """Rows that can be read in one pass."""
 
     path: str
@@ -81,21 +81,21 @@ class ArrowFile:
 
 
 class ColumnarTable:
-    """Segments as one table (source.Table). For one thread: it remembers where it stopped."""
+    """Parts as one table (source.Table). For one thread: it remembers where it stopped."""
 
     def __init__(
         self,
         filesystem: pafs.FileSystem,
         path: str,
-        segments: Sequence[Segment],
+        parts: Sequence[TablePart],
         schema: pa.Schema,
     ) -> None:
         self.path = path
         self.schema = schema.remove_metadata()
         self._fs = filesystem
-        self._segments = segments
-        self._ends = list(accumulate(segment.num_rows for segment in segments))
-        self.num_rows = self._ends[-1] if segments else 0
+        self._parts = parts
+        self._ends = list(accumulate(part.num_rows for part in parts))
+        self.num_rows = self._ends[-1] if parts else 0
         self._cursor: _Cursor | None = None
 
     def read(self, start: int, stop: int, names: Sequence[str] | None) -> Iterator[RawRow]:
@@ -110,7 +110,7 @@ class ColumnarTable:
     def fingerprint(self) -> str:
         digest = hashlib.blake2b(digest_size=16)
         with readable(self.path):
-            for path in dict.fromkeys(segment.path for segment in self._segments):
+            for path in dict.fromkeys(part.path for part in self._parts):
                 with self._fs.open_input_stream(path, compression=None) as stream:
                     while block := stream.read(1 << 20):
                         digest.update(block)
@@ -141,10 +141,10 @@ class ColumnarTable:
             yield piece
 
     def _cursor_for(self, row: int) -> _Cursor:
-        """The cursor of the last read if `row` is ahead of it and no later segment starts nearer.
+        """The cursor of the last read if `row` is ahead of it and no later part starts nearer.
 
         Shards are read in ascending order: going on makes a whole run one pass, where starting
-        each shard at its segment's first row would be quadratic.
+        each shard at its part's first row would be quadratic.
         """
         cursor = self._cursor
         if cursor is None or not cursor.first_row <= row or cursor.end_row < self._first_row(row):
@@ -152,16 +152,14 @@ class ColumnarTable:
         return cursor
 
     def _new_cursor(self, row: int, names: Sequence[str] | None) -> _Cursor:
-        segments = self._segments[bisect_right(self._ends, row) :]
+        parts = self._parts[bisect_right(self._ends, row) :]
         batches = (
-            _conform(batch, self.schema, names)
-            for segment in segments
-            for batch in segment.batches(names)
+            _conform(batch, self.schema, names) for part in parts for batch in part.batches(names)
         )
         return _Cursor(batches, self._first_row(row))
 
     def _first_row(self, row: int) -> int:
-        """First row of the segment that holds `row`."""
+        """First row of the part that holds `row`."""
         return [0, *self._ends][bisect_right(self._ends, row)]
 
 

@@ -21,7 +21,7 @@ from dynts_batch.data.readers.columnar import (
     ArrowFile,
     ColumnarTable,
     ParquetGroup,
-    Segment,
+    TablePart,
     readable,
 )
 from dynts_batch.data.readers.csv_text import CsvTable
@@ -117,7 +117,7 @@ def _only_file(files: Sequence[str], path: str, format_: str) -> str:
 
 
 def _open_parquet(filesystem: pafs.FileSystem, path: str, files: Sequence[str]) -> ColumnarTable:
-    segments: list[Segment] = []
+    parts: list[TablePart] = []
     schemas = []
     data_files = [file for file in files if file == path or file.endswith(".parquet")]
     for file in data_files:
@@ -125,8 +125,8 @@ def _open_parquet(filesystem: pafs.FileSystem, path: str, files: Sequence[str]) 
             parquet = pq.ParquetFile(handle)
             schemas.append(parquet.schema_arrow)
             groups = range(parquet.num_row_groups)
-            segments += [ParquetGroup(filesystem, file, parquet.metadata, g) for g in groups]
-    return ColumnarTable(filesystem, path, segments, _unify(data_files, schemas))
+            parts += [ParquetGroup(filesystem, file, parquet.metadata, g) for g in groups]
+    return ColumnarTable(filesystem, path, parts, _unify(data_files, schemas))
 
 
 def _open_arrow(filesystem: pafs.FileSystem, path: str, files: Sequence[str]) -> ColumnarTable:
@@ -144,12 +144,12 @@ def _open_arrow(filesystem: pafs.FileSystem, path: str, files: Sequence[str]) ->
         data_files = [f"{path}/{name}" for name in names]
     else:
         data_files = [file for file in files if file == path or file.endswith(".arrow")]
-    segments = []
+    parts = []
     for file in data_files:
         with readable(file):
-            segments.append(ArrowFile(filesystem, file))
-    schemas = [segment.schema for segment in segments]
-    return ColumnarTable(filesystem, path, segments, _unify(data_files, schemas))
+            parts.append(ArrowFile(filesystem, file))
+    schemas = [part.schema for part in parts]
+    return ColumnarTable(filesystem, path, parts, _unify(data_files, schemas))
 
 
 def _unify(files: Sequence[str], schemas: Sequence[pa.Schema]) -> pa.Schema:

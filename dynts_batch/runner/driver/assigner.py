@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dynts_batch.errors import QuarantinedError, RowError
 from dynts_batch.runner.driver.ledger import Lease
 from dynts_batch.runner.messages import Assignment, Item
-from dynts_batch.runner.preflight import PreparedRun
+from dynts_batch.runner.prepared_run import PreparedRun
 
 
 class Assigner:

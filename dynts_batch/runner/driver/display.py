@@ -60,19 +60,19 @@ def progress_line(state: State) -> str:
 
 
 def _facts(state: State) -> list[str]:
-    totals = state.totals
+    tally = state.tally
     facts = []
-    if totals.errors:
-        facts.append(f"{totals.errors:,} failed")
-    if totals.graded:
-        facts.append(f"correct {totals.correct:,}/{totals.graded:,}")
+    if tally.errors:
+        facts.append(f"{tally.errors:,} failed")
+    if tally.graded:
+        facts.append(f"correct {tally.correct:,}/{tally.graded:,}")
     if state.elapsed_s > 0:
-        facts.append(f"{totals.completion_tokens / state.elapsed_s:,.0f} tokens/s")
-    if totals.full_tokens:
-        facts.append(f"stored/total tokens {totals.stored_tokens / totals.full_tokens:.0%}")
-    if totals.cost_usd is not None:
-        facts.append(f"${totals.cost_usd:,.4f}")
-    if state.num_workers == 0 and totals.rows == 0:
+        facts.append(f"{tally.completion_tokens / state.elapsed_s:,.0f} tokens/s")
+    if tally.full_tokens:
+        facts.append(f"stored/total tokens {tally.stored_tokens / tally.full_tokens:.0%}")
+    if tally.cost_usd is not None:
+        facts.append(f"${tally.cost_usd:,.4f}")
+    if state.num_workers == 0 and tally.rows == 0:
         facts.append("waiting for workers to load")
     else:
         facts.append(f"{state.num_running} running on {state.num_workers} workers")
@@ -84,9 +84,9 @@ def _eta(state: State) -> str:
     left = state.num_rows - state.num_done
     if left == 0:
         return "0:00"
-    if state.totals.rows == 0:
+    if state.tally.rows == 0:
         return "?"
-    return duration(left * state.elapsed_s / state.totals.rows)
+    return duration(left * state.elapsed_s / state.tally.rows)
 
 
 def _panel(state: State) -> Table:

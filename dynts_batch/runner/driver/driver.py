@@ -31,9 +31,9 @@ from dynts_batch.runner.messages import (
     Placed,
     Report,
     Reported,
-    Totals,
+    Tally,
 )
-from dynts_batch.runner.preflight import PreparedRun
+from dynts_batch.runner.prepared_run import PreparedRun
 
 REPORT_S = 1.0
 _LEAST_REPORT_S = 0.02
@@ -73,15 +73,15 @@ class Fleet(Protocol):
 
 @dataclass(frozen=True)
 class State:
-    """Where a run stands, to be shown. Totals are of this start of the run only, and count rows
-    that were lost and run again each time."""
+    """Where a run stands, to be shown. `tally` is of this start of the run only, and counts
+    rows that were lost and run again each time."""
 
     num_rows: int
     num_done: int
     num_workers: int
     """Loaded ones."""
     num_running: int
-    totals: Totals
+    tally: Tally
     elapsed_s: float
     """Since the first worker was ready."""
     spent_usd: float = 0.0
@@ -115,7 +115,7 @@ class Driver:
         self._reports: dict[str, Report | None] = {}
         self._idle: dict[str, int] = {}
         self._retired: set[str] = set()
-        self._totals = Totals()
+        self._tally = Tally()
         self._spending = Spending(run.config)
         self._health = Health(
             max_attempts=max_attempts, num_workers=num_workers, has_worked=run.has_worked
@@ -200,7 +200,7 @@ class Driver:
         finished = report.finished
         self._ledger.record(worker_id, finished.units, finished.committed, finished.saved)
         self._reports[worker_id] = report
-        self._totals += finished.totals
+        self._tally += finished.tally
         if report.spent_usd is not None:
             self._spending.report(worker_id, report.spent_usd, time.monotonic())
         elif self._limits.max_cost_usd is not None:
@@ -209,7 +209,7 @@ class Driver:
                 " cost.usd_per_gpu_hour, and cost.usd_per_kwh to null"
             )
         if finished.units:
-            is_good = finished.totals.rows > finished.totals.errors
+            is_good = finished.tally.rows > finished.tally.errors
             self._health.add_rows(self._ledger.node_of(worker_id), is_good=is_good)
 
     def _remove(self, worker_id: str, reason: str | None) -> None:
@@ -363,12 +363,12 @@ class Driver:
     def _used(self, hours: float) -> Used:
         reports = [report for report in self._reports.values() if report is not None]
         in_flight = [report.num_in_engine for report in reports]
-        totals = self._totals
-        num_rows = max(1, totals.rows)
-        rate = (totals.cost_usd or 0.0) / totals.device_s if totals.device_s else 0.0
+        tally = self._tally
+        num_rows = max(1, tally.rows)
+        rate = (tally.cost_usd or 0.0) / tally.device_s if tally.device_s else 0.0
         # Those that run together end together, or nearly so.
-        more_s = max(in_flight, default=0) * totals.device_s / num_rows
-        usd_per_row = (totals.cost_usd or 0.0) / num_rows
+        more_s = max(in_flight, default=0) * tally.device_s / num_rows
+        usd_per_row = (tally.cost_usd or 0.0) / num_rows
         return Used(
             cost_usd=self._spending.total(time.monotonic()),
             hours=hours,
@@ -405,7 +405,7 @@ class Driver:
             num_done=self._ledger.num_done,
             num_workers=len(self._reports),
             num_running=sum(report.num_running for report in reports),
-            totals=self._totals,
+            tally=self._tally,
             elapsed_s=time.monotonic() - (self._started_s or time.monotonic()),
             spent_usd=self._limits.spent_usd + self._spending.total(time.monotonic()),
         )

@@ -37,7 +37,7 @@ from dynts_batch.runner.messages import (
     Reported,
     WorkerInfo,
 )
-from dynts_batch.runner.worker.metrics import Metrics
+from dynts_batch.runner.worker.metrics import WorkerMetrics
 from dynts_batch.runner.worker.worker import Worker
 from dynts_batch.telemetry import setup_logging
 
@@ -58,7 +58,7 @@ class WorkerActor:
         self._worker = Worker(worker_id, job, max_seqs=max_seqs)
         # The notice that a spot machine is taken away, or that its node is drained.
         signal.signal(signal.SIGTERM, lambda number, frame: self._worker.leave())
-        self._metrics = Metrics(worker_id, self._worker.info.node)
+        self._metrics = WorkerMetrics(worker_id, self._worker.info.node)
         return self._worker.info
 
     def work(

@@ -25,7 +25,7 @@ from collections import Counter, deque
 from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 
-from dynts_batch.runner.plan import Plan
+from dynts_batch.runner.shard_plan import ShardPlan
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class Lease:
 class Ledger:
     """Every unit is in exactly one place; `release` and `record` move them, nothing else does."""
 
-    def __init__(self, plan: Plan, shards: Iterable[int], *, max_attempts: int) -> None:
+    def __init__(self, plan: ShardPlan, shards: Iterable[int], *, max_attempts: int) -> None:
         """`shards` are those to work on; all others count as done."""
         self._plan = plan
         self._max_attempts = max_attempts

@@ -9,8 +9,8 @@ from ray.util.metrics import Counter, Gauge
 
 from dynts_batch.runner.messages import Report
 
-#: Metric and the total of a report that it adds up.
-TOTALS = {
+#: Metric and the sum of a report's tally that it adds up.
+TALLIES = {
     "dynts_rows": ("rows", "Rows done, failed ones included"),
     "dynts_error_rows": ("errors", "Failed rows"),
     "dynts_completion_tokens": ("completion_tokens", "Generated tokens of done rows"),
@@ -37,12 +37,12 @@ STEP_SECONDS = "dynts_step_seconds"
 _TAGS = ("worker_id", "node")
 
 
-class Metrics:
+class WorkerMetrics:
     """One worker's."""
 
     def __init__(self, worker_id: str, node: str) -> None:
         tags = {"worker_id": worker_id, "node": node}
-        growing = TOTALS | GROWTHS
+        growing = TALLIES | GROWTHS
         self._counters = {n: Counter(n, text, _TAGS) for n, (_, text) in growing.items()}
         self._gauges = {n: Gauge(n, text, _TAGS) for n, (_, text) in GAUGES.items()}
         self._gauges[STEP_SECONDS] = Gauge(STEP_SECONDS, "Mean of the steps since a report", _TAGS)
@@ -52,8 +52,8 @@ class Metrics:
 
     def record(self, report: Report) -> None:
         """Take in what a worker did since its last report."""
-        for name, (field, _) in TOTALS.items():
-            self._increase(name, getattr(report.finished.totals, field))
+        for name, (field, _) in TALLIES.items():
+            self._increase(name, getattr(report.finished.tally, field))
         grown = {name: self._growth(name, field, report) for name, (field, _) in GROWTHS.items()}
         for name, (field, _) in GAUGES.items():
             value = report.gauges.get(field)

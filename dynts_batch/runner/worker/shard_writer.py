@@ -21,7 +21,7 @@ from dynts_batch.data.writer import output_row, rows_to_table
 from dynts_batch.errors import RunDirError
 from dynts_batch.grading import Grader
 from dynts_batch.records import Completion
-from dynts_batch.runner.messages import Assignment, Finished, Item, Totals
+from dynts_batch.runner.messages import Assignment, Finished, Item, Tally
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +106,7 @@ class ShardWriter:
             row = self._row(item, result, shard.attempt)
             shard.rows.append(row)
             finished.units.append(item.unit)
-            finished.totals += _totals(row)
+            finished.tally += _tally(row)
             if shard.is_ended:
                 self._end(shard, finished)
         return finished
@@ -166,9 +166,9 @@ def _delete(shard: int) -> str:
     return f"Delete checkpoints/ and rows/shard-{shard:05d}.parquet to compute it again"
 
 
-def _totals(row: dict[str, Any]) -> Totals:
+def _tally(row: dict[str, Any]) -> Tally:
     is_error = row["finish_reason"] == "error"
-    return Totals(
+    return Tally(
         rows=1,
         errors=int(is_error),
         evictions=row["num_evictions"],

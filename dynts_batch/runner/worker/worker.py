@@ -222,7 +222,7 @@ class Worker:
             finished.add(self._written.popleft().result())
             self._written_at_s = time.monotonic()
         self._check_writer()
-        self._completion_tokens += finished.totals.completion_tokens
+        self._completion_tokens += finished.tally.completion_tokens
         sample = self._sample()
         if self._timeline.is_due:
             self._timeline.add(sample)

@@ -7,9 +7,9 @@ from rich.console import Console
 from dynts_batch.runner.driver import display as display_module
 from dynts_batch.runner.driver.display import Display, progress_line
 from dynts_batch.runner.driver.driver import State
-from dynts_batch.runner.messages import Totals
+from dynts_batch.runner.messages import Tally
 
-TOTALS = Totals(
+TALLY = Tally(
     rows=50,
     errors=1,
     graded=40,
@@ -21,8 +21,8 @@ TOTALS = Totals(
 )
 
 
-def _state(totals: Totals = TOTALS, num_done: int = 150) -> State:
-    return State(1319, num_done, num_workers=2, num_running=64, totals=totals, elapsed_s=100.0)
+def _state(tally: Tally = TALLY, num_done: int = 150) -> State:
+    return State(1319, num_done, num_workers=2, num_running=64, tally=tally, elapsed_s=100.0)
 
 
 def test_a_line_says_rows_correct_speed_memory_cost_and_time_left():
@@ -33,7 +33,7 @@ def test_a_line_says_rows_correct_speed_memory_cost_and_time_left():
 
 
 def test_what_is_unknown_is_left_out():
-    line = progress_line(_state(Totals(cost_usd=None), num_done=0))
+    line = progress_line(_state(Tally(cost_usd=None), num_done=0))
     assert line == "0/1,319 rows (0%) | 0 tokens/s | 64 running on 2 workers | ETA ?"
 
 

@@ -17,7 +17,7 @@ from dynts_batch.report.totals import add_up
 from dynts_batch.runner.driver.driver import Driver
 from dynts_batch.runner.driver.limits import Limits, spent_usd
 from dynts_batch.runner.messages import Died, Failed, Job, Placed
-from dynts_batch.runner.preflight import prepare
+from dynts_batch.runner.prepared_run import prepare
 
 
 def _run(config, *, num_workers=2, dies=lambda call: False, stop_after_rows=None, report_s=None):
@@ -36,7 +36,7 @@ def _run(config, *, num_workers=2, dies=lambda call: False, stop_after_rows=None
     )
 
     def is_stopped():
-        return stop_after_rows is not None and states and states[-1].totals.rows >= stop_after_rows
+        return stop_after_rows is not None and states and states[-1].tally.rows >= stop_after_rows
 
     is_complete = driver.run(is_stopped)
     assert is_complete == (run.run_dir.finished_shards() == set(range(run.plan.num_shards)))
@@ -99,7 +99,7 @@ def test_a_shard_that_was_committed_but_not_reported_is_not_run_again(tmp_path):
     )
     assert driver.run(lambda: False)
     assert states[-1].num_done == 8
-    assert states[-1].totals.rows == 0
+    assert states[-1].tally.rows == 0
 
 
 def test_a_stopped_run_resumes_and_equals_an_undisturbed_one(tmp_path, monkeypatch):
@@ -162,7 +162,7 @@ def test_retry_failed_runs_the_error_rows_only(tmp_path):
 
     retry = dataclasses.replace(config, run=dataclasses.replace(config.run, retry_failed=True))
     _, _, states, _ = _run(retry)
-    assert states[-1].totals.rows == len(failed)
+    assert states[-1].tally.rows == len(failed)
     after = {row["request_id"]: row for row in stable_rows(config.run.dir)}
     assert len(after) == 23
     assert not any(row["finish_reason"] == "error" for row in after.values())
@@ -220,10 +220,10 @@ def test_costs_sum_to_the_device_time(tmp_path):
         cost={"usd_per_gpu_hour": 36.0},
     )
     _, _, states, _ = _run(config)
-    totals = states[-1].totals
-    assert totals.device_s > 1
-    assert totals.cost_usd == pytest.approx(totals.device_s * 0.01)
-    assert totals.energy_j is None  # no GPU: unknown, not zero
+    tally = states[-1].tally
+    assert tally.device_s > 1
+    assert tally.cost_usd == pytest.approx(tally.device_s * 0.01)
+    assert tally.energy_j is None  # no GPU: unknown, not zero
 
 
 def test_a_sample_of_rows_is_traced_whoever_dies_and_no_other_column_changes(tmp_path):
@@ -265,9 +265,9 @@ def test_a_cost_cap_ends_the_run_within_five_per_cent_and_it_resumes(tmp_path, s
     assert 0.95 * cap_usd <= states[-1].spent_usd <= 1.05 * cap_usd
     assert driver.limit.startswith(f"run.max_cost_usd ({cap_usd:g})")
     # What was paid for is there: nothing was cut off.
-    assert states[-1].totals.cost_usd >= 0.95 * cap_usd
+    assert states[-1].tally.cost_usd >= 0.95 * cap_usd
     done = read_progress(RunDir(config.run.dir), now=0.0)
-    assert done.finished_rows + done.checkpointed_rows == states[-1].totals.rows
+    assert done.finished_rows + done.checkpointed_rows == states[-1].tally.rows
 
     _run(make_config(tmp_path, 300, run={**capped, "max_cost_usd": 2 * planned_usd}, **_PRICED))
     assert stable_rows(config.run.dir) == stable_rows(calm.run.dir)
@@ -359,7 +359,7 @@ def test_a_worker_whose_machine_goes_away_stores_its_rows_and_is_no_death(tmp_pa
     assert "stored its rows and left: its machine goes away" in warning
     attempts = {r["attempt"] for b in run.run_dir.read_rows() for r in b.to_pylist()}
     assert attempts == {1}
-    assert states[-1].totals.rows == 23
+    assert states[-1].tally.rows == 23
 
 
 def test_no_more_workers_start_than_there_is_work_for_and_idle_ones_go(tmp_path):

@@ -8,11 +8,11 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from simulated_fleet import World, simulate
 
-from dynts_batch.runner.plan import Plan
+from dynts_batch.runner.shard_plan import ShardPlan
 
 _WORLDS = st.builds(
     World,
-    plan=st.builds(Plan, st.integers(1, 60), st.integers(1, 2), st.integers(1, 12)),
+    plan=st.builds(ShardPlan, st.integers(1, 60), st.integers(1, 2), st.integers(1, 12)),
     num_nodes=st.integers(1, 4),
     slots=st.integers(1, 4),
     max_workers=st.integers(1, 8),
@@ -82,7 +82,7 @@ def test_what_breaks_after_it_has_worked_ends_too(world):
 def test_many_bad_requests_end_no_run_that_has_worked(seed, max_workers, num_nodes):
     """They are what is left at its end: one death after another, and not a row between them."""
     poison = frozenset(random.Random(seed).sample(range(600), 20))
-    world = World(Plan(600, 1, 4), num_nodes=num_nodes, max_workers=max_workers, seed=seed)
+    world = World(ShardPlan(600, 1, 4), num_nodes=num_nodes, max_workers=max_workers, seed=seed)
     outcome = simulate(replace(world, poison=poison, has_worked=True))
     assert outcome.error is None
     assert outcome.rows == Counter(range(600))

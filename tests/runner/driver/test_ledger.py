@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dynts_batch.runner.driver.ledger import Ledger
-from dynts_batch.runner.plan import Plan
+from dynts_batch.runner.shard_plan import ShardPlan
 
-PLAN = Plan(num_rows=10, num_samples=1, shard_rows=3)
+PLAN = ShardPlan(num_rows=10, num_samples=1, shard_rows=3)
 
 
 class Simulation:
@@ -19,7 +19,7 @@ class Simulation:
     The disk keeps what was stored; a row in a worker's memory dies with it.
     """
 
-    def __init__(self, ledger: Ledger, plan: Plan, poison: set[int], seed: int) -> None:
+    def __init__(self, ledger: Ledger, plan: ShardPlan, poison: set[int], seed: int) -> None:
         self.ledger, self.plan, self.poison = ledger, plan, poison
         self.random = random.Random(seed)
         self.disk: Counter[int] = Counter()
@@ -74,7 +74,7 @@ class Simulation:
 
 @settings(max_examples=150, deadline=None)
 @given(
-    plan=st.builds(Plan, st.integers(1, 12), st.integers(1, 3), st.integers(1, 6)),
+    plan=st.builds(ShardPlan, st.integers(1, 12), st.integers(1, 3), st.integers(1, 6)),
     poison=st.sets(st.integers(0, 35), max_size=4),
     max_attempts=st.integers(2, 4),
     seed=st.integers(0, 2**16),

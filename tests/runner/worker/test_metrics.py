@@ -12,10 +12,10 @@ import ray
 from fake_run import write_config, write_problems
 
 from dynts_batch.data.readers.samples import SCHEMA
-from dynts_batch.runner.messages import Finished, Report, Totals
+from dynts_batch.runner.messages import Finished, Report, Tally
 from dynts_batch.runner.reason import reason
 from dynts_batch.runner.worker import metrics as metrics_module
-from dynts_batch.runner.worker.metrics import GAUGES, GROWTHS, STEP_SECONDS, TOTALS, Metrics
+from dynts_batch.runner.worker.metrics import GAUGES, GROWTHS, STEP_SECONDS, TALLIES, WorkerMetrics
 
 DASHBOARD = json.loads((Path(__file__).parents[3] / "cluster" / "grafana.json").read_text())
 
@@ -41,14 +41,14 @@ class _Fake:
 
 
 def _report(rows, tokens, **gauges):
-    totals = Totals(rows=rows, completion_tokens=tokens)
-    return Report(Finished(totals=totals), 0, False, 0, 0, 4, None, gauges=gauges)
+    tally = Tally(rows=rows, completion_tokens=tokens)
+    return Report(Finished(tally=tally), 0, False, 0, 0, 4, None, gauges=gauges)
 
 
 def test_counters_add_up_and_gauges_show_the_latest(monkeypatch):
     monkeypatch.setattr(metrics_module, "Counter", _Fake)
     monkeypatch.setattr(metrics_module, "Gauge", _Fake)
-    metrics = Metrics("w", "n")
+    metrics = WorkerMetrics("w", "n")
     metrics.record(_report(0, 0, busy_s=0.0, num_steps=0, energy_j=None, stored_tokens=3))
     metrics.record(_report(2, 30, busy_s=2.0, num_steps=10, energy_j=None, stored_tokens=9))
     metrics.record(_report(3, 20, busy_s=3.0, num_steps=14, energy_j=None, stored_tokens=5))
@@ -63,7 +63,7 @@ def test_counters_add_up_and_gauges_show_the_latest(monkeypatch):
 def test_every_metric_comes_from_a_figure_that_workers_report():
     fields = {field for field, _ in (GROWTHS | GAUGES).values()}
     assert fields <= set(SCHEMA.names)
-    assert {field for field, _ in TOTALS.values()} <= set(Totals.__slots__)
+    assert {field for field, _ in TALLIES.values()} <= set(Tally.__slots__)
 
 
 def test_the_dashboard_shows_every_metric_and_no_other():
@@ -71,7 +71,7 @@ def test_the_dashboard_shows_every_metric_and_no_other():
     for panel in DASHBOARD["panels"]:
         for target in panel["targets"]:
             shown |= set(re.findall(r"ray_(dynts_\w+)", target["expr"]))
-    counters = {f"{name}_total" for name in TOTALS | GROWTHS}
+    counters = {f"{name}_total" for name in TALLIES | GROWTHS}
     assert shown == (counters | GAUGES.keys() | {STEP_SECONDS}) - {"dynts_steps_total"}
 
 

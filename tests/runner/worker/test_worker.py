@@ -11,7 +11,7 @@ from dynts_batch.engine.factory import load_engine
 from dynts_batch.grading import Grade, Grader
 from dynts_batch.report.device_time import measure_device_time
 from dynts_batch.runner.messages import Assignment, Item, Job, Orders
-from dynts_batch.runner.preflight import prepare
+from dynts_batch.runner.prepared_run import prepare
 from dynts_batch.runner.worker import feed as feed_module
 from dynts_batch.runner.worker import worker as worker_module
 from dynts_batch.runner.worker.worker import Worker
@@ -62,7 +62,7 @@ def test_without_more_to_ask_for_it_works_until_all_is_committed(make_worker):
     assert sorted(report.finished.units) == list(range(12))
     assert sorted(report.finished.committed) == [0, 1, 2]
     assert run.run_dir.finished_shards() == {0, 1, 2}
-    assert report.finished.totals.rows == 12
+    assert report.finished.tally.rows == 12
 
 
 def test_slow_grading_does_not_hold_up_the_engine(make_worker, monkeypatch):
@@ -106,7 +106,7 @@ def test_held_back_units_are_left_for_a_later_lease(make_worker):
 
     report = _work(worker, [_assignment(run, 0, may_have_checkpoint=True)])
     assert report.finished.committed == [0]
-    assert report.finished.totals.rows == 1  # the others are not run again
+    assert report.finished.tally.rows == 1  # the others are not run again
     assert [row["request_id"] for row in stable_rows(run.config.run.dir)] == [
         "p0",
         "p1",

@@ -8,7 +8,7 @@ from dynts_batch.config import Config
 from dynts_batch.data.run_dir import RunDir
 from dynts_batch.runner.driver.driver import Driver
 from dynts_batch.runner.messages import Job
-from dynts_batch.runner.preflight import prepare
+from dynts_batch.runner.prepared_run import prepare
 
 
 def finish_run(config: Config) -> RunDir:

@@ -19,10 +19,10 @@ from dynts_batch.runner.messages import (
     Loaded,
     Report,
     Reported,
-    Totals,
+    Tally,
     WorkerInfo,
 )
-from dynts_batch.runner.plan import Plan
+from dynts_batch.runner.shard_plan import ShardPlan
 
 _STUCK = 3000
 
@@ -31,7 +31,7 @@ _STUCK = 3000
 class World:
     """What there is, and what is wrong with it."""
 
-    plan: Plan
+    plan: ShardPlan
     num_nodes: int = 1
     slots: int = 4
     """Workers that a node holds."""
@@ -194,7 +194,7 @@ class SimulatedFleet:
         worker.held[shard].remove(unit)
         worker.done[shard].add(unit)
         finished.units.append(unit)
-        finished.totals += Totals(rows=1, errors=int(is_error))
+        finished.tally += Tally(rows=1, errors=int(is_error))
         if not worker.held[shard]:
             self._end(worker, shard, finished)
 

@@ -9,12 +9,12 @@ import pytest
 from dynts_batch.config import GradingConfig
 from dynts_batch.errors import ConfigError
 from dynts_batch.grading import Grader
-from dynts_batch.grading.benchmarks import BENCHMARKS, read_number
+from dynts_batch.grading.answer_forms import ANSWER_FORMS, read_number
 
 
 @pytest.fixture(scope="module")
 def graders() -> Iterator[dict[str, Grader]]:
-    graders = {name: Grader("math", benchmark=name, timeout_s=30.0) for name in BENCHMARKS}
+    graders = {name: Grader("math", benchmark=name, timeout_s=30.0) for name in ANSWER_FORMS}
     yield graders
     for grader in graders.values():
         grader.close()
@@ -108,6 +108,6 @@ def test_the_configuration_knows_them_all_and_a_wrong_one_is_named() -> None:
         for hint in get_args(get_type_hints(GradingConfig)["benchmark"])
         if (args := get_args(hint))
     ]
-    assert set(names) == set(BENCHMARKS)
+    assert set(names) == set(ANSWER_FORMS)
     with pytest.raises(ConfigError, match=r"grading.benchmark must be one of aime, .*, got 'imo'"):
         Grader("math", benchmark="imo")

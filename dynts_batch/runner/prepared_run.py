@@ -24,7 +24,7 @@ from dynts_batch.runner.fingerprint import (
     make_fingerprint,
     renewed_fingerprint,
 )
-from dynts_batch.runner.plan import Plan
+from dynts_batch.runner.shard_plan import ShardPlan
 
 _MAX_SHARDS = 1_000_000
 
@@ -35,7 +35,7 @@ class PreparedRun:
 
     config: Config
     source: Source
-    plan: Plan
+    plan: ShardPlan
     run_dir: RunDir
     claim: Claim
     """To be held while the run is driven."""
@@ -62,7 +62,7 @@ def prepare(config: Config, *, is_local: bool) -> PreparedRun:
     config = dataclasses.replace(config, model=model.settings)
     source = open_source(config.input, config.sampling)
     source.validate()
-    plan = Plan(source.num_rows, config.sampling.num_samples, config.run.shard_rows)
+    plan = ShardPlan(source.num_rows, config.sampling.num_samples, config.run.shard_rows)
     _check_num_shards(plan)
     run_dir = RunDir(str(config.run.dir))
     claim = run_dir.claim()
@@ -117,7 +117,7 @@ def _check_gpus(config: Config) -> None:
         raise ConfigError("workers.num_gpus must be above 0 when model.device is cuda, got 0")
 
 
-def _check_num_shards(plan: Plan) -> None:
+def _check_num_shards(plan: ShardPlan) -> None:
     """A shard is a file, and an entry in the driver's books."""
     if plan.num_shards > _MAX_SHARDS:
         least = -(-plan.num_units // _MAX_SHARDS)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class ShardPlan:
     """The units of `num_rows` source rows, `num_samples` each, in shards of `shard_rows` units.
 
     A pure function of three numbers, so every process of a run, and every later run that resumes

@@ -5,9 +5,9 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dynts_batch.runner.plan import Plan
+from dynts_batch.runner.shard_plan import ShardPlan
 
-PLANS = st.builds(Plan, st.integers(1, 200), st.integers(1, 7), st.integers(1, 50))
+PLANS = st.builds(ShardPlan, st.integers(1, 200), st.integers(1, 7), st.integers(1, 50))
 
 
 @given(PLANS)
@@ -33,7 +33,7 @@ def test_the_rows_of_a_shard_are_those_of_its_units(plan):
 
 
 def test_samples_of_one_row_may_fall_in_two_shards():
-    plan = Plan(num_rows=3, num_samples=3, shard_rows=4)
+    plan = ShardPlan(num_rows=3, num_samples=3, shard_rows=4)
     assert [list(plan.rows(shard)) for shard in range(3)] == [[0, 1], [1, 2], [2]]
 
 

@@ -1,4 +1,4 @@
-"""Laws of planning: the estimate holds the truth, says what it does not know, and leaves the run alone."""
+"""Laws of the forecast: it holds the truth, says what it does not know, and leaves the run alone."""
 
 import os
 import random
@@ -13,11 +13,11 @@ from local_run import finish_run
 
 from dynts_batch.errors import ConfigError
 from dynts_batch.report.totals import add_up
-from dynts_batch.runner import planning
+from dynts_batch.runner import forecast as forecasting
 from dynts_batch.runner.driver.driver import Driver
-from dynts_batch.runner.estimate import Interval, Memory, total_of
+from dynts_batch.runner.extrapolation import Interval, Memory, total_of
+from dynts_batch.runner.forecast import forecast
 from dynts_batch.runner.messages import Job
-from dynts_batch.runner.planning import plan
 
 
 def test_the_interval_holds_the_truth_about_19_times_in_20():
@@ -68,16 +68,16 @@ def _bounds(out: str) -> tuple[float, float]:
 def test_a_plan_comes_near_what_the_run_takes_and_costs_nothing_twice(
     tmp_path, capsys, monkeypatch
 ):
-    monkeypatch.setattr(planning, "drive", _drive_without_ray)
+    monkeypatch.setattr(forecasting, "drive", _drive_without_ray)
     price = {"usd_per_gpu_hour": 3600.0}
     model = {"name": "fake:step_s=1,simulated=true"}
     problems = write_problems(tmp_path / "problems.jsonl", 400)
     config = str(write_config(tmp_path, problems, model=model, cost=price))
-    assert plan(config, [], num_rows=100) == 0
+    assert forecast(config, [], num_rows=100) == 0
     first = capsys.readouterr()
     assert "trying 100 of 400 rows" in first.err
     assert not (tmp_path / "run").exists()
-    assert plan(config, [], num_rows=100) == 0
+    assert forecast(config, [], num_rows=100) == 0
     second = capsys.readouterr()
     assert second.out == first.out
     assert second.err == ""
@@ -95,7 +95,7 @@ def test_a_sample_too_small_for_the_batch_gives_bounds_that_hold_the_truth(
     num_rows, tmp_path, capsys, monkeypatch
 ):
     """Its rows, spread over all workers, shared a step with few others each, and 95% intervals lay at several times the truth."""
-    monkeypatch.setattr(planning, "drive", _drive_without_ray)
+    monkeypatch.setattr(forecasting, "drive", _drive_without_ray)
     groups = {
         "model": {"name": "fake:step_s=1,simulated=true"},
         "cost": {"usd_per_gpu_hour": 3600.0},
@@ -104,7 +104,7 @@ def test_a_sample_too_small_for_the_batch_gives_bounds_that_hold_the_truth(
         "run": {"dir": str(tmp_path / "run"), "shard_rows": 5},
     }
     problems = write_problems(tmp_path / "problems.jsonl", 800)
-    assert plan(str(write_config(tmp_path, problems, **groups)), [], num_rows=num_rows) == 0
+    assert forecast(str(write_config(tmp_path, problems, **groups)), [], num_rows=num_rows) == 0
     out = capsys.readouterr().out
     assert "95%: $" not in out
     assert "of the run's 40" in out
@@ -130,4 +130,4 @@ def test_bounds_hold_for_every_step_that_takes_longer_for_more_rows(fixed, per_r
 
 def test_a_sample_of_one_row_is_refused():
     with pytest.raises(ConfigError, match="--rows must be at least 2"):
-        plan("config.yaml", [], num_rows=1)
+        forecast("config.yaml", [], num_rows=1)

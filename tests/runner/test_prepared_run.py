@@ -23,7 +23,7 @@ from dynts_batch.engine.factory import check_engine
 from dynts_batch.engine.model.loader import load_model
 from dynts_batch.engine.model.resolved import resolve_model
 from dynts_batch.runner import reason as reason_module
-from dynts_batch.runner.preflight import prepare
+from dynts_batch.runner.prepared_run import prepare
 from dynts_batch.runner.reason import reason
 
 

@@ -1,6 +1,6 @@
-"""A run before it is paid for: does a random sample of its rows, and says what all of them will take.
+"""What a run will take, before it is paid for: does a random sample of its rows and adds up for all.
 
-The sample is a run of its own beside the run directory, named after its settings: planning the same
+The sample is a run of its own beside the run directory, named after its settings: forecasting the same
 run again costs nothing, and other settings are other samples. It may be deleted at any time.
 """
 
@@ -24,8 +24,8 @@ from dynts_batch.config_file import load_config, to_yaml
 from dynts_batch.errors import ConfigError, RunDirError
 from dynts_batch.exit_status import EXIT_OK
 from dynts_batch.report.units import duration, size
-from dynts_batch.runner.estimate import Interval, Memory, total_of
-from dynts_batch.runner.preflight import PreparedRun, prepare
+from dynts_batch.runner.extrapolation import Interval, Memory, total_of
+from dynts_batch.runner.prepared_run import PreparedRun, prepare
 from dynts_batch.runner.reason import drive
 from dynts_batch.telemetry import setup_logging
 
@@ -42,8 +42,8 @@ _COLUMNS = (
 )
 
 
-def plan(config_path: str, overrides: Sequence[str], *, num_rows: int) -> int:
-    """Do `num_rows` random rows of the configured run and print the estimate; the exit status.
+def forecast(config_path: str, overrides: Sequence[str], *, num_rows: int) -> int:
+    """Do `num_rows` random rows of the configured run and print the forecast; the exit status.
 
     Raises: what a run raises.
     """
@@ -64,7 +64,7 @@ def plan(config_path: str, overrides: Sequence[str], *, num_rows: int) -> int:
         if status is not None:
             return status
     rows = pa.Table.from_batches(list(run.run_dir.read_rows(_COLUMNS)))
-    lines = estimate(rows, _memory(run, rows), config, num_units=run.plan.num_units)
+    lines = forecast_lines(rows, _memory(run, rows), config, num_units=run.plan.num_units)
     table = Table(show_header=False)
     for name, value in lines:
         table.add_row(name, value)
@@ -102,7 +102,7 @@ def _memory(run: PreparedRun, rows: pa.Table) -> Memory:
     )
 
 
-def estimate(
+def forecast_lines(
     rows: pa.Table, memory: Memory, config: Config, *, num_units: int
 ) -> list[tuple[str, str]]:
     """Lines of (what, how much) for a run of `num_units` rows, of which `rows` are a sample."""

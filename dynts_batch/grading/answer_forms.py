@@ -16,7 +16,7 @@ from dynts_batch.grading.extract import NUMBER
 
 
 @dataclass(frozen=True, slots=True)
-class Benchmark:
+class AnswerForm:
     """What an answer of it is.
 
     `expression`: whatever mathematics the reference is. `number`: a number, units and a choice label aside; an
@@ -29,13 +29,13 @@ class Benchmark:
     """Of multiple-choice questions, which any benchmark may hold."""
 
 
-BENCHMARKS = {
-    "aime": Benchmark("integer"),  # 0 to 999, "033" is 33
-    "amc": Benchmark("number", letters="ABCDE"),  # "27.0" in the data, "(C) 27" in answers
-    "math": Benchmark("expression"),
-    "gaokao": Benchmark("expression", letters="ABCDE"),
-    "gpqa": Benchmark("choice", letters="ABCD"),
-    "gsm8k": Benchmark("number"),  # "#### 1,080" in the data, "$1,080" and "18 dollars" in answers
+ANSWER_FORMS = {
+    "aime": AnswerForm("integer"),  # 0 to 999, "033" is 33
+    "amc": AnswerForm("number", letters="ABCDE"),  # "27.0" in the data, "(C) 27" in answers
+    "math": AnswerForm("expression"),
+    "gaokao": AnswerForm("expression", letters="ABCDE"),
+    "gpqa": AnswerForm("choice", letters="ABCD"),
+    "gsm8k": AnswerForm("number"),  # "#### 1,080" in the data, "$1,080" and "18 dollars" in answers
 }
 
 _CHOICE_LABEL = re.compile(r"\W*(?:text|math)?(?:bf|rm)?\W*\(?[A-E][).:]+(?:[\s}~]|\\ )*")
