@@ -17,7 +17,8 @@ from omegaconf import OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 from yaml import YAMLError  # type: ignore[import-untyped]  # comes with omegaconf
 
-from dynts_batch.config import Config, PolicyConfig, validate
+from dynts_batch.config import Config, PolicyConfig
+from dynts_batch.config_rules import validate
 from dynts_batch.errors import ConfigError, choices_hint
 
 T = TypeVar("T")

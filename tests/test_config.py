@@ -10,8 +10,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from dynts_batch.config import Config, PolicyConfig, validate
+from dynts_batch.config import Config, PolicyConfig
 from dynts_batch.config_file import load_config, to_yaml
+from dynts_batch.config_rules import validate
 from dynts_batch.errors import ConfigError
 
 MINIMAL = """

@@ -8,7 +8,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "dynts_batch"
 
 FLOORS = {
-    "errors": 0, "config": 0, "config_file": 0, "exit_status": 0, "records": 0,
+    "errors": 0, "config": 0, "config_rules": 0, "config_file": 0, "exit_status": 0, "records": 0,
     "kvcache": 1, "data": 1, "telemetry": 1, "grading": 1, "testing": 1,
     "engine": 2, "report": 2,
     "training": 3, "lab": 3, "benchmarks": 3,

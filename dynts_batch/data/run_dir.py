@@ -17,8 +17,6 @@ shard. File names come from shard numbers and worker ids, never from data. Knows
 from __future__ import annotations
 
 import io
-import json
-import logging
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -32,10 +30,9 @@ from pyarrow import fs as pafs
 from dynts_batch.config import Config
 from dynts_batch.config_file import load_config, to_yaml
 from dynts_batch.data.claim import Claim
+from dynts_batch.data.damage import damage_named
 from dynts_batch.data.readers.columns import check_names, fit
-from dynts_batch.data.readers.samples import SCHEMA as SAMPLES
 from dynts_batch.data.schema import stored_schema
-from dynts_batch.data.settings_diff import differences
 from dynts_batch.data.shard_table import (
     Unit,
     error_lines,
@@ -49,15 +46,13 @@ from dynts_batch.data.shard_table import (
     units_of,
 )
 from dynts_batch.data.storage import Storage
-from dynts_batch.errors import ConfigError, FingerprintError, RunDirError
-
-logger = logging.getLogger(__name__)
+from dynts_batch.data.stored_fingerprint import SHARD_KEYS, checked, refuse_another
+from dynts_batch.data.telemetry_files import read_parts, write_part
+from dynts_batch.errors import ConfigError, RunDirError
 
 HALF_REGRADED = "was being graded again when that broke off: its rows do not all follow the same rules. Run jobs/grade.py on it again"
 
-_SHARD_KEYS = ("num_units", "shard_rows")
 _SHARD_FILE = re.compile(r"shard-(\d{5,})\.(?:parquet|jsonl)")
-_WORKER_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
 
 class RunDir:
@@ -89,7 +84,7 @@ class RunDir:
             FingerprintError: it holds a run with other settings; the message lists them.
             RunDirError: it holds something else than a run, or cannot be written.
         """
-        assert fingerprint.keys() >= set(_SHARD_KEYS), fingerprint.keys()
+        assert fingerprint.keys() >= set(SHARD_KEYS), fingerprint.keys()
         if self.is_regrading():
             raise RunDirError(f"{self.path} {HALF_REGRADED}")
         stored = self._storage.read_json("fingerprint.json")
@@ -99,7 +94,7 @@ class RunDir:
             self._storage.write_json("fingerprint.json", fingerprint)
         else:
             renewed = renew(stored)
-            self._compare(renewed, json.loads(json.dumps(fingerprint)), defaults)
+            refuse_another(self.path, renewed, fingerprint, defaults)
             if renewed != stored:
                 self._storage.write_json("fingerprint.json", renewed)
         # Settings outside the fingerprint (workers, prices) may change between starts.
@@ -117,18 +112,7 @@ class RunDir:
 
     def fingerprint(self, *groups: str) -> dict[str, Any]:
         """The stored fingerprint, which has `groups`; RunDirError if this is no run directory."""
-        stored = self._storage.read_json("fingerprint.json")
-        if stored is None:
-            raise RunDirError(f"{self.path} is not a run directory: it has no fingerprint.json")
-        for key in _SHARD_KEYS:
-            if type(stored.get(key)) is not int or stored[key] < 1:
-                raise RunDirError(f"{self.path}/fingerprint.json is damaged: {key} must be a count")
-        for group in groups:
-            if not isinstance(stored.get(group), dict):
-                raise RunDirError(
-                    f"{self.path}/fingerprint.json is damaged: {group} must hold keys"
-                )
-        return stored
+        return checked(self.path, self._storage.read_json("fingerprint.json"), groups)
 
     def config(self) -> Config:
         """The configuration of the latest start; RunDirError if this is no run directory."""
@@ -205,7 +189,7 @@ class RunDir:
     def open_shard(self, shard: int) -> Iterator[pq.ParquetFile]:
         """A finished shard, of which only what is asked for is fetched."""
         name = _name("rows", shard)
-        with self._storage.open(name) as file, self._parquet_errors(name):
+        with self._storage.open(name) as file, damage_named(f"{self.path}/{name}"):
             parquet = pq.ParquetFile(file)
             check_names(parquet.schema_arrow, stored_schema(parquet.schema_arrow))
             yield parquet
@@ -259,28 +243,14 @@ class RunDir:
 
     def write_telemetry(self, worker_id: str, part: int, table: pa.Table) -> None:
         """Store one part of a worker's telemetry; `worker_id` is letters, digits, `-` and `_`."""
-        assert _WORKER_ID.fullmatch(worker_id), worker_id
-        self._storage.write(f"workers/{worker_id}-{part:05d}.parquet", to_parquet(table))
+        write_part(self._storage, worker_id, part, table)
 
     def read_telemetry(self, *, skip_damaged: bool = False) -> Iterator[pa.Table]:
         """All parts of all workers' telemetry, by worker and part, in the columns of samples.SCHEMA.
 
         `skip_damaged`: a part that cannot be read costs a warning, not the parts after it.
         """
-        for info in self._storage.list("workers"):
-            name = f"workers/{info.base_name}"
-            try:
-                data = self._storage.read(name)
-                assert data is not None, info.path
-                with self._parquet_errors(name, "go on without it"):
-                    samples = fit(pq.read_table(pa.BufferReader(data)), SAMPLES)
-            except RunDirError as error:
-                if not skip_damaged:
-                    raise
-                logger.warning("left out of the figures: %s", error)
-                continue
-            if samples.num_rows:
-                yield samples
+        return read_parts(self._storage, self.path, skip_damaged=skip_damaged)
 
     def list_shards(self, folder: str) -> dict[int, pafs.FileInfo]:
         """The files of `folder` (rows, checkpoints or errors) by shard number; one listing."""
@@ -299,23 +269,11 @@ class RunDir:
                 f" with {', '.join(foreign[:5])} and no fingerprint.json"
             )
 
-    def _compare(
-        self, stored: Mapping[str, Any], wanted: Mapping[str, Any], defaults: Mapping[str, Any]
-    ) -> None:
-        found = differences(stored, wanted, defaults)
-        if not found:
-            return
-        raise FingerprintError(
-            f"{self.path} holds a run with other settings:\n"
-            + "\n".join(f"  {line}" for line in found)
-            + "\nRestore these settings to resume it, or choose another run.dir."
-        )
-
     def _read_rows(self, name: str) -> pa.Table | None:
         data = self._storage.read(name)
         if data is None:
             return None
-        with self._parquet_errors(name):
+        with damage_named(f"{self.path}/{name}"):
             table = pq.read_table(pa.BufferReader(data))
             return fit(table, stored_schema(table.schema))
 
@@ -324,16 +282,6 @@ class RunDir:
         lines = self._storage.read(_name("errors", shard, "jsonl")) or b""
         errors = read_error_lines(lines)
         return errors_of(self.read_shard(shard)) if errors is None else errors
-
-    @contextmanager
-    def _parquet_errors(self, name: str, remedy: str = "compute it again") -> Iterator[None]:
-        try:
-            yield
-        except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
-            reason = str(error).partition("\n")[0].rstrip(".")
-            raise RunDirError(
-                f"{self.path}/{name} is damaged: {reason}. Delete it to {remedy}"
-            ) from error
 
 
 def _name(folder: str, shard: int, suffix: str = "parquet") -> str:

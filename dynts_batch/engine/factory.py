@@ -12,7 +12,8 @@ from typing import Any, Protocol
 
 from dynts_batch.config import Config, ModelConfig
 from dynts_batch.records import Completion, Request
-from dynts_batch.testing.fake_engine import FakeEngine, FakeModel, is_fake
+from dynts_batch.testing.fake_engine import FakeEngine
+from dynts_batch.testing.fake_model import FakeModel, is_fake
 
 
 class AnyModel(Protocol):

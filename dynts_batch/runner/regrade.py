@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from dynts_batch.config import Config
 from dynts_batch.config_file import override_config
-from dynts_batch.data.readers.source import reference_text
+from dynts_batch.data.readers.reference import reference_text
 from dynts_batch.data.run_dir import RunDir
 from dynts_batch.data.schema import OWN_FIELDS, source_column_name
 from dynts_batch.errors import ConfigError, RunDirError, choices_hint

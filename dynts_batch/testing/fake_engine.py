@@ -21,62 +21,17 @@ import re
 import signal
 import time
 from collections import deque
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from typing import Any, Self
+from dataclasses import dataclass
+from typing import Self
 
-from dynts_batch.config import Config, MemoryConfig, ModelConfig, PolicyConfig, SamplingConfig
-from dynts_batch.errors import BadRowError, ConfigError, PromptTooLongError, RowError, choices_hint
+from dynts_batch.config import Config, MemoryConfig, PolicyConfig, SamplingConfig
+from dynts_batch.errors import BadRowError, PromptTooLongError, RowError
 from dynts_batch.records import Completion, FinishReason, Request, TokenTrace
+from dynts_batch.testing.fake_model import FakeSettings
 
-NAME = "fake"
 KV_BYTES_PER_TOKEN = 1024
 DEFAULT_MAX_SEQS = 32
 _OUT_OF_MEMORY = re.compile(r"\[\[oom:(\d+)\]\]")
-
-
-@dataclass(frozen=True)
-class FakeSettings:
-    """What `model.name=fake:KEY=VALUE,...` says."""
-
-    step_s: float = 0.0
-    """Seconds of device time that one step takes, whatever the batch."""
-    simulated: bool = False
-    """The device time is counted, not spent."""
-    log: str | None = None
-    """File that gets a line for every request admitted: what was done twice stands there twice."""
-
-    @classmethod
-    def parse(cls, name: str) -> Self:
-        """Raises: ConfigError for an unknown key or a value that is none."""
-        given = dict(_pair(part) for part in name.partition(":")[2].split(",") if part)
-        choices = [field.name for field in fields(cls)]
-        if unknown := given.keys() - set(choices):
-            hint = choices_hint(min(unknown), choices)
-            raise ConfigError(f"model.name: unknown setting {min(unknown)!r} of {name!r}. {hint}")
-        simulated, step_s = given.get("simulated", "false"), given.get("step_s", "0")
-        if simulated not in ("true", "false"):
-            raise ConfigError(f"model.name: simulated must be true or false, got {simulated!r}")
-        if not step_s.replace(".", "", 1).isdecimal():
-            raise ConfigError(f"model.name: step_s must be a number of seconds, got {step_s!r}")
-        return cls(float(step_s), simulated == "true", given.get("log"))
-
-
-@dataclass(frozen=True)
-class FakeModel:
-    """Any fake is the same model, however fast."""
-
-    settings: ModelConfig
-    identity: Mapping[str, Any]
-
-    @classmethod
-    def check(cls, settings: ModelConfig) -> Self:
-        """Raises: ConfigError where the name's settings are wrong."""
-        FakeSettings.parse(settings.name)
-        return cls(settings, {"name": NAME})
-
-    def in_todays_words(self, stored: Mapping[str, Any]) -> dict[str, Any]:
-        return dict(stored)
 
 
 @dataclass(frozen=True)
@@ -281,13 +236,3 @@ class FakeEngine:
             ],
             "kept_share": [float(i >= gone) for i in range(last + 1)],
         }
-
-
-def _pair(part: str) -> tuple[str, str]:
-    key, _, value = part.partition("=")
-    return key, value
-
-
-def is_fake(name: str) -> bool:
-    """Whether `model.name` asks for this engine."""
-    return name.partition(":")[0] == NAME

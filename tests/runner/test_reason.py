@@ -19,7 +19,7 @@ from dynts_batch.data.run_dir import RunDir
 from dynts_batch.engine import Engine
 from dynts_batch.records import Request
 from dynts_batch.runner.reason import reason
-from dynts_batch.testing.fake_engine import FakeModel
+from dynts_batch.testing.fake_model import FakeModel
 
 REPOSITORY = Path(__file__).parents[2]
 

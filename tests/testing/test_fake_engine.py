@@ -9,7 +9,8 @@ from dynts_batch.engine.engine import Engine
 from dynts_batch.errors import ConfigError
 from dynts_batch.kvcache.policies import POLICIES, make_policy
 from dynts_batch.records import Completion, Request
-from dynts_batch.testing.fake_engine import FakeEngine, FakeSettings, is_fake
+from dynts_batch.testing.fake_engine import FakeEngine
+from dynts_batch.testing.fake_model import FakeSettings, is_fake
 
 REQUESTS = [Request(f"r{i}", prompt=f"how many characters {'x ' * i}") for i in range(12)]
 

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import fs as pafs
 
-from dynts_batch.data.readers.source import RawRow
+from dynts_batch.data.readers.table import RawRow
 from dynts_batch.errors import BadRowError, InputError
 
 _BATCH_ROWS = 256

@@ -16,7 +16,7 @@ import pyarrow as pa
 from pyarrow import fs as pafs
 
 from dynts_batch.data.readers.columnar import readable
-from dynts_batch.data.readers.source import RawRow
+from dynts_batch.data.readers.table import RawRow
 from dynts_batch.errors import BadRowError, InputError
 
 _BUFFER_BYTES = 1 << 20

@@ -19,7 +19,7 @@ from pyarrow import fs as pafs
 
 from dynts_batch.data.readers.columnar import readable
 from dynts_batch.data.readers.json_types import JsonType
-from dynts_batch.data.readers.source import RawRow
+from dynts_batch.data.readers.table import RawRow
 from dynts_batch.errors import BadRowError, InputError
 
 _READ_BYTES = 8 << 20

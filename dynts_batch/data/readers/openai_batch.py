@@ -19,7 +19,7 @@ from pyarrow import fs as pafs
 
 from dynts_batch.config import SamplingConfig
 from dynts_batch.data.readers.jsonl import JsonlTable
-from dynts_batch.data.readers.source import RawRow
+from dynts_batch.data.readers.table import RawRow
 from dynts_batch.errors import BadRowError
 
 ID_COLUMN = "custom_id"

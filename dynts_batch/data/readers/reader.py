@@ -27,7 +27,8 @@ from dynts_batch.data.readers.columnar import (
 from dynts_batch.data.readers.csv_text import CsvTable
 from dynts_batch.data.readers.jsonl import JsonlTable
 from dynts_batch.data.readers.openai_batch import ID_COLUMN, MESSAGES_COLUMN, OpenaiTable
-from dynts_batch.data.readers.source import Source, Table
+from dynts_batch.data.readers.source import Source
+from dynts_batch.data.readers.table import Table
 from dynts_batch.data.schema import row_schema
 from dynts_batch.data.snapshot import Snapshot
 from dynts_batch.errors import InputError

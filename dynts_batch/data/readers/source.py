@@ -6,51 +6,23 @@ usable prompt, and the check that ids are unique. Knows nothing about file forma
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from dynts_batch.config import InputConfig
+from dynts_batch.data.readers.chat import read_chat
+from dynts_batch.data.readers.reference import reference_text
+from dynts_batch.data.readers.table import RawRow, Table
 from dynts_batch.data.snapshot import Snapshot
 from dynts_batch.errors import BadRowError, InputError, choices_hint
 from dynts_batch.records import Request
-
-
-@dataclass(frozen=True, slots=True)
-class RawRow:
-    """One row as a Table reads it: decoded values, or the error that kept it from being decoded."""
-
-    values: Mapping[str, Any]
-    """As the file has them; prompt, messages, reference and id are taken from here."""
-    columns: dict[str, Any]
-    """As they are written to the output, fit for the Table's schema."""
-    error: BadRowError | None = None
-    text: bytes = b""
-    """The undecoded row, if there is an error."""
-
-
-class Table(Protocol):
-    """Rows of one data set, by position."""
-
-    path: str
-    schema: pa.Schema
-    num_rows: int
-
-    def read(self, start: int, stop: int, names: Sequence[str] | None) -> Iterator[RawRow]:
-        """Rows start..stop-1 in order: whole ones, or only `values`, of the columns `names`."""
-
-    def place(self, index: int) -> str:
-        """Where a user finds row `index`: "row 3", "line 4"."""
-
-    def fingerprint(self) -> str:
-        """Hash of the content."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,17 +184,14 @@ class Source:
     def _messages(self, values: Mapping[str, Any]) -> list[dict[str, str]] | None:
         if self._messages_column is None:
             return None
-        value: Any = values.get(self._messages_column)
-        if isinstance(value, str):  # CSV and many Parquet files carry chats as JSON text
-            with contextlib.suppress(ValueError, RecursionError):
-                value = json.loads(value)
-        if not _is_chat(value):
+        value = values.get(self._messages_column)
+        chat = read_chat(value)
+        if chat is None:
             raise BadRowError(
                 f"input.messages_column {self._messages_column!r} must hold a list of"
                 f" {{role, content}} with text in both, got {_short(value)}"
             )
-        # Arrow gives every message all keys that any message has: those it lacks are null.
-        return [{k: v for k, v in message.items() if v is not None} for message in value]
+        return chat
 
     def _check_columns(self) -> None:
         names = self._table.schema.names
@@ -256,37 +225,6 @@ class Source:
 def _hashed_id(index: int, payload: bytes) -> str:
     digest = hashlib.blake2b(payload, digest_size=12, salt=index.to_bytes(16, "little"))
     return digest.hexdigest()
-
-
-def _is_chat(value: Any) -> bool:
-    return (
-        isinstance(value, list)
-        and bool(value)
-        and all(
-            isinstance(message, dict)
-            and _is_unicode(message.get("role"))
-            and _is_unicode(message.get("content"))
-            for message in value
-        )
-    )
-
-
-def _is_unicode(value: Any) -> bool:
-    """Whether `value` is text that UTF-8 can hold: a JSON escape can spell half a surrogate."""
-    if not isinstance(value, str):
-        return False
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def reference_text(value: Any) -> str | None:
-    """A cell of the reference column as text."""
-    if value is None or isinstance(value, str):
-        return value
-    return json.dumps(value, ensure_ascii=False, default=str)
 
 
 def _is_text(type_: pa.DataType) -> bool:
