@@ -35,6 +35,7 @@ SCHEMA = pa.schema(
         pa.field("num_evictions", pa.int64()),
         pa.field("peak_cache_len", pa.int64()),
         pa.field("peak_kv_bytes", pa.int64()),
+        pa.field("cost_usd", pa.float64()),
     ]
 )
 FULL = "full"
@@ -57,6 +58,8 @@ class Point:
     """Mean over the rows of the most that was stored at once, as is `stored_bytes`."""
     stored_bytes: float
     generated_tokens: float
+    usd_per_right: float | None
+    """What all rows cost, by right answer; None where nothing was right, or a row has no cost."""
 
     @property
     def accuracy(self) -> float:
@@ -178,6 +181,8 @@ def _point(policy: str, budget: int | None, rows: list[dict]) -> Point:
     for row in rows:
         by_question.setdefault(row["request_id"], []).append(row["correct"])
     run = [row for row in rows if row["finish_reason"] != "error"]
+    costs, num_right = [row["cost_usd"] for row in rows], sum(row["correct"] for row in rows)
+    is_known = num_right > 0 and None not in costs
     return Point(
         policy=policy,
         budget=budget,
@@ -185,6 +190,7 @@ def _point(policy: str, budget: int | None, rows: list[dict]) -> Point:
         stored_tokens=_mean(run, "peak_cache_len"),
         stored_bytes=_mean(run, "peak_kv_bytes"),
         generated_tokens=_mean(run, "completion_tokens"),
+        usd_per_right=sum(costs) / num_right if is_known else None,
     )
 
 
@@ -206,12 +212,12 @@ def _title(frontier: Frontier) -> str:
 
 def _points_table(frontier: Frontier) -> Table:
     """By budget, the best first: right answers in percent, KV memory in percent of the full cache's, generated tokens per
-    problem, and the 95% intervals of the paired differences in percentage points. "minus best other" is what makes a policy first,
-    tied with the first, or behind."""
+    problem, cost of a right answer over the full cache's, and the 95% intervals of the paired differences in percentage
+    points. "minus best other" is what makes a policy first, tied with the first, or behind."""
     full = frontier.full
     shown = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
     shown.add_column("budget, policy", overflow="fold", vertical="bottom")
-    for name in ("right", "KV %", "tokens", "minus full", "minus best\nother", ""):
+    for name in ("right", "KV %", "tokens", "cost", "minus full", "minus best\nother", ""):
         shown.add_column(name, justify="left" if not name else "right", vertical="bottom")
     for budget in frontier.budgets:
         shown.add_section()
@@ -223,6 +229,7 @@ def _points_table(frontier: Frontier) -> Table:
                 f"{100 * point.accuracy:.1f}",
                 "" if full is None else f"{100 * point.stored_bytes / full.stored_bytes:.1f}",
                 f"{point.generated_tokens:,.0f}",
+                _cost(point, full),
                 _difference(point, full),
                 _difference(point, frontier.rival(point)),
                 frontier.standing(point),
@@ -254,6 +261,12 @@ def _heading(frontier: Frontier, budget: int) -> str:
     return f"{budget} ({budget / frontier.full.stored_tokens:.0%} of full)"
 
 
+def _cost(point: Point, full: Point | None) -> str:
+    if full is None or point.usd_per_right is None or not full.usd_per_right:
+        return ""
+    return f"{point.usd_per_right / full.usd_per_right:.2f}"
+
+
 def _difference(point: Point, other: Point | None) -> str:
     """The interval, in percentage points; the difference itself where there is none."""
     if other is None:
@@ -261,4 +274,4 @@ def _difference(point: Point, other: Point | None) -> str:
     found = point.minus(other)
     if found.low is None or found.high is None:
         return f"{100 * found.mean:+.1f}"
-    return f"{100 * found.low:+.1f} to {100 * found.high:+.1f}"
+    return f"{100 * found.low:+.1f}..{100 * found.high:+.1f}"

@@ -1,4 +1,5 @@
-"""A frontier: one configuration run again and again, with other policies, budgets and seeds.
+"""A frontier: one configuration run again and again, with other policies, budgets and seeds. Budgets are tokens, or shares
+of what the full cache stores, which is run first then.
 
     DIR/cells/dynts-b240-s0/   a run directory each, so that the same command resumes
     DIR/frontier.parquet       every row of every finished cell
@@ -22,7 +23,7 @@ from rich.console import Console
 from dynts_batch.config import Config
 from dynts_batch.config_file import load_config
 from dynts_batch.data.run_dir import RunDir
-from dynts_batch.errors import ConfigError
+from dynts_batch.errors import ConfigError, InputError
 from dynts_batch.exit_status import EXIT_OK
 from dynts_batch.report.frontier import FULL, SCHEMA, Frontier, picture, table
 from dynts_batch.report.totals import Totals
@@ -71,6 +72,59 @@ def plan_cells(variants: Sequence[str], budgets: Sequence[int], seeds: Sequence[
     ]
 
 
+def budgets_of_shares(shares: Sequence[float], full: RunDir) -> list[int]:
+    """Budgets in tokens of `shares`, in percent of the tokens that a row of the finished run `full` stored at its peak, prompt
+    included: the mean of its rows but those that failed.
+
+    Raises: InputError where all failed.
+    """
+    peaks = [
+        row["peak_cache_len"]
+        for batch in full.read_rows(["peak_cache_len", "finish_reason"])
+        for row in batch.to_pylist()
+        if row["finish_reason"] != "error"
+    ]
+    if not peaks:
+        raise InputError(
+            f"{full.path} must hold a row without an error, to take shares of, got none"
+        )
+    return [round(share / 100 * sum(peaks) / len(peaks)) for share in shares]
+
+
+def frontier_of_shares(
+    config_path: str,
+    out: Path,
+    variants: Sequence[str],
+    shares: Sequence[float],
+    seeds: Sequence[int],
+    limit: int | None,
+    overrides: Sequence[str],
+) -> int:
+    """`frontier`, the budgets in percent of what the full cache stores with the first seed; the exit status.
+
+    Raises: ConfigError, InputError.
+    """
+    full = plan_cells([], [], seeds[:1])
+    # Any budget shows whether the settings are wrong, before the full cache has run for hours.
+    _check(_configs(config_path, out, plan_cells(variants, [2**30], seeds), overrides))
+    status = frontier(config_path, out, full, limit, overrides)
+    (config,) = _configs(config_path, out, full, overrides)
+    run_dir = RunDir(str(config.run.dir))
+    if run_dir.read_manifest() is None:
+        return status
+    cells = plan_cells(variants, budgets_of_shares(shares, run_dir), seeds)
+    return frontier(config_path, out, cells, limit, overrides)
+
+
+def _configs(
+    config_path: str, out: Path, cells: Sequence[Cell], overrides: Sequence[str]
+) -> list[Config]:
+    return [
+        load_config(config_path, [*overrides, *cell.overrides(os.path.abspath(out))])
+        for cell in cells
+    ]
+
+
 def frontier(
     config_path: str, out: Path, cells: Sequence[Cell], limit: int | None, overrides: Sequence[str]
 ) -> int:
@@ -82,10 +136,7 @@ def frontier(
 
     setup_logging()
     console = Console(stderr=True)
-    configs = [
-        load_config(config_path, [*overrides, *cell.overrides(os.path.abspath(out))])
-        for cell in cells
-    ]
+    configs = _configs(config_path, out, cells, overrides)
     _check(configs)
     status = EXIT_OK
     with open_cluster(os.environ.get("RAY_ADDRESS") or None):  # one for all cells

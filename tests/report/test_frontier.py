@@ -30,6 +30,7 @@ def rows(policy: str, budget: int | None, share_right: float, seeds: int = 2) ->
             "num_evictions": 0,
             "peak_cache_len": 100 if budget is None else budget,
             "peak_kv_bytes": 800 if budget is None else 2 * budget,
+            "cost_usd": 0.04 if budget is None else 0.01,
         }
         for seed in range(seeds)
         for question in range(NUM_QUESTIONS)
@@ -97,6 +98,14 @@ def test_a_row_that_failed_is_wrong_and_stores_nothing() -> None:
     assert (point.stored_tokens, point.stored_bytes) == (20, 40)
 
 
+def test_a_right_answer_costs_what_all_rows_cost_where_each_has_a_cost() -> None:
+    point = FOUND.at("random", 40)
+    assert point is not None
+    assert point.usd_per_right == pytest.approx(0.01 / 0.3)
+    for group in (rows("a", 20, 0.0), [row | {"cost_usd": None} for row in rows("a", 20, 0.5)]):
+        assert frontier(group).points[0].usd_per_right is None
+
+
 def _shown(found: Frontier) -> list[str]:
     file = io.StringIO()
     Console(file=file, width=80).print(table(found))
@@ -107,9 +116,9 @@ def test_table_and_picture_show_every_cell() -> None:
     lines = _shown(FOUND)
     assert lines[0].startswith("full cache: 90.0% right [")
     at_40 = lines[lines.index("40 (40% of full)") + 1 :][:2]
-    assert at_40[0].startswith("dynts 89.0 10.0 91 -2.5 to +0.0 +52.0 to ")
+    assert at_40[0].startswith("dynts 89.0 10.0 91 0.25 -2.5..+0.0 +52.0..")
     assert at_40[0].endswith("first")
-    assert at_40[1].startswith("random 30.0 10.0 91 -66.5 to -53")
+    assert at_40[1].startswith("random 30.0 10.0 91 0.75 -66.5..-53")
     assert at_40[1].endswith("behind")
     assert "dynts 40 40, 60 20, 40, 60" in lines
     assert "random 60 60 20, 60" in lines

@@ -6,8 +6,15 @@ import pyarrow.parquet as pq
 import pytest
 from fake_run import write_config, write_problems
 
+from dynts_batch.data.run_dir import RunDir
 from dynts_batch.errors import ConfigError
-from dynts_batch.runner.frontier import Cell, frontier, plan_cells
+from dynts_batch.runner.frontier import (
+    Cell,
+    budgets_of_shares,
+    frontier,
+    frontier_of_shares,
+    plan_cells,
+)
 
 
 @pytest.fixture
@@ -41,6 +48,18 @@ def test_a_frontier_is_run_in_parts_and_resumed(
     found = {(row["policy"], row["budget"], row["seed"]) for row in rows.to_pylist()}
     assert found == {(cell.variant, cell.budget, cell.seed) for cell in cells[:5]}
     assert (out / "frontier.svg").read_text().startswith("<?xml")
+
+
+def test_shares_are_of_the_mean_peak_of_the_full_cache_which_runs_first(
+    cluster: str, config: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "frontier"
+    assert frontier_of_shares(str(config), out, ["window"], [50, 80], [0], None, []) == 0
+    rows = pq.read_table(out / "frontier.parquet").to_pylist()
+    peaks = [row["peak_cache_len"] for row in rows if row["policy"] == "full"]
+    expected = [round(share * sum(peaks) / len(peaks)) for share in (0.5, 0.8)]
+    assert {row["budget"] for row in rows if row["policy"] == "window"} == set(expected)
+    assert budgets_of_shares([50, 80], RunDir(str(out / "cells/full-s0"))) == expected
 
 
 def test_wrong_cells_are_refused_before_any_is_run(config: Path, tmp_path: Path) -> None:
