@@ -128,7 +128,7 @@ class RunConfig:
     """Run the rows with finish_reason "error" of a finished run again."""
     trace_rows: int = 0
     """Record for this many rows, spread evenly over the run, which tokens were evicted when (column token_trace,
-    shown by jobs/report.py); some ten bytes a token."""
+    shown by `dynts-batch report`); some ten bytes a token."""
     stall_s: float = 900.0
     """A worker that does nothing for so long is taken for hung, and replaced."""
     max_cost_usd: float | None = None

@@ -20,12 +20,13 @@ from yaml import YAMLError  # type: ignore[import-untyped]  # comes with omegaco
 from dynts_batch.config import Config, PolicyConfig
 from dynts_batch.config_rules import validate
 from dynts_batch.errors import ConfigError, choices_hint
+from dynts_batch.shipped import find_config
 
 T = TypeVar("T")
 
 
 def load_config(path: str | IO[str], overrides: Sequence[str] = ()) -> Config:
-    """Read the YAML file at `path` (or an open one), apply `key=value` overrides in order, and check every rule.
+    """Read the YAML file at `path` (a shipped name, or an open file), apply `key=value` overrides, check every rule.
 
     Raises:
         ConfigError: the file cannot be read, or a key is unknown, mistyped or breaks a rule.
@@ -81,7 +82,7 @@ def _read(path: str | IO[str], overrides: Sequence[str]) -> dict[str, Any]:
         if not override.partition("=")[1] or not override.partition("=")[0].strip():
             raise ConfigError(f"an override must be key=value, got {override!r}")
     try:
-        tree = OmegaConf.load(path)
+        tree = OmegaConf.load(find_config(path) if isinstance(path, str) else path)
     except (OSError, UnicodeDecodeError, YAMLError) as error:
         raise ConfigError(f"cannot read the config file {path!r}: {error}") from None
     if not OmegaConf.is_dict(tree):

@@ -1,8 +1,6 @@
-"""What stands outside the package: shipped configurations load, CI runs the README's command, jobs explain themselves."""
+"""What stands outside the package: shipped configurations load, CI runs the README's command."""
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,7 +10,6 @@ from dynts_batch.kvcache.policies import POLICIES, make_policy
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
-JOBS = sorted((ROOT / "jobs").glob("*.py"))
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "configs").rglob("*.yaml")), ids=lambda p: p.name)
@@ -24,14 +21,6 @@ def test_every_shipped_configuration_loads_with_every_policy(path: Path) -> None
 def test_ci_runs_exactly_the_readmes_test_command() -> None:
     (command,) = [line for line in README.splitlines() if line.endswith("-m pytest")]
     assert (ROOT / ".ci" / "run").read_text().splitlines()[-1] == command
-
-
-@pytest.mark.parametrize("job", JOBS, ids=lambda p: p.name)
-def test_every_job_prints_its_usage(job: Path) -> None:
-    help_text = subprocess.run(
-        [sys.executable, str(job), "--help"], capture_output=True, text=True, check=True
-    ).stdout
-    assert "usage:" in help_text
 
 
 def test_the_readme_names_every_policy_and_only_files_that_exist() -> None:

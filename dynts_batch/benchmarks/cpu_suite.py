@@ -12,7 +12,7 @@ import sys
 
 from dynts_batch.benchmarks.suite import run_checks
 
-BENCH = "jobs/bench.py"
+BENCH = ("-m", "dynts_batch", "bench")
 #: The size of the embedded model, whose lengths `--mode ragged` has.
 EMBEDDED = [
     "hidden_size=128", "intermediate_size=384", "num_layers=4", "num_heads=4", "vocab_size=714",
@@ -21,31 +21,31 @@ EMBEDDED = [
 #: What each shows, and its command; the longest first.
 CHECKS = {
     "4,096 new tokens (aim: at least 4 times generate)": [
-        BENCH, "--contenders", "hf-generate,dynts", "--rounds", "1", "max_new_tokens=4096",
+        *BENCH, "--contenders", "hf-generate,dynts", "--rounds", "1", "max_new_tokens=4096",
     ],
     "step time at position 32k (aim: within 5% of that at twice the budget)": [
-        BENCH, "--mode", "growth", "--contenders", "dynts", "batch_size=4", "max_new_tokens=32768",
+        *BENCH, "--mode", "growth", "--contenders", "dynts", "batch_size=4", "max_new_tokens=32768",
     ],
     "equal KV memory, 20 requests of 2,048 new tokens": [
-        BENCH, "--mode", "equal-memory", "--contenders", "hf-generate,dynts", "--rounds", "1",
+        *BENCH, "--mode", "equal-memory", "--contenders", "hf-generate,dynts", "--rounds", "1",
         "kv_gib=0.06",
     ],
     "1,024 new tokens (aim: at least 1.5 times generate)": [
-        BENCH, "--contenders", "hf-generate,hf-static,dynts,window", "--rounds", "2",
+        *BENCH, "--contenders", "hf-generate,hf-static,dynts,window", "--rounds", "2",
         "max_new_tokens=1024",
     ],
     "the lengths of real traces, 200 problems (aim: at least 3 times generate)": [
-        BENCH, "--mode", "ragged", "--contenders", "hf-generate,dynts", "--rounds", "1",
+        *BENCH, "--mode", "ragged", "--contenders", "hf-generate,dynts", "--rounds", "1",
         "num_requests=200", "max_new_tokens=1500", *EMBEDDED,
     ],
     "transformers' continuous batching, 1,024 new tokens (aim: at least 2 times)": [
-        BENCH, "--contenders", "hf-continuous,dynts", "--rounds", "1", "max_new_tokens=1024",
+        *BENCH, "--contenders", "hf-continuous,dynts", "--rounds", "1", "max_new_tokens=1024",
     ],
     "a step beside its own products and attention (aim: at most 1.3 times)": [
-        BENCH, "--mode", "roofline", "--contenders", "dynts",
+        *BENCH, "--mode", "roofline", "--contenders", "dynts",
     ],
     "where a step's time goes (aim: at most 5% outside the model's forward pass)": [
-        BENCH, "--mode", "breakdown", "--contenders", "dynts,window", "max_new_tokens=1000",
+        *BENCH, "--mode", "breakdown", "--contenders", "dynts,window", "max_new_tokens=1000",
     ],
 }  # fmt: skip
 KVPRESS = "kvpress at the same kept size, 1,024 new tokens (aim: at least 1.3 times)"
@@ -61,7 +61,7 @@ def main() -> int:
     checks = dict(CHECKS)
     if args.kvpress_python is not None:
         checks[KVPRESS] = [
-            BENCH, "--contenders", "kvpress,dynts,window", "--rounds", "2", "max_new_tokens=1024",
+            *BENCH, "--contenders", "kvpress,dynts,window", "--rounds", "2", "max_new_tokens=1024",
             "--kvpress-python", args.kvpress_python,
         ]  # fmt: skip
     os.environ["OMP_NUM_THREADS"] = "1"

@@ -10,6 +10,7 @@ import torch
 
 from dynts_batch.benchmarks.suite import run_checks
 
+BENCH = ("-m", "dynts_batch", "bench")
 #: R1-Distill-Qwen-7B.
 SHAPE = [
     "hidden_size=3584",
@@ -28,24 +29,24 @@ CHECKS = {
         "-m", "pytest", "-q", "tests/engine", "tests/kvcache/stores/test_packed_kinds.py",
     ],
     "decode at batch 64 beside the memory roofline, plain and quantised (aim: at most 1.43 times the floor by bytes)": [
-        "jobs/bench.py", "--mode", "roofline", "--contenders", "dynts,dynts+quantize=true", "batch_size=64",
+        *BENCH, "--mode", "roofline", "--contenders", "dynts,dynts+quantize=true", "batch_size=64",
         "prompt_tokens=2800", *POLICY, *SHAPE,
     ],
     "where a decode step's time goes (aim: at most 5% outside the model's forward pass)": [
-        "jobs/bench.py", "--mode", "breakdown", "--contenders", "dynts", "batch_size=64",
+        *BENCH, "--mode", "breakdown", "--contenders", "dynts", "batch_size=64",
         "prompt_tokens=2500", "max_new_tokens=1000", "budget=3000", "window_size=200", *SHAPE,
     ],
     "step against position beside the full cache": [
-        "jobs/bench.py", "--mode", "growth", "--contenders", "dynts,hf-generate", "batch_size=20",
+        *BENCH, "--mode", "growth", "--contenders", "dynts,hf-generate", "batch_size=20",
         "prompt_tokens=256", "max_new_tokens=2000", "budget=1024", "window_size=256", *SHAPE,
     ],
     "tokens/s at the same KV memory": [
-        "jobs/bench.py", "--mode", "equal-memory", "--contenders", "hf-generate,dynts",
+        *BENCH, "--mode", "equal-memory", "--contenders", "hf-generate,dynts",
         "--rounds", "1", "kv_gib=1", "prompt_tokens=128", "max_new_tokens=1000", "budget=512",
         "window_size=128", *SHAPE,
     ],
     "the same, quantised": [
-        "jobs/bench.py", "--mode", "equal-memory", "--contenders",
+        *BENCH, "--mode", "equal-memory", "--contenders",
         "dynts,dynts+quantize=true,dynts+quantize=int4,dynts+quantize=fp8", "--rounds", "1", "kv_gib=1",
         "prompt_tokens=128", "max_new_tokens=600", "budget=512", "window_size=128", *SHAPE,
     ],

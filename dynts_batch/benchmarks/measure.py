@@ -2,8 +2,11 @@
 
 import statistics
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -82,3 +85,8 @@ def print_table(rows: Sequence[Row], console: Console) -> None:
             ]
         table.add_row(*cells)
     console.print(table)
+
+
+def write_rows(rows: Sequence[Row], path: Path) -> None:
+    """Every measurement as a row of a Parquet file."""
+    pq.write_table(pa.Table.from_pylist(list(rows)), path)

@@ -1,6 +1,6 @@
 """Runs a list of checks, each in a process of its own, and prints every command, so that any figure can be had again alone.
 
-Needs the repository: the tests and jobs are not installed.
+The suite of a GPU needs the repository: the tests are not installed.
 """
 
 import subprocess

@@ -48,7 +48,7 @@ def export(
     """
     if run_dir.read_manifest() is None and not is_partial:
         raise RunDirError(
-            f"{run_dir.path} is not finished: run jobs/reason.py on it first, or export what is there"
+            f"{run_dir.path} is not finished: run `dynts-batch run` on it first, or export what is there"
             " with --partial"
         )
     batches = _batches(run_dir, columns)

@@ -50,7 +50,7 @@ from dynts_batch.data.stored_fingerprint import SHARD_KEYS, checked, refuse_anot
 from dynts_batch.data.telemetry_files import read_parts, write_part
 from dynts_batch.errors import ConfigError, RunDirError
 
-HALF_REGRADED = "was being graded again when that broke off: its rows do not all follow the same rules. Run jobs/grade.py on it again"
+HALF_REGRADED = "was being graded again when that broke off: its rows do not all follow the same rules. Run `dynts-batch grade` on it again"
 
 _SHARD_FILE = re.compile(r"shard-(\d{5,})\.(?:parquet|jsonl)")
 

@@ -115,7 +115,7 @@ def load_predictor(path: str | Path, *, model: ModelId, hidden_size: int) -> Imp
     if not made_for.is_same(model) or width != str(hidden_size):
         raise ConfigError(
             f"model.predictor: {str(path)!r} must be made for model {model} with hidden_size {hidden_size}, got one for"
-            f" model {made_for} with hidden_size {width}; {made_for.remedy(model)}jobs/label.py and jobs/train_predictor.py make one"
+            f" model {made_for} with hidden_size {width}; {made_for.remedy(model)}`dynts-batch label` and `dynts-batch train-predictor` make one"
         )
     inputs = header.get("inputs", "state")  # files older than the key
     if inputs not in get_args(Inputs):

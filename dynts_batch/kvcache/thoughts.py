@@ -87,7 +87,7 @@ def load_thoughts(path: str | Path, *, model: ModelId, num_layers: int) -> Thoug
     if not made_for.is_same(model) or max(layers, default=0) >= num_layers:
         raise ConfigError(
             f"model.thoughts: {str(path)!r} must be made for model {model} with {num_layers} layers, got one"
-            f" for model {made_for} and layers {layers}; {made_for.remedy(model)}jobs/calibrate_thoughts.py makes one"
+            f" for model {made_for} and layers {layers}; {made_for.remedy(model)}`dynts-batch calibrate-thoughts` makes one"
         )
     low, high = found["thresholds"].tolist()
     return Thoughts(layers, low, high)

@@ -124,7 +124,7 @@ def warnings(run: Measures) -> list[str]:
     found = []
     if run.run.is_half_regraded:
         found.append(
-            "Grading again broke off: the rows do not all follow the same rules. Run jobs/grade.py again."
+            "Grading again broke off: the rows do not all follow the same rules. Run `dynts-batch grade` again."
         )
     if not run.run.is_finished:
         found.append(

@@ -1,4 +1,4 @@
-"""Calibration of a model's thoughts from a finished run, on a Ray cluster: what jobs/calibrate_thoughts.py does."""
+"""Calibration of a model's thoughts from a finished run, on a Ray cluster: what `dynts-batch calibrate-thoughts` does."""
 
 from __future__ import annotations
 

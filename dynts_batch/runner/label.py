@@ -1,4 +1,4 @@
-"""Labels of a finished run on a Ray cluster: what jobs/label.py does.
+"""Labels of a finished run on a Ray cluster: what `dynts-batch label` does.
 
 A shard of the run is the unit of work and the output file, so the same command resumes.
 """

@@ -1,4 +1,4 @@
-"""One run from its configuration file to its exit status: what jobs/reason.py does.
+"""One run from its configuration file to its exit status: what `dynts-batch run` does.
 
 Imports heavy packages only once they are needed: a typing error in the configuration must not wait
 for torch, nor a missing column for Ray.

@@ -89,7 +89,7 @@ class LabelDir:
         settings = self._storage.read_json("settings.json")
         if settings is None:
             raise RunDirError(
-                f"{self.path} is not a label directory: make it with jobs/label.py RUN_DIR"
+                f"{self.path} is not a label directory: make it with `dynts-batch label RUN_DIR`"
             )
         return settings
 
@@ -128,7 +128,7 @@ class LabelDir:
         """Raises: RunDirError where the labels are not complete."""
         manifest = self._storage.read_json("manifest.json")
         if manifest is None:
-            raise RunDirError(f"{self.path} is not finished: run jobs/label.py again")
+            raise RunDirError(f"{self.path} is not finished: run `dynts-batch label` again")
         return manifest
 
     def read(self, shard: int) -> Iterator[LabelledTrace]:
@@ -140,7 +140,7 @@ class LabelDir:
             if "prompt_tokens" not in file.schema_arrow.names:
                 raise RunDirError(
                     f"{self.path} holds labels of an earlier version, without prompt_tokens: delete it, and run"
-                    " jobs/label.py again"
+                    " `dynts-batch label` again"
                 )
             for batch in file.iter_batches(batch_size=16):
                 yield from _from_batch(batch)
@@ -157,7 +157,7 @@ class LabelDir:
             except (OSError, pa.ArrowException) as error:
                 reason = str(error).partition("\n")[0].rstrip(".")
                 raise RunDirError(
-                    f"{self.path}/{_name(shard)} is damaged: {reason}. Delete it, and run jobs/label.py again"
+                    f"{self.path}/{_name(shard)} is damaged: {reason}. Delete it, and run `dynts-batch label` again"
                 ) from error
 
 

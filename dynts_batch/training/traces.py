@@ -64,7 +64,7 @@ def choose_units(run_dir: RunDir, traces_per_question: int) -> dict[int, list[Un
     if not chosen:
         raise InputError(
             f"{run_dir.path} must hold at least one correct trace that ended by itself, got {num_rows} rows of which"
-            f" {num_graded} are graded (input.reference_column, jobs/grade.py)"
+            f" {num_graded} are graded (input.reference_column, `dynts-batch grade`)"
         )
     return chosen
 

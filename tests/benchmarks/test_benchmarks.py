@@ -1,6 +1,5 @@
 """The benchmark's own honesty: every contender generates the same tokens, all that it claims, from the same prompts."""
 
-import runpy
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +15,7 @@ from dynts_batch.benchmarks.measure import check_lengths, measure, ratios
 from dynts_batch.benchmarks.roofline import roofline
 from dynts_batch.benchmarks.suite import run_checks
 from dynts_batch.benchmarks.workload import Load, Workload
+from dynts_batch.cli.bench import parse
 from dynts_batch.config_file import load_settings
 from dynts_batch.errors import ConfigError
 from dynts_batch.kvcache.arena import KVArena
@@ -107,12 +107,11 @@ def test_no_step_is_faster_than_its_bytes_or_operations(name: str) -> None:
 def test_a_suite_asks_for_what_there_is(checks: dict[str, list[str]]) -> None:
     """Too long to run, but its commands can be read: keys, modes, contenders, and a budget that can evict."""
     root = Path(__file__).parents[2]
-    parse = runpy.run_path(str(root / "jobs" / "bench.py"))["parse"]
-    for arguments in checks.values():
-        if arguments[0] == "-m":
-            assert all((root / path).exists() for path in arguments[3:])
+    for _, module, *arguments in checks.values():
+        if module == "pytest":
+            assert all((root / path).exists() for path in arguments[1:])
             continue
-        assert (root / arguments[0]).is_file()
+        assert (module, arguments[0]) == ("dynts_batch", "bench")
         args = parse(arguments[1:])
         workload = load_settings(Workload, args.overrides)
         ours = [name for name in args.contenders.split(",") if name not in PEERS]

@@ -84,7 +84,7 @@ def test_an_unfinished_run_is_exported_only_if_that_is_meant(run_dir, tmp_path):
     for path in sorted((unfinished / "rows").iterdir())[2:]:
         path.unlink()
     partial = RunDir(str(unfinished))
-    with pytest.raises(RunDirError, match=r"is not finished: run jobs/reason\.py"):
+    with pytest.raises(RunDirError, match=r"is not finished: run `dynts-batch run`"):
         export(partial, str(tmp_path / "out"), "parquet", file_bytes=1 << 20)
     options = {"file_bytes": 1 << 20, "is_partial": True}
     assert export(partial, str(tmp_path / "out"), "parquet", **options) == 10

@@ -108,7 +108,7 @@ def test_a_crash_in_the_middle_is_noticed_and_mended_by_doing_it_again(
     assert run_dir.is_regrading()
     half = _rows(run_dir)
     assert half.drop_columns(JUDGEMENTS).equals(whole.drop_columns(JUDGEMENTS))
-    with pytest.raises(RunDirError, match=r"Run jobs/grade.py on it again"):
+    with pytest.raises(RunDirError, match=r"Run `dynts-batch grade` on it again"):
         prepare(run_dir.config(), is_local=True)
     config, _ = regrade(run_dir.path, ["grading.kind=parity:even"])
     assert not run_dir.is_regrading()

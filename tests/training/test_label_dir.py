@@ -58,7 +58,9 @@ def test_other_settings_and_what_is_no_label_directory_are_refused(tmp_path: Pat
     label_dir.create_or_resume(newer, defaults={"heads": "all"})
     with pytest.raises(FingerprintError, match=r"heads: absent \('all'\) there, 'one' now"):
         label_dir.create_or_resume({**newer, "heads": "one"}, defaults={"heads": "all"})
-    with pytest.raises(RunDirError, match=r"is not a label directory: make it with jobs/label.py"):
+    with pytest.raises(
+        RunDirError, match=r"is not a label directory: make it with `dynts-batch label RUN_DIR`"
+    ):
         LabelDir(str(tmp_path / "nowhere")).settings()
     (tmp_path / "labels" / "manifest.json").unlink()
     with pytest.raises(RunDirError, match="is not finished"):

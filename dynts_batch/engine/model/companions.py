@@ -36,14 +36,12 @@ def find_companions(
     """
     found = Companions()
     if "importance" in requires:
-        wanted = (
-            "an importance predictor, which jobs/label.py and jobs/train_predictor.py make, for"
-        )
+        wanted = "an importance predictor, which `dynts-batch train-predictor` makes, for"
         predictor = _needed(config, "predictor", files.predictor, wanted)
         load_predictor(predictor, model=model, hidden_size=model_config.hidden_size)
         found = found._replace(predictor=predictor)
     if "thought" in requires:
-        wanted = "what jobs/calibrate_thoughts.py has written for"
+        wanted = "what `dynts-batch calibrate-thoughts` has written for"
         thoughts = _needed(config, "thoughts", files.thoughts, wanted)
         told_apart = load_thoughts(thoughts, model=model, num_layers=model_config.num_hidden_layers)
         found = found._replace(thoughts=thoughts, told_apart=told_apart)

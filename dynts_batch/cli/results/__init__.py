@@ -1,0 +1,1 @@
+"""Subcommands about what is read from finished runs."""

@@ -1,0 +1,60 @@
+"""What did each right answer cost?
+
+Prints the figures of the runs side by side; with --html it also writes them, with charts and
+traces, as one file that opens in any browser without a network. Reads run directories only,
+finished or not. Exit status: 0, or 2 if one of them is unusable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from dynts_batch.cli.arguments import command_parser
+from dynts_batch.errors import InputError
+from dynts_batch.exit_status import EXIT_OK
+from dynts_batch.report.measures import measure
+from dynts_batch.report.run_rows import read_run
+from dynts_batch.report.tables import show_report
+
+
+def main(arguments: Sequence[str]) -> int:
+    parser = command_parser("report", __doc__)
+    parser.add_argument(
+        "run_dirs", metavar="RUN_DIR", nargs="+", help="folder or URI, as in run.dir"
+    )
+    parser.add_argument("--html", metavar="OUT.html", type=Path, help="write the page to this file")
+    parser.add_argument(
+        "--picture",
+        metavar="OUT.svg",
+        type=Path,
+        help="write what a right answer costs as a picture",
+    )
+    args = parser.parse_intermixed_args(arguments)
+    return _report(args.run_dirs, args.html, args.picture)
+
+
+def _report(run_dirs: list[str], html: Path | None, picture: Path | None) -> int:
+    runs = measure([read_run(path) for path in run_dirs])
+    show_report(runs, Console())
+    # Imported late: matplotlib is slow, and the terminal does without.
+    if html is not None:
+        from dynts_batch.report.page.page import render_page
+
+        _write(html, render_page(runs))
+    if picture is not None:
+        from dynts_batch.report.charts.picture import render_picture
+
+        _write(picture, render_picture(runs))
+    return EXIT_OK
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error}") from None
+    print(f"wrote {path} ({len(text) / 1e6:.1f} MB)")

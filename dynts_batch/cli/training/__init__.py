@@ -1,0 +1,1 @@
+"""Subcommands about what a model needs for dynts and thinkv."""
