@@ -1,7 +1,7 @@
 """From a YAML file and `key=value` overrides to a checked Config, and back to YAML.
 
 The only file that imports omegaconf. Owns the words of a message about an unknown or mistyped key;
-the rules between keys are config.py's.
+the rules between keys are config_rules.py's.
 """
 
 from __future__ import annotations

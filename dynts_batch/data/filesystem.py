@@ -1,7 +1,7 @@
 """From a path or a URI to a filesystem: local, s3:// and gs:// by pyarrow, the rest by fsspec.
 
-Credentials come from the environment (AWS_ACCESS_KEY_ID, an instance's role, ...): config.py refuses
-URIs that hold any. Knows nothing about what is stored.
+Credentials come from the environment (AWS_ACCESS_KEY_ID, an instance's role, ...): config_rules.py
+refuses URIs that hold any. Knows nothing about what is stored.
 """
 
 from __future__ import annotations

@@ -1,1 +1,6 @@
-"""From files in any accepted format to requests."""
+"""From files in any accepted format to requests.
+
+    reader.py     open_source: which format, which columns       -> source.py
+    source.py     ids, prompts, references: a SourceRow each     -> chat.py, reference.py
+    table.py      what every format gives: raw rows by position  <- columnar, jsonl, csv_text, openai_batch
+"""
