@@ -5,4 +5,6 @@
     memory.py        what a sequence takes, and how many fit
     loader.py        LoadedModel: the weights, with pre-packed matrices on a CPU   -> packing, experts
     logits_check.py  the engine must come by the model's own logits
+
+Knows nothing about requests and runs.
 """
