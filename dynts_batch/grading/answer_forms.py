@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal
 
-from dynts_batch.grading.equality import parse_number
 from dynts_batch.grading.extract import NUMBER
+from dynts_batch.grading.notation.numeral import parse_number
 
 
 @dataclass(frozen=True, slots=True)

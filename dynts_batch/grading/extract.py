@@ -18,6 +18,9 @@ from __future__ import annotations
 
 import re
 
+from dynts_batch.grading.notation.quantity import read_quantity
+from dynts_batch.grading.notation.typography import typeset
+
 _BOX_OR_BRACE = re.compile(r"\\\\?(?:boxed|fbox|framebox)(?![A-Za-z])\s*|\\.|[{}]", re.DOTALL)
 _BARE_ARGUMENT = re.compile(r"[^\s${}\\]+")
 _BOX_SEPARATOR = re.compile(r"[\s$]*(?:,|;|,?\s*\b(?:and|or)\b)[\s$]*", re.IGNORECASE)
@@ -26,33 +29,41 @@ _MAX_SEPARATOR_CHARS = 20
 _HASH_LINE = re.compile(r"^[ \t]*####(?!#)[ \t]*(\S[^\n]*)$", re.MULTILINE)
 
 _STATED = re.compile(
-    r"\banswer\b[^.\n:=]{0,60}?(?:\bis\b|\bequals\b|[:=])[\s*_:=]{0,16}", re.IGNORECASE
+    r"(?:\bans(?:wer)?\b[^.\n:=]{0,60}?(?:\bis\b|\bequals\b|[:=])|(?:答案|答え|正解)[^.\n:是为は]{0,9}[:是为は])"
+    r"[\s*_:=]{0,16}",
+    re.IGNORECASE,
 )
 _MAX_STATED_CHARS = 200
 _SENTENCE_END = re.compile(r"\n|[.!?](?=\s|$)")
 _FORMULA = re.compile(r"\$([^$\n]{1,200})\$|\\\(([^$\n]{1,200}?)\\\)|\\\[([^$]{1,200}?)\\\]")
 _LATEX_COMMAND = re.compile(r"\\[A-Za-z]+")
 _LEFT_SIDE = re.compile(r"[A-Za-z]{1,3}|[^A-Za-z]*")
-_WORD = re.compile(r"(?!(?:and|or)\b)\b[A-Za-z]{2,}", re.IGNORECASE)
+_WORD = re.compile(r"(?!(?:and|or)\b)\b[A-Za-z]{2,}|[^\W\d_\x00-\x7f]", re.IGNORECASE)
 
 #: A number in a text, with its sign, decimals, exponent, denominator and percent sign.
 NUMBER = re.compile(
-    r"-?\\[dt]?frac\{-?\d+\}\{\d+\}"
+    r"(?<![\w.,/])-?\d{1,9}(?:\s?\\[dt]?frac\{\d+\}\{\d+\}|[ ]\d{1,9}/\d{1,9}(?![\d/]))"
+    r"|-?\\[dt]?frac\{-?\d+\}\{\d+\}"
     r"|(?<![\w.])(?<!\d:)[-+\u2212]?(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+|(?=\.\d))(?:\.\d+)?"
-    r"(?:[eE][-+]?\d{1,3}(?!\d))?(?:/\d+)?(?!:?\d)(?:\\?%)?"  # no part of 1:58
+    r"(?:[eE][-+]?\d{1,3}(?!\d))?(?:/\d+)?(?!:?\d)"  # no part of 1:58
+    r"(?:\\?%|[ ](?:hundred|thousand|million|billion|trillion)\b)?"
 )
 
 _CODE_BLOCK = re.compile(
     r"^[ \t]*(`{3,}|~{3,})[^\n]*\n(.*?)(?:^[ \t]*\1[ \t]*$|\Z)", re.MULTILINE | re.DOTALL
 )
 
-_CHOICE = re.compile(r"\(([A-Z])\)|([A-Z])(?:$|[.:,)])")
-_CHOICE_KEY = re.compile(r"\(?([A-Z])\)?\.?")
+_MORE_CHOICES = r"(?!\s*(?:[,/&]|,?\s*\b(?:and|or)\b)\s*\(?[A-Ha-h]\)?(?![A-Za-z]))"
+_CHOICE = re.compile(r"\(([A-Za-z])\)|([A-Za-z])(?:$|[.:)])|([A-Z]),")
+_CHOICE_LIST = re.compile(r"\(?[A-Z]\)?(?:[,/&]|,?(?:and|or))\(?[A-Z]\)?(?![a-z])")
+_CHOICE_KEY = re.compile(r"\(?([A-Z])\)?\.?|\(([a-z])\)")
 _CHOICE_MARKUP = re.compile(r"\\(?:text|math)(?:bf|rm|it)?(?![A-Za-z])|[${}*_\s]")
+_CHOICE_NAME = re.compile(r"^\(?(?:the)?(?:option|choice|answer)(?:is)?:?", re.IGNORECASE)
 _STATED_CHOICE = re.compile(
-    r"(?i:\b(?:answer|option|choice)\b)[\s:*$_]{0,8}(?i:(?:is|would be|must be)\b[\s:*$_]{0,8})?"
+    r"(?:(?i:\b(?:answer|ans|option|choice)\b)|答案|答え|正解|故选|应选)[\s:*$_是为は]{0,8}"
+    r"(?i:(?:is|would be|must be)\b[\s:*$_]{0,8})?"
     r"(?i:(?:option|choice)\s{1,4})?(?:\\(?:text|math)(?:bf|rm|it)?)?[({*\\$\s]{0,6}"
-    r"([A-Z])(?![A-Za-z'])"
+    r"(?:([A-Z])(?![A-Za-z'])|([a-z])(?=[).:,*}$]|\s*(?:\n|$)))" + _MORE_CHOICES
 )
 _CHOICE_IN_PARENTHESES = re.compile(r"\(([A-Z])\)")
 
@@ -85,7 +96,7 @@ def extract_choice(text: str) -> str | None:
         return letter
     stated = _last(_STATED_CHOICE, text)
     if stated is not None:
-        return stated[1]
+        return stated[1] or stated[2].upper()
     for part in (text.rstrip().rpartition("\n")[2], text):
         in_parentheses = _last(_CHOICE_IN_PARENTHESES, part)
         letter = in_parentheses[1] if in_parentheses is not None else _as_choice(part)
@@ -97,7 +108,7 @@ def extract_choice(text: str) -> str | None:
 def reference_choice(reference: str) -> str | None:
     """The letter of a multiple-choice key ("C", "(C)", "C."); None if the reference is none."""
     key = _CHOICE_KEY.fullmatch(_CHOICE_MARKUP.sub("", reference))
-    return key[1] if key is not None else None
+    return (key[1] or key[2].upper()) if key is not None else None
 
 
 def extract_reference(reference: str) -> str | None:
@@ -184,7 +195,7 @@ def _stated(text: str) -> str | None:
     number = NUMBER.search(sentence)
     # "the answer is 42 apples" means 42, "2x + 1" and "5 or 9" mean themselves.
     if number is not None and _has_prose(sentence):
-        return number[0]
+        return sentence if read_quantity(typeset(sentence)).unit is not None else number[0]
     return sentence.strip("$") or None
 
 
@@ -210,9 +221,12 @@ def _has_prose(text: str) -> bool:
 
 
 def _as_choice(text: str) -> str | None:
-    """The letter if `text` is one option: "C", "(C)", "C. 5 cm", "\\textbf{(C)} 5"."""
-    choice = _CHOICE.match(_CHOICE_MARKUP.sub("", text))
-    return (choice[1] or choice[2]) if choice is not None else None
+    """The letter if `text` is one option: "C", "(c)", "C. 5 cm", "\\textbf{(C)} 5", "Option C"."""
+    bare = _CHOICE_NAME.sub("", _CHOICE_MARKUP.sub("", text))
+    choice = _CHOICE.match(bare)
+    if choice is None or _CHOICE_LIST.match(bare):
+        return None
+    return (choice[1] or choice[2] or choice[3]).upper()
 
 
 def _last(pattern: re.Pattern[str], text: str) -> re.Match[str] | None:

@@ -11,16 +11,21 @@ from typing import Self
 from dynts_batch.config import GradingConfig
 from dynts_batch.errors import ConfigError
 from dynts_batch.grading.answer_forms import ANSWER_FORMS, AnswerForm, read_number
-from dynts_batch.grading.equality import answers_equal, parse_number
+from dynts_batch.grading.comparison import compare_numbers, equal_without_algebra
+from dynts_batch.grading.equality import answers_equal
 from dynts_batch.grading.extract import (
     extract_answer,
     extract_choice,
     extract_reference,
     reference_choice,
 )
+from dynts_batch.grading.notation.numeral import parse_number
+from dynts_batch.grading.notation.typography import fold
 from dynts_batch.grading.verifier import MATH_VERIFY, JudgeError, Verifier
 
 KINDS = ("math", "exact", "none")
+
+_SHORT_CHARS = 200  # of a text that may be an answer as a whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +112,7 @@ class Grader:
         compare with and `correct` is None. With a reference, an answer that cannot be found is
         wrong. RuntimeError only if math-verify's process cannot be started.
         """
-        text = answer or ""
+        text = fold(answer or "")
         expected = None if self._kind == "none" else _reference_text(reference)
         if expected is None:
             return Grade(extract_answer(text), correct=None)
@@ -120,7 +125,9 @@ class Grader:
             return Grade(letter or extract_answer(text), letter == key)
         if self._benchmark.form in ("number", "integer") and parse_number(expected) is not None:
             return self._grade_number(text, expected)
-        if answers_equal(text, expected):  # "1:58 am" alone is an answer, though it holds a number
+        if len(text) <= _SHORT_CHARS and self._equal_as_text(
+            text, expected
+        ):  # "1:58 am" alone is an answer, though it holds a number
             return Grade(text.strip(), correct=True)
         extracted = extract_answer(text)
         return Grade(extracted, extracted is not None and self._equal(extracted, expected))
@@ -134,12 +141,15 @@ class Grader:
             return Grade(extracted, correct=False)
         return Grade(extracted, self._equal(extracted, expected))
 
+    def _equal_as_text(self, answer: str, reference: str) -> bool:
+        same = answers_equal if self._kind == "exact" else equal_without_algebra
+        return same(answer, reference)
+
     def _equal(self, answer: str, reference: str) -> bool:
-        if answers_equal(answer, reference):
-            return True
-        if self._kind == "exact" or _both_integers(answer, reference):
-            return False
-        return self._verifier.verify(answer, reference) is True
+        if self._kind == "exact":
+            return answers_equal(answer, reference)
+        verdict = compare_numbers(answer, reference)
+        return verdict if verdict is not None else self._verifier.verify(answer, reference) is True
 
 
 def _shown(number: Fraction) -> str:
@@ -154,9 +164,3 @@ def _reference_text(reference: object) -> str | None:
     if isinstance(reference, int) or (isinstance(reference, float) and math.isfinite(reference)):
         return str(reference)
     return None
-
-
-def _both_integers(answer: str, reference: str) -> bool:
-    """Whether plain comparison is final: most wrong answers are, and spare the child its work."""
-    numbers = parse_number(answer), parse_number(reference)
-    return all(number is not None and number.denominator == 1 for number in numbers)

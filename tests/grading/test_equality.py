@@ -4,7 +4,8 @@ from fractions import Fraction
 
 import pytest
 
-from dynts_batch.grading.equality import answers_equal, canonical_answer, parse_number
+from dynts_batch.grading.equality import answers_equal, canonical_answer
+from dynts_batch.grading.notation.numeral import parse_number
 
 
 @pytest.mark.parametrize(
@@ -53,7 +54,8 @@ def test_different_answers_stay_different(answer: str, reference: str) -> None:
 def test_a_number_is_exact() -> None:
     assert parse_number("-1,234.5") == Fraction(-2469, 2)
     assert parse_number(".5") == Fraction(1, 2)
-    assert parse_number("one") is None
+    assert parse_number("one") == 1
+    assert parse_number("once") is None
 
 
 @pytest.mark.parametrize("text", ["1e999999999", "9" * 100_000, "1/" + "9" * 100_000])

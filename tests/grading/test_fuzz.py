@@ -8,13 +8,14 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from dynts_batch.grading import Grader
-from dynts_batch.grading.equality import answers_equal, canonical_answer, parse_number
+from dynts_batch.grading.equality import answers_equal, canonical_answer
 from dynts_batch.grading.extract import (
     extract_answer,
     extract_choice,
     extract_reference,
     reference_choice,
 )
+from dynts_batch.grading.notation.numeral import parse_number
 
 #: What answers are made of, and what breaks parsers.
 _PIECES = (

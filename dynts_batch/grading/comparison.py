@@ -1,0 +1,376 @@
+"""Whether two answers are the same, by what they are: structure here, algebra by whoever is asked for it.
+
+What both sides are is read first. Lists are compared in any order, tuples in theirs, intervals by their ends, times as
+times, values by their units; only plain expressions are left to algebra. So what a parser of mathematics would make
+of "10:30" or "3 1/2" never matters. The order of the arguments does: a reference decides what an answer may leave out.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Protocol, TypeVar
+
+from dynts_batch.grading.equality import same_text
+from dynts_batch.grading.notation.clock import Clock
+from dynts_batch.grading.notation.numeral import agree, parse_number
+from dynts_batch.grading.notation.quantity import Quantity
+from dynts_batch.grading.notation.real_sets import Interval, RealSet, read_real_set
+from dynts_batch.grading.notation.structure import (
+    Builder,
+    Group,
+    Matrix,
+    Ratio,
+    Reading,
+    Relation,
+    Words,
+    read,
+    split_items,
+)
+
+_T = TypeVar("_T")
+_NAME = re.compile(r"(?:[A-Za-z]|\\[a-z]+)(?:_(?:\w|\{\w+\}))?(?P<argument>\([^()]*\))?'?")
+_SET_OR_MATRIX = re.compile(r"\\begin\{|\\c[au]p(?![A-Za-z])|\\setminus|\\\{")
+_DEGREE = (("degree", 1),)
+_MAX_DEPTH = 6
+
+#: Of an answer or a reference; longer ones are equal only as text.
+MAX_CHARS = 500
+
+
+class Algebra(Protocol):
+    """What a comparison asks about two expressions, in typeset LaTeX."""
+
+    def same(self, answer: str, reference: str) -> bool:
+        """Whether their values are equal wherever both are defined."""
+
+    def proportional(self, answer: str, reference: str) -> bool:
+        """Whether one is a constant multiple of the other: `answer` = 0 and `reference` = 0 are one equation."""
+
+
+def compare_numbers(answer: str, reference: str) -> bool | None:
+    """Whether they are the same, where both are numbers with or without a unit; None where one is something else."""
+    if same_text(answer, reference):
+        return True
+    if max(len(answer), len(reference)) > MAX_CHARS:
+        return False
+    theirs = read(reference)
+    if not isinstance(theirs, Quantity) or theirs.numeral is None:
+        return None
+    mine = read(answer, may_be_attached=theirs.is_bare)
+    if not isinstance(mine, Quantity) or mine.numeral is None:
+        return None
+    return equal_without_algebra(answer, reference)
+
+
+def equal_without_algebra(answer: str, reference: str) -> bool:
+    """Whether they are the same by structure, words, numbers and units alone."""
+    return Comparison(_NoAlgebra()).equal(answer, reference)
+
+
+class _NoAlgebra:
+    """For where nothing is left to it."""
+
+    def same(self, answer: str, reference: str) -> bool:
+        return False
+
+    def proportional(self, answer: str, reference: str) -> bool:
+        return False
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Of answers with references."""
+
+    algebra: Algebra
+
+    def equal(self, answer: str, reference: str, depth: int = 0) -> bool:
+        """Whether `answer` says what `reference` says."""
+        if same_text(answer, reference):
+            return True
+        if depth > _MAX_DEPTH:
+            return False
+        my_set, their_set = read_real_set(answer), read_real_set(reference)
+        if (
+            my_set is not None
+            and their_set is not None
+            and self._same_set(my_set, their_set, depth)
+        ):
+            return True
+        theirs = read(reference)
+        mine = read(answer, may_be_attached=isinstance(theirs, Quantity) and theirs.is_bare)
+        return self._same(mine, theirs, (answer, reference), depth)
+
+    def _same(self, mine: Reading, theirs: Reading, texts: tuple[str, str], depth: int) -> bool:
+        match mine, theirs:
+            case Quantity(), Quantity():
+                return self._same_quantity(mine, theirs)
+            case Clock(), Clock():
+                return mine == theirs
+            case Words(), Words():
+                return mine == theirs
+            case Ratio(), Ratio():
+                return self._same_ratio(mine.items, theirs.items, depth)
+            case (Ratio(), Quantity()) | (Quantity(), Ratio()):
+                return _ratio_is_quotient(mine, theirs)
+            case Matrix(), Matrix():
+                return self._same_rows(mine.rows, theirs.rows, depth)
+            case Builder(), Builder():
+                return self._same_builder(mine, theirs, depth)
+            case Group(), Group():
+                return self._same_group(mine, theirs, texts[0], depth)
+            case (Matrix(), Group("tuple")) | (Group("tuple"), Matrix()):
+                return self._same_vector(mine, theirs, depth)
+        if _is_computed(mine, theirs) or _is_computed(theirs, mine):
+            return self.algebra.same(*texts)
+        return self._different_forms(mine, theirs, texts, depth)
+
+    def _different_forms(
+        self, mine: Reading, theirs: Reading, texts: tuple[str, str], depth: int
+    ) -> bool:
+        """Where one side says more than the other: `x = 5` for 5, one solution in braces."""
+        if isinstance(theirs, Relation):
+            return self._for_relation(mine, theirs, texts[0], depth)
+        if isinstance(mine, Relation):
+            return mine.signs[-1] in ("=", r"\approx", r"\in") and self._states(
+                mine, texts[1], depth
+            )
+        if isinstance(theirs, Group) and theirs.kind == "set" and len(theirs.items) == 1:
+            return not isinstance(mine, Group) and self.equal(texts[0], theirs.items[0], depth + 1)
+        if isinstance(mine, Group) and mine.kind == "set" and len(mine.items) == 1:
+            return not isinstance(theirs, Group) and self.equal(mine.items[0], texts[1], depth + 1)
+        return False
+
+    def _states(self, mine: Relation, reference: str, depth: int) -> bool:
+        """Whether the value that an answer `x = ... = 5` ends with, or begins with, is the reference's."""
+        terms = [mine.terms[-1]]
+        if _is_name(mine.terms[-1]):
+            terms.append(mine.terms[0])
+        elif r"\approx" in mine.signs:
+            terms.append(mine.terms[-2])
+        return any(self.equal(term, reference, depth + 1) for term in terms)
+
+    def _for_relation(self, mine: Reading, theirs: Relation, answer: str, depth: int) -> bool:
+        if isinstance(mine, Relation):
+            return self._same_relation(mine, theirs, depth)
+        defined = _defined(theirs)
+        return (
+            theirs.is_equation and defined is not None and self.equal(answer, defined[1], depth + 1)
+        )
+
+    def _same_relation(self, mine: Relation, theirs: Relation, depth: int) -> bool:
+        if mine.signs == theirs.signs and len(mine.terms) == len(theirs.terms):
+            pairs = list(zip(mine.terms, theirs.terms, strict=True))
+            if all(self.equal(a, b, depth + 1) for a, b in pairs):
+                return True
+        if not (mine.is_equation and theirs.is_equation):
+            return False
+        names = [_defined(relation) for relation in (mine, theirs)]
+        if names[0] is not None and names[1] is not None and _name_one_thing(names[0], names[1]):
+            return self.equal(names[0][1], names[1][1], depth + 1)
+        implicit = [f"({r.terms[0]})-({r.terms[-1]})" for r in (mine, theirs)]
+        return self.algebra.proportional(*implicit)
+
+    def _same_group(self, mine: Group, theirs: Group, answer: str, depth: int) -> bool:
+        if (mine.kind == "tuple") != (theirs.kind == "tuple"):
+            mine, theirs = _as_tuple(mine), _as_tuple(theirs)
+            if (mine.kind == "tuple") != (theirs.kind == "tuple"):
+                return False
+        if mine.kind == "tuple":
+            if len(mine.items) == 2 and mine.brackets != theirs.brackets:  # intervals
+                return False
+            return self._same_in_order(mine.items, theirs.items, depth)
+        if len(mine.items) != len(theirs.items) and mine.kind == "list":
+            mine = Group("list", split_items(answer, keep_digits_together=False))
+        return _match(mine.items, theirs.items, lambda a, b: self.equal(a, b, depth + 1))
+
+    def _same_in_order(self, mine: Sequence[str], theirs: Sequence[str], depth: int) -> bool:
+        pairs = zip(mine, theirs, strict=False)
+        return len(mine) == len(theirs) and all(self.equal(a, b, depth + 1) for a, b in pairs)
+
+    def _same_rows(
+        self, mine: Sequence[Sequence[str]], theirs: Sequence[Sequence[str]], depth: int
+    ) -> bool:
+        pairs = zip(mine, theirs, strict=False)
+        return len(mine) == len(theirs) and all(self._same_in_order(a, b, depth) for a, b in pairs)
+
+    def _same_vector(self, mine: Reading, theirs: Reading, depth: int) -> bool:
+        """A row or a column is the tuple of its numbers."""
+        items = [_cells(mine), _cells(theirs)]
+        return (
+            items[0] is not None
+            and items[1] is not None
+            and self._same_in_order(items[0], items[1], depth)
+        )
+
+    def _same_builder(self, mine: Builder, theirs: Builder, depth: int) -> bool:
+        """Conditions are the same text, or the same equation; a domain is never left to algebra."""
+
+        def same(a: str, b: str) -> bool:
+            is_domain = r"\in" in a + b or r"\mathbb" in a + b
+            return same_text(a, b) or (not is_domain and self.equal(a, b, depth + 1))
+
+        return same_text(mine.subject, theirs.subject) and _match(
+            mine.conditions, theirs.conditions, same
+        )
+
+    def _same_set(self, mine: RealSet, theirs: RealSet, depth: int) -> bool:
+        if mine.variable != theirs.variable and mine.variable and theirs.variable:
+            return False
+
+        def same(a: Interval, b: Interval) -> bool:
+            is_alike = (a.has_low, a.has_high) == (b.has_low, b.has_high)
+            return (
+                is_alike
+                and self.equal(a.low, b.low, depth + 1)
+                and self.equal(a.high, b.high, depth + 1)
+            )
+
+        return _match(mine.intervals, theirs.intervals, same)
+
+    def _same_ratio(self, mine: Sequence[str], theirs: Sequence[str], depth: int) -> bool:
+        numbers = [[parse_number(item) for item in items] for items in (mine, theirs)]
+        if len(mine) != len(theirs) or None in numbers[0] or None in numbers[1]:
+            return self._same_in_order(mine, theirs, depth)
+        a, b = ([number or Fraction(0) for number in numbers[i]] for i in (0, 1))
+        return all(x * b[0] == y * a[0] for x, y in zip(a, b, strict=True)) and any(a) and any(b)
+
+    def _same_quantity(self, mine: Quantity, theirs: Quantity) -> bool:
+        if mine.is_percent or theirs.is_percent:
+            return self._same_share(mine, theirs)
+        if not _nouns_fit(mine, theirs):
+            return False
+        if mine.unit is None or theirs.unit is None:
+            return self._same_value(mine, theirs) or self._same_angle(mine, theirs)
+        if mine.unit.dimensions != theirs.unit.dimensions:
+            return False
+        return self._same_value(mine, theirs, mine.unit.factor / theirs.unit.factor)
+
+    def _same_value(self, mine: Quantity, theirs: Quantity, factor: Fraction = Fraction(1)) -> bool:
+        if mine.numeral is not None and theirs.numeral is not None:
+            return agree(mine.numeral.scaled(factor), theirs.numeral)
+        scaled = (
+            mine.text
+            if factor == 1
+            else rf"({mine.text})\cdot\frac{{{factor.numerator}}}{{{factor.denominator}}}"
+        )
+        return self.algebra.same(scaled, theirs.text)
+
+    def _same_angle(self, mine: Quantity, theirs: Quantity) -> bool:
+        """Degrees for radians, which are told by their pi."""
+        units = [
+            quantity.unit.dimensions if quantity.unit is not None else ()
+            for quantity in (mine, theirs)
+        ]
+        other = theirs if units[0] == _DEGREE else mine
+        if _DEGREE not in units or r"\pi" not in other.text:
+            return False
+        texts = [
+            rf"({quantity.text})\cdot\frac{{\pi}}{{180}}" if unit == _DEGREE else quantity.text
+            for quantity, unit in zip((mine, theirs), units, strict=True)
+        ]
+        return self.algebra.same(texts[0], texts[1])
+
+    def _same_share(self, mine: Quantity, theirs: Quantity) -> bool:
+        """25% is 25 to the question "how many percent?", and 1/4; half a percent is not 0.5."""
+        if mine.is_percent and theirs.is_percent:
+            return self._same_value(mine, theirs)
+        percent, other = (mine, theirs) if mine.is_percent else (theirs, mine)
+        is_above_one = percent.numeral is None or percent.numeral.value >= 1
+        if is_above_one and self._same_value(mine, theirs):
+            return True
+        factor = Fraction(1, 100) if mine.is_percent else Fraction(100)
+        return other.is_bare and self._same_value(mine, theirs, factor)
+
+
+def _is_computed(mine: Reading, theirs: Reading) -> bool:
+    """Whether `mine` is an expression for what `theirs` writes out: 3 times a matrix, a union of sets."""
+    return (
+        isinstance(mine, Quantity)
+        and isinstance(theirs, Matrix | Group)
+        and _SET_OR_MATRIX.search(mine.text) is not None
+    )
+
+
+def _nouns_fit(mine: Quantity, theirs: Quantity) -> bool:
+    """Whether what is counted may be the same: one side leaves it out, or they share a word."""
+    if not (mine.noun or mine.unit) or not (theirs.noun or theirs.unit):
+        return True
+    if mine.noun and theirs.noun:
+        stems = [
+            {word.removesuffix("s") for word in re.split("[ ~-]", q.noun.lower())}
+            for q in (mine, theirs)
+        ]
+        return bool(stems[0] & stems[1])
+    return not (mine.noun or theirs.noun)
+
+
+def _is_name(term: str) -> bool:
+    return _NAME.fullmatch(term) is not None
+
+
+def _defined(relation: Relation) -> tuple[str, str] | None:
+    """The name that an equation gives a value, and the value: ("y", "2x") of y = 2x."""
+    first, last = relation.terms[0], relation.terms[-1]
+    if _is_name(first):
+        return first, last
+    return (last, first) if _is_name(last) else None
+
+
+def _name_one_thing(mine: tuple[str, str], theirs: tuple[str, str]) -> bool:
+    """Whether two names may be of one function: y, f(x) and f."""
+    names = [name.replace(" ", "").replace("~", "") for name, _ in (mine, theirs)]
+    heads = [name.partition("(")[0] for name in names]
+    if names[0] == names[1] or heads[0] == heads[1]:
+        return True
+    is_function = ["(" in name for name in names]
+    return any(is_function) and all(
+        flag or head == "y" for flag, head in zip(is_function, heads, strict=True)
+    )
+
+
+def _as_tuple(group: Group) -> Group:
+    """`x = 2, y = 3` is (2, 3)."""
+    relations = [read(item) for item in group.items]
+    if group.kind != "list" or not all(
+        isinstance(r, Relation) and r.is_equation for r in relations
+    ):
+        return group
+    values = dict(sorted((r.terms[0], r.terms[-1]) for r in relations if isinstance(r, Relation)))
+    is_named = len(values) == len(group.items) and all(_is_name(name) for name in values)
+    return Group("tuple", tuple(values.values()), "()") if is_named else group
+
+
+def _cells(reading: Reading) -> tuple[str, ...] | None:
+    if isinstance(reading, Group):
+        return reading.items
+    if isinstance(reading, Matrix) and (
+        len(reading.rows) == 1 or all(len(row) == 1 for row in reading.rows)
+    ):
+        return tuple(cell for row in reading.rows for cell in row)
+    return None
+
+
+def _ratio_is_quotient(mine: Reading, theirs: Reading) -> bool:
+    ratio, quantity = (mine, theirs) if isinstance(mine, Ratio) else (theirs, mine)
+    assert isinstance(ratio, Ratio)
+    assert isinstance(quantity, Quantity)
+    if len(ratio.items) != 2 or quantity.numeral is None or not quantity.is_bare:
+        return False
+    first, second = (parse_number(item) for item in ratio.items)
+    return first is not None and bool(second) and first / second == quantity.numeral.value  # type: ignore[operator]
+
+
+def _match(mine: Sequence[_T], theirs: Sequence[_T], same: Callable[[_T, _T], bool]) -> bool:
+    """Whether each of `mine` has a partner of its own among `theirs`, and none is left over."""
+    if len(mine) != len(theirs):
+        return False
+    left = list(theirs)
+    for item in mine:
+        partner = next((i for i, other in enumerate(left) if same(item, other)), None)
+        if partner is None:
+            return False
+        del left[partner]
+    return True
