@@ -159,6 +159,9 @@ class GradingConfig:
     "module:function" of a grader of your own: function(answer, reference) -> True, False or None."""
     benchmark: Literal["aime", "amc", "math", "gaokao", "gpqa", "gsm8k"] | None = None
     """What its answers are; null = as the reference looks."""
+    text: Literal["answer", "completion"] = "answer"
+    """What is read: what follows the end of thinking, or, where thinking never ended, the last box in it too, as the
+    field's harnesses do. The report says how many rows differ."""
     timeout_s: float = 5.0
     """Per answer; a comparison that takes longer counts as wrong."""
 

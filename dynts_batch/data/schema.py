@@ -54,6 +54,12 @@ RESULT = (
     _field("error_message", _TEXT, "Message of the error of a failed row"),
     _field("reference", _TEXT, "The right answer, from input.reference_column"),
     _field("correct", pa.bool_(), "Whether the extracted answer equals the reference"),
+    _field(
+        "text_matters",
+        pa.bool_(),
+        "Whether the other grading.text would judge this row otherwise: thinking never ended, and the last box in it"
+        " is right. Null where nothing is judged, and in rows from before this column",
+    ),
     _always("prompt_tokens", pa.int64(), "Tokens of the prompt"),
     _always("reasoning_tokens", pa.int64(), "Tokens generated before the end of thinking"),
     _always("completion_tokens", pa.int64(), "All generated tokens"),

@@ -72,7 +72,7 @@ def extract_answer(text: str) -> str | None:
     """The final answer in `text` by the module's four rules; None if it holds none."""
     blocks = list(_CODE_BLOCK.finditer(text))
     prose = _CODE_BLOCK.sub("\n", text) if blocks else text
-    found = _boxed(text) or _after_hashes(prose) or _stated(prose)
+    found = extract_box(text) or _after_hashes(prose) or _stated(prose)
     if found is not None or not blocks:
         return found or _last_formula_or_number(prose)
     code = blocks[-1][2].rstrip()
@@ -88,7 +88,7 @@ def extract_choice(text: str) -> str | None:
     whole text as a letter in parentheses or at the start. A box that holds something else is a
     decision against every letter.
     """
-    boxed = _boxed(text)
+    boxed = extract_box(text)
     if boxed is not None:
         return _as_choice(boxed)
     after_hashes = _after_hashes(text)
@@ -117,10 +117,10 @@ def extract_reference(reference: str) -> str | None:
     Prose is not searched: a reference such as "Quadrant 3" is an answer, not a text around one.
     None if it is blank.
     """
-    return _boxed(reference) or _after_hashes(reference) or reference.strip() or None
+    return extract_box(reference) or _after_hashes(reference) or reference.strip() or None
 
 
-def _boxed(text: str) -> str | None:
+def extract_box(text: str) -> str | None:
     """The content of the last non-empty balanced box; nested boxes give the innermost."""
     spans = _box_spans(text)
     while spans:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Self
 
@@ -15,6 +15,7 @@ from dynts_batch.grading.comparison import compare_numbers, equal_without_algebr
 from dynts_batch.grading.equality import answers_equal
 from dynts_batch.grading.extract import (
     extract_answer,
+    extract_box,
     extract_choice,
     extract_reference,
     reference_choice,
@@ -24,6 +25,7 @@ from dynts_batch.grading.notation.typography import fold
 from dynts_batch.grading.verifier import MATH_VERIFY, JudgeError, Verifier
 
 KINDS = ("math", "exact", "none")
+TEXTS = ("answer", "completion")
 
 _SHORT_CHARS = 200  # of a text that may be an answer as a whole
 
@@ -35,6 +37,9 @@ class Grade:
     extracted_answer: str | None
     correct: bool | None
     """None: not judged (no usable reference, or grading is off). Never None for a slow answer."""
+    text_matters: bool | None = None
+    """Whether the other `text` would judge it otherwise; None: not judged, or by a function of the user's, which is
+    asked once."""
 
 
 class Grader:
@@ -49,12 +54,20 @@ class Grader:
       the model never got there) and the reference as text, and runs in a process of its own, with
       the same bound.
 
+    `text` is what is read. `answer`: what follows the end of thinking. `completion`: where thinking
+    never ended, the last box in it too, as the field's harnesses do; a function gets all of it then.
+
     A reference that is one capital letter is a multiple-choice key: letters are compared.
     `benchmark` names an entry of `ANSWER_FORMS`, which says more about the answers.
     """
 
     def __init__(
-        self, kind: str = "math", *, benchmark: str | None = None, timeout_s: float = 5.0
+        self,
+        kind: str = "math",
+        *,
+        benchmark: str | None = None,
+        text: str = "answer",
+        timeout_s: float = 5.0,
     ) -> None:
         """Raises: ConfigError for a wrong setting, or a function that cannot be loaded."""
         if not timeout_s > 0:
@@ -65,7 +78,9 @@ class Grader:
             )
         if kind == "math" and importlib.util.find_spec("math_verify") is None:
             raise ConfigError("grading.kind=math needs the package math-verify; or use exact, none")
-        self._kind = kind
+        if text not in TEXTS:
+            raise ConfigError(f"grading.text must be one of {', '.join(TEXTS)}, got {text!r}")
+        self._kind, self._reads_all = kind, text == "completion"
         self._benchmark = (
             ANSWER_FORMS[benchmark] if benchmark is not None else AnswerForm("expression")
         )
@@ -77,7 +92,9 @@ class Grader:
     @classmethod
     def from_config(cls, config: GradingConfig) -> Self:
         """Raises: ConfigError for a wrong setting, or a function that cannot be loaded."""
-        return cls(config.kind, benchmark=config.benchmark, timeout_s=config.timeout_s)
+        return cls(
+            config.kind, benchmark=config.benchmark, text=config.text, timeout_s=config.timeout_s
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -104,14 +121,29 @@ class Grader:
         except JudgeError as error:
             raise ConfigError(f"grading.kind {self._kind!r} cannot be loaded: {error}") from error
 
-    def grade(self, answer: str | None, reference: str | float | None) -> Grade:
-        """Judge the text after the end of thinking, None if the model never got there.
+    def grade(
+        self, answer: str | None, reference: str | float | None, reasoning: str | None = None
+    ) -> Grade:
+        """Judge `answer`, the text after the end of thinking, None if the model never got there;
+        `reasoning` is the text before.
 
         `reference` is the cell of the data set: text (a whole GSM8K solution included) or a number.
         Where it is null, blank, NaN or of another shape (a list, a struct) there is nothing to
         compare with and `correct` is None. With a reference, an answer that cannot be found is
         wrong. RuntimeError only if math-verify's process cannot be started.
         """
+        if answer is not None or reasoning is None:
+            strict = self._grade(answer, reference)
+            return replace(strict, text_matters=None if strict.correct is None else False)
+        if self._is_custom:
+            return self._grade(reasoning if self._reads_all else None, reference)
+        strict = self._grade(None, reference)
+        box = extract_box(fold(reasoning))
+        boxed = strict if box is None else self._grade(rf"\boxed{{{box}}}", reference)
+        matters = None if strict.correct is None else boxed.correct is not strict.correct
+        return replace(boxed if self._reads_all else strict, text_matters=matters)
+
+    def _grade(self, answer: str | None, reference: str | float | None) -> Grade:
         text = fold(answer or "")
         expected = None if self._kind == "none" else _reference_text(reference)
         if expected is None:

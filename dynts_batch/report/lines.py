@@ -48,6 +48,7 @@ def end_lines(totals: Totals) -> list[Line]:
     return [
         Line("rows", f"{totals.num_rows:,}", _reasons(totals)),
         Line("right answers", percent(totals.right_share), right),
+        *_text_lines(totals),
         *_lengths_lines(totals),
         *cost_lines(totals),
         *work_lines(totals),
@@ -65,7 +66,7 @@ def quality_lines(run: Measures) -> list[Line]:
         )
         lines.append(Line("right, of all rows", percent(run.accuracy_with_errors), note))
     lines += [_at_k_line(name, at_k) for at_k in run.at_k[1:] for name in ("pass", "majority")]
-    return [*lines, *_lengths_lines(run.totals)]
+    return [*lines, *_text_lines(run.totals), *_lengths_lines(run.totals)]
 
 
 def cost_lines(totals: Totals) -> list[Line]:
@@ -220,6 +221,19 @@ def _interval(accuracy: Estimate | None) -> str:
 def _at_k_line(name: str, found: AtK) -> Line:
     value = found.pass_at_k if name == "pass" else found.majority_at_k
     return Line(f"{name}@{found.k}", percent(value), f"{found.num_questions:,} questions")
+
+
+def _text_lines(totals: Totals) -> list[Line]:
+    """What of a completion was judged, and how much that decides."""
+    if not totals.num_judged:
+        return []
+    text = totals.config.grading.text
+    other = "answer" if text == "completion" else "completion"
+    rows = "1 row" if totals.num_text_matters == 1 else f"{totals.num_text_matters:,} rows"
+    note = f"{rows} would be judged otherwise by {other}"
+    if totals.num_text_known < totals.num_judged:
+        note += f"; known of {totals.num_text_known:,} of {totals.num_judged:,}"
+    return [Line("grading.text", text, note)]
 
 
 def _lengths_lines(totals: Totals) -> list[Line]:

@@ -25,7 +25,14 @@ from dynts_batch.errors import RunDirError
 
 _SHORT = (
     *("request_id", "sample_index", "finish_reason", "error_type", "extracted_answer", "correct"),
-    *("prompt_tokens", "reasoning_tokens", "completion_tokens", "evicted_tokens", "num_evictions"),
+    *(
+        "text_matters",
+        "prompt_tokens",
+        "reasoning_tokens",
+        "completion_tokens",
+        "evicted_tokens",
+        "num_evictions",
+    ),
     *("peak_cache_len", "peak_kv_bytes", "full_kv_bytes", "queue_s", "prefill_s", "decode_s"),
     *("device_s", "energy_j", "cost_usd", "worker_id", "attempt"),
 )

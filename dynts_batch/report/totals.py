@@ -21,12 +21,12 @@ from dynts_batch.report.device_time import DeviceTime, measure_device_time
 from dynts_batch.report.price import Price
 
 COLUMNS = (
-    *("finish_reason", "error_type", "correct"),
+    *("finish_reason", "error_type", "correct", "text_matters"),
     *("prompt_tokens", "completion_tokens", "peak_cache_len"),
     *("peak_kv_bytes", "full_kv_bytes", "device_s", "energy_j", "cost_usd"),
 )
 #: Of which an unknown part makes the sum unknown.
-_SUMMED = COLUMNS[3:]
+_SUMMED = COLUMNS[4:]
 
 
 @dataclass
@@ -39,6 +39,10 @@ class Totals:
     finish_reasons: Counter[str] = field(default_factory=Counter)
     error_types: Counter[str] = field(default_factory=Counter)
     num_judged: int = 0
+    num_text_known: int = 0
+    """Rows of which it is known whether the other grading.text would judge them otherwise."""
+    num_text_matters: int = 0
+    """Those that it would."""
     _num_right: int = 0
     _sums: dict[str, float | None] = field(default_factory=lambda: dict.fromkeys(_SUMMED, 0))
     _token_steps: float = 0.0
@@ -59,6 +63,8 @@ class Totals:
         self.error_types.update(rows["error_type"].drop_null().to_pylist())
         self.num_judged += rows.num_rows - rows["correct"].null_count
         self._num_right += pc.sum(rows["correct"]).as_py() or 0
+        self.num_text_known += rows.num_rows - rows["text_matters"].null_count
+        self.num_text_matters += pc.sum(rows["text_matters"]).as_py() or 0
         run = rows.filter(pc.not_equal(rows["finish_reason"], "error"))
         for name, total in self._sums.items():
             if total is not None:

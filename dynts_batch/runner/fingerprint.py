@@ -75,4 +75,4 @@ def _settings(config: Config) -> dict[str, Any]:
 
 def grading_fingerprint(config: GradingConfig) -> dict[str, Any]:
     """What decides a judgement; re-grading changes this part of a fingerprint, and no other."""
-    return {"kind": config.kind, "benchmark": config.benchmark}
+    return {"kind": config.kind, "benchmark": config.benchmark, "text": config.text}

@@ -22,7 +22,7 @@ from dynts_batch.data.readers.reference import reference_text
 from dynts_batch.data.run_dir import RunDir
 from dynts_batch.data.schema import OWN_FIELDS, source_column_name
 from dynts_batch.errors import ConfigError, RunDirError, choices_hint
-from dynts_batch.grading import Grader
+from dynts_batch.grading import Grade, Grader
 from dynts_batch.runner.fingerprint import grading_fingerprint
 
 
@@ -38,6 +38,8 @@ class Regraded:
     num_correct_before: int = 0
     num_changed: int = 0
     """Rows whose judgement is another one now."""
+    num_text_matters: int = 0
+    """Rows that the other grading.text would judge otherwise."""
 
 
 def regrade(path: str, overrides: Sequence[str]) -> tuple[Config, Regraded]:
@@ -74,26 +76,23 @@ def _allowed(overrides: Sequence[str]) -> Sequence[str]:
     for override in overrides:
         key = override.partition("=")[0].strip()
         if not key.startswith("grading.") and key != "input.reference_column":
-            choices = [f"grading.{name}" for name in ("kind", "benchmark", "timeout_s")]
+            choices = [f"grading.{name}" for name in ("kind", "benchmark", "text", "timeout_s")]
             hint = choices_hint(key, [*choices, "input.reference_column"])
             raise ConfigError(f"{key} does not belong to grading. {hint}")
     return overrides
 
 
 def _judge(table: pa.Table, config: Config, grader: Grader) -> pa.Table:
-    """`table` with the columns reference, extracted_answer and correct made anew."""
+    """`table` with the columns reference, extracted_answer, correct and text_matters made anew."""
     references = _references(table, config.input.reference_column)
-    columns = table.select(["answer", "finish_reason"]).to_pylist()
-    judged: dict[str, list[Any]] = {
-        "reference": references,
-        "extracted_answer": [],
-        "correct": [],
-    }
+    columns = table.select(["answer", "reasoning", "finish_reason"]).to_pylist()
+    names = [field.name for field in dataclasses.fields(Grade)]
+    judged: dict[str, list[Any]] = {"reference": references, **{name: [] for name in names}}
     for row, reference in zip(columns, references, strict=True):
         is_error = row["finish_reason"] == "error"  # nothing was answered, so nothing is judged
-        grade = None if is_error else grader.grade(row["answer"], reference)
-        judged["extracted_answer"].append(None if grade is None else grade.extracted_answer)
-        judged["correct"].append(None if grade is None else grade.correct)
+        grade = None if is_error else grader.grade(row["answer"], reference, row["reasoning"])
+        for name in names:
+            judged[name].append(None if grade is None else getattr(grade, name))
     for name, values in judged.items():
         field = OWN_FIELDS[name]
         table = table.set_column(
@@ -117,3 +116,4 @@ def _count(regraded: Regraded, before: pa.Table, after: pa.Table) -> None:
     regraded.num_graded_before += len(old) - old.count(None)
     regraded.num_correct_before += old.count(True)
     regraded.num_changed += sum(a is not b for a, b in zip(old, new, strict=True))
+    regraded.num_text_matters += after["text_matters"].to_pylist().count(True)

@@ -9,6 +9,7 @@ from rich.console import Console
 
 from dynts_batch.data.readers.samples import SCHEMA
 from dynts_batch.data.run_dir import RunDir
+from dynts_batch.report.lines import Line, end_lines
 from dynts_batch.report.measures import measure
 from dynts_batch.report.run_rows import read_run
 from dynts_batch.report.tables import show_end
@@ -137,3 +138,17 @@ def test_the_end_of_a_run_and_its_report_say_the_same(tmp_path):
     assert end.crossover is not None
     assert end.crossover == report.crossover
     assert end == report
+
+
+@pytest.mark.parametrize(
+    ("matters", "note"),
+    [
+        ([True, False, True], "2 rows would be judged otherwise by completion"),
+        ([False, False, True], "1 row would be judged otherwise by completion"),
+        ([None, False, False], "0 rows would be judged otherwise by completion; known of 2 of 3"),
+    ],
+)
+def test_what_was_read_is_named_and_how_many_rows_that_decides(matters, note):
+    totals = _totals(*({"text_matters": value} for value in matters))
+    assert Line("grading.text", "answer", note) in end_lines(totals)
+    assert "grading.text" not in [line.name for line in end_lines(_totals({"correct": None}))]

@@ -11,7 +11,7 @@ from dynts_batch.errors import ConfigError, FingerprintError, RunDirError
 from dynts_batch.runner.prepared_run import prepare
 from dynts_batch.runner.regrade import regrade
 
-JUDGEMENTS = ["reference", "extracted_answer", "correct"]
+JUDGEMENTS = ["reference", "extracted_answer", "correct", "text_matters"]
 
 GRADER = """
 def even(answer, reference):
@@ -140,3 +140,16 @@ def test_a_wrong_setting_is_named_and_nothing_is_touched(run_dir, override, mess
         regrade(run_dir.path, [override])
     assert not run_dir.is_regrading()
     assert to_yaml(run_dir.config()) == before
+
+
+def test_the_reading_of_unclosed_thinking_can_be_changed_afterwards(run_dir):
+    table = run_dir.read_shard(0)
+    rows = table.to_pylist()
+    rows[0] |= {"answer": None, "reasoning": f"so \\boxed{{{rows[0]['reference']}}}, or"}
+    run_dir.replace_shard(0, pa.Table.from_pylist(rows, table.schema))
+    _, strict = regrade(run_dir.path, [])
+    config, whole = regrade(run_dir.path, ["grading.text=completion"])
+    assert (strict.num_text_matters, whole.num_text_matters) == (1, 1)
+    assert whole.num_correct == strict.num_correct + 1
+    assert config.grading.text == run_dir.config().grading.text == "completion"
+    assert run_dir.fingerprint()["grading"]["text"] == "completion"

@@ -23,10 +23,13 @@ def main(arguments: Sequence[str]) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
     config, regraded = regrade(args.run_dir, args.overrides)
     grading = config.grading
-    print(f"grading.kind={grading.kind} grading.benchmark={grading.benchmark or 'null'}")
+    benchmark = grading.benchmark or "null"
+    print(f"grading.kind={grading.kind} grading.benchmark={benchmark} grading.text={grading.text}")
     print(
         f"{regraded.num_correct:,} of {regraded.num_graded:,} judged rows are right (before:"
         f" {regraded.num_correct_before:,} of {regraded.num_graded_before:,});"
         f" {regraded.num_changed:,} of {regraded.num_rows:,} rows changed"
     )
+    other = "answer" if grading.text == "completion" else "completion"
+    print(f"{regraded.num_text_matters:,} rows differ with grading.text={other}")
     return EXIT_OK

@@ -85,7 +85,7 @@ def _number_and_rest(text: str, *, may_be_attached: bool) -> Quantity | None:
         is_noun = not rest or _is_noun(rest)
         return Quantity(head, numeral, is_percent=True) if is_noun else None
     is_apart = rest[:1] in ("~", " ", "°", "-")
-    rest = rest.strip("~ -")
+    rest = rest.strip("~ -:")
     if not is_apart and _LETTER_UNIT.fullmatch(rest) and not may_be_attached:
         return None
     unit = parse_unit(rest)

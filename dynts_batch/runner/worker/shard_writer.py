@@ -125,7 +125,8 @@ class ShardWriter:
         completion = result.completion
         extras = {**result.extras, "attempt": attempt}
         if completion.finish_reason != "error":
-            extras |= dataclasses.asdict(self._grader.grade(completion.answer, item.row.reference))
+            grade = self._grader.grade(completion.answer, item.row.reference, completion.reasoning)
+            extras |= dataclasses.asdict(grade)
         return output_row(self._schema, item.row, completion, extras)
 
     def _end(self, shard: OpenShard, finished: Finished) -> None:

@@ -68,7 +68,7 @@ def test_without_more_to_ask_for_it_works_until_all_is_committed(make_worker):
 def test_slow_grading_does_not_hold_up_the_engine(make_worker, monkeypatch):
     worker, run = make_worker()
 
-    def grade(self, answer, reference):
+    def grade(self, answer, reference, reasoning):
         time.sleep(0.2)
         return Grade(None, None)
 

@@ -20,6 +20,7 @@ SCHEMA_OF_ROWS = row_schema(pa.schema([("question", pa.string())]))
 ROW: dict[str, Any] = {
     "request_id": "q0", "sample_index": 0, "seed": 0, "question": "2+2?", "prompt": "2+2?", "reasoning": "It is 4.",
     "answer": "\\boxed{4}", "extracted_answer": "4", "finish_reason": "stop", "reference": "4", "correct": True,
+    "text_matters": False,
     "prompt_tokens": 10, "reasoning_tokens": 70, "completion_tokens": 91, "evicted_tokens": 70, "num_evictions": 3,
     "peak_cache_len": 30, "peak_kv_bytes": 3_000, "full_kv_bytes": 10_000, "queue_s": 0.0, "prefill_s": 0.1,
     "decode_s": 2.0, "device_s": 1.5, "energy_j": 6.0, "cost_usd": 0.25, "worker_id": "w-0", "node": "n",
@@ -28,7 +29,7 @@ ROW: dict[str, Any] = {
 
 ERROR_ROW: dict[str, Any] = ROW | {
     "reasoning": None, "answer": None, "extracted_answer": None, "finish_reason": "error", "error_type": "BadRowError",
-    "error_message": "line 1: bad", "correct": None, "prompt_tokens": 0, "reasoning_tokens": 0, "completion_tokens": 0,
+    "error_message": "line 1: bad", "correct": None, "text_matters": None, "prompt_tokens": 0, "reasoning_tokens": 0, "completion_tokens": 0,
     "evicted_tokens": 0, "num_evictions": 0, "peak_cache_len": 0, "peak_kv_bytes": 0, "full_kv_bytes": 0,
     "device_s": 0.0, "energy_j": None, "cost_usd": None,
 }  # fmt: skip
