@@ -100,6 +100,19 @@ class PolicyConfig:
 
 
 @dataclass(frozen=True)
+class EngineConfig:
+    """What runs the model: this package's bounded arena, or vLLM with the full cache."""
+
+    kind: Literal["arena", "vllm"] = "arena"
+    """arena: every policy, one GPU. vllm: policy full; models larger than a GPU, latent and linear attention, LoRA,
+    quantised checkpoints, speculative decoding."""
+    vllm: dict[str, Any] = field(default_factory=dict)
+    """vLLM's own engine arguments, by the names of its EngineArgs, for example {kv_cache_dtype: fp8}."""
+    lora: str | None = None
+    """Folder of a LoRA adapter that the whole run uses; engine.kind=vllm only."""
+
+
+@dataclass(frozen=True)
 class MemoryConfig:
     """What bounds the KV arena; of `kv_gib` and `max_seqs` the smaller wins."""
 
@@ -182,6 +195,7 @@ class Config:
     input: InputConfig = field(default_factory=InputConfig)
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     policy: PolicyConfig = field(default_factory=PolicyConfig)
+    engine: EngineConfig = field(default_factory=EngineConfig)
     memory: MemoryConfig = field(default_factory=MemoryConfig)
     run: RunConfig = field(default_factory=RunConfig)
     workers: WorkersConfig = field(default_factory=WorkersConfig)

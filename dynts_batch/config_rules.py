@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from dynts_batch.config import (
     Config,
     CostConfig,
+    EngineConfig,
     GradingConfig,
     InputConfig,
     MemoryConfig,
@@ -30,6 +31,7 @@ def validate(config: Config) -> None:
         ConfigError: the first broken rule.
     """
     _check_think_tags(config.model.think_tags)
+    _check_engine(config.engine)
     _check_input(config.input)
     _check_sampling(config.sampling)
     _check_resources(config.memory, config.workers, config.cost)
@@ -45,6 +47,15 @@ def _check_think_tags(tags: list[str] | None) -> None:
             "model.think_tags must be two different texts, without white space at their ends, that begin and"
             f" end the thinking, such as [<think>, </think>], got {tags}"
         )
+
+
+def _check_engine(engine: EngineConfig) -> None:
+    for key in ("vllm", "lora"):
+        if engine.kind == "arena" and getattr(engine, key):
+            raise ConfigError(
+                f"engine.{key} needs engine.kind=vllm, got {getattr(engine, key)!r} with"
+                " engine.kind=arena"
+            )
 
 
 def _check_input(config: InputConfig) -> None:

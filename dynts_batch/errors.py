@@ -9,6 +9,7 @@
         |-- BadRowError               the row holds no usable prompt
         |-- PromptTooLongError        the prompt does not fit the KV budget
         |-- NonFiniteLogitsError      the model gave no number to draw a token by
+        |-- EngineError               the engine gave the request up
         `-- QuarantinedError          the request killed its worker too often
 
 ConfigError and InputError are a user's mistake and come before a GPU is taken. A RowError never
@@ -67,6 +68,10 @@ class PromptTooLongError(RowError):
 
 class NonFiniteLogitsError(RowError):
     """The model's logits were NaN or infinite, so that any token would be made up."""
+
+
+class EngineError(RowError):
+    """The engine ended the request in a way that is neither a stop nor a limit."""
 
 
 class QuarantinedError(RowError):

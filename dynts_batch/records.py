@@ -71,6 +71,10 @@ class Completion:
     """All generated tokens: reasoning and answer."""
     evicted_tokens: int = 0
     num_evictions: int = 0
+    num_preemptions: int | None = 0
+    """Times an engine that reserves no room took this sequence's cache away, to compute it again later."""
+    recomputed_tokens: int | None = 0
+    """Tokens that went through the model once more for that; None: the engine cannot tell."""
     peak_cache_len: int = 0
     """Most tokens ever stored for this sequence."""
     peak_kv_bytes: int = 0

@@ -27,6 +27,7 @@ OWNERS = {
     "pyarrow": {"data", "runner", "report", "training", "lab", "benchmarks"},
     "pynvml": {"telemetry"},
     "psutil": {"telemetry"},
+    "vllm": {"engine"},
     "math_verify": {"grading"},
     "matplotlib": {"report"},
     "jinja2": {"report"},

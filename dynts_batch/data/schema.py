@@ -65,6 +65,16 @@ RESULT = (
     _always("completion_tokens", pa.int64(), "All generated tokens"),
     _always("evicted_tokens", pa.int64(), "Tokens dropped from the KV cache"),
     _always("num_evictions", pa.int64(), "Times tokens were dropped"),
+    _field(
+        "num_preemptions",
+        pa.int64(),
+        "Times the row lost its KV cache to others and was computed again; 0 with the arena engine, which reserves room",
+    ),
+    _field(
+        "recomputed_tokens",
+        pa.int64(),
+        "Tokens that went through the model once more for that; null where the engine cannot tell",
+    ),
     _always("peak_cache_len", pa.int64(), "Most tokens stored at once"),
     _always("peak_kv_bytes", pa.int64(), "Most KV bytes stored at once"),
     _always("full_kv_bytes", pa.int64(), "KV bytes this row would have held without eviction"),
@@ -83,7 +93,9 @@ RESULT = (
     _field("worker_id", _TEXT, "Worker that ran the row"),
     _field("node", _TEXT, "Host name of that worker"),
     _field("device_name", _TEXT, "GPU model, or the CPU"),
-    _field("device_uuid", _TEXT, "NVML UUID of the GPU; null on CPU"),
+    _field(
+        "device_uuid", _TEXT, "NVML UUID of the GPU, or of several, joined by commas; null on CPU"
+    ),
     _field("device_peak_bytes", pa.int64(), "Peak memory of the device when the row finished"),
     _field("attempt", pa.int64(), "1 for the first try of the row's shard"),
     _field(

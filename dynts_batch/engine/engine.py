@@ -110,12 +110,15 @@ class Engine:
         return self._scheduler.stored_tokens
 
     @property
-    def gpu_uuid(self) -> str | None:
-        """Of the GPU that it runs on; None on a CPU."""
+    def num_devices(self) -> int:
+        return 1
+
+    @property
+    def gpu_uuids(self) -> tuple[str, ...]:
         device = self._model.device
         if device.type != "cuda":
-            return None
-        return f"GPU-{torch.cuda.get_device_properties(device).uuid}"
+            return ()
+        return (f"GPU-{torch.cuda.get_device_properties(device).uuid}",)
 
     @property
     def allocator_peak_bytes(self) -> int | None:

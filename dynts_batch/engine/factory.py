@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from dynts_batch.config import Config, ModelConfig
+from dynts_batch.errors import ConfigError
 from dynts_batch.records import Completion, Request
 from dynts_batch.testing.fake_engine import FakeEngine
 from dynts_batch.testing.fake_model import FakeModel, is_fake
@@ -54,8 +55,12 @@ class AnyEngine(Protocol):
     @property
     def stored_tokens(self) -> int: ...
     @property
-    def gpu_uuid(self) -> str | None:
-        """Of the GPU that it runs on; None on a CPU."""
+    def num_devices(self) -> int:
+        """GPUs that its model is spread over, or CPU processes in their place."""
+
+    @property
+    def gpu_uuids(self) -> tuple[str, ...]:
+        """Of the GPUs that it runs on; empty on a CPU."""
 
     @property
     def allocator_peak_bytes(self) -> int | None:
@@ -81,6 +86,12 @@ def check_engine(config: Config, *, on_gpu: bool) -> AnyModel:
     if is_fake(config.model.name):
         return FakeModel.check(config.model)
 
+    if config.engine.kind == "vllm":
+        from dynts_batch.engine.vllm.model import resolve_vllm_model
+
+        return resolve_vllm_model(config)
+    _check_one_gpu(config)
+
     import torch
 
     from dynts_batch.engine.model.memory import check_memory
@@ -101,6 +112,11 @@ def load_engine(config: Config, *, num_threads: int, gpu_share: float = 1.0) -> 
     if is_fake(config.model.name):
         return FakeEngine.load(config)
 
+    if config.engine.kind == "vllm":
+        from dynts_batch.engine.vllm.engine import VllmEngine
+
+        return VllmEngine.load(config, gpu_share=gpu_share)
+
     import torch
 
     from dynts_batch.engine.engine import Engine
@@ -111,3 +127,12 @@ def load_engine(config: Config, *, num_threads: int, gpu_share: float = 1.0) -> 
     return Engine.load(
         config.model, config.policy, config.sampling, config.memory, gpu_share=gpu_share
     )
+
+
+def _check_one_gpu(config: Config) -> None:
+    num_gpus = config.workers.num_gpus
+    if num_gpus is not None and num_gpus > 1:
+        raise ConfigError(
+            "workers.num_gpus must be at most 1 when engine.kind is arena, whose model is on one GPU, got"
+            f" {num_gpus:g}; engine.kind=vllm spreads a model over several"
+        )

@@ -115,6 +115,17 @@ class PromptRenderer:
         starts = range(num_tokens - 1, first - 1, -1)
         return next((i for i in starts if end in self._raw(completion_token_ids[i:])), None)
 
+    def first_answer(self, completion_token_ids: Sequence[int]) -> int | None:
+        """Where the end of thinking begins in a whole completion: what `find_answer` says first, token by token."""
+        for end, token_id in enumerate(completion_token_ids, start=1):
+            if token_id in self._closing_token_ids:
+                # No tag reaches further back.
+                first = max(0, end - self._end_tokens)
+                found = self.find_answer(completion_token_ids[first:end])
+                if found is not None:
+                    return first + found
+        return None
+
     def has_two_ends(self, answer_token_ids: Sequence[int]) -> bool:
         """Whether thinking ends again after the end that these tokens begin with."""
         return self._raw(answer_token_ids).count(self.tags.end) > 1

@@ -45,11 +45,14 @@ def measure_device_time(parts: Iterable[pa.Table]) -> DeviceTime | None:
     for found in sums:
         by_worker.setdefault(found["worker_id"], []).append(found)
     spans: dict[str, list[tuple[float, float]]] = {}
+    num_devices: dict[str, int] = {}
     worked: list[tuple[float, float]] = []
     busy_s = 0.0
     for worker_id, its in by_worker.items():
         span = min(s["time_s_min"] for s in its), max(s["time_s_max"] for s in its)
-        spans.setdefault(its[0]["device_uuid"] or worker_id, []).append(span)
+        devices = its[0]["device_uuid"] or worker_id
+        spans.setdefault(devices, []).append(span)
+        num_devices[devices] = _largest(its, "num_devices_max") or 1
         unused_s = [s["unused_s_max"] for s in its if s["unused_s_max"] is not None]
         worked.append((max(unused_s, default=span[0]), span[1]))
         busy_s += max(s["busy_s_max"] for s in its) - min(s["busy_s_min"] for s in its)
@@ -57,7 +60,7 @@ def measure_device_time(parts: Iterable[pa.Table]) -> DeviceTime | None:
     sampled_s = sum(end_s - start_s for start_s, end_s in every_span)
     return DeviceTime(
         wall_s=covered_s(worked),
-        held_s=sum(map(covered_s, spans.values())),
+        held_s=sum(covered_s(its) * num_devices[name] for name, its in spans.items()),
         busy_share=min(1.0, busy_s / sampled_s) if sampled_s > 0 else None,
         utilisation=_mean(sums, "utilisation_mean"),
         peak_running=_largest(sums, "num_running_max") or 0,
@@ -95,7 +98,14 @@ def _sums(samples: pa.Table) -> list[dict]:
     is_unused = pc.equal(samples["num_steps"], 0)  # it loads, or waits for its first work
     samples = samples.append_column("unused_s", pc.if_else(is_unused, samples["time_s"], None))
     ends = [(name, end) for name in ("time_s", "busy_s") for end in ("min", "max")]
-    peaks = ("unused_s", "num_running", "arena_bytes", "device_peak_bytes", "rss_peak_bytes")
+    peaks = (
+        "num_devices",
+        "unused_s",
+        "num_running",
+        "arena_bytes",
+        "device_peak_bytes",
+        "rss_peak_bytes",
+    )
     ends += [("max_seqs", "min"), ("max_seqs", "max")]
     means = [
         (name, part) for name in ("when_running", "utilisation_mean") for part in ("sum", "count")

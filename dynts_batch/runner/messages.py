@@ -76,7 +76,9 @@ class WorkerInfo:
     node: str
     device_name: str
     device_uuid: str | None
-    """None on a CPU."""
+    """None on a CPU; of several GPUs, joined by commas."""
+    num_devices: int
+    """Each of which costs its price."""
     max_seqs: int
     arena_bytes: int
 

@@ -109,10 +109,6 @@ def _with_absolute_run_dir(config: Config) -> Config:
 
 def _check_gpus(config: Config) -> None:
     num_gpus, device = config.workers.num_gpus, config.model.device
-    if num_gpus is not None and num_gpus > 1:
-        raise ConfigError(
-            f"workers.num_gpus must be at most 1, since an engine runs on one GPU, got {num_gpus:g}"
-        )
     if num_gpus == 0 and device == "cuda":
         raise ConfigError("workers.num_gpus must be above 0 when model.device is cuda, got 0")
 

@@ -98,8 +98,12 @@ class FakeEngine:
         return self.arena.max_seqs
 
     @property
-    def gpu_uuid(self) -> str | None:
-        return None
+    def num_devices(self) -> int:
+        return 1
+
+    @property
+    def gpu_uuids(self) -> tuple[str, ...]:
+        return ()
 
     @property
     def allocator_peak_bytes(self) -> int | None:

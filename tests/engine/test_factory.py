@@ -37,7 +37,7 @@ def test_a_name_gives_the_engine_it_names(tiny_model_dirs):
     assert isinstance(fake, FakeEngine)
     for engine in (real, fake):
         assert (engine.max_seqs, engine.arena.capacity) == (2, 16)
-        assert engine.gpu_uuid is None
+        assert engine.gpu_uuids == ()
         assert engine.allocator_peak_bytes is None
 
 

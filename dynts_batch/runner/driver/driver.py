@@ -168,7 +168,8 @@ class Driver:
                 self._spending.hold(worker_id, None, time.monotonic())
             case Loaded(worker_id, info, node_id):
                 self._num_loading -= 1
-                self._spending.hold(worker_id, info.device_uuid, time.monotonic())
+                now_s = time.monotonic()
+                self._spending.hold(worker_id, info.device_uuid, now_s, info.num_devices)
                 self._ledger.place(worker_id, node_id)
                 self._health.add_worker(worker_id, node_id)
                 self._started_s = self._started_s or time.monotonic()

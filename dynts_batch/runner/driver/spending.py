@@ -21,13 +21,18 @@ class Spending:
         self._since_s: dict[str, float] = {}
         """Of those that hold a device: up to when their dollars count."""
         self._devices: dict[str, str] = {}
+        self._num_devices: dict[str, int] = {}
 
-    def hold(self, worker_id: str, device_uuid: str | None, now_s: float) -> None:
-        """It holds a device from now on, if it did not before; None is one that is not known yet, or a CPU."""
+    def hold(
+        self, worker_id: str, device_uuid: str | None, now_s: float, num_devices: int | None = None
+    ) -> None:
+        """It holds its devices from now on, if it did not before; None is what is not known yet, or a CPU."""
         self._usd.setdefault(worker_id, 0.0)
         self._since_s.setdefault(worker_id, now_s)
         if device_uuid is not None:
             self._devices[worker_id] = device_uuid
+        if num_devices is not None:
+            self._num_devices[worker_id] = num_devices
 
     def report(self, worker_id: str, usd: float, now_s: float) -> None:
         """Its dollars until now, as it says."""
@@ -39,6 +44,7 @@ class Spending:
             self._usd[worker_id] += self._unreported(worker_id, now_s)
             del self._since_s[worker_id]
             self._devices.pop(worker_id, None)
+            self._num_devices.pop(worker_id, None)
 
     def end_all_but(self, workers: Set[str], now_s: float) -> None:
         """Only `workers` are still there."""
@@ -52,5 +58,6 @@ class Spending:
     def _unreported(self, worker_id: str, now_s: float) -> float:
         device = self._devices.get(worker_id)
         on_device = Counter(self._devices.values())
-        share = self._share if device is None else 1.0 / on_device[device]
+        num_devices = self._num_devices.get(worker_id, 1)
+        share = self._share if device is None else num_devices / on_device[device]
         return (now_s - self._since_s[worker_id]) * share * self._usd_per_s

@@ -87,8 +87,12 @@ class Feed:
         return self._engine.arena.num_bytes
 
     @property
-    def gpu_uuid(self) -> str | None:
-        return self._engine.gpu_uuid
+    def gpu_uuids(self) -> tuple[str, ...]:
+        return self._engine.gpu_uuids
+
+    @property
+    def num_devices(self) -> int:
+        return self._engine.num_devices
 
     @property
     def allocator_peak_bytes(self) -> int | None:

@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import platform
-import socket
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -30,6 +28,7 @@ from dynts_batch.records import Completion
 from dynts_batch.runner.driver.timeline import Timeline
 from dynts_batch.runner.messages import Assignment, Finished, Item, Job, Orders, Report, WorkerInfo
 from dynts_batch.runner.pricing import EnergyShares, HeldTime, price
+from dynts_batch.runner.worker.devices import Devices
 from dynts_batch.runner.worker.feed import Feed
 from dynts_batch.runner.worker.shard_writer import (
     Measured,
@@ -37,7 +36,7 @@ from dynts_batch.runner.worker.shard_writer import (
     ShardWriter,
     read_stored_rows,
 )
-from dynts_batch.telemetry import DeviceMeter, WarningLog
+from dynts_batch.telemetry import WarningLog
 
 logger = logging.getLogger(__name__)
 
@@ -58,20 +57,17 @@ class Worker:
         self._run_dir = RunDir(str(config.run.dir))
         self._run_dir.fingerprint()
         num_threads = max(1, int(config.workers.num_cpus))
-        gpu_share = job.num_gpus or 1.0
+        gpu_share = min(1.0, job.num_gpus or 1.0)
         self._feed = Feed(
             _for_device(job), num_threads=num_threads, gpu_share=gpu_share, max_seqs=max_seqs
         )
-        uuid = self._feed.gpu_uuid
-        if job.num_gpus > 0 and uuid is None:
+        if job.num_gpus > 0 and not self._feed.gpu_uuids:
             logger.warning("it holds %g GPU and runs on a CPU: torch sees no GPU", job.num_gpus)
         # Measuring starts here: the energy that loading took belongs to no row.
-        self._meter = DeviceMeter([] if uuid is None else [uuid])
-        self._meter.start()
+        self._devices = Devices(self._feed.gpu_uuids, self._feed.num_devices)
         self._energy = EnergyShares()
         self._device_share = gpu_share
-        self._place = _find_place(worker_id, self._meter)
-        self._uuid: str | None = self._place["device_uuid"]
+        self._place = self._devices.place(worker_id)
         self._timeline = Timeline(self._place)
         self._grader = Grader.from_config(config.grading)
         self._schema = row_schema(job.source_schema)
@@ -90,7 +86,8 @@ class Worker:
         return WorkerInfo(
             node=self._place["node"],
             device_name=self._place["device_name"],
-            device_uuid=self._uuid,
+            device_uuid=self._place["device_uuid"],
+            num_devices=self._devices.num_devices,
             max_seqs=self._feed.max_seqs,
             arena_bytes=self._feed.arena_bytes,
         )
@@ -100,7 +97,7 @@ class Worker:
     ) -> Report:
         """Take on `assignments` and work until a report is due: see `Orders`, or nothing is left.
 
-        `device_share`: this worker's part of its GPU, 1 / those on it.
+        `device_share`: this worker's part of its GPUs, 1 / those on them.
 
         Raises:
             RunDirError: the run directory cannot be used.
@@ -139,7 +136,7 @@ class Worker:
         self._has_left = True
         self._checkpoint()
         self._thread.shutdown(wait=True)
-        self._meter.close()
+        self._devices.close()
         self._grader.close()
         self._warnings.close()
         try:
@@ -173,19 +170,18 @@ class Worker:
     def _finish(self, completions: Sequence[Completion]) -> None:
         if not completions:
             return
-        if self._uuid is not None:
+        if self._devices.gpu_uuids:
             if not self._feed.has_work:
-                self._meter.sample()  # the last rows get all that is not dealt out yet
-            self._energy.update(self._meter.energy_j(self._uuid), device_share=self._device_share)
-        devices = self._meter.summary().devices
-        peak_bytes = devices[0].memory_peak_bytes if devices else None
+                self._devices.sample()  # the last rows get all that is not dealt out yet
+            self._energy.update(self._devices.energy_j, device_share=self._device_share)
+        peak_bytes = self._devices.peak_bytes
         results = [self._measure(completion, peak_bytes) for completion in completions]
         self._written.append(self._thread.submit(self._writer.add, results))
 
     def _measure(self, completion: Completion, peak_bytes: int | None) -> Measured:
-        device_s = completion.device_s * self._device_share
+        device_s = completion.device_s * self._device_share * self._devices.num_devices
         energy_j = None
-        if self._uuid is not None:
+        if self._devices.gpu_uuids:
             energy_j = self._energy.take(completion.device_s, busy_s=self._feed.busy_s)
         extras = {
             **self._place,
@@ -250,16 +246,16 @@ class Worker:
             )
 
     def _spent_usd(self) -> float | None:
-        energy_j = None if self._uuid is None else self._energy.owned_j
+        energy_j = self._energy.owned_j if self._devices.gpu_uuids else None
         return price(self._held_s(), energy_j, self._config.cost)
 
     def _held_s(self) -> float:
-        return self._held.update(busy_s=self._feed.busy_s, device_share=self._device_share)
+        share = self._device_share * self._devices.num_devices
+        return self._held.update(busy_s=self._feed.busy_s, device_share=share)
 
     def _sample(self) -> dict[str, Any]:
-        measured = self._meter.summary()
-        device = measured.devices[0] if measured.devices else None
         return {
+            **self._devices.figures(),
             "num_running": self._feed.num_running,
             "num_waiting": self._feed.num_waiting,
             "stored_tokens": self._feed.stored_tokens,
@@ -269,25 +265,8 @@ class Worker:
             "cost_usd": self._spent_usd(),
             "num_steps": self._feed.num_steps,
             "completion_tokens": self._completion_tokens,
-            "rss_peak_bytes": measured.process.rss_peak_bytes,
-            "energy_j": None if device is None else device.energy_j,
-            "device_peak_bytes": None if device is None else device.memory_peak_bytes,
             "allocator_peak_bytes": self._feed.allocator_peak_bytes,
-            "utilisation_mean": None if device is None else device.utilisation_mean,
-            "power_mean_w": None if device is None else device.power_mean_w,
         }
-
-
-def _find_place(worker_id: str, meter: DeviceMeter) -> dict[str, Any]:
-    """The columns of every row of this worker that say where it ran."""
-    devices = meter.summary().devices
-    processor = platform.processor() or platform.machine()
-    return {
-        "worker_id": worker_id,
-        "node": socket.gethostname(),
-        "device_name": devices[0].name if devices else processor,
-        "device_uuid": devices[0].uuid if devices else None,
-    }
 
 
 def _for_device(job: Job) -> Config:

@@ -13,7 +13,6 @@ from dynts_batch.report.device_time import measure_device_time
 from dynts_batch.runner.messages import Assignment, Item, Job, Orders
 from dynts_batch.runner.prepared_run import prepare
 from dynts_batch.runner.worker import feed as feed_module
-from dynts_batch.runner.worker import worker as worker_module
 from dynts_batch.runner.worker.worker import Worker
 from dynts_batch.testing.fake_engine import FakeEngine
 
@@ -191,24 +190,27 @@ class _Meter:
         self.joules += 100.0
 
     def energy_j(self, uuid):
-        assert [uuid] == self.uuids
+        assert uuid in self.uuids
         return self.joules
 
     def summary(self):
-        device = SimpleNamespace(
-            uuid=self.uuids[0],
-            name="Fake GPU",
-            memory_peak_bytes=10 * 2**30,
-            utilisation_mean=0.5,
-            power_mean_w=100.0,
-            energy_j=self.joules,
-        )
-        return SimpleNamespace(devices=(device,), process=SimpleNamespace(rss_peak_bytes=1))
+        devices = [
+            SimpleNamespace(
+                uuid=uuid,
+                name="Fake GPU",
+                memory_peak_bytes=10 * 2**30,
+                utilisation_mean=0.5,
+                power_mean_w=100.0,
+                energy_j=self.joules,
+            )
+            for uuid in self.uuids
+        ]
+        return SimpleNamespace(devices=devices, process=SimpleNamespace(rss_peak_bytes=1))
 
 
 def test_rows_carry_the_gpu_and_sum_to_its_energy(make_worker, monkeypatch):
-    monkeypatch.setattr(FakeEngine, "gpu_uuid", "GPU-1")
-    monkeypatch.setattr(worker_module, "DeviceMeter", _Meter)
+    monkeypatch.setattr(FakeEngine, "gpu_uuids", ("GPU-1",))
+    monkeypatch.setattr("dynts_batch.runner.worker.devices.DeviceMeter", _Meter)
     worker, run = make_worker(
         model={"name": "fake:step_s=0.1,simulated=true"},
         cost={"usd_per_gpu_hour": 3600.0, "usd_per_kwh": 3.6e6},
@@ -222,3 +224,26 @@ def test_rows_carry_the_gpu_and_sum_to_its_energy(make_worker, monkeypatch):
         assert row["cost_usd"] == pytest.approx(row["device_s"] + row["energy_j"])
         assert (row["device_name"], row["device_uuid"]) == ("Fake GPU", "GPU-1")
         assert row["device_peak_bytes"] == 10 * 2**30
+
+
+def test_a_model_on_two_gpus_costs_the_time_and_the_energy_of_both(make_worker, monkeypatch):
+    monkeypatch.setattr(FakeEngine, "gpu_uuids", ("GPU-1", "GPU-2"))
+    monkeypatch.setattr(FakeEngine, "num_devices", 2)
+    monkeypatch.setattr("dynts_batch.runner.worker.devices.DeviceMeter", _Meter)
+    worker, run = make_worker(
+        model={"name": "fake:step_s=0.1,simulated=true"}, cost={"usd_per_gpu_hour": 3600.0}
+    )
+    report = worker.work([_assignment(run, 0)], Orders(), device_share=1.0)
+    while not report.is_idle:
+        report = _work(worker)
+    rows = [row for batch in run.run_dir.read_rows() for row in batch.to_pylist()]
+    assert sum(row["energy_j"] for row in rows) == pytest.approx(200.0)  # 100 of each
+    assert sum(row["device_s"] for row in rows) == pytest.approx(2 * worker._feed.busy_s)
+    assert all(row["cost_usd"] == pytest.approx(row["device_s"]) for row in rows)
+    assert {(row["device_name"], row["device_uuid"]) for row in rows} == {
+        ("2 x Fake GPU", "GPU-1,GPU-2")
+    }
+    assert worker.info.num_devices == 2
+    assert report.spent_usd == pytest.approx(
+        2 * worker._feed.busy_s, rel=0.5
+    )  # held time, at least

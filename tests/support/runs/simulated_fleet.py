@@ -147,7 +147,7 @@ class SimulatedFleet:
         if self._world.dies_at_load and (self._world.is_broken or node in self._world.bad_nodes):
             return Died(worker_id, "it cannot load", node_id=node)
         self._workers[worker_id] = _Worker(node)
-        return Loaded(worker_id, WorkerInfo("host", "cpu", None, self._world.max_seqs, 1), node)
+        return Loaded(worker_id, WorkerInfo("host", "cpu", None, 1, self._world.max_seqs, 1), node)
 
     def _work(self, worker_id: str):
         worker, finished = self._workers[worker_id], Finished()
