@@ -5,7 +5,7 @@ here asks which policy it is. Knows nothing about data sets, Ray or grading.
 """
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, Self
 
@@ -91,6 +91,11 @@ class Engine:
         loaded, predictor = load_model(resolved), load_importance(resolved)
         thoughts = resolved.companions.told_apart
         return cls(loaded, made, predictor, sampling, memory, thoughts, gpu_share=gpu_share)
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        """Of the model, see identity.py."""
+        return self._model.identity
 
     @property
     def max_seqs(self) -> int:

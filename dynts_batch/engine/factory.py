@@ -43,6 +43,10 @@ class AnyEngine(Protocol):
     """What a run needs of an engine; Engine and FakeEngine have it."""
 
     @property
+    def identity(self) -> Mapping[str, Any]:
+        """Of the model that it has loaded, see AnyModel."""
+
+    @property
     def arena(self) -> AnyArena: ...
     @property
     def busy_s(self) -> float: ...

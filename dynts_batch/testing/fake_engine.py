@@ -21,13 +21,14 @@ import re
 import signal
 import time
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 from dynts_batch.config import Config, MemoryConfig, PolicyConfig, SamplingConfig
 from dynts_batch.errors import BadRowError, PromptTooLongError, RowError
 from dynts_batch.records import Completion, FinishReason, Request, TokenTrace
-from dynts_batch.testing.fake_model import FakeSettings
+from dynts_batch.testing.fake_model import NAME, FakeSettings
 
 KV_BYTES_PER_TOKEN = 1024
 DEFAULT_MAX_SEQS = 32
@@ -92,6 +93,10 @@ class FakeEngine:
         """Raises: ConfigError where the settings of `model.name` are wrong."""
         settings = FakeSettings.parse(config.model.name)
         return cls(settings, config.policy, config.sampling, config.memory)
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        return {"name": NAME}
 
     @property
     def max_seqs(self) -> int:

@@ -1,6 +1,8 @@
 """Loads a Hugging Face decoder, plugged into the arena attention, and what was made for it."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import nn
@@ -32,6 +34,7 @@ class LoadedModel:
     config: PretrainedConfig
     device: torch.device
     think_tags: ThinkTags = THINK
+    identity: Mapping[str, Any] = field(default_factory=dict)
 
 
 def load_model(resolved: ResolvedModel) -> LoadedModel:
@@ -59,6 +62,7 @@ def load_model(resolved: ResolvedModel) -> LoadedModel:
         config=model.config,
         device=resolved.device,
         think_tags=resolved.think_tags,
+        identity=resolved.identity,
     )
 
 

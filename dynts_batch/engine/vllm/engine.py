@@ -53,6 +53,7 @@ class VllmEngine:
 
     def __init__(self, llm: Any, model: VllmModel, config: Config) -> None:
         self._llm, self._config = llm, config
+        self.identity = model.identity
         self._renderer = PromptRenderer(model.tokenizer, model.think_tags)
         self._stop_token_ids = sorted(model.stop_token_ids)
         self.arena = PagedCache(llm.engine_core.engine_core.scheduler, self.num_devices)

@@ -10,6 +10,8 @@ from __future__ import annotations
 import dataclasses
 import logging
 from collections import deque
+from collections.abc import Mapping
+from typing import Any
 
 from dynts_batch.config import Config
 from dynts_batch.engine.factory import AnyEngine, load_engine
@@ -46,6 +48,11 @@ class Feed:
         self.is_draining = False
         """Nothing more is admitted to the engine."""
         self.num_steps = 0
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        """Of the model that is loaded."""
+        return self._engine.identity
 
     @property
     def max_seqs(self) -> int:

@@ -30,6 +30,7 @@ from dynts_batch.runner.messages import Assignment, Finished, Item, Job, Orders,
 from dynts_batch.runner.pricing import EnergyShares, HeldTime, price
 from dynts_batch.runner.worker.devices import Devices
 from dynts_batch.runner.worker.feed import Feed
+from dynts_batch.runner.worker.same_model import check_same_model
 from dynts_batch.runner.worker.shard_writer import (
     Measured,
     OpenShard,
@@ -48,19 +49,20 @@ class Worker:
         """`max_seqs` bounds the arena further than the configuration does.
 
         Raises:
-            ConfigError: the settings do not fit this machine.
+            ConfigError: the settings do not fit this machine, or it holds another model.
             RunDirError: this machine cannot see the run directory.
         """
         began_s, self._held = time.time(), HeldTime()
         self._warnings = WarningLog()
         config = self._config = job.config
         self._run_dir = RunDir(str(config.run.dir))
-        self._run_dir.fingerprint()
+        of_run = self._run_dir.fingerprint("model")["model"]
         num_threads = max(1, int(config.workers.num_cpus))
         gpu_share = min(1.0, job.num_gpus or 1.0)
         self._feed = Feed(
             _for_device(job), num_threads=num_threads, gpu_share=gpu_share, max_seqs=max_seqs
         )
+        check_same_model(config.model.name, self._feed.identity, of_run)
         if job.num_gpus > 0 and not self._feed.gpu_uuids:
             logger.warning("it holds %g GPU and runs on a CPU: torch sees no GPU", job.num_gpus)
         # Measuring starts here: the energy that loading took belongs to no row.
