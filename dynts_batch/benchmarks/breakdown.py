@@ -17,11 +17,11 @@ from dynts_batch.benchmarks.contenders.contenders import load_requests, make_eng
 from dynts_batch.benchmarks.measure import Row
 from dynts_batch.benchmarks.stopwatch import now
 from dynts_batch.benchmarks.workload import Workload
-from dynts_batch.engine import engine as engine_module
+from dynts_batch.engine import eviction as eviction_module
 from dynts_batch.engine import model_runner as runner_module
 from dynts_batch.engine.attention.steps import DecodeStep
 from dynts_batch.engine.engine import Engine
-from dynts_batch.engine.importance import ImportanceRecorder
+from dynts_batch.engine.recording import Recording
 from dynts_batch.kvcache.arena import KVArena
 
 #: What no timer stands around: tensors made from Python's numbers, sequences, lanes, completions.
@@ -64,11 +64,12 @@ def timing(engine: Engine) -> Iterator[Timers]:
         ("forward", runner.model.decoder, "forward"),
         ("forward", runner.model.head, "forward"),
         ("attention", DecodeStep, "attend"),
-        ("importance", ImportanceRecorder, "defer"),
-        ("importance", ImportanceRecorder, "flush"),
+        ("recording", Recording, "end"),
+        ("recording", Recording, "step_done"),
+        ("recording", Recording, "settle"),
         ("sample", runner_module, "sample"),
-        ("select", type(engine._policy), "stays"),
-        ("select", engine_module, "ascending"),
+        ("select", type(engine._evictor._policy), "stays"),
+        ("select", eviction_module, "ascending"),
         ("evict", KVArena, "evict"),
     ]
     with ExitStack() as patches:

@@ -20,7 +20,7 @@ from dynts_batch.benchmarks.workload import Workload
 from dynts_batch.engine.attention.steps import DecodeStep
 from dynts_batch.engine.engine import Engine
 from dynts_batch.engine.model.packing import PackedLinear, pack_linears
-from dynts_batch.kvcache.probs import Options
+from dynts_batch.kvcache.layer_states import AttentionRule, LayerStates
 
 #: Eviction cycles that whole steps are averaged over.
 NUM_CYCLES = 3
@@ -131,12 +131,12 @@ def _attention(setup: Setup) -> Callable[[], None]:
         torch.randn(each, dtype=shape.dtype, device=setup.device)
         for each in (query_shape, stored_shape)
     )
-    options = Options(shape.head_dim**-0.5, None, None)
+    rule = AttentionRule(shape.head_dim**-0.5, None, None)
 
     def run() -> None:
         step = DecodeStep(arena, slots, slots, max_len=setup.cache_len, is_ragged=False)
         for layer in range(shape.num_layers):
-            step.attend(layer, query, key, key, options)
+            step.attend(LayerStates(layer, query, key, key, rule))
 
     return run
 

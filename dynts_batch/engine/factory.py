@@ -102,7 +102,7 @@ def check_engine(config: Config, *, on_gpu: bool) -> AnyModel:
     from dynts_batch.engine.model.resolved import resolve_model
 
     device = torch.device("cuda" if on_gpu else "cpu")
-    model = resolve_model(config.model, policy.requires, device)
+    model = resolve_model(config.model, policy.companions, device)
     check_memory(model, policy, config.memory, config.sampling.max_new_tokens)
     return model
 

@@ -1,9 +1,10 @@
 """Runs the model over lanes of the arena: prompts in chunks, then one token a lane and step; returns the next tokens.
 
-Owns the model, the importance predictor, and what a decode step reads on the device. Knows nothing about requests, nor about
-which sequences come, go or lose slots: the engine tells `inputs`.
+Owns the model, what is recorded while it runs, and what a decode step reads on the device. Knows nothing about requests, nor
+about which sequences come, go or lose slots: the engine tells `inputs`.
 """
 
+from collections.abc import Sequence as Listed
 from functools import partial
 from typing import Any
 
@@ -13,35 +14,29 @@ from dynts_batch.config import SamplingConfig
 from dynts_batch.engine.attention.steps import DecodeStep, KVStep, PrefillStep, asks_nothing
 from dynts_batch.engine.cuda_graphs import DecodeGraphs
 from dynts_batch.engine.decode_inputs import DecodeInputs
-from dynts_batch.engine.importance import ImportanceRecorder
 from dynts_batch.engine.model.loader import LoadedModel
-from dynts_batch.engine.observer import Observer
 from dynts_batch.engine.recorded_steps import RecordedSteps
+from dynts_batch.engine.recording import Observe, Recording
 from dynts_batch.engine.sampling import sample
 from dynts_batch.engine.sequence import Sequence
 from dynts_batch.kvcache.arena import KVArena
-from dynts_batch.kvcache.predictor import ImportancePredictor
-from dynts_batch.kvcache.thoughts import REASONING
+from dynts_batch.kvcache.recorders.recorder import LaneState, Tokens
 
 
 class ModelRunner:
-    """`inputs` mirrors the running sequences on the device; `observer` records what the policy requires of queries."""
+    """`inputs` mirrors the running sequences on the device; `recording` is what the policy requires."""
 
     def __init__(
         self,
         model: LoadedModel,
-        predictor: ImportancePredictor | None,
         sampling: SamplingConfig,
         arena: KVArena,
+        companions: Listed[object] = (),
     ) -> None:
-        self.model, self.predictor, self._sampling, self._arena = model, predictor, sampling, arena
-        self.observer = Observer(arena)
+        self.model, self._sampling, self._arena = model, sampling, arena
         self.inputs = DecodeInputs(arena.max_seqs, model.device)
-        self._importance = (
-            ImportanceRecorder(predictor, arena, self.inputs.slots, self.inputs.prompt_tokens)
-            if predictor
-            else None
-        )
+        lanes = LaneState(self.inputs.slots, self.inputs.prompt_tokens)
+        self.recording = Recording(arena, lanes, companions)
         self.graphs = self._make_graphs()
 
     def prefill(self, sequences: dict[int, Sequence]) -> list[int]:
@@ -56,14 +51,17 @@ class ModelRunner:
         lanes, token_ids = self._tensor(list(sequences)), self._tensor(padded)
         lengths = self._tensor([len(piece) for piece in pieces])
         positions = torch.arange(start, start + longest, device=lanes.device).expand_as(token_ids)
-        observe = self.observer.prompts(lanes, positions, start + lengths)
-        step = PrefillStep(self._arena, lanes, lengths, start, observe)
-        hidden_states = self.forward(token_ids, positions, step, lanes, slots=positions)
         self.inputs.prompt_tokens[lanes] = self._tensor(
             [len(sequence.prompt_token_ids) for sequence in sequences.values()]
         )
-        if self._importance is not None:
-            self._importance.score(hidden_states, lanes, positions)
+        tokens = Tokens(
+            *(lanes, token_ids, positions, positions, start + lengths),
+            max_len=start + longest,
+            is_prompt=True,
+        )
+        observe = self._begin(tokens)
+        step = PrefillStep(self._arena, lanes, lengths, start, observe)
+        hidden_states = self._run(tokens, step)
         self.inputs.rest(lanes, start + lengths)
         logits = self.model.head(hidden_states[torch.arange(len(pieces)), lengths - 1])
         keys = self._tensor([sequence.key for sequence in sequences.values()])
@@ -78,8 +76,7 @@ class ModelRunner:
             is_ragged = any(sequence.cache_len + 1 < longest for sequence in running)
             token_ids = self.next_tokens(num_lanes, longest, is_ragged=is_ragged)
         self.inputs.advance(token_ids)
-        if self._importance is not None:
-            self._importance.count_step(num_lanes)
+        self.recording.step_done(num_lanes)
         return token_ids.tolist()
 
     def move(self, source: int, target: int, cache_len: int) -> None:
@@ -90,51 +87,44 @@ class ModelRunner:
 
     def settle(self) -> None:
         """Write what is recorded late. Due before the arena's columns are read, and before lanes move or are refilled."""
-        if self._importance is not None:
-            self._importance.flush()
+        self.recording.settle()
 
     def next_tokens(self, num_lanes: int, max_len: int, *, is_ragged: bool) -> torch.Tensor:
         """The decode step of the first lanes, the longest of which has `max_len` slots then; returns token ids [R].
 
-        It asks nothing of the host, and where what is observed allows it, doing it again changes nothing.
+        It asks nothing of the host, and where what is recorded allows it, doing it again changes nothing.
         """
         lanes, token_ids, slots, positions, keys = self.inputs.first(num_lanes)
-        observe = self.observer.tokens(lanes, slots, positions, max_len)
+        tokens = Tokens(
+            *(lanes, token_ids[:, None], positions[:, None], slots[:, None], slots + 1),
+            max_len=max_len,
+            is_prompt=False,
+        )
+        observe = self._begin(tokens)
         step = DecodeStep(
             self._arena, slots, positions, observe, max_len=max_len, is_ragged=is_ragged
         )
-        hidden_states = self.forward(
-            token_ids[:, None], positions[:, None], step, lanes, slots=slots[:, None]
-        )[:, -1]
-        if self._importance is not None:
-            self._importance.defer(hidden_states, slots)
+        hidden_states = self._run(tokens, step)[:, -1]
         logits = self.model.head(hidden_states)
         return sample(logits, self._sampling, keys, positions + 1)
 
-    def forward(
-        self,
-        token_ids: torch.Tensor,
-        positions: torch.Tensor,
-        step: KVStep,
-        lanes: torch.Tensor,
-        slots: torch.Tensor,
-    ) -> torch.Tensor:
-        """Final-norm hidden states [B, T, hidden_size] of `token_ids` [B, T] at `positions` [B, T], which go to `slots`
-        [B, T] of `lanes` [B]."""
-        # Before the model: sliding-window layers read it in the same step.
-        self._arena.write_column("positions", lanes, slots, positions)
-        if "token_id" in self._arena.columns:
-            self._arena.write_column("token_id", lanes, slots, token_ids)
-        if "thought" in self._arena.columns:  # until the policy knows better
-            self._arena.write_column("thought", lanes, slots, torch.full_like(slots, REASONING))
-        return self.model.decoder(
-            input_ids=token_ids, position_ids=positions, use_cache=False, kv_step=step
+    def _begin(self, tokens: Tokens) -> Observe | None:
+        """What comes before the model: sliding-window layers read positions in the same step."""
+        self._arena.write_column("positions", tokens.lanes, tokens.slots, tokens.positions)
+        return self.recording.begin(tokens)
+
+    def _run(self, tokens: Tokens, step: KVStep) -> torch.Tensor:
+        """Final-norm hidden states [R, T, E] of `tokens`."""
+        hidden_states = self.model.decoder(
+            input_ids=tokens.token_ids, position_ids=tokens.positions, use_cache=False, kv_step=step
         ).last_hidden_state
+        self.recording.end(tokens, hidden_states)
+        return hidden_states
 
     def _make_graphs(self) -> DecodeGraphs | RecordedSteps | None:
         """What repeats the decode step without its Python, where the step asks the host nothing and can be done again."""
         shape, device = self._arena.shape, self.model.device
-        if not asks_nothing(shape, device) or not self.observer.is_repeatable:
+        if not asks_nothing(shape, device) or not self.recording.is_repeatable:
             return None
         step = partial(self.next_tokens, max_len=self._arena.capacity, is_ragged=True)
         if device.type == "cuda":

@@ -10,6 +10,8 @@ from what is not. Knows nothing about policies, models or requests.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from math import prod
+from typing import NamedTuple
 
 import torch
 
@@ -19,17 +21,32 @@ from dynts_batch.kvcache.stores.formats import GROUP, NVFP4, KVFormat
 from dynts_batch.kvcache.stores.native_packed import SOURCE, NativePackedStore
 from dynts_batch.kvcache.stores.packed import PackedStore
 from dynts_batch.kvcache.stores.plain import LayerStore, PlainStore
-from dynts_batch.kvcache.thoughts import TRANSITION
 
+POSITION_BYTES = torch.int32.itemsize
 #: Bytes of dequantised keys that `keys_in_place` holds at once, as long as one layer's fit.
 COPIED_BYTES = 64 * 2**20
+
+
+class Column(NamedTuple):
+    """One float32 value for every stored token, which moves with it."""
+
+    name: str
+    per_head: bool = False
+    """Each layer and KV head has its own. If not, they have one together, unless the policy keeps tokens of their own for
+    each: a column always tells those apart."""
+    coarse_value: float | None = None
+    """The value of tokens whose keys and values may be stored more coarsely than others."""
+
+    @property
+    def bytes_per_value(self) -> int:
+        return torch.float32.itemsize
 
 
 @dataclass(frozen=True)
 class ArenaShape:
     """What the arena's size follows from.
 
-    `columns`: names of the per-slot float32 values a policy needs. `num_queries`: how many of the newest queries of its
+    `columns`: the per-slot values that a policy needs. `num_queries`: how many of the newest queries of its
     `num_query_heads` heads each lane remembers for the policy. `stored_in`: the formats of stored keys and values but
     for the newest tokens, fewer than 16, which are stored as they are; head_dim is a multiple of 16 then. None: all are.
     """
@@ -39,7 +56,7 @@ class ArenaShape:
     head_dim: int
     dtype: torch.dtype
     per_head: bool = False
-    columns: tuple[str, ...] = ()
+    columns: tuple[Column, ...] = ()
     num_queries: int = 0
     num_query_heads: int = 0
     stored_in: KVFormat | None = None
@@ -48,14 +65,16 @@ class ArenaShape:
     def granularity(self) -> tuple[int, int]:
         return (self.num_layers, self.num_kv_heads) if self.per_head else (1, 1)
 
+    def granularity_of(self, column: Column) -> tuple[int, int]:
+        """How many layers and heads the column tells apart."""
+        return (self.num_layers, self.num_kv_heads) if column.per_head else self.granularity
+
     @property
-    def has_ternary(self) -> bool:
-        """Whether groups of transitions are stored in TERNARY."""
-        return (
-            self.stored_in is not None
-            and self.stored_in.keys == NVFP4
-            and "thought" in self.columns
-        )
+    def coarse_column(self) -> Column | None:
+        """What says which groups are stored in TERNARY; None: no group is."""
+        if self.stored_in is None or self.stored_in.keys != NVFP4:
+            return None
+        return next((c for c in self.columns if c.coarse_value is not None), None)
 
     @property
     def state_bytes(self) -> int:
@@ -79,8 +98,10 @@ class ArenaShape:
     @property
     def bytes_per_token(self) -> int:
         """All that one stored token takes: keys, values, its position and the columns."""
-        layers, heads = self.granularity
-        return self.stored_bytes_per_token + layers * heads * 4 * (1 + len(self.columns))
+        num_bytes = self.stored_bytes_per_token + prod(self.granularity) * POSITION_BYTES
+        for column in self.columns:
+            num_bytes += prod(self.granularity_of(column)) * column.bytes_per_value
+        return num_bytes
 
     def peak_kv_bytes(self, peak_cache_len: int) -> int:
         """The most that keys and values of a lane took while it grew to `peak_cache_len` tokens."""
@@ -105,8 +126,10 @@ class ArenaShape:
             return num_bytes
         # The last slots make no group; a buffer; a mark for each group, where some may be ternary; the copy of cache_len.
         num_bytes -= capacity % GROUP * self.stored_bytes_per_token
-        marks = capacity // GROUP * self.num_layers * self.granularity[1]
-        marks *= self.has_ternary
+        marks = 0
+        if self.coarse_column is not None:
+            heads = self.granularity_of(self.coarse_column)[1]
+            marks = capacity // GROUP * self.num_layers * heads
         return num_bytes + GROUP * self.kv_bytes_per_token + marks + 8
 
 
@@ -124,8 +147,14 @@ class KVArena:
         per_slot = (max_seqs, *shape.granularity, capacity)
         self.positions = torch.zeros(per_slot, dtype=torch.int32, device=device)
         self.columns = {
-            name: torch.zeros(per_slot, dtype=torch.float32, device=device)
-            for name in shape.columns
+            column.name: torch.zeros(
+                max_seqs,
+                *shape.granularity_of(column),
+                capacity,
+                dtype=torch.float32,
+                device=device,
+            )
+            for column in shape.columns
         }
         remembered = (max_seqs, shape.num_query_heads, shape.num_queries, shape.head_dim)
         # A ring per lane: the query at position p stands at p % num_queries.
@@ -206,27 +235,44 @@ class KVArena:
             self._cache_len[: len(slots)] = slots + 1
         self.layers[layer].append(lanes, slots, key_states[:, :, 0], value_states[:, :, 0])
 
+    def positions_of(self, layer: int) -> torch.Tensor:
+        """Positions of the tokens that `layer` stores, [max_seqs, H or 1, C], a view."""
+        return self.positions[:, layer if self.shape.per_head else 0]
+
     def write_column(
         self, name: str, lanes: torch.Tensor, slots: torch.Tensor, values: torch.Tensor
     ) -> None:
-        """Store `values` [rows, T] in `slots` [rows, T] of `lanes` [rows], for all layers and heads."""
+        """Store `values` [R, T] in `slots` [R, T] of `lanes` [R], for all layers and heads."""
         column = self.positions if name == "positions" else self.columns[name]
         rows, layers, heads = lanes[:, None], slice(None), slice(None)
         column[rows, layers, heads, slots] = values[:, :, None, None].to(column.dtype)
 
+    def write_layer(
+        self,
+        name: str,
+        layer: int,
+        lanes: torch.Tensor,
+        slots: torch.Tensor,
+        values: torch.Tensor,
+    ) -> None:
+        """Store `values` [R, H, T] of a layer in `slots` [R, T] of `lanes` [R], in a column that tells heads apart."""
+        column = self.columns[name]
+        assert column.shape[1] == self.shape.num_layers, f"{name}: a column that tells layers apart"
+        column[:, layer][lanes[:, None], :, slots] = values.transpose(1, 2).to(column.dtype)
+
     def set_column(self, name: str, lanes: torch.Tensor, values: torch.Tensor) -> None:
-        """Replace the column of `lanes` [rows] by `values` [rows, *granularity, C]."""
-        self.columns[name][lanes] = values
+        """Replace the column of `lanes` [R] by `values` [R, L or 1, H or 1, C], as many as it tells apart."""
+        self.columns[name][lanes] = values.to(torch.float32)
 
     def add_to_column(
         self, name: str, layer: int, lanes: torch.Tensor, values: torch.Tensor
     ) -> None:
-        """Add `values` [rows, H, T] of a layer to the first T slots of `lanes` [rows]; where all layers and heads share
+        """Add `values` [R, H, T] of a layer to the first T slots of `lanes` [R]; where all layers and heads share
         a column, their mean is what adds up in it."""
-        shared = not self.shape.per_head
-        if shared:
+        column = self.columns[name]
+        if shared := column.shape[1:3] != (self.shape.num_layers, self.shape.num_kv_heads):
             values = values.mean(dim=1, keepdim=True) / self.shape.num_layers
-        column = self.columns[name][:, 0 if shared else layer]
+        column = column[:, 0 if shared else layer]
         column[lanes, :, : values.shape[-1]] += values
 
     def evict(
@@ -242,13 +288,9 @@ class KVArena:
         by_head = kept_slots.expand(-1, -1, self.shape.granularity[1], -1).flatten(1, 2)
         for column in (self.positions, *self.columns.values()):
             compact(column.flatten(1, 2)[None], rows, by_head, lengths)
-        thoughts = self.columns.get("thought") if self.shape.has_ternary else None
         for layer, store in enumerate(self.layers):
-            group = layer if self.shape.per_head else 0
-            is_transition = (
-                None if thoughts is None else thoughts[rows, group, :, :num_kept] == TRANSITION
-            )
-            store.evict(rows, kept_slots[:, group], lengths, is_transition)
+            kept = kept_slots[:, layer if self.shape.per_head else 0]
+            store.evict(rows, kept, lengths, self._is_coarse(layer, rows, num_kept))
         if self.shape.stored_in:
             self._cache_len[rows] = lengths
 
@@ -268,18 +310,27 @@ class KVArena:
         for store in self.layers:
             store.clear(lane)
 
+    def _is_coarse(self, layer: int, lanes: torch.Tensor, num_slots: int) -> torch.Tensor | None:
+        """Which of the first slots of `lanes` [R] a layer may store more coarsely, bool [R, H or 1, num_slots]."""
+        marked = self.shape.coarse_column
+        if marked is None or marked.coarse_value is None:
+            return None
+        column = self.columns[marked.name]
+        group = layer if column.shape[1] > 1 else 0
+        return column[lanes, group, :, :num_slots].eq(marked.coarse_value)
+
     def _make_store(self, device: torch.device) -> LayerStore:
         shape = self.shape
         size = (self.max_seqs, shape.num_kv_heads, self.capacity, shape.head_dim)
         if shape.stored_in is None:
             return PlainStore(size, shape.dtype, device)
+        coarse = shape.coarse_column
         return self._packed_kind(device)(
             size,
             shape.dtype,
             self._cache_len,
             form=shape.stored_in,
-            has_ternary=shape.has_ternary,
-            per_head=shape.per_head,
+            num_marks=shape.granularity_of(coarse)[1] if coarse else 0,
         )
 
     def _packed_kind(self, device: torch.device) -> type[PackedStore]:

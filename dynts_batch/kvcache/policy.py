@@ -6,6 +6,7 @@ it `requires`, return scores, and `@register` it under its name. The laws in tes
 to its contract. A policy in a module of its own, outside this package, is `policy.name=module:Class`.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
@@ -13,14 +14,10 @@ import torch
 
 from dynts_batch.errors import ConfigError
 from dynts_batch.kvcache.arena import ArenaShape
+from dynts_batch.kvcache.recorders import RECORDERS
 from dynts_batch.kvcache.select import all_but, select, share_of_candidates
 from dynts_batch.kvcache.stores.formats import KV_FORMATS, KVFormat
 from dynts_batch.kvcache.view import LayerSlots, Slots
-
-#: The per-slot values that the engine can record, besides positions: the predictor's score, the token's id, the
-#: attention that the slot has received from all queries since it was stored, and what thought it belongs to. To tell
-#: that, the newest query is remembered; nothing is recorded of thoughts that a model's calibration cannot tell apart.
-RECORDED = frozenset({"importance", "token_id", "attention", "thought"})
 
 #: What ranking one slot of one layer and head takes: its score, the sort's results and the masks.
 RANKED_BYTES = 48
@@ -121,8 +118,14 @@ class Policy:
 
     @property
     def requires(self) -> tuple[str, ...]:
-        """Per-slot values that the engine records for this policy, out of `RECORDED`."""
+        """Columns, one value for every stored token, that are recorded for this policy: see kvcache/recorders."""
         return ()
+
+    @property
+    def companions(self) -> frozenset[type]:
+        """The types of what was made for the model and is needed beside it."""
+        needed = (RECORDERS[name].companion for name in self.requires)
+        return frozenset(kind for kind in needed if kind is not None)
 
     @property
     def num_queries(self) -> int:
@@ -172,9 +175,10 @@ class Policy:
         has reached its budget or not; None: only then, as every row is."""
         return None
 
-    def label(self, slots: Slots) -> torch.Tensor | None:
-        """The column "thought" as it is from now on, [rows, *granularity, slots]; None: nothing new is known. Pure."""
-        return None
+    def relabel(self, slots: Slots) -> Mapping[str, torch.Tensor]:
+        """Columns as they are from now on, by name, as `slots.column` gives them; those of which nothing new is known are left
+        out. Asked before `stays` is. Pure."""
+        return {}
 
     def score(self, slots: Slots) -> torch.Tensor:
         """Scores of all slots, higher = keep, broadcastable to [rows, *granularity, slots].

@@ -6,19 +6,10 @@ own fast attention, nor about who reads the result.
 
 import torch
 
+from dynts_batch.kvcache.layer_states import AttentionRule
+
 #: Bytes of attention that `attention_received` holds at once, as long as one query of each row fits.
 CHUNK_BYTES = 64 * 2**20
-
-
-class Options:
-    """How a layer attends: `scale`, `sliding_window` in tokens or None, `sinks` [H] or None."""
-
-    __slots__ = ("scale", "sinks", "sliding_window")
-
-    def __init__(
-        self, scale: float, sliding_window: int | None, sinks: torch.Tensor | None
-    ) -> None:
-        self.scale, self.sliding_window, self.sinks = scale, sliding_window, sinks
 
 
 def attention_logits(query: torch.Tensor, keys: torch.Tensor, scale: float) -> torch.Tensor:
@@ -31,18 +22,18 @@ def attention_logits(query: torch.Tensor, keys: torch.Tensor, scale: float) -> t
 
 
 def attention_probs(
-    query: torch.Tensor, keys: torch.Tensor, mask: torch.Tensor | None, options: Options
+    query: torch.Tensor, keys: torch.Tensor, mask: torch.Tensor | None, rule: AttentionRule
 ) -> torch.Tensor:
     """Softmax attention in float32, [R, K, H // K, T, S]; `mask` is added to the logits, broadcastable to [R, K, T, S].
 
     A sink is one more logit, which takes mass and gives nothing: with sinks the last axis sums to less than 1.
     """
-    logits = attention_logits(query, keys, options.scale)
+    logits = attention_logits(query, keys, rule.scale)
     if mask is not None:
         logits += mask.unsqueeze(-3)  # the same for all query heads of a group
-    if options.sinks is None:
+    if rule.sinks is None:
         return logits.softmax(dim=-1)
-    sinks = options.sinks.float().view(1, keys.shape[1], -1, 1, 1).expand(*logits.shape[:-1], 1)
+    sinks = rule.sinks.float().view(1, keys.shape[1], -1, 1, 1).expand(*logits.shape[:-1], 1)
     return torch.cat((logits, sinks), dim=-1).softmax(dim=-1)[..., :-1]
 
 
@@ -71,7 +62,7 @@ def attention_received(
     query_positions: torch.Tensor,
     slot_positions: torch.Tensor,
     cache_len: torch.Tensor,
-    options: Options,
+    rule: AttentionRule,
 ) -> torch.Tensor:
     """Attention that each slot gets from all T queries and the query heads of its group, float32 [R, K, S].
 
@@ -84,9 +75,9 @@ def attention_received(
     for chunk in torch.arange(length, device=query.device).split(queries_per_chunk):
         positions = query_positions[:, chunk]
         visible = visible_slots(
-            positions.clamp(min=0), slot_positions, cache_len, options.sliding_window
+            positions.clamp(min=0), slot_positions, cache_len, rule.sliding_window
         )
         mask = additive_mask(visible, query.dtype)
-        probs = attention_probs(query[:, :, chunk], keys, mask, options)
+        probs = attention_probs(query[:, :, chunk], keys, mask, rule)
         total += (probs * (positions >= 0)[:, None, None, :, None]).sum(dim=(2, 3))
     return total

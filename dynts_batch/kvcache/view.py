@@ -7,20 +7,22 @@ G the policy's granularity (see arena.py). Knows nothing about any policy.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 
 from dynts_batch.kvcache.arena import KVArena
 from dynts_batch.kvcache.counter_rng import uniform
+from dynts_batch.kvcache.layer_states import AttentionRule
 from dynts_batch.kvcache.probs import (
-    Options,
     additive_mask,
     attention_logits,
     attention_probs,
     visible_slots,
 )
-from dynts_batch.kvcache.thoughts import Thoughts
+from dynts_batch.kvcache.recorders.recorder import companion_of
+
+T = TypeVar("T")
 
 
 class Row(NamedTuple):
@@ -49,15 +51,15 @@ class Row(NamedTuple):
 class Slots:
     """The rows to evict from, and, under the same names, their numbers as int64 [R].
 
-    `options`: how each layer attends, as far as queries were recorded. `token_text`: the text of a token id. `thoughts`:
-    how the model's thoughts are told apart.
+    `rules`: how each layer attends, as far as queries were recorded. `token_text`: the text of a token id. `companions`:
+    what was made for the model.
     """
 
     arena: KVArena
     rows: Sequence[Row]
-    options: Mapping[int, Options]
+    rules: Mapping[int, AttentionRule]
     token_text: Callable[[int], str]
-    thoughts: Thoughts = Thoughts()
+    companions: Sequence[object] = ()
 
     @cached_property
     def _numbers(self) -> torch.Tensor:
@@ -106,8 +108,12 @@ class Slots:
         return (slot >= self.num_first[:, None]) & (slot < end[:, None])
 
     def column(self, name: str) -> torch.Tensor:
-        """A recorded per-slot value that the policy requires, float32 [R, *G, S]."""
+        """A recorded per-slot value that the policy requires, float32 [R, L or 1, H or 1, S]."""
         return self.arena.columns[name][self.lanes]
+
+    def companion(self, kind: type[T]) -> T | None:
+        """What was made for the model and is of this type, if there is something."""
+        return companion_of(kind, self.companions)
 
     def layers(self) -> Iterator["LayerSlots"]:
         """The layers, one at a time: what one has copied is freed before the next."""
@@ -158,13 +164,13 @@ class LayerSlots:
 
     def logits(self, num_queries: int) -> torch.Tensor:
         """Scaled attention logits of the last queries, minus infinity where the layer hides a slot, [R, K, H // K, w, S]."""
-        logits = attention_logits(self.queries(num_queries), self.keys, self._options.scale)
+        logits = attention_logits(self.queries(num_queries), self.keys, self._rule.scale)
         return logits.masked_fill(~self._visible(num_queries).unsqueeze(2), -torch.inf)
 
     def attention(self, num_queries: int) -> torch.Tensor:
         """The attention that the last queries pay to the stored tokens, sinks counted, [R, K, H // K, w, S]."""
         mask = additive_mask(self._visible(num_queries), torch.float32)
-        probs = attention_probs(self.queries(num_queries), self.keys, mask, self._options)
+        probs = attention_probs(self.queries(num_queries), self.keys, mask, self._rule)
         # In a sliding-window layer all that an older query saw may be gone: it pays nothing then, not NaN.
         return probs.nan_to_num()
 
@@ -179,13 +185,13 @@ class LayerSlots:
         return uniform(key, self.positions.long())
 
     @property
-    def _options(self) -> Options:
-        return self.slots.options[self.layer]
+    def _rule(self) -> AttentionRule:
+        return self.slots.rules[self.layer]
 
     def _visible(self, num_queries: int) -> torch.Tensor:
         return visible_slots(
             self.query_positions(num_queries),
             self.positions,
             self.slots.cache_len,
-            self._options.sliding_window,
+            self._rule.sliding_window,
         )

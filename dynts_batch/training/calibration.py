@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from dynts_batch.kvcache.model_id import ModelId
-from dynts_batch.kvcache.thoughts import save_thoughts
+from dynts_batch.kvcache.policies.thinkv.thoughts import save_thoughts
 from dynts_batch.report.charts.panel_grid import Panel, panel_grid
 from dynts_batch.training.densities import GRID, Calibration, calibrate, density
 

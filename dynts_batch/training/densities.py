@@ -12,7 +12,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from dynts_batch.kvcache.thoughts import Thoughts
+from dynts_batch.kvcache.policies.thinkv.thoughts import Thoughts
 
 NUM_LAYERS = 4
 NUM_MODES = 3

@@ -9,7 +9,8 @@ import torch
 
 from dynts_batch.engine.attention.steps import attend_causal
 from dynts_batch.engine.model.loader import LoadedModel
-from dynts_batch.kvcache.probs import Options, attention_received
+from dynts_batch.kvcache.layer_states import LayerStates
+from dynts_batch.kvcache.probs import attention_received
 from dynts_batch.training.traces import Trace
 
 
@@ -21,23 +22,17 @@ class LabelStep:
         self._total = torch.zeros(seq_len, dtype=torch.float32, device=device)
         self._num_rows = 0
 
-    def attend(
-        self,
-        layer: int,
-        query: torch.Tensor,
-        key: torch.Tensor,
-        value: torch.Tensor,
-        options: Options,
-    ) -> torch.Tensor:
+    def attend(self, states: LayerStates) -> torch.Tensor:
+        _, query, key, value, rule = states
         # The diagonal needs no zeroing: no answer token is a thinking token.
         position = torch.arange(query.shape[2], device=query.device)[None]
         answer, seq_len = slice(self._answer_start, None), position.new_tensor([query.shape[2]])
         received = attention_received(
-            query[:, :, answer], key, position[:, answer], position[:, None], seq_len, options
+            query[:, :, answer], key, position[:, answer], position[:, None], seq_len, rule
         )
         self._total += received.sum(dim=(0, 1))
         self._num_rows += query.shape[1] * (query.shape[2] - self._answer_start)
-        return attend_causal(query, key, value, options)
+        return attend_causal(query, key, value, rule)
 
     def labels(self) -> torch.Tensor:
         """Mean attention received by every token of the trace, [seq_len]."""

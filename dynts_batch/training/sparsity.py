@@ -16,8 +16,9 @@ from dynts_batch.engine.attention.steps import attend_causal
 from dynts_batch.engine.model.loader import LoadedModel, load_model
 from dynts_batch.engine.model.resolved import resolve_model
 from dynts_batch.engine.prompt import PromptRenderer
-from dynts_batch.kvcache.probs import CHUNK_BYTES, Options, attention_logits, visible_slots
-from dynts_batch.kvcache.thoughts import sparsity
+from dynts_batch.kvcache.layer_states import LayerStates
+from dynts_batch.kvcache.policies.thinkv.thoughts import sparsity
+from dynts_batch.kvcache.probs import CHUNK_BYTES, attention_logits, visible_slots
 from dynts_batch.training.traces import Trace, read_traces
 
 
@@ -28,24 +29,18 @@ class SparsityStep:
         self._positions = positions
         self.found: list[torch.Tensor] = []
 
-    def attend(
-        self,
-        layer: int,
-        query: torch.Tensor,
-        key: torch.Tensor,
-        value: torch.Tensor,
-        options: Options,
-    ) -> torch.Tensor:
+    def attend(self, states: LayerStates) -> torch.Tensor:
+        _, query, key, value, rule = states
         _, num_heads, length, _ = query.shape
         slot = torch.arange(length, device=query.device)[None, None]
         cache_len = slot.new_tensor([length])
         chunks = []
         for positions in self._positions.split(max(1, CHUNK_BYTES // (4 * num_heads * length))):
-            logits = attention_logits(query[:, :, positions], key, options.scale)
-            visible = visible_slots(positions[None], slot, cache_len, options.sliding_window)
+            logits = attention_logits(query[:, :, positions], key, rule.scale)
+            visible = visible_slots(positions[None], slot, cache_len, rule.sliding_window)
             chunks.append(sparsity(logits.masked_fill(~visible.unsqueeze(2), -torch.inf))[0])
         self.found.append(torch.cat(chunks))
-        return attend_causal(query, key, value, options)
+        return attend_causal(query, key, value, rule)
 
 
 @torch.inference_mode()

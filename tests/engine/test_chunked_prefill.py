@@ -11,7 +11,7 @@ from dynts_batch.config import MemoryConfig, ModelConfig, PolicyConfig, Sampling
 from dynts_batch.engine import Engine, scheduler, sequence
 from dynts_batch.kvcache.model_id import ModelId
 from dynts_batch.kvcache.policies import POLICIES
-from dynts_batch.kvcache.thoughts import Thoughts, save_thoughts
+from dynts_batch.kvcache.policies.thinkv.thoughts import Thoughts, save_thoughts
 from dynts_batch.records import Request
 
 CHUNK = 7

@@ -9,7 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from dynts_batch.config import MemoryConfig, ModelConfig, PolicyConfig, SamplingConfig
-from dynts_batch.engine import Engine, engine
+from dynts_batch.engine import Engine, eviction
 from dynts_batch.kvcache.policies import POLICIES, rkv
 from dynts_batch.records import Request
 
@@ -35,11 +35,11 @@ def test_rows_evicted_one_by_one_or_together_give_the_same_completions(
 ) -> None:
     policy = PolicyConfig(name, budget=64, window_size=8, keep_ratio=0.5)
     together = make_engine(policy)
-    assert together._rows_at_once >= NUM_SAMPLES
+    assert together._evictor.rows_at_once >= NUM_SAMPLES
     expected = generate(together)
-    monkeypatch.setattr(engine, "EVICTION_BYTES", 1)
+    monkeypatch.setattr(eviction, "EVICTION_BYTES", 1)
     one_by_one = make_engine(policy)
-    assert one_by_one._rows_at_once == 1
+    assert one_by_one._evictor.rows_at_once == 1
     assert generate(one_by_one) == expected
 
 
@@ -80,17 +80,17 @@ def test_no_eviction_takes_more_than_its_share(
     """64 rows of 32,768 slots took 20 to 28 GB, which nothing had planned for."""
     monkeypatch.setattr(rkv, "_CHUNK_BYTES", 2**16)  # which that policy takes whatever the rows are
     made = make_engine(PolicyConfig(name, budget=256, window_size=32, options=options), 300)
-    row_bytes = made._policy.eviction_bytes(made.arena.shape, made.arena.capacity)
-    made._rows_at_once = 2
+    row_bytes = made._evictor._policy.eviction_bytes(made.arena.shape, made.arena.capacity)
+    made._evictor.rows_at_once = 2
     peaks = []
-    evict = made._evict_from
+    evict = made._evictor._evict_from
 
     def measured(due: dict[int, Any]) -> None:
         with Peak() as peak:
             evict(due)
         peaks.append(peak.num_bytes)
 
-    monkeypatch.setattr(made, "_evict_from", measured)
+    monkeypatch.setattr(made._evictor, "_evict_from", measured)
     for index in range(NUM_SAMPLES):
         made.add_request(Request("a", index, prompt_token_ids=list(range(10, 30))))
     while not peaks:

@@ -5,12 +5,13 @@ import torch
 
 from dynts_batch.config import MemoryConfig, ModelConfig, PolicyConfig, SamplingConfig
 from dynts_batch.engine import Engine
-from dynts_batch.engine.importance import MAX_PENDING_STEPS, ImportanceRecorder
 from dynts_batch.engine.model.loader import load_model
 from dynts_batch.engine.model.resolved import resolve_model
 from dynts_batch.kvcache.arena import ArenaShape, KVArena
 from dynts_batch.kvcache.policies import make_policy
 from dynts_batch.kvcache.predictor import ImportancePredictor, place_of
+from dynts_batch.kvcache.recorders.importance import MAX_PENDING_STEPS, Importance
+from dynts_batch.kvcache.recorders.recorder import LaneState, Tokens
 from dynts_batch.records import Request
 
 HIDDEN_SIZE = 8
@@ -20,25 +21,31 @@ HIDDEN_SIZE = 8
 def test_every_decoded_token_has_its_own_score_after_a_flush(num_steps: int) -> None:
     torch.manual_seed(0)
     predictor = ImportancePredictor(HIDDEN_SIZE, "state+place").requires_grad_(False)
-    shape = ArenaShape(1, 1, 2, torch.float32, columns=("importance",))
+    shape = ArenaShape(1, 1, 2, torch.float32, columns=(Importance.column,))
     arena = KVArena(shape, max_seqs=5, capacity=80, device=torch.device("cpu"))
     prompt_tokens = torch.tensor([2, 11, 7, 0, 0])
     next_slots = torch.tensor([3, 20, 7, 0, 0])  # of ragged lanes, two of them unused
-    recorder = ImportanceRecorder(predictor, arena, next_slots, prompt_tokens)
+    recorder = Importance(arena, LaneState(next_slots, prompt_tokens), [predictor])
+    lanes, token_ids = torch.arange(3), torch.zeros(3, 1, dtype=torch.long)
     expected = arena.columns["importance"].clone()
     for _ in range(num_steps):
         hidden_states, slots = torch.randn(3, HIDDEN_SIZE), next_slots[:3].clone()
         positions = 3 * slots + 1  # an eviction has been here
-        arena.write_column("positions", torch.arange(3), slots[:, None], positions[:, None])
+        arena.write_column("positions", lanes, slots[:, None], positions[:, None])
+        tokens = Tokens(
+            *(lanes, token_ids, positions[:, None], slots[:, None], slots + 1),
+            max_len=80,
+            is_prompt=False,
+        )
         places = place_of(positions, prompt_tokens[:3])
-        expected[torch.arange(3), 0, 0, slots] = predictor(hidden_states, places)
-        recorder.defer(torch.full_like(hidden_states, torch.nan), slots)  # a graph's first run
-        recorder.defer(hidden_states, slots)
+        expected[lanes, 0, 0, slots] = predictor(hidden_states, places)
+        recorder.end(tokens, torch.full((3, 1, HIDDEN_SIZE), torch.nan))  # a graph's first run
+        recorder.end(tokens, hidden_states[:, None])
         next_slots[:3] += 1
-        recorder.count_step(3)
-    recorder.flush()
+        recorder.step_done(3)
+    recorder.settle()
     torch.testing.assert_close(arena.columns["importance"], expected)
-    recorder.flush()
+    recorder.settle()
     torch.testing.assert_close(arena.columns["importance"], expected)
 
 
@@ -51,7 +58,7 @@ def test_the_engine_scores_every_token_by_its_own_place() -> None:
     predictor.place_scale.copy_(torch.tensor([20.0, 1.0, 10.0]))
     policy = make_policy(PolicyConfig("dynts", budget=60, window_size=8, keep_ratio=0.5))
     sampling, memory = SamplingConfig(max_new_tokens=90), MemoryConfig(max_seqs=3)
-    engine = Engine(model, policy, predictor, sampling, memory)
+    engine = Engine(model, policy, sampling, memory, [predictor])
     for index in range(7):
         numbers = ", ".join(f"a = {n}" for n in range(1 + index % 4))
         engine.add_request(Request(str(index), prompt=f"Let {numbers}.", max_new_tokens=70 + index))

@@ -3,13 +3,13 @@
 import pytest
 import torch
 
-from dynts_batch.kvcache.arena import ArenaShape, KVArena
+from dynts_batch.kvcache.arena import ArenaShape, Column, KVArena
 
 CPU = torch.device("cpu")
 
 
 def filled_arena(*, per_head: bool) -> KVArena:
-    shape = ArenaShape(2, 3, 4, torch.float32, per_head=per_head, columns=("importance",))
+    shape = ArenaShape(2, 3, 4, torch.float32, per_head=per_head, columns=(Column("importance"),))
     arena = KVArena(shape, max_seqs=4, capacity=10, device=CPU)
     torch.manual_seed(0)
     lanes = torch.arange(4)
@@ -62,7 +62,7 @@ def test_append_and_move() -> None:
 
 
 def test_the_memory_promise_is_what_is_allocated() -> None:
-    shape = ArenaShape(2, 3, 4, torch.bfloat16, per_head=True, columns=("importance",))
+    shape = ArenaShape(2, 3, 4, torch.bfloat16, per_head=True, columns=(Column("importance"),))
     arena = KVArena(shape, max_seqs=5, capacity=7, device=CPU)
     tensors = [arena.positions, *arena.columns.values()]
     tensors += [tensor for layer in range(2) for tensor in arena.stored(layer, 5, 7)]

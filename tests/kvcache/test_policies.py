@@ -20,9 +20,9 @@ from dynts_batch.engine.model.resolved import resolve_model
 from dynts_batch.errors import ConfigError
 from dynts_batch.kvcache.arena import KVArena
 from dynts_batch.kvcache.policies import POLICIES, make_policy, register
+from dynts_batch.kvcache.policies.thinkv.thoughts import Thoughts
 from dynts_batch.kvcache.policy import Policy
 from dynts_batch.kvcache.predictor import ImportancePredictor
-from dynts_batch.kvcache.thoughts import Thoughts
 from dynts_batch.records import Completion, Request
 
 EVICTING = sorted(POLICIES.keys() - {"full"})
@@ -46,14 +46,10 @@ def make_engine(
 ) -> Engine:
     made = make_policy(policy)
     torch.manual_seed(0)
-    predictor = (
-        ImportancePredictor(model.config.hidden_size, "state+place")
-        if "importance" in made.requires
-        else None
-    )
+    predictor = ImportancePredictor(model.config.hidden_size, "state+place")
     sampling = SamplingConfig(temperature=0.8, max_new_tokens=max_new_tokens)
     memory = MemoryConfig(max_seqs=max_seqs, max_prompt_tokens=64)
-    return Engine(model, made, predictor, sampling, memory, thoughts)
+    return Engine(model, made, sampling, memory, [predictor, thoughts])
 
 
 def requests(count: int = 6) -> list[Request]:
@@ -131,9 +127,8 @@ def test_of_thoughts_that_cannot_be_told_apart_nothing_is_recorded(
         make_engine(model, policy, thoughts=thoughts)
         for thoughts in (Thoughts(), Thoughts(layers=(0, 2), low=0.0, high=1.0))
     )
-    assert set(told.arena.shape.columns) - set(plain.arena.shape.columns) == {"thought"}
+    assert set(told.arena.columns) - set(plain.arena.columns) == {"thought"}
     assert (plain.arena.shape.num_queries, told.arena.shape.num_queries) == (0, 1)
-    assert not plain._runner.observer.wants_queries
     expected = run(told, requests())
     assert {k: c.completion_token_ids for k, c in run(plain, requests()).items()} == {
         k: c.completion_token_ids for k, c in expected.items()

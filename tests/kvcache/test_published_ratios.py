@@ -13,9 +13,9 @@ from dynts_batch.config import MemoryConfig, SamplingConfig
 from dynts_batch.engine import Engine
 from dynts_batch.engine.model.loader import LoadedModel
 from dynts_batch.kvcache.arena import KVArena
+from dynts_batch.kvcache.layer_states import AttentionRule, LayerStates
 from dynts_batch.kvcache.policies.dynts import DynTS
 from dynts_batch.kvcache.predictor import ImportancePredictor
-from dynts_batch.kvcache.probs import Options
 from dynts_batch.records import Request
 
 #: arXiv 2601.18383, the throughput figure's stored/total tokens: B, W and r, then one ratio a selection.
@@ -33,8 +33,9 @@ class FakeDecoder(nn.Module):
     def forward(self, input_ids: torch.Tensor, *, kv_step: Any, **_: Any) -> SimpleNamespace:
         rows, length = input_ids.shape
         states = [torch.randn(rows, 1, length, 2) for _ in range(3)]
+        rule = AttentionRule(1.0, None, None)
         return SimpleNamespace(
-            last_hidden_state=kv_step.attend(0, *states, Options(1.0, None, None))[:, 0]
+            last_hidden_state=kv_step.attend(LayerStates(0, *states, rule))[:, 0]
         )
 
 
@@ -85,9 +86,9 @@ def test_stored_over_total_at_every_selection_is_the_published_one(
     engine = Engine(
         fake_model(tiny_model_dirs["llama"]),
         policy,
-        ImportancePredictor(2, "state"),
         SamplingConfig(temperature=0.0, max_new_tokens=num_tokens - 200 + 2),
         MemoryConfig(max_seqs=1),
+        [ImportancePredictor(2, "state")],
     )
     (completion,) = engine.generate([Request("a", prompt_token_ids=[5] * 200)])
     assert [round(ratio, 2) for ratio in ratios] == published

@@ -13,12 +13,19 @@ from hypothesis import strategies as st
 from dynts_batch.config import PolicyConfig
 from dynts_batch.errors import ConfigError
 from dynts_batch.kvcache import arena as arena_module
-from dynts_batch.kvcache.arena import ArenaShape, KVArena
+from dynts_batch.kvcache.arena import ArenaShape, Column, KVArena
 from dynts_batch.kvcache.compaction import ascending
+from dynts_batch.kvcache.layer_states import AttentionRule
 from dynts_batch.kvcache.policies import make_policy
 from dynts_batch.kvcache.policies.thinkv.policy import ThinKV
-from dynts_batch.kvcache.probs import Options
-from dynts_batch.kvcache.thoughts import EXECUTION, REASONING, TRANSITION, Thoughts, sparsity
+from dynts_batch.kvcache.policies.thinkv.thoughts import (
+    EXECUTION,
+    REASONING,
+    TRANSITION,
+    Thoughts,
+    sparsity,
+)
+from dynts_batch.kvcache.recorders import RECORDERS
 from dynts_batch.kvcache.view import Row, Slots
 
 LAYERS, KV_HEADS, GROUP, HEAD_DIM = 2, 2, 2, 4
@@ -39,6 +46,10 @@ def make_thinkv(
     return policy
 
 
+def columns_of(policy: ThinKV) -> tuple[Column, ...]:
+    return tuple(RECORDERS[name].column for name in policy.requires)
+
+
 @dataclass
 class Life:
     """One sequence in an arena of its own, as the engine would drive it, with random keys and given types of thoughts."""
@@ -57,7 +68,7 @@ class Life:
         shape = ArenaShape(
             *(LAYERS, KV_HEADS, HEAD_DIM, torch.float32),
             per_head=policy.per_head,
-            columns=policy.requires,
+            columns=columns_of(policy),
             num_queries=1,
             num_query_heads=KV_HEADS * GROUP,
         )
@@ -115,7 +126,7 @@ class Life:
         return Slots(
             arena=self.arena,
             rows=[Row(0, self.cache_len, self.num_processed + 1, *counts, rng_key=0)],
-            options={layer: Options(0.7, None, None) for layer in range(LAYERS)},
+            rules={layer: AttentionRule(0.7, None, None) for layer in range(LAYERS)},
             token_text=str,
         )
 
@@ -281,7 +292,7 @@ def test_of_quantised_keys_only_what_is_cut_is_dequantised_a_layer_at_a_time(
     shape = ArenaShape(
         *(num_layers, KV_HEADS, 16, torch.float32),
         per_head=True,
-        columns=policy.requires,
+        columns=columns_of(policy),
         stored_in=policy.stored_in,
     )
     arena, lanes = KVArena(shape, 4, budget, torch.device("cpu")), torch.tensor([3, 1, 2])
@@ -295,8 +306,8 @@ def test_of_quantised_keys_only_what_is_cut_is_dequantised_a_layer_at_a_time(
     for lane, length in zip(lanes.tolist(), lengths, strict=True):
         counts = policy.counts(prompt_tokens=4, answer_tokens=0, cache_len=length)
         rows.append(Row(lane, length, length + 1, *counts, rng_key=0))
-    options = {layer: Options(0.7, None, None) for layer in range(num_layers)}
-    slots = Slots(arena, rows, options, str)
+    rules = {layer: AttentionRule(0.7, None, None) for layer in range(num_layers)}
+    slots = Slots(arena, rows, rules, str)
     expected = policy.stays(slots)
     assert expected[:, 0, 0].sum(dim=-1).tolist() == [100, 240, 180]
     assert not torch.equal(expected[1, 0], expected[1, 1]), "each layer keeps its own"
@@ -344,15 +355,15 @@ def test_a_segment_is_labelled_as_it_ends_by_the_sparsity_of_the_newest_query_in
     mean = sum(sparsity(slots.layer(n).logits(1)[..., :24])[0, 0].item() for n in range(2)) / 2
     assert 0 < mean < 1
     for low, high, kind in ((0.0, 1.0, REASONING), (0.0, 0.0, TRANSITION), (1.0, 1.0, EXECUTION)):
-        known = replace(slots, thoughts=Thoughts((0, 1), low, high))
-        column = life.policy.label(known)
+        known = replace(slots, companions=[Thoughts((0, 1), low, high)])
+        column = life.policy.relabel(known)["thought"]
         assert column is not None
         assert (column[0, ..., 14:24] == kind).all(), "the segment that ended"
         assert (column[0, ..., 4:14] == REASONING).all(), "labels never change"
-    assert life.policy.label(slots) is None, "one type of thought: nothing to tell apart"
+    assert not life.policy.relabel(slots), "one type of thought: nothing to tell apart"
     life.store(1)
-    between = replace(life.slots(), thoughts=Thoughts((0, 1), 0.0, 0.0))
-    assert torch.equal(life.policy.label(between), between.column("thought"))
+    between = replace(life.slots(), companions=[Thoughts((0, 1), 0.0, 0.0)])
+    assert torch.equal(life.policy.relabel(between)["thought"], between.column("thought"))
 
 
 def test_the_answer_is_protected_as_long_as_a_segment_fits_besides() -> None:

@@ -7,7 +7,7 @@ import torch
 
 from dynts_batch.errors import ConfigError
 from dynts_batch.kvcache.model_id import ModelId
-from dynts_batch.kvcache.thoughts import (
+from dynts_batch.kvcache.policies.thinkv.thoughts import (
     EXECUTION,
     REASONING,
     TRANSITION,

@@ -19,7 +19,7 @@ from dynts_batch.engine.model.resolved import resolve_model
 from dynts_batch.engine.prompt import PromptRenderer
 from dynts_batch.errors import ConfigError, DyntsError, RunDirError
 from dynts_batch.kvcache.model_id import ModelId
-from dynts_batch.kvcache.thoughts import load_thoughts
+from dynts_batch.kvcache.policies.thinkv.thoughts import load_thoughts
 from dynts_batch.runner.calibrate import calibrate_thoughts
 from dynts_batch.runner.prepared_run import prepare
 from dynts_batch.training import sparsity

@@ -11,7 +11,7 @@ from dynts_batch.engine import Engine
 from dynts_batch.engine.model.loader import load_model
 from dynts_batch.engine.model.resolved import resolve_model
 from dynts_batch.kvcache.policies import make_policy
-from dynts_batch.kvcache.thoughts import Thoughts
+from dynts_batch.kvcache.policies.thinkv.thoughts import Thoughts
 from dynts_batch.records import Request
 from dynts_batch.training.sparsity import trace_sparsity
 from dynts_batch.training.traces import Trace
@@ -39,7 +39,7 @@ def test_sparsity_of_a_trace_is_what_its_decoding_saw(
     thoughts = Seen(layers=(0, 1, 2), low=0.3, high=0.5)
     thoughts.values.clear()
     sampling, memory = SamplingConfig(temperature=0.8, max_new_tokens=60), MemoryConfig(max_seqs=1)
-    engine = Engine(model, policy, None, sampling, memory, thoughts)
+    engine = Engine(model, policy, sampling, memory, [thoughts])
     prompt = list(range(10, 22))
     (completion,) = engine.generate([Request("a", prompt_token_ids=prompt)])
     # The last token drawn is never processed, and the step that draws it asks nothing any more.

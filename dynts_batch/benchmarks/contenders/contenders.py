@@ -67,14 +67,10 @@ def make_engine(workload: Workload, policy_name: str, load: Load) -> Engine:
     )
     policy = named_policy(policy_name, workload)
     torch.manual_seed(0)
-    predictor = (
-        pack_linears(ImportancePredictor(workload.hidden_size, "state+place").to(model.device))
-        if "importance" in policy.requires
-        else None
-    )
+    predictor = ImportancePredictor(workload.hidden_size, "state+place").to(model.device)
     sampling = SamplingConfig(temperature=0.0, max_new_tokens=max(load.num_new_tokens))
     memory = MemoryConfig(max_seqs=load.batch_size, max_prompt_tokens=max(map(len, load.prompts)))
-    return Engine(loaded, policy, predictor, sampling, memory)
+    return Engine(loaded, policy, sampling, memory, [pack_linears(predictor)])
 
 
 def load_requests(load: Load) -> list[Request]:

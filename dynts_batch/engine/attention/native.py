@@ -1,15 +1,15 @@
 """The decode attention in C, for float32 on a CPU.
 
 torch's attention is made for many queries: with one query a row, this reads the cache more than twice as fast, and each
-row only as far as it reaches; packed keys and values it unpacks on the way. Letters as in engine/attention.py.
+row only as far as it reaches; packed keys and values it unpacks on the way. Axes as in kvcache/__init__.py.
 """
 
 import ctypes
 
 import torch
 
+from dynts_batch.engine.attention.decode_query import DecodeQuery
 from dynts_batch.kvcache.native import VECTOR, function, operation
-from dynts_batch.kvcache.probs import Options
 from dynts_batch.kvcache.stores.native_packed import SOURCE as PACKED_SOURCE
 from dynts_batch.kvcache.stores.native_packed import CStore, NativePackedStore
 from dynts_batch.kvcache.stores.packed import PackedStore
@@ -18,39 +18,19 @@ from dynts_batch.kvcache.stores.plain import head_strides
 SOURCE = "decode_attention.c"
 
 
-def decode_attention(
-    query: torch.Tensor,
-    keys: torch.Tensor,
-    values: torch.Tensor,
-    last_slots: torch.Tensor,
-    positions: torch.Tensor,
-    stored_positions: torch.Tensor,
-    options: Options,
-) -> torch.Tensor:
-    """Attention of one new token a row, query [B, H, 1, D], to slots 0..last_slots [B] of keys and values [B, K, S, D].
-
-    `positions` [B] are the new tokens', `stored_positions` [B, K or 1, S] int32 the slots': a sliding window hides the
-    slots that have left it. Returns [B, H, 1, D].
-    """
-    places = (last_slots, positions, stored_positions)
-    how = (options.sinks, options.sliding_window, options.scale)
-    return _decode_attention(query, keys, values, *places, *how)
+def decode_attention(asked: DecodeQuery, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+    """`FusedDecode`."""
+    query, *places, rule = asked
+    return _decode_attention(
+        query, keys, values, *places, rule.sinks, rule.sliding_window, rule.scale
+    )
 
 
-def attend_packed(
-    query: torch.Tensor,
-    store: PackedStore,
-    last_slots: torch.Tensor,
-    positions: torch.Tensor,
-    stored_positions: torch.Tensor,
-    options: Options,
-    *,
-    max_len: int,
-) -> torch.Tensor:
-    """The contract of `packed_attention.attend_packed`."""
+def attend_packed(asked: DecodeQuery, store: PackedStore, *, max_len: int) -> torch.Tensor:
+    """`PackedDecode`."""
     assert isinstance(store, NativePackedStore), "the C code takes no other's parts"
-    places = (last_slots, positions, stored_positions)
-    how = (options.sinks, options.sliding_window, options.scale)
+    query, *places, rule = asked
+    how = (rule.sinks, rule.sliding_window, rule.scale)
     return _packed_attention(*store.parts, query, *places, *how, max_len)
 
 

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 
 import torch
 
-from dynts_batch.kvcache.probs import Options, attention_logits
+from dynts_batch.engine.attention.decode_query import DecodeQuery
+from dynts_batch.kvcache.probs import attention_logits
 from dynts_batch.kvcache.stores.formats import GROUP
 from dynts_batch.kvcache.stores.packed import PackedStore
 
@@ -19,33 +20,21 @@ RUN_GROUPS = 16
 Run = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
 
-def attend_packed(
-    query: torch.Tensor,
-    store: PackedStore,
-    last_slots: torch.Tensor,
-    positions: torch.Tensor,
-    stored_positions: torch.Tensor,
-    options: Options,
-    *,
-    max_len: int,
-) -> torch.Tensor:
-    """Attention of one new token a row, query [B, H, 1, D], to slots 0..last_slots [B] of the first B lanes of `store`,
-    the longest of which has `max_len`.
-
-    `positions` [B] are the new tokens', `stored_positions` [B, K or 1, S] the slots'. Returns [B, H, 1, D].
-    """
+def attend_packed(asked: DecodeQuery, store: PackedStore, *, max_len: int) -> torch.Tensor:
+    """`PackedDecode`."""
+    query, rule = asked.states, asked.rule
     batch, num_heads, _, head_dim = query.shape
     num_kv_heads = store.buffer.shape[2]
     shape = (batch, num_kv_heads, num_heads // num_kv_heads, 1)
     # A sink is a logit that has been seen before all others, and gave nothing.
     top = query.new_full((*shape, 1), -1e30, dtype=torch.float32)
     total = torch.zeros_like(top)
-    if options.sinks is not None:
-        top, total = options.sinks.float().view(1, *shape[1:], 1).expand_as(top), total + 1
+    if rule.sinks is not None:
+        top, total = rule.sinks.float().view(1, *shape[1:], 1).expand_as(top), total + 1
     output = query.new_zeros((*shape, head_dim), dtype=torch.float32)
-    visible = _visible(last_slots, positions, stored_positions, options)
-    for keys, values, seen in _runs(store, last_slots, visible, max_len):
-        logits = attention_logits(query.float(), keys.float(), options.scale)
+    visible = _visible(asked)
+    for keys, values, seen in _runs(store, asked.last_slots, visible, max_len):
+        logits = attention_logits(query.float(), keys.float(), rule.scale)
         logits = logits.masked_fill(~seen[:, :, None, None], -torch.inf)
         new_top = torch.maximum(top, logits.amax(-1, keepdim=True))
         weights, fade = (logits - new_top).exp(), (top - new_top).exp()
@@ -55,18 +44,14 @@ def attend_packed(
     return (output / total).view(query.shape).to(query.dtype)
 
 
-def _visible(
-    last_slots: torch.Tensor,
-    positions: torch.Tensor,
-    stored_positions: torch.Tensor,
-    options: Options,
-) -> torch.Tensor:
-    """Which slots each row sees, bool [B, K or 1, S]."""
-    slot = torch.arange(stored_positions.shape[-1], device=last_slots.device)
-    visible = slot <= last_slots[:, None, None]
-    if options.sliding_window is None:
+def _visible(asked: DecodeQuery) -> torch.Tensor:
+    """Which slots each row sees, bool [R, H or 1, C]."""
+    stored, window = asked.stored_positions, asked.rule.sliding_window
+    slot = torch.arange(stored.shape[-1], device=stored.device)
+    visible = slot <= asked.last_slots[:, None, None]
+    if window is None:
         return visible
-    return visible & (stored_positions > (positions - options.sliding_window)[:, None, None])
+    return visible & (stored > (asked.positions - window)[:, None, None])
 
 
 def _runs(

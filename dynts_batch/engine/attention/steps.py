@@ -16,10 +16,12 @@ from transformers import AttentionInterface
 
 from dynts_batch.engine.attention import native as native_attention
 from dynts_batch.engine.attention import packed as packed_attention
-from dynts_batch.engine.observer import Observe
+from dynts_batch.engine.attention.decode_query import DecodeQuery, FusedDecode, PackedDecode
+from dynts_batch.engine.recording import Observe
 from dynts_batch.kvcache import devices, native
 from dynts_batch.kvcache.arena import ArenaShape, KVArena
-from dynts_batch.kvcache.probs import Options, additive_mask, attention_probs
+from dynts_batch.kvcache.layer_states import AttentionRule, LayerStates
+from dynts_batch.kvcache.probs import additive_mask, attention_probs
 from dynts_batch.kvcache.stores.native_packed import SOURCE as PACKED_SOURCE
 from dynts_batch.kvcache.stores.packed import PackedStore
 
@@ -31,15 +33,8 @@ CAUSAL_QUERIES = 256
 class KVStep(Protocol):
     """Where one forward pass stores its keys and values, and what it attends to."""
 
-    def attend(
-        self,
-        layer: int,
-        query: torch.Tensor,
-        key: torch.Tensor,
-        value: torch.Tensor,
-        options: Options,
-    ) -> torch.Tensor:
-        """Store key and value [B, K, T, D] and return the attention [B, H, T, D] of `query` [B, H, T, D]."""
+    def attend(self, states: LayerStates) -> torch.Tensor:
+        """Store key and value of one layer's new tokens, and return the attention [R, Q, T, D] of their queries."""
         ...
 
 
@@ -65,23 +60,9 @@ def arena_attention(
 ) -> tuple[torch.Tensor, None]:
     """transformers' attention function: query [B, H, T, D], key and value [B, K, T, D] -> [B, T, H, D]."""
     assert attention_mask is None, "the arena attends by slots and takes no mask"
-    options = Options(scaling, sliding_window, s_aux)
-    return kv_step.attend(module.layer_idx, query, key, value, options).transpose(1, 2), None
-
-
-class FusedDecode(Protocol):
-    """Attention of one new token a row in one pass over its live slots: see `engine.attention.native.decode_attention`."""
-
-    def __call__(
-        self,
-        query: torch.Tensor,
-        keys: torch.Tensor,
-        values: torch.Tensor,
-        last_slots: torch.Tensor,
-        positions: torch.Tensor,
-        stored_positions: torch.Tensor,
-        options: Options,
-    ) -> torch.Tensor: ...
+    rule = AttentionRule(scaling, sliding_window, s_aux)
+    states = LayerStates(module.layer_idx, query, key, value, rule)
+    return kv_step.attend(states).transpose(1, 2), None
 
 
 @cache
@@ -95,22 +76,6 @@ def fused_decode(shape: ArenaShape, device: torch.device) -> FusedDecode | None:
         return decode_attention
     can_run = native.can_run(native_attention.SOURCE, shape.dtype, device, shape.head_dim)
     return native_attention.decode_attention if can_run else None
-
-
-class PackedDecode(Protocol):
-    """`FusedDecode` over the packed keys and values of `store`: see `engine.attention.packed.attend_packed`."""
-
-    def __call__(
-        self,
-        query: torch.Tensor,
-        store: PackedStore,
-        last_slots: torch.Tensor,
-        positions: torch.Tensor,
-        stored_positions: torch.Tensor,
-        options: Options,
-        *,
-        max_len: int,
-    ) -> torch.Tensor: ...
 
 
 @cache
@@ -148,21 +113,15 @@ class PrefillStep:
         self._arena, self._lanes, self._lengths = arena, lanes, lengths
         self._start, self._observe = start, observe
 
-    def attend(
-        self,
-        layer: int,
-        query: torch.Tensor,
-        key: torch.Tensor,
-        value: torch.Tensor,
-        options: Options,
-    ) -> torch.Tensor:
+    def attend(self, states: LayerStates) -> torch.Tensor:
+        layer, query, key, value, rule = states
         self._arena.write_prompt(layer, self._lanes, self._lengths, key, value, self._start)
         if self._observe is not None:
-            self._observe(layer, query, options)
+            self._observe(states)
         if self._start:
             key = torch.cat((self._arena.keys(layer, self._lanes, self._start), key), dim=2)
             value = torch.cat((self._arena.values(layer, self._lanes, self._start), value), dim=2)
-        return attend_causal(query, key, value, options)
+        return attend_causal(query, key, value, rule)
 
 
 class DecodeStep:
@@ -189,39 +148,36 @@ class DecodeStep:
         self._masks: dict[tuple[int | None, int], torch.Tensor | None] = {}
         self._fused = fused_decode(arena.shape, slots.device)
 
-    def attend(
-        self,
-        layer: int,
-        query: torch.Tensor,
-        key: torch.Tensor,
-        value: torch.Tensor,
-        options: Options,
-    ) -> torch.Tensor:
+    def attend(self, states: LayerStates) -> torch.Tensor:
+        layer, query, key, value, rule = states
         self._arena.append(layer, self._slots, key, value)
         if self._observe is not None:
-            self._observe(layer, query, options)
-        stored, store = self._stored_positions(layer), self._arena.layers[layer]
+            self._observe(states)
+        asked = DecodeQuery(
+            query, self._slots, self._positions, self._stored_positions(layer), rule
+        )
+        store = self._arena.layers[layer]
         if isinstance(store, PackedStore):
-            places = (self._slots, self._positions, stored)
             attend_packed = packed_decode(self._arena.shape, self._slots.device)
-            return attend_packed(query, store, *places, options, max_len=self._max_len)
+            return attend_packed(asked, store, max_len=self._max_len)
         if self._fused is not None:
-            keys, values = self._arena.stored(layer, len(self._slots), self._arena.capacity)
-            return self._fused(query, keys, values, self._slots, self._positions, stored, options)
+            return self._fused(
+                asked, *self._arena.stored(layer, len(self._slots), self._arena.capacity)
+            )
         keys, values = self._arena.stored(layer, len(self._slots), self._max_len)
-        mask = self._mask(layer, options.sliding_window)
-        if options.sinks is not None:
-            return attend_masked(query, keys, values, mask, options)
+        mask = self._mask(layer, rule.sliding_window)
+        if rule.sinks is not None:
+            return attend_masked(query, keys, values, mask, rule)
         # The query heads of a group stand as query rows of their key/value head: nothing is repeated.
         grouped = query.view(len(query), keys.shape[1], -1, query.shape[-1])
         output = F.scaled_dot_product_attention(
-            grouped, keys, values, attn_mask=mask, scale=options.scale
+            grouped, keys, values, attn_mask=mask, scale=rule.scale
         )
         return output.reshape(query.shape)
 
     def _stored_positions(self, layer: int) -> torch.Tensor:
         """Positions of the slots as `layer` stores them, [B, K or 1, capacity]."""
-        return self._arena.positions[: len(self._slots), layer if self._arena.shape.per_head else 0]
+        return self._arena.positions_of(layer)[: len(self._slots)]
 
     def _mask(self, layer: int, window: int | None) -> torch.Tensor | None:
         """Additive mask [B, 1 or K, 1, S] of a layer, made once for all layers that share it; None: all is visible."""
@@ -242,15 +198,15 @@ class DecodeStep:
 
 
 def attend_causal(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, options: Options
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, rule: AttentionRule
 ) -> torch.Tensor:
     """Causal attention of the newest T of S tokens, [B, H, T, D], to all of them, [B, K, S, D] -> [B, H, T, D]."""
-    num_queries, length, window = query.shape[2], key.shape[2], options.sliding_window
-    if options.sinks is None and (window is None or length <= window):
+    num_queries, length, window = query.shape[2], key.shape[2], rule.sliding_window
+    if rule.sinks is None and (window is None or length <= window):
         # is_causal would align the first query with the first key.
         bias = None if num_queries == length else causal_lower_right(num_queries, length)
         return F.scaled_dot_product_attention(
-            query, key, value, attn_mask=bias, is_causal=bias is None, scale=options.scale, enable_gqa=True
+            query, key, value, attn_mask=bias, is_causal=bias is None, scale=rule.scale, enable_gqa=True
         )  # fmt: skip
     # In runs of queries, so that memory grows with the length, not with its square.
     outputs = []
@@ -262,7 +218,7 @@ def attend_causal(
         mask = causal_mask(position[start - first :], position, window, query.dtype)
         queries = query[:, :, start - older : stop - older]
         seen = (queries, key[:, :, first:stop], value[:, :, first:stop])
-        outputs.append(attend_masked(*seen, mask, options))
+        outputs.append(attend_masked(*seen, mask, rule))
     return torch.cat(outputs, dim=2)
 
 
@@ -285,9 +241,9 @@ def attend_masked(
     keys: torch.Tensor,
     values: torch.Tensor,
     mask: torch.Tensor | None,
-    options: Options,
+    rule: AttentionRule,
 ) -> torch.Tensor:
     """Attention written out, for layers with sinks: query [B, H, T, D], keys and values [B, K, S, D],
     `mask` broadcastable to [B, K, T, S] -> [B, H, T, D]."""
-    probs = attention_probs(query, keys, mask, options).to(values.dtype)
+    probs = attention_probs(query, keys, mask, rule).to(values.dtype)
     return torch.einsum("bkgts,bksd->bkgtd", probs, values).reshape(query.shape)

@@ -8,6 +8,7 @@ import torch
 import triton
 import triton.language as tl
 
+from dynts_batch.engine.attention.decode_query import DecodeQuery
 from dynts_batch.engine.attention.triton_plain import (
     BLOCK_SLOTS,
     Runs,
@@ -18,7 +19,6 @@ from dynts_batch.engine.attention.triton_plain import (
     store_run,
     weigh,
 )
-from dynts_batch.kvcache.probs import Options
 from dynts_batch.kvcache.stores.formats import GROUP as TOKENS
 from dynts_batch.kvcache.stores.packed import PackedStore
 from dynts_batch.kvcache.stores.plain import head_strides
@@ -138,18 +138,11 @@ def _attend_packed_run(  # type: ignore[no-untyped-def]
 
 
 def attend_packed(
-    query: torch.Tensor,
-    store: PackedStore,
-    last_slots: torch.Tensor,
-    positions: torch.Tensor,
-    stored_positions: torch.Tensor,
-    options: Options,
-    *,
-    max_len: int,
-    num_splits: int | None = None,
+    asked: DecodeQuery, store: PackedStore, *, max_len: int, num_splits: int | None = None
 ) -> torch.Tensor:
-    """The contract of `packed.attend_packed`; `num_splits` as in triton_plain.py. Each row is read as far
-    as it reaches, so `max_len` only tells how far that can be."""
+    """`PackedDecode`; `num_splits` as in triton_plain.py. Each row is read as far as it reaches, so `max_len` only tells how
+    far that can be."""
+    query, *places, rule = asked
     assert isinstance(store, TritonPackedStore), "the kernel takes no other's parts"
     num_kv_heads, (keys, values) = store.buffer.shape[2], store.form
     num_rows = len(query) * num_kv_heads
@@ -158,10 +151,10 @@ def attend_packed(
     codes, (strides, marks) = store.codes.view(torch.int32), store.ternary_marks
     _attend_packed_run[(num_rows, splits)](
         runs.query, codes[0], store.scales[0], store.zero_points if keys.has_zero_point else marks,
-        store.buffer[0], codes[1], store.scales[1], store.buffer[1], marks, last_slots, positions,
-        stored_positions, *runs.results, options.scale, options.sliding_window or 0, splits,
-        store.num_groups, *strides, *head_strides(stored_positions), num_kv_heads, runs.group,
+        store.buffer[0], codes[1], store.scales[1], store.buffer[1], marks, *places,
+        *runs.results, rule.scale, rule.sliding_window or 0, splits,
+        store.num_groups, *strides, *head_strides(asked.stored_positions), num_kv_heads, runs.group,
         query.shape[-1], *runs.padded, BLOCK_SLOTS, keys.bits, values.bits,
-        keys.has_zero_point, store.is_ternary is not None, options.sliding_window is not None,
+        keys.has_zero_point, store.is_ternary is not None, rule.sliding_window is not None,
     )  # fmt: skip
-    return runs.join(options)
+    return runs.join(rule.sinks)

@@ -13,7 +13,7 @@ import torch
 import triton
 import triton.language as tl
 
-from dynts_batch.kvcache.probs import Options
+from dynts_batch.engine.attention.decode_query import DecodeQuery
 from dynts_batch.kvcache.stores.plain import head_strides
 
 BLOCK_SLOTS = 64
@@ -144,27 +144,21 @@ def _join_runs(  # type: ignore[no-untyped-def]
 
 
 def decode_attention(
-    query: torch.Tensor,
-    keys: torch.Tensor,
-    values: torch.Tensor,
-    last_slots: torch.Tensor,
-    positions: torch.Tensor,
-    stored_positions: torch.Tensor,
-    options: Options,
-    num_splits: int | None = None,
+    asked: DecodeQuery, keys: torch.Tensor, values: torch.Tensor, num_splits: int | None = None
 ) -> torch.Tensor:
-    """The same contract as that of `engine.attention.native`; `num_splits` None: as this GPU likes it for these shapes."""
+    """`FusedDecode`; `num_splits` None: as this GPU likes it for these shapes."""
+    query, *places, rule = asked
     batch, _, _, head_dim = query.shape
     num_kv_heads, num_slots = keys.shape[1:3]
     splits = num_splits or preferred_splits(batch * num_kv_heads, num_slots)
     runs = Runs(query.contiguous(), num_kv_heads, splits)
     _attend_run[(batch * num_kv_heads, splits)](
-        runs.query, keys, values, last_slots, positions, stored_positions, *runs.results,
-        options.scale, options.sliding_window or 0, splits, keys.stride(0), keys.stride(1),
-        *head_strides(stored_positions), num_kv_heads, runs.group, head_dim, *runs.padded,
-        BLOCK_SLOTS, options.sliding_window is not None,
+        runs.query, keys, values, *places, *runs.results,
+        rule.scale, rule.sliding_window or 0, splits, keys.stride(0), keys.stride(1),
+        *head_strides(asked.stored_positions), num_kv_heads, runs.group, head_dim, *runs.padded,
+        BLOCK_SLOTS, rule.sliding_window is not None,
     )  # fmt: skip
-    return runs.join(options)
+    return runs.join(rule.sinks)
 
 
 class Runs:
@@ -186,9 +180,9 @@ class Runs:
         rows = max(MIN_ROWS, triton.next_power_of_2(self.group))
         return rows, triton.next_power_of_2(self.query.shape[-1])
 
-    def join(self, options: Options) -> torch.Tensor:
-        """The attention [B, H, 1, D]."""
-        sinks, out = options.sinks, torch.empty_like(self.query)
+    def join(self, sinks: torch.Tensor | None) -> torch.Tensor:
+        """The attention [R, Q, 1, D], with `sinks` [Q] if there are any."""
+        out = torch.empty_like(self.query)
         splits, head_dim = self._num_splits, out.shape[-1]
         _join_runs[(len(out) * self._num_kv_heads, self.group)](
             *self.results, out if sinks is None else sinks, out, splits,

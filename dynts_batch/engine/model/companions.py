@@ -10,8 +10,8 @@ from dynts_batch.config import ModelConfig
 from dynts_batch.engine.model.files import ModelFiles
 from dynts_batch.errors import ConfigError
 from dynts_batch.kvcache.model_id import ModelId
-from dynts_batch.kvcache.predictor import load_predictor
-from dynts_batch.kvcache.thoughts import Thoughts, load_thoughts
+from dynts_batch.kvcache.policies.thinkv.thoughts import Thoughts, load_thoughts
+from dynts_batch.kvcache.predictor import ImportancePredictor, load_predictor
 
 
 class Companions(NamedTuple):
@@ -28,19 +28,19 @@ def find_companions(
     files: ModelFiles,
     model: ModelId,
     model_config: PretrainedConfig,
-    requires: Collection[str],
+    needed: Collection[type],
 ) -> Companions:
-    """What a policy that `requires` such columns needs beside `model`.
+    """What of the types `needed` is to be found beside `model`.
 
     Raises: ConfigError where it is missing or damaged, or was made for another model.
     """
     found = Companions()
-    if "importance" in requires:
+    if ImportancePredictor in needed:
         wanted = "an importance predictor, which `dynts-batch train-predictor` makes, for"
         predictor = _needed(config, "predictor", files.predictor, wanted)
         load_predictor(predictor, model=model, hidden_size=model_config.hidden_size)
         found = found._replace(predictor=predictor)
-    if "thought" in requires:
+    if Thoughts in needed:
         wanted = "what `dynts-batch calibrate-thoughts` has written for"
         thoughts = _needed(config, "thoughts", files.thoughts, wanted)
         told_apart = load_thoughts(thoughts, model=model, num_layers=model_config.num_hidden_layers)

@@ -20,7 +20,7 @@ from dynts_batch.engine.model.packing import pack_linears
 from dynts_batch.engine.model.resolved import ResolvedModel
 from dynts_batch.engine.model.think_tags import THINK, ThinkTags
 from dynts_batch.errors import ConfigError
-from dynts_batch.kvcache.predictor import ImportancePredictor, load_predictor
+from dynts_batch.kvcache.predictor import load_predictor
 
 
 @dataclass(frozen=True)
@@ -66,16 +66,16 @@ def load_model(resolved: ResolvedModel) -> LoadedModel:
     )
 
 
-def load_importance(resolved: ResolvedModel) -> ImportancePredictor | None:
-    """The importance predictor, on the model's device; None where the policy needs none.
+def load_companions(resolved: ResolvedModel) -> list[object]:
+    """What was made for the model and the policy needs, on the model's device.
 
     Raises: ConfigError where it was made for another model.
     """
-    path = resolved.companions.predictor
+    path, thoughts = resolved.companions.predictor, resolved.companions.told_apart
     if path is None:
-        return None
+        return [thoughts]
     predictor = load_predictor(path, model=resolved.id, hidden_size=resolved.config.hidden_size)
-    return pack_linears(predictor.to(device=resolved.device, dtype=torch.float32))
+    return [thoughts, pack_linears(predictor.to(device=resolved.device, dtype=torch.float32))]
 
 
 def _stop_token_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:

@@ -1,5 +1,7 @@
 """How much memory a model's sequences take, and how many of them fit. Allocates none."""
 
+from collections.abc import Sequence
+
 import torch
 from transformers import PretrainedConfig
 
@@ -8,8 +10,8 @@ from dynts_batch.engine.model.resolved import ResolvedModel
 from dynts_batch.errors import ConfigError
 from dynts_batch.kvcache.arena import ArenaShape
 from dynts_batch.kvcache.policy import Policy
+from dynts_batch.kvcache.recorders import recorders_of
 from dynts_batch.kvcache.stores.formats import GROUP
-from dynts_batch.kvcache.thoughts import Thoughts
 
 #: Sequences decoded together where nothing else bounds the arena.
 DEFAULT_MAX_SEQS = 32
@@ -24,7 +26,7 @@ def check_memory(
 ) -> None:
     """Raises: ConfigError where the memory settings do not hold one sequence of `model`, or it cannot be stored as `policy`
     says."""
-    shape = arena_shape(model.config, policy, model.dtype, model.companions.told_apart)
+    shape = arena_shape(model.config, policy, model.dtype, [model.companions.told_apart])
     capacity = policy.capacity(memory.max_prompt_tokens, max_new_tokens)
     plan_max_seqs(shape, capacity, memory, free_bytes=None)
 
@@ -33,9 +35,9 @@ def arena_shape(
     model_config: PretrainedConfig,
     policy: Policy,
     dtype: torch.dtype,
-    thoughts: Thoughts = Thoughts(),
+    companions: Sequence[object] = (),
 ) -> ArenaShape:
-    """The arena that `policy` needs; of thoughts it records something only where there is what tells them apart.
+    """The arena that `policy` needs, with the columns that have a use with such `companions` of the model.
 
     Raises: ConfigError where keys and values of this model cannot be quantised.
     """
@@ -46,15 +48,15 @@ def arena_shape(
             f"policy.quantize must be false for a model whose head_dim is no multiple of {GROUP}, got {policy.quantize} and a head_dim"
             f" of {head_dim}"
         )
-    columns = tuple(x for x in policy.requires if x != "thought" or thoughts.layers)
+    recorders = recorders_of(policy.requires, companions)
     return ArenaShape(
         num_layers=model_config.num_hidden_layers,
         num_kv_heads=getattr(model_config, "num_key_value_heads", None) or num_heads,
         head_dim=head_dim,
         dtype=dtype,
         per_head=policy.per_head,
-        columns=columns,
-        num_queries=max(policy.num_queries, "thought" in columns),
+        columns=tuple(recorder.column for recorder in recorders),
+        num_queries=max([policy.num_queries, *(recorder.num_queries for recorder in recorders)]),
         num_query_heads=num_heads,
         stored_in=policy.stored_in,
     )

@@ -51,9 +51,9 @@ class ResolvedModel:
 
 
 def resolve_model(
-    config: ModelConfig, requires: Collection[str] = (), device: torch.device | None = None
+    config: ModelConfig, needed: Collection[type] = (), device: torch.device | None = None
 ) -> ResolvedModel:
-    """Find the model with what a policy that `requires` such columns needs beside it; `device`: where it will run, None =
+    """Find the model with what a policy needs beside it, by type; `device`: where it will run, None =
     here.
 
     Raises: ConfigError where there is no such model, files of it are missing or damaged, or the engine cannot run it.
@@ -69,7 +69,7 @@ def resolve_model(
     model = ModelId(config.name, files.revision, weights)
     tokenizer = load_tokenizer(config.name, files, model_config)
     think_tags = find_think_tags(tokenizer, config.think_tags)
-    companions = find_companions(config, files, model, model_config, requires)
+    companions = find_companions(config, files, model, model_config, needed)
     dtype = _pick_dtype(config, model_config, device)
     return ResolvedModel(
         settings=replace(config, revision=files.revision),

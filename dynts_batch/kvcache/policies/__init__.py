@@ -9,7 +9,8 @@ from typing import Any, get_args, get_type_hints
 
 from dynts_batch.config import PolicyConfig
 from dynts_batch.errors import ConfigError, choices_hint
-from dynts_batch.kvcache.policy import RECORDED, Policy
+from dynts_batch.kvcache.policy import Policy
+from dynts_batch.kvcache.recorders import RECORDERS
 
 POLICIES: dict[str, type[Policy]] = {}
 
@@ -43,9 +44,9 @@ def make_policy(config: PolicyConfig) -> Policy:
     common = {f.name: getattr(config, f.name) for f in fields(Policy)}
     policy = policy_class(**common, **config.options)
     _ = policy.stored_in  # refuses what is no format
-    if unknown := set(policy.requires) - RECORDED:
+    if unknown := set(policy.requires) - RECORDERS.keys():
         raise ConfigError(
-            f"policy {config.name!r} must require only {', '.join(sorted(RECORDED))}, got {min(unknown)!r}"
+            f"policy {config.name!r} must require only {', '.join(sorted(RECORDERS))}, got {min(unknown)!r}"
         )
     return policy
 

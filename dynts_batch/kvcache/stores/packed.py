@@ -25,8 +25,8 @@ class PackedStore:
 
     Slots behind the last complete group, 15 at most, are in a buffer of full precision. A key's numbers share a scale
     with those of the same channel in the group's 16 tokens, a value's with 16 neighbouring channels of its token. Groups
-    have the formats of `form`; after an eviction, one whose 16 tokens are all of transitions is ternary, in the first of its
-    bytes (`has_ternary`: there may be such).
+    have the formats of `form`; after an eviction, one whose 16 tokens may all be stored more coarsely is ternary, in the
+    first of its bytes. `num_marks`: how many heads tell such groups apart, 1 if all have the same; 0: there are none.
 
     An eviction regroups: survivors are dequantised, moved together and packed again, so that slots stay dense and so many
     bits a number. In NVFP4 values come out as they were, and so do the keys of groups that lose nobody, in INT4 too but for
@@ -42,8 +42,7 @@ class PackedStore:
         cache_len: torch.Tensor,
         *,
         form: KVFormat,
-        has_ternary: bool,
-        per_head: bool,
+        num_marks: int,
     ) -> None:
         max_seqs, num_heads, capacity, head_dim = size
         self.num_groups, self._dtype, self.cache_len = capacity // GROUP, dtype, cache_len
@@ -62,10 +61,8 @@ class PackedStore:
         self.buffer = torch.zeros(
             (2, max_seqs, num_heads, GROUP, head_dim), dtype=dtype, device=device
         )
-        marks = (max_seqs, num_heads if per_head else 1, self.num_groups)
-        self.is_ternary = (
-            torch.zeros(marks, dtype=torch.bool, device=device) if has_ternary else None
-        )
+        marks = (max_seqs, num_marks, self.num_groups)
+        self.is_ternary = torch.zeros(marks, dtype=torch.bool, device=device) if num_marks else None
         self._in_group = torch.arange(GROUP, device=device)
 
     def stored(self, num_lanes: int, num_slots: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -137,7 +134,7 @@ class PackedStore:
         rows: torch.Tensor,
         kept: torch.Tensor,
         retained_len: torch.Tensor,
-        is_transition: torch.Tensor | None,
+        is_coarse: torch.Tensor | None,
     ) -> None:
         num_slots = (self.num_groups + 1) * GROUP
         index = kept.expand(-1, self.codes.shape[2], -1).unsqueeze(-1)
@@ -145,7 +142,7 @@ class PackedStore:
             read(rows, num_slots).gather(2, index.expand(-1, -1, -1, self.buffer.shape[-1]))
             for read in (self.keys, self.values)
         ]
-        self._write(rows, 0, retained_len, torch.stack(survivors), is_transition)
+        self._write(rows, 0, retained_len, torch.stack(survivors), is_coarse)
 
     def move(self, source: int, target: int, cache_len: int) -> None:
         num_groups = cache_len // GROUP
@@ -180,14 +177,14 @@ class PackedStore:
         first: int,
         lengths: torch.Tensor,
         states: torch.Tensor,
-        is_transition: torch.Tensor | None,
+        is_coarse: torch.Tensor | None,
     ) -> None:
         """Pack the complete groups of keys and values `states` [2, rows, H, T, D], from group `first` on, and keep
         the rest in the buffers."""
         num_groups = states.shape[3] // GROUP
         is_ternary = None
-        if is_transition is not None:
-            marks = is_transition[..., : num_groups * GROUP].unflatten(-1, (num_groups, GROUP))
+        if is_coarse is not None:
+            marks = is_coarse[..., : num_groups * GROUP].unflatten(-1, (num_groups, GROUP))
             is_ternary = marks.all(-1)
         if self.is_ternary is not None:
             groups = slice(first, first + num_groups)

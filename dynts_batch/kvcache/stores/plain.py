@@ -53,10 +53,10 @@ class LayerStore(Protocol):
         rows: torch.Tensor,
         kept: torch.Tensor,
         retained_len: torch.Tensor,
-        is_transition: torch.Tensor | None,
+        is_coarse: torch.Tensor | None,
     ) -> None:
         """Keep the first `retained_len` [rows] of the slots `kept` [rows, H or 1, K] of lanes `rows`, in that order;
-        `is_transition`: which of them belong to a thought that may be stored more coarsely."""
+        `is_coarse`: which of them may be stored more coarsely."""
         ...
 
     def move(self, source: int, target: int, cache_len: int) -> None:
@@ -115,7 +115,7 @@ class PlainStore:
         rows: torch.Tensor,
         kept: torch.Tensor,
         retained_len: torch.Tensor,
-        is_transition: torch.Tensor | None,
+        is_coarse: torch.Tensor | None,
     ) -> None:
         compact(self._states, rows, kept, retained_len)
 

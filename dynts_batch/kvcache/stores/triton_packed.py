@@ -226,10 +226,10 @@ class TritonPackedStore(PackedStore):
         rows: torch.Tensor,
         kept: torch.Tensor,
         retained_len: torch.Tensor,
-        is_transition: torch.Tensor | None,
+        is_coarse: torch.Tensor | None,
     ) -> None:
         survivors = torch.stack([self._gather(part, rows, kept) for part in range(2)])
-        self._write(rows, 0, retained_len, survivors, is_transition)
+        self._write(rows, 0, retained_len, survivors, is_coarse)
 
     @property
     def ternary_marks(self) -> tuple[tuple[int, int], torch.Tensor]:

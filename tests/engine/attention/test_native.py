@@ -5,8 +5,9 @@ import torch
 from decode_cases import NUM_KV_HEADS, random_cache, written_out
 
 from dynts_batch.engine.attention import native as native_attention
+from dynts_batch.engine.attention.decode_query import DecodeQuery
+from dynts_batch.kvcache.layer_states import AttentionRule
 from dynts_batch.kvcache.native import can_run
-from dynts_batch.kvcache.probs import Options
 
 pytestmark = pytest.mark.skipif(
     not can_run(native_attention.SOURCE, torch.float32, torch.device("cpu"), 16),
@@ -24,21 +25,21 @@ def test_equals_attention_written_out(
 ) -> None:
     cache = random_cache(head_dim, group, per_head=per_head)
     sinks = torch.randn(NUM_KV_HEADS * group) * 4 if has_sinks else None
-    options = Options(head_dim**-0.5, window, sinks)
-    output = native_attention.decode_attention(**cache, options=options)
-    torch.testing.assert_close(output, written_out(cache, options), rtol=1e-5, atol=5e-6)
+    rule = AttentionRule(head_dim**-0.5, window, sinks)
+    output = native_attention.decode_attention(cache.asked(rule), cache.keys, cache.values)
+    torch.testing.assert_close(output, written_out(cache, rule), rtol=1e-5, atol=5e-6)
 
 
 def test_a_row_has_the_same_bits_alone_and_with_other_threads() -> None:
     cache = random_cache(64, 4, per_head=False)
-    options = Options(0.125, None, None)
-    together = native_attention.decode_attention(**cache, options=options)
+    rule = AttentionRule(0.125, None, None)
+    together = native_attention.decode_attention(cache.asked(rule), cache.keys, cache.values)
     num_threads = torch.get_num_threads()
     try:
         for row, threads in [(0, 1), (3, 2), (4, 3)]:
             torch.set_num_threads(threads)
-            alone = {name: tensor[row : row + 1] for name, tensor in cache.items()}
-            output = native_attention.decode_attention(**alone, options=options)
+            alone = cache.each(lambda tensor, row=row: tensor[row : row + 1])
+            output = native_attention.decode_attention(alone.asked(rule), alone.keys, alone.values)
             assert torch.equal(output[0], together[row])
     finally:
         torch.set_num_threads(num_threads)
@@ -47,9 +48,9 @@ def test_a_row_has_the_same_bits_alone_and_with_other_threads() -> None:
 def test_logits_far_apart_neither_overflow_nor_vanish() -> None:
     keys = torch.tensor([[[[1000.0] * 16, [-1000.0] * 16, [999.9] * 16]]])
     values = torch.arange(3.0).view(1, 1, 3, 1).expand(1, 1, 3, 16).contiguous()
-    output = native_attention.decode_attention(
-        torch.ones(1, 1, 1, 16), keys, values, torch.tensor([2]), torch.tensor([2]),
-        torch.arange(3).int().view(1, 1, 3), Options(1.0, None, None),
-    )  # fmt: skip
+    last, stored = torch.tensor([2]), torch.arange(3).int().view(1, 1, 3)
+    rule = AttentionRule(1.0, None, None)
+    asked = DecodeQuery(torch.ones(1, 1, 1, 16), last, last, stored, rule)
+    output = native_attention.decode_attention(asked, keys, values)
     weight = torch.tensor([16000.0, 15998.4]).softmax(0)[1]
     torch.testing.assert_close(output, (2 * weight).expand(1, 1, 1, 16), rtol=1e-3, atol=0)

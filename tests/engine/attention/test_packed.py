@@ -7,8 +7,11 @@ import torch
 
 from dynts_batch.engine.attention import native as native_attention
 from dynts_batch.engine.attention import packed as packed_attention
+from dynts_batch.engine.attention.decode_query import DecodeQuery
 from dynts_batch.kvcache.arena import ArenaShape, KVArena
-from dynts_batch.kvcache.probs import Options, additive_mask, attention_probs
+from dynts_batch.kvcache.layer_states import AttentionRule
+from dynts_batch.kvcache.policies.thinkv.thought import Thought
+from dynts_batch.kvcache.probs import additive_mask, attention_probs
 from dynts_batch.kvcache.stores.formats import KV_FORMATS
 from dynts_batch.kvcache.stores.native_packed import NativePackedStore
 from dynts_batch.kvcache.stores.packed import PackedStore
@@ -29,7 +32,7 @@ def filled_arena(
         head_dim,
         dtype,
         per_head=per_head,
-        columns=("thought",),
+        columns=(Thought.column,),
         stored_in=KV_FORMATS[name],
     )
     arena = KVArena(shape, ROWS + 1, CAPACITY, torch.device("cpu"))
@@ -80,27 +83,23 @@ def test_attention_equals_that_over_the_dequantised_store(
     query = torch.randn(ROWS, KV_HEADS * group, 1, head_dim) * 3
     stored = stored_positions(per_head=per_head)
     sinks = torch.randn(KV_HEADS * group) if has_sinks else None
-    options = Options(head_dim**-0.5, window, sinks)
-    positions = torch.full((ROWS,), NEWEST)
+    rule = AttentionRule(head_dim**-0.5, window, sinks)
+    asked = DecodeQuery(query, LENGTHS - 1, torch.full((ROWS,), NEWEST), stored, rule)
 
     store = arena.layers[0]
     if written_in == "torch":
         assert isinstance(store, PackedStore)
-        output = packed_attention.attend_packed(
-            query, store, LENGTHS - 1, positions, stored, options, max_len=75
-        )
+        output = packed_attention.attend_packed(asked, store, max_len=75)
     else:
         if not isinstance(store, NativePackedStore):
             pytest.skip("no C compiler here")
-        output = native_attention.attend_packed(
-            query, store, LENGTHS - 1, positions, stored, options, max_len=75
-        )
+        output = native_attention.attend_packed(asked, store, max_len=75)
 
     visible = (torch.arange(75) < LENGTHS[:, None, None])[:, :, None]
     if window is not None:
         visible = visible & (stored[..., :75] > NEWEST - window)[:, :, None]
     keys, values = arena.stored(0, ROWS, 75)
-    probs = attention_probs(query, keys, additive_mask(visible, torch.float32), options)
+    probs = attention_probs(query, keys, additive_mask(visible, torch.float32), rule)
     expected = torch.einsum("bkgts,bksd->bkgtd", probs, values).view(query.shape)
     torch.testing.assert_close(output, expected, rtol=1e-5, atol=1e-5)
 
@@ -110,12 +109,11 @@ def test_half_precision_rounds_the_output_alone() -> None:
     store = filled_arena(64, per_head=False, dtype=torch.bfloat16).layers[0]
     assert isinstance(store, PackedStore)
     query = (torch.randn(ROWS, KV_HEADS, 1, 64) * 3).bfloat16()
-    stored, options = stored_positions(per_head=False), Options(0.125, None, None)
-    output = packed_attention.attend_packed(
-        query, store, LENGTHS - 1, torch.full((ROWS,), NEWEST), stored, options, max_len=75
-    )
+    stored, rule = stored_positions(per_head=False), AttentionRule(0.125, None, None)
+    asked = DecodeQuery(query, LENGTHS - 1, torch.full((ROWS,), NEWEST), stored, rule)
+    output = packed_attention.attend_packed(asked, store, max_len=75)
     keys, values = (states.double() for states in store.stored(ROWS, 75))
-    logits = (query.double() @ keys.transpose(2, 3)) * options.scale
+    logits = (query.double() @ keys.transpose(2, 3)) * rule.scale
     visible = (torch.arange(75) < LENGTHS[:, None])[:, None, None]
     expected = logits.masked_fill(~visible, -torch.inf).softmax(dim=-1) @ values
     torch.testing.assert_close(output.double(), expected, rtol=2**-8, atol=1e-4)
@@ -127,15 +125,15 @@ def test_a_row_has_the_same_bits_alone_and_with_other_threads() -> None:
     if not isinstance(store, NativePackedStore):
         pytest.skip("no C compiler here")
     query, stored = torch.randn(ROWS, 8, 1, 64), stored_positions(per_head=False)
-    places = (LENGTHS - 1, torch.full((ROWS,), NEWEST), stored)
-    options = Options(0.125, None, None)
-    together = native_attention.attend_packed(query, store, *places, options, max_len=75)
+    tensors = (query, LENGTHS - 1, torch.full((ROWS,), NEWEST), stored)
+    rule = AttentionRule(0.125, None, None)
+    together = native_attention.attend_packed(DecodeQuery(*tensors, rule), store, max_len=75)
     num_threads = torch.get_num_threads()
     try:
         for rows, threads in [(1, 2), (2, 1), (4, 3)]:
             torch.set_num_threads(threads)
-            some = (place[:rows] for place in places)
-            output = native_attention.attend_packed(query[:rows], store, *some, options, max_len=75)
+            some = DecodeQuery(*(tensor[:rows] for tensor in tensors), rule)
+            output = native_attention.attend_packed(some, store, max_len=75)
             assert torch.equal(output, together[:rows])
     finally:
         torch.set_num_threads(num_threads)

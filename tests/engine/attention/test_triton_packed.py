@@ -9,7 +9,8 @@ from kernel_compiler import check_compiles
 from packed_cases import PackedCase
 
 from dynts_batch.engine.attention import packed as packed_attention
-from dynts_batch.kvcache.probs import Options
+from dynts_batch.engine.attention.decode_query import DecodeQuery
+from dynts_batch.kvcache.layer_states import AttentionRule
 from dynts_batch.kvcache.stores.formats import KV_FORMATS
 from dynts_batch.kvcache.stores.packed import PackedStore
 
@@ -31,27 +32,25 @@ def in_triton(store: PackedStore) -> TritonPackedStore:
 
 
 def run(
-    case: PackedCase, options: Options, num_splits: int, rows: int | None = None
+    case: PackedCase, rule: AttentionRule, num_splits: int, rows: int | None = None
 ) -> torch.Tensor:
     """Of the first `rows`, by default all."""
-    tensors = (tensor[:rows].to(DEVICE) for tensor in (case.query, *case.places))
-    query, *places = tensors
-    sinks = None if options.sinks is None else options.sinks.to(DEVICE)
-    there = Options(options.scale, options.sliding_window, sinks)
+    *tensors, _ = case.asked(rule)
+    sinks = None if rule.sinks is None else rule.sinks.to(DEVICE)
+    there = AttentionRule(rule.scale, rule.sliding_window, sinks)
     max_len = int(case.lengths.max())
     store = in_triton(case.store)
-    output = attend_packed(query, store, *places, there, max_len=max_len, num_splits=num_splits)
+    asked = DecodeQuery(*(tensor[:rows].to(DEVICE) for tensor in tensors), there)
+    output = attend_packed(asked, store, max_len=max_len, num_splits=num_splits)
     return output.float().cpu()
 
 
-def check(case: PackedCase, options: Options, num_splits: int) -> None:
-    expected = case.written_out(options)
+def check(case: PackedCase, rule: AttentionRule, num_splits: int) -> None:
+    expected = case.written_out(rule)
     max_len = int(case.lengths.max())
-    by_torch = packed_attention.attend_packed(
-        case.query, case.store, *case.places, options, max_len=max_len
-    )
+    by_torch = packed_attention.attend_packed(case.asked(rule), case.store, max_len=max_len)
     case.forget_the_dead()
-    output = run(case, options, num_splits)
+    output = run(case, rule, num_splits)
     torch.testing.assert_close(output, expected, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(output, by_torch, rtol=1e-5, atol=1e-5)
 
@@ -78,11 +77,11 @@ def test_equals_attention_over_the_dequantised_store(
         LENGTHS, head_dim, group, name=name, per_head=per_head, has_ternary=name == "nvfp4"
     )
     sinks = torch.randn(case.query.shape[1]) * 4 if has_sinks else None
-    check(case, Options(head_dim**-0.5, window, sinks), num_splits)
+    check(case, AttentionRule(head_dim**-0.5, window, sinks), num_splits)
 
 
 def test_lanes_too_short_for_a_group_are_all_buffer() -> None:
-    check(PackedCase(torch.tensor([1, 3, 9])), Options(0.125, None, None), 3)
+    check(PackedCase(torch.tensor([1, 3, 9])), AttentionRule(0.125, None, None), 3)
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -100,7 +99,7 @@ def test_equals_it_on_random_cases(seed: int) -> None:
     )  # fmt: skip
     sinks = torch.randn(case.query.shape[1]) if rng.random() < 0.5 else None
     window = rng.choice([None, rng.randint(1, 400)])
-    check(case, Options(head_dim**-0.5, window, sinks), rng.randint(1, 6))
+    check(case, AttentionRule(head_dim**-0.5, window, sinks), rng.randint(1, 6))
 
 
 @pytest.fixture
@@ -125,22 +124,22 @@ def bfloat16_products(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("name", list(KV_FORMATS))
 def test_half_precision_is_as_good_as_its_inputs(name: str, dtype: torch.dtype) -> None:
     case = PackedCase(LENGTHS, name=name, dtype=dtype, has_ternary=name == "nvfp4")
-    options = Options(0.125, None, None)
-    expected = case.written_out(options)
+    rule = AttentionRule(0.125, None, None)
+    expected = case.written_out(rule)
     tolerance = 4 * torch.finfo(dtype).eps
     scale = float(case.store.values(torch.arange(len(LENGTHS)), 150).abs().max())
-    output = run(case, options, 2)
+    output = run(case, rule, 2)
     torch.testing.assert_close(output, expected, rtol=tolerance, atol=tolerance * scale)
 
 
 def test_a_row_has_the_same_bits_alone() -> None:
-    case, options = (
+    case, rule = (
         PackedCase(LENGTHS, has_ternary=True),
-        Options(0.125, None, None),
+        AttentionRule(0.125, None, None),
     )
-    together = run(case, options, 2)
+    together = run(case, rule, 2)
     for rows in (1, 4):
-        assert torch.equal(run(case, options, 2, rows), together[:rows])
+        assert torch.equal(run(case, rule, 2, rows), together[:rows])
 
 
 def test_the_kernel_compiles_for_gpus_that_are_not_here() -> None:

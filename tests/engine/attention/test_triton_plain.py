@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from decode_cases import NUM_KV_HEADS, random_cache, written_out
+from decode_cases import NUM_KV_HEADS, RandomCache, random_cache, written_out
 from kernel_compiler import check_compiles
 
-from dynts_batch.kvcache.probs import Options
+from dynts_batch.kvcache.layer_states import AttentionRule
 
 pytest.importorskip(
     "triton", reason="Triton comes with torch's GPU builds, and with the test extra"
@@ -16,15 +16,15 @@ DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def run(
-    cache: dict[str, torch.Tensor], options: Options, num_splits: int, dtype: torch.dtype
+    cache: RandomCache, rule: AttentionRule, num_splits: int, dtype: torch.dtype
 ) -> torch.Tensor:
-    moved = {
-        name: tensor.to(DEVICE, dtype if tensor.is_floating_point() else None)
-        for name, tensor in cache.items()
-    }
-    sinks = None if options.sinks is None else options.sinks.to(DEVICE)
-    there = Options(options.scale, options.sliding_window, sinks)
-    return decode_attention(**moved, options=there, num_splits=num_splits).float().cpu()
+    moved = cache.each(
+        lambda tensor: tensor.to(DEVICE, dtype if tensor.is_floating_point() else None)
+    )
+    sinks = None if rule.sinks is None else rule.sinks.to(DEVICE)
+    there = AttentionRule(rule.scale, rule.sliding_window, sinks)
+    asked = moved.asked(there)
+    return decode_attention(asked, moved.keys, moved.values, num_splits).float().cpu()
 
 
 @pytest.mark.parametrize(
@@ -49,28 +49,27 @@ def test_equals_attention_written_out(
 ) -> None:
     cache = random_cache(head_dim, group, per_head=per_head)
     sinks = torch.randn(NUM_KV_HEADS * group) * 4 if has_sinks else None
-    options = Options(head_dim**-0.5, window, sinks)
-    output = run(cache, options, num_splits, torch.float32)
-    torch.testing.assert_close(output, written_out(cache, options), rtol=1e-5, atol=5e-6)
+    rule = AttentionRule(head_dim**-0.5, window, sinks)
+    output = run(cache, rule, num_splits, torch.float32)
+    torch.testing.assert_close(output, written_out(cache, rule), rtol=1e-5, atol=5e-6)
 
 
 def test_half_precision_is_as_good_as_its_inputs() -> None:
     cache = random_cache(64, 4, per_head=False)
-    options = Options(0.125, None, None)
-    rounded = {
-        name: tensor.half().float() if tensor.is_floating_point() else tensor
-        for name, tensor in cache.items()
-    }
-    output = run(cache, options, 2, torch.float16)
-    torch.testing.assert_close(output, written_out(rounded, options), rtol=5e-3, atol=5e-3)
+    rule = AttentionRule(0.125, None, None)
+    rounded = cache.each(
+        lambda tensor: tensor.half().float() if tensor.is_floating_point() else tensor
+    )
+    output = run(cache, rule, 2, torch.float16)
+    torch.testing.assert_close(output, written_out(rounded, rule), rtol=5e-3, atol=5e-3)
 
 
 def test_a_row_has_the_same_bits_alone() -> None:
     cache = random_cache(64, 4, per_head=False)
-    options = Options(0.125, None, None)
-    together = run(cache, options, 2, torch.float32)
-    alone = {name: tensor[3:4] for name, tensor in cache.items()}
-    assert torch.equal(run(alone, options, 2, torch.float32)[0], together[3])
+    rule = AttentionRule(0.125, None, None)
+    together = run(cache, rule, 2, torch.float32)
+    alone = cache.each(lambda tensor: tensor[3:4])
+    assert torch.equal(run(alone, rule, 2, torch.float32)[0], together[3])
 
 
 def test_the_kernels_compile_for_gpus_that_are_not_here() -> None:

@@ -24,7 +24,7 @@ from dynts_batch.engine.attention import steps as attention
 from dynts_batch.engine.model.loader import load_model
 from dynts_batch.engine.model.resolved import resolve_model
 from dynts_batch.errors import ConfigError
-from dynts_batch.kvcache.probs import Options
+from dynts_batch.kvcache.layer_states import AttentionRule
 from dynts_batch.runner.worker.feed import Feed
 
 
@@ -121,14 +121,15 @@ def test_a_model_whose_layers_pass_nothing_on_to_their_attention_is_refused(
         load_model(resolve_model(saved))
 
 
-def decode_from(first: int, query, keys, values, last_slots, positions, stored, options):
+def decode_from(first: int, asked, keys, values):
     """A decode kernel of one lane that looks at all slots from `first` on."""
-    seen = slice(first, int(last_slots[0]) + 1)
-    return attention.attend_masked(query, keys[:, :, seen], values[:, :, seen], None, options)
+    seen = slice(first, int(asked.last_slots[0]) + 1)
+    states = (asked.states, keys[:, :, seen], values[:, :, seen])
+    return attention.attend_masked(*states, None, asked.rule)
 
 
-def attend_causal_without_window(query, key, value, options):
-    everything = Options(options.scale, None, options.sinks)
+def attend_causal_without_window(query, key, value, rule):
+    everything = AttentionRule(rule.scale, None, rule.sinks)
     return ATTEND_CAUSAL(query, key, value, everything)
 
 

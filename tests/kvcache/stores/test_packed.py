@@ -5,11 +5,12 @@ import torch
 from number_formats import round_trip
 
 from dynts_batch.kvcache import native
-from dynts_batch.kvcache.arena import ArenaShape, KVArena
+from dynts_batch.kvcache.arena import ArenaShape, Column, KVArena
+from dynts_batch.kvcache.policies.thinkv.thought import Thought
+from dynts_batch.kvcache.policies.thinkv.thoughts import REASONING, TRANSITION
 from dynts_batch.kvcache.stores.formats import KV_FORMATS, KVFormat
 from dynts_batch.kvcache.stores.native_packed import SOURCE
 from dynts_batch.kvcache.stores.packed import PackedStore
-from dynts_batch.kvcache.thoughts import REASONING, TRANSITION
 
 NVFP4 = KV_FORMATS["nvfp4"]
 BITS = pytest.mark.parametrize(("name", "bits"), [("nvfp4", 4.5), ("int4", 5.0), ("fp8", 8.5)])
@@ -28,7 +29,7 @@ def written_in(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
 
 
 def packed_arena(
-    *, columns: tuple[str, ...] = (), per_head: bool = False, stored_in: KVFormat = NVFP4
+    *, columns: tuple[Column, ...] = (), per_head: bool = False, stored_in: KVFormat = NVFP4
 ) -> KVArena:
     shape = ArenaShape(
         *(LAYERS, HEADS, HEAD_DIM, torch.float32),
@@ -145,7 +146,7 @@ def test_an_eviction_regroups_the_survivors(name: str, per_head: bool) -> None:
 
 
 def test_groups_of_transitions_alone_become_ternary() -> None:
-    arena, states = packed_arena(columns=("thought",)), prompts()
+    arena, states = packed_arena(columns=(Thought.column,)), prompts()
     write(arena, states)
     slots = torch.arange(CAPACITY)
     thoughts = torch.where((slots >= 16) & (slots < 40), TRANSITION, REASONING)
@@ -160,11 +161,11 @@ def test_groups_of_transitions_alone_become_ternary() -> None:
     assert not store.codes[:, 3, :, 1, 16 * HEAD_DIM // 4 :].any(), "2 bits a number"
 
 
-@pytest.mark.parametrize("columns", [(), ("importance", "thought")])
+@pytest.mark.parametrize("columns", [(), (Column("importance", per_head=True), Thought.column)])
 @pytest.mark.parametrize("per_head", [False, True])
 @BITS
 def test_the_memory_promise_is_what_is_allocated(
-    columns: tuple[str, ...], per_head: bool, name: str, bits: float
+    columns: tuple[Column, ...], per_head: bool, name: str, bits: float
 ) -> None:
     arena = packed_arena(columns=columns, per_head=per_head, stored_in=KV_FORMATS[name])
     tensors = [arena.positions, *arena.columns.values()]

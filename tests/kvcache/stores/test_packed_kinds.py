@@ -10,6 +10,7 @@ from number_formats import hard_groups
 from dynts_batch.kvcache import devices, native
 from dynts_batch.kvcache.arena import ArenaShape, KVArena
 from dynts_batch.kvcache.native import can_run
+from dynts_batch.kvcache.policies.thinkv.thought import Thought
 from dynts_batch.kvcache.stores.formats import KV_FORMATS
 from dynts_batch.kvcache.stores.native_packed import SOURCE, NativePackedStore
 from dynts_batch.kvcache.stores.packed import PackedStore
@@ -81,8 +82,9 @@ def test_it_holds_the_same_bits_as_torchs(
     cache_len = torch.tensor([0, 16, 47, 64], device=device)
     size = (LANES, HEADS, CAPACITY, head_dim)
     form, has_ternary = KV_FORMATS[name], name == "nvfp4"
+    num_marks = has_ternary * (HEADS if per_head else 1)
     store, other = stores = [
-        each(size, dtype, cache_len, form=form, has_ternary=has_ternary, per_head=per_head)
+        each(size, dtype, cache_len, form=form, num_marks=num_marks)
         for each in (PackedStore, written_in)
     ]
     lanes = torch.tensor([1, 3, 2], device=device)
@@ -103,8 +105,8 @@ def test_it_holds_the_same_bits_as_torchs(
             assert same_bits(store, other)
 
     kept = torch.rand(2, HEADS if per_head else 1, 60).argsort(-1)[..., :40].sort(-1).values
-    is_transition = torch.rand(2, HEADS if per_head else 1, 3).repeat_interleave(16, -1) < 0.7
-    marks = is_transition[..., :40].to(device) if has_ternary else None
+    is_coarse = torch.rand(2, HEADS if per_head else 1, 3).repeat_interleave(16, -1) < 0.7
+    marks = is_coarse[..., :40].to(device) if has_ternary else None
     retained_len = torch.tensor([40, 33], device=device)
     for each in stores:
         each.evict(lanes[1:], kept.to(device), retained_len, marks)
@@ -122,7 +124,7 @@ def test_an_arena_in_triton_asks_nothing_of_the_host(
     monkeypatch.setattr(devices, "runs_triton", lambda _: is_triton)
     monkeypatch.setattr(native, "can_run", lambda *_: False)
     shape = ArenaShape(
-        *(1, 1, 16, torch.float32), columns=("thought",), stored_in=KV_FORMATS["nvfp4"]
+        *(1, 1, 16, torch.float32), columns=(Thought.column,), stored_in=KV_FORMATS["nvfp4"]
     )
     arena, lanes = KVArena(shape, 2, 40, device), torch.arange(2, device=device)
     states = torch.randn(2, 2, 1, 40, 16, device=device)

@@ -4,7 +4,9 @@ from dataclasses import dataclass
 
 import torch
 
-from dynts_batch.kvcache.probs import Options, additive_mask, attention_probs
+from dynts_batch.engine.attention.decode_query import DecodeQuery
+from dynts_batch.kvcache.layer_states import AttentionRule
+from dynts_batch.kvcache.probs import additive_mask, attention_probs
 from dynts_batch.kvcache.stores.formats import KV_FORMATS
 from dynts_batch.kvcache.stores.packed import PackedStore
 
@@ -33,16 +35,15 @@ class PackedCase:
             self.dtype,
             torch.cat((self.lengths, torch.tensor([0]))),
             form=KV_FORMATS[self.name],
-            has_ternary=self.has_ternary,
-            per_head=self.per_head,
+            num_marks=self.has_ternary * (heads if self.per_head else 1),
         )
         states = torch.randn(2, rows, heads, capacity, self.head_dim)
         # Channels far from 0 beside others, as biases make them.
         states += torch.randn(2, 1, heads, 1, self.head_dim) * 4
         states *= 10.0 ** torch.randint(-3, 1, (2, rows, heads, capacity, 1))
         coarse = torch.rand(rows, heads if self.per_head else 1, capacity // 16 + 1) < 0.5
-        transitions = coarse.repeat_interleave(16, -1)[..., :capacity] if self.has_ternary else None
-        self.store._write(torch.arange(rows), 0, self.lengths, states.to(self.dtype), transitions)
+        marks = coarse.repeat_interleave(16, -1)[..., :capacity] if self.has_ternary else None
+        self.store._write(torch.arange(rows), 0, self.lengths, states.to(self.dtype), marks)
         self.query = (torch.randn(rows, heads * self.group, 1, self.head_dim) * 3).to(self.dtype)
         self.positions = torch.full((rows,), NEWEST)
         shared = heads if self.per_head else 1
@@ -51,20 +52,21 @@ class PackedCase:
         newest = (self.lengths - 1)[:, None, None].expand(-1, shared, 1)
         self.stored_positions = stored.scatter(-1, newest, NEWEST).int()
 
-    @property
-    def places(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        return self.lengths - 1, self.positions, self.stored_positions
+    def asked(self, rule: AttentionRule) -> DecodeQuery:
+        return DecodeQuery(
+            self.query, self.lengths - 1, self.positions, self.stored_positions, rule
+        )
 
-    def written_out(self, options: Options) -> torch.Tensor:
+    def written_out(self, rule: AttentionRule) -> torch.Tensor:
         """In float32."""
         longest = int(self.lengths.max())
         visible = torch.arange(longest) < self.lengths[:, None, None]
-        if options.sliding_window is not None:
+        if rule.sliding_window is not None:
             stored = self.stored_positions[..., :longest]
-            visible = visible & (stored > NEWEST - options.sliding_window)
+            visible = visible & (stored > NEWEST - rule.sliding_window)
         keys, values = (part.float() for part in self.store.stored(len(self.lengths), longest))
         mask = additive_mask(visible[:, :, None], torch.float32)
-        probs = attention_probs(self.query.float(), keys, mask, options)
+        probs = attention_probs(self.query.float(), keys, mask, rule)
         return torch.einsum("bkgts,bksd->bkgtd", probs, values).view(self.query.shape)
 
     def forget_the_dead(self) -> None:

@@ -193,7 +193,7 @@ def heads_of(slots: Slots, policy: Policy, row: int, layer: int) -> list[Head]:
     first, last = int(slots.num_first[row]), int(slots.num_last[row])
     newest = int(slots.seq_len[row]) - 2
     query_positions = list(range(newest - policy.num_queries + 1, newest + 1))
-    options, group = slots.options[layer], arena.shape.num_query_heads // arena.shape.num_kv_heads
+    rule, group = slots.rules[layer], arena.shape.num_query_heads // arena.shape.num_kv_heads
     draws = list(slots.layers())[layer].draws()
     made = []
     for head in range(arena.shape.num_kv_heads):
@@ -212,9 +212,9 @@ def heads_of(slots: Slots, policy: Policy, row: int, layer: int) -> list[Head]:
                     for m in members
                 ],
                 query_positions=query_positions,
-                scale=options.scale,
-                window=options.sliding_window,
-                sinks=None if options.sinks is None else [options.sinks[m].item() for m in members],
+                scale=rule.scale,
+                window=rule.sliding_window,
+                sinks=None if rule.sinks is None else [rule.sinks[m].item() for m in members],
                 candidates=list(range(first, int(slots.cache_len[row]) - last)),
                 num_kept=int(slots.num_kept[row]),
                 draws=draws[row, head].tolist(),

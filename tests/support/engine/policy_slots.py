@@ -3,8 +3,9 @@
 import torch
 
 from dynts_batch.kvcache.arena import ArenaShape, KVArena
-from dynts_batch.kvcache.policy import RECORDED, Policy
-from dynts_batch.kvcache.probs import Options
+from dynts_batch.kvcache.layer_states import AttentionRule
+from dynts_batch.kvcache.policy import Policy
+from dynts_batch.kvcache.recorders import RECORDERS
 from dynts_batch.kvcache.view import Row, Slots
 
 LAYERS, KV_HEADS, GROUP, HEAD_DIM, CAPACITY = 2, 2, 2, 4, 40
@@ -18,7 +19,7 @@ def make_slots(policy: Policy, rows: int = 3, prompt_tokens: int = 5, seed: int 
     shape = ArenaShape(
         *(LAYERS, KV_HEADS, HEAD_DIM, torch.float32),
         per_head=policy.per_head,
-        columns=tuple(sorted(RECORDED)),
+        columns=tuple(recorder.column for _, recorder in sorted(RECORDERS.items())),
         num_queries=policy.num_queries,
         num_query_heads=KV_HEADS * GROUP,
     )
@@ -26,7 +27,10 @@ def make_slots(policy: Policy, rows: int = 3, prompt_tokens: int = 5, seed: int 
     lanes, seq_len = torch.arange(rows) + 2, torch.tensor([CAPACITY + 1, 55, 70])[:rows]
     _fill(arena, lanes, seq_len)
     counts = policy.counts(prompt_tokens=prompt_tokens, answer_tokens=0, cache_len=CAPACITY)
-    options = Options(0.7, None, None), Options(0.5, SLIDING_WINDOW, torch.randn(KV_HEADS * GROUP))
+    rules = (
+        AttentionRule(0.7, None, None),
+        AttentionRule(0.5, SLIDING_WINDOW, torch.randn(KV_HEADS * GROUP)),
+    )
     return Slots(
         arena=arena,
         rows=[
@@ -35,7 +39,7 @@ def make_slots(policy: Policy, rows: int = 3, prompt_tokens: int = 5, seed: int 
                 zip(lanes.tolist(), seq_len.tolist(), strict=True)
             )
         ],
-        options=dict(enumerate(options)),
+        rules=dict(enumerate(rules)),
         token_text=lambda token_id: WORDS[token_id % len(WORDS)],
     )
 

@@ -6,7 +6,7 @@ knows of slots or positions.
 
 from collections.abc import Sequence
 
-from dynts_batch.kvcache.thoughts import EXECUTION, REASONING, TRANSITION
+from dynts_batch.kvcache.policies.thinkv.thoughts import EXECUTION, REASONING, TRANSITION
 
 #: Sizes that a segment steps down to; with fewer than the last left, traces loop for ever.
 SCHEDULE = (64, 32, 16, 8, 4)

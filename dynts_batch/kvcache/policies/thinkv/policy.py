@@ -1,5 +1,6 @@
 """ThinKV: a thought's kind and age say how much of it stays, and of that the tokens that stand for the others."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
@@ -11,8 +12,8 @@ from dynts_batch.kvcache.policies import register
 from dynts_batch.kvcache.policies.thinkv.annealing import anneal, make_room
 from dynts_batch.kvcache.policies.thinkv.clusters import Cut, highest, representatives
 from dynts_batch.kvcache.policies.thinkv.segments import Segments, segments_of, staying
+from dynts_batch.kvcache.policies.thinkv.thoughts import TRANSITION, Thoughts, sparsity
 from dynts_batch.kvcache.policy import Counts, Policy
-from dynts_batch.kvcache.thoughts import TRANSITION, sparsity
 from dynts_batch.kvcache.view import Row, Slots
 
 SURVIVORS = ("kmeans", "importance")
@@ -87,12 +88,13 @@ class ThinKV(Policy):
         num_free = num_processed - self.num_protected_first(prompt_tokens)
         return num_processed + self.segment_len - num_free % self.segment_len
 
-    def label(self, slots: Slots) -> torch.Tensor | None:
-        if not slots.thoughts.layers:
-            return None
-        layers = [slots.layer(number) for number in slots.thoughts.layers]
+    def relabel(self, slots: Slots) -> Mapping[str, torch.Tensor]:
+        thoughts = slots.companion(Thoughts)
+        if thoughts is None or not thoughts.layers:
+            return {}
+        layers = [slots.layer(number) for number in thoughts.layers]
         measured = [sparsity(layer.logits(num_queries=1))[:, 0].double() for layer in layers]
-        types = slots.thoughts.classify(torch.stack(measured).mean(dim=0))
+        types = thoughts.classify(torch.stack(measured).mean(dim=0))
         column = slots.column("thought")
         slot = torch.arange(slots.arena.capacity, device=column.device)
         # Of the segment that was written until now no token is missing.
@@ -102,7 +104,7 @@ class ThinKV(Policy):
         ends = (slots.seq_len - 1 - slots.num_first) % self.segment_len == 0
         is_new &= ends[:, None]
         types = types.to(column.dtype)[:, None, None, None]
-        return torch.where(is_new[:, None, None], types, column)
+        return {"thought": torch.where(is_new[:, None, None], types, column)}
 
     def stays(self, slots: Slots) -> torch.Tensor:
         cuts = self._cuts(slots)

@@ -13,7 +13,7 @@ from itertools import pairwise
 import torch
 
 from dynts_batch.kvcache.policies.thinkv.clusters import Cut
-from dynts_batch.kvcache.thoughts import REASONING
+from dynts_batch.kvcache.policies.thinkv.thoughts import REASONING
 from dynts_batch.kvcache.view import Row, Slots
 
 

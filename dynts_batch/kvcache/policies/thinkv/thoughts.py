@@ -17,7 +17,7 @@ from dynts_batch.kvcache.model_id import ModelId
 
 FORMAT = "dynts-thoughts-1"
 
-#: Values of the arena's column "thought". A token's is REASONING until that of its segment is known.
+#: Values of the column "thought". A token's is REASONING until that of its segment is known.
 TRANSITION, REASONING, EXECUTION = 0, 1, 2
 #: Attention below this share of its row's maximum counts as none.
 NEGLIGIBLE = 0.01

@@ -1,0 +1,68 @@
+"""Makes the completion of a sequence that has finished: its texts, its counts and its times."""
+
+import time
+from dataclasses import replace
+
+import torch
+
+from dynts_batch.engine.prompt import PromptRenderer
+from dynts_batch.engine.sequence import Sequence
+from dynts_batch.errors import NonFiniteLogitsError
+from dynts_batch.kvcache.arena import ArenaShape
+from dynts_batch.records import Completion, TokenTrace
+
+
+class Completions:
+    """Of one engine; `dtype` is the model's."""
+
+    def __init__(
+        self, renderer: PromptRenderer, shape: ArenaShape, seed: int, dtype: torch.dtype
+    ) -> None:
+        self._renderer, self._shape, self._seed, self._dtype = renderer, shape, seed, dtype
+
+    def of(self, sequence: Sequence) -> Completion:
+        assert sequence.finish_reason is not None
+        if sequence.finish_reason == "error":
+            return self._failed(sequence)
+        token_ids = sequence.completion_token_ids
+        text = self._renderer.split(sequence.prompt_token_ids, token_ids, sequence.answer_start)
+        now = time.perf_counter()
+        return Completion(
+            request_id=sequence.request.request_id,
+            sample_index=sequence.request.sample_index,
+            finish_reason=sequence.finish_reason,
+            seed=self._seed,
+            prompt=sequence.prompt,
+            reasoning=text.reasoning,
+            answer=text.answer,
+            completion_token_ids=tuple(token_ids),
+            prompt_tokens=len(sequence.prompt_token_ids),
+            reasoning_tokens=text.reasoning_tokens,
+            completion_tokens=len(token_ids),
+            evicted_tokens=sequence.evicted_tokens,
+            num_evictions=sequence.num_evictions,
+            peak_cache_len=sequence.peak_cache_len,
+            peak_kv_bytes=self._shape.peak_kv_bytes(sequence.peak_cache_len),
+            full_kv_bytes=sequence.num_processed * self._shape.kv_bytes_per_token,
+            queue_s=sequence.admitted_at - sequence.added_at,
+            prefill_s=sequence.decoding_at - sequence.admitted_at,
+            decode_s=now - sequence.decoding_at,
+            device_s=sequence.device_s,
+            token_trace=self._token_trace(sequence),
+        )
+
+    def _failed(self, sequence: Sequence) -> Completion:
+        """An error, and the time it took."""
+        number = len(sequence.completion_token_ids) + 1
+        error = NonFiniteLogitsError(
+            f"the logits of completion token {number} must be finite, got NaN or infinity: the model leaves the range of its"
+            f" dtype, {str(self._dtype).removeprefix('torch.')}, or its weights are damaged"
+        )
+        failed = Completion.failed(sequence.request, error, seed=self._seed)
+        return replace(failed, prompt=sequence.prompt, device_s=sequence.device_s)
+
+    def _token_trace(self, sequence: Sequence) -> TokenTrace | None:
+        if sequence.trace is None:
+            return None
+        token_ids = [*sequence.prompt_token_ids, *sequence.completion_token_ids]
+        return sequence.trace.record(self._renderer.token_texts(token_ids))

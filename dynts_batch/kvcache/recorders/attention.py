@@ -1,0 +1,35 @@
+"""Records the attention that each slot receives from all queries since it was stored, summed over the queries and over the
+query heads of its group.
+
+The queries are those that the fast attention has anyway, and the fast attention stays on.
+"""
+
+import torch
+
+from dynts_batch.kvcache.arena import Column
+from dynts_batch.kvcache.layer_states import LayerStates
+from dynts_batch.kvcache.probs import attention_received
+from dynts_batch.kvcache.recorders import register
+from dynts_batch.kvcache.recorders.recorder import Recorder, Tokens
+
+
+@register
+class Attention(Recorder):
+    column = Column("attention")
+    is_repeatable = False  # sums grow
+
+    def begin(self, tokens: Tokens) -> None:
+        self.write(
+            tokens, torch.zeros_like(tokens.slots)
+        )  # a lane's slots are used again and again
+
+    def observe(self, tokens: Tokens, states: LayerStates) -> None:
+        arena, layer, lanes = self.arena, states.layer, tokens.lanes
+        keys = arena.keys(layer, lanes, tokens.max_len)
+        stored = arena.positions_of(layer)[lanes, :, : tokens.max_len]
+        is_padding = tokens.slots >= tokens.cache_len[:, None]
+        positions = tokens.positions.masked_fill(is_padding, -1)
+        received = attention_received(
+            states.query, keys, positions, stored, tokens.cache_len, states.rule
+        )
+        arena.add_to_column(self.column.name, layer, lanes, received)
