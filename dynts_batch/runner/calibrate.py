@@ -15,7 +15,7 @@ from dynts_batch.data.shard_table import Unit
 from dynts_batch.errors import ConfigError, InputError, RunDirError
 from dynts_batch.exit_status import EXIT_OK
 from dynts_batch.kvcache.model_id import ModelId
-from dynts_batch.runner.driver.shard_actors import absolute, over_shards, say
+from dynts_batch.runner.shard_actors import absolute, over_shards, say
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from dataclasses import asdict
 from dynts_batch.config_file import load_settings
 from dynts_batch.data.run_dir import RunDir
 from dynts_batch.exit_status import EXIT_OK
-from dynts_batch.runner.driver.shard_actors import absolute, over_shards, say
+from dynts_batch.runner.shard_actors import absolute, over_shards, say
 
 
 def label(run_path: str, out: str | None, overrides: Sequence[str]) -> int:

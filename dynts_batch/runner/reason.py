@@ -79,8 +79,8 @@ def drive(run: PreparedRun, address: str | None, console: Console) -> int | None
     from dynts_batch.runner.cluster import describe_resources, open_cluster, plan_resources
     from dynts_batch.runner.driver.display import Display
     from dynts_batch.runner.driver.driver import Driver
-    from dynts_batch.runner.driver.fleet import RayFleet
     from dynts_batch.runner.driver.limits import Limits, Used, spent_usd
+    from dynts_batch.runner.driver.ray_fleet import RayFleet
     from dynts_batch.runner.messages import Job
     from dynts_batch.runner.worker.stop_signal import catch_stop_signals
 

@@ -28,7 +28,7 @@ import psutil
 from dynts_batch.config_file import load_config
 from dynts_batch.runner.cluster import open_cluster, plan_resources
 from dynts_batch.runner.driver.driver import Driver
-from dynts_batch.runner.driver.fleet import RayFleet
+from dynts_batch.runner.driver.ray_fleet import RayFleet
 from dynts_batch.runner.messages import Job
 from dynts_batch.runner.prepared_run import prepare
 

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from dynts_batch.report.units import duration
-from dynts_batch.runner.driver.driver import State
+from dynts_batch.runner.driver.state import State
 
 LINE_S = 30.0
 

@@ -44,13 +44,11 @@ class Health:
         self._failed_loads_on: Counter[str] = Counter()
         self._last_on: dict[str, tuple[float, str]] = {}
         self._last_reason = ""
-        self._deaths_before: dict[str, int] = {}
 
     # ---- what happened -------------------------------------------------------------------------
 
-    def add_worker(self, worker_id: str, node: str) -> None:
-        """It is ready, on `node`."""
-        self._deaths_before[worker_id] = self.num_deaths
+    def add_worker(self, node: str) -> None:
+        """One is ready, on `node`."""
         del self._failed_loads_on[node]
 
     def add_rows(self, node: str, *, is_good: bool) -> None:
@@ -76,6 +74,11 @@ class Health:
         """The latest death is one of requests that were at a death before, or of one that is found to kill."""
         self._num_explained = self.num_deaths
 
+    @property
+    def num_unexplained(self) -> int:
+        """Deaths in a row that neither a finished row nor a request that kills has excused."""
+        return self.num_deaths - self._num_explained
+
     # ---- the code ------------------------------------------------------------------------------
 
     @property
@@ -90,10 +93,13 @@ class Health:
         is_everywhere = len(nodes) <= 1 or num_elsewhere >= self._num_trials // 2
         return self.is_on_trial and failed >= self._num_trials and is_everywhere
 
-    def verdict(self, nodes: Set[str], at_work: Iterable[str]) -> str | None:
-        """Why the next worker would die as the last ones did, if it would; `at_work` are those that have units."""
-        num_in_a_row = self.num_deaths - self._num_explained
-        seen = [self.num_deaths - self._deaths_before[worker_id] for worker_id in at_work]
+    def verdict(self, nodes: Set[str], at_work: Iterable[int]) -> str | None:
+        """Why the next worker would die as the last ones did, if it would.
+
+        `at_work`: of each worker that has units, how many had died by the time it was ready.
+        """
+        num_in_a_row = self.num_unexplained
+        seen = [self.num_deaths - num_before for num_before in at_work]
         if self.is_code(nodes) and not seen:
             return (
                 f"workers die whatever they are given: {self.num_deaths} died before any row was done,"

@@ -1,6 +1,6 @@
 """The driver's ledger: which shards wait, which are leased to a worker, which are done.
 
-Pure bookkeeping over unit numbers (see plan.py): knows nothing about Ray, rows or files.
+Pure bookkeeping over unit numbers (see shard_plan.py): knows nothing about Ray, rows or files.
 
     pending --take--> leased --record(committed)--> done
        ^                |
@@ -25,6 +25,7 @@ from collections import Counter, deque
 from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 
+from dynts_batch.runner.driver.roster import WorkerRecord
 from dynts_batch.runner.shard_plan import ShardPlan
 
 
@@ -47,9 +48,16 @@ class Lease:
 class Ledger:
     """Every unit is in exactly one place; `release` and `record` move them, nothing else does."""
 
-    def __init__(self, plan: ShardPlan, shards: Iterable[int], *, max_attempts: int) -> None:
-        """`shards` are those to work on; all others count as done."""
-        self._plan = plan
+    def __init__(
+        self,
+        plan: ShardPlan,
+        shards: Iterable[int],
+        *,
+        max_attempts: int,
+        workers: Mapping[str, WorkerRecord],
+    ) -> None:
+        """`shards` are those to work on; all others count as done. `workers` say on which nodes they are."""
+        self._plan, self._workers = plan, workers
         self._max_attempts = max_attempts
         self._pending = deque(sorted(shards))
         self._only_suspects: deque[int] = deque()
@@ -57,7 +65,6 @@ class Ledger:
         self._attempts: Counter[int] = Counter()
         self._deaths: Counter[int] = Counter()
         self._died_alone_on: dict[int, list[str]] = {}
-        self._nodes: dict[str, str] = {}
         self._tried: set[int] = set()
         self._finished: dict[int, set[int]] = {}
         self._saved: dict[int, set[int]] = {}
@@ -84,14 +91,6 @@ class Ledger:
     def quarantined(self) -> Mapping[int, str]:
         """Units that are not run any more, with the reason their last worker died of."""
         return self._quarantined
-
-    def place(self, worker_id: str, node: str) -> None:
-        """`worker_id` is ready, on `node`, until it is released."""
-        self._nodes[worker_id] = node
-
-    def node_of(self, worker_id: str) -> str:
-        """Where a worker that is ready is."""
-        return self._nodes[worker_id]
 
     def held_by(self, worker_id: str) -> list[int]:
         """Shards leased to `worker_id`."""
@@ -178,7 +177,7 @@ class Ledger:
         `reason` says what it died of: that counts against every unit that was in flight. None says
         that it left, having stored the rows it had. `nodes` are those that could hold a worker now.
         """
-        node = self._nodes.pop(worker_id, None)
+        node = self._workers[worker_id].node_id
         for lease in self._leases_of(worker_id):
             finished, in_flight = self._finished[lease.shard], self._in_flight(lease)
             self._end_lease(lease.shard, worker_id)
@@ -271,7 +270,8 @@ class Ledger:
 
     def _may_have(self, worker_id: str, unit: int) -> bool:
         died_on = set(self._died_alone_on.get(unit, []))
-        return self._nodes.get(worker_id) not in died_on or set(self._nodes.values()) <= died_on
+        nodes = {worker.node_id for worker in self._workers.values() if worker.is_ready}
+        return self._workers[worker_id].node_id not in died_on or nodes <= died_on
 
     def _suspects(self, shard: int) -> list[int]:
         return [unit for unit in self._plan.units(shard) if self._is_suspect(unit)]

@@ -17,6 +17,12 @@ import pyarrow.compute as pc
 
 from dynts_batch.config import Config
 from dynts_batch.data.run_dir import RunDir
+from dynts_batch.runner.driver.roster import Roster
+from dynts_batch.runner.messages import Tally
+
+#: A worker reports after so long at the latest, and where a cap is near more often.
+REPORT_S = 1.0
+_LEAST_REPORT_S = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +35,23 @@ class Used:
     """Of all workers at work."""
     more_cost_usd: float = 0.0
     more_hours: float = 0.0
+
+    @classmethod
+    def of(cls, workers: Roster, tally: Tally, *, cost_usd: float, hours: float) -> Used:
+        """What is in flight will cost what the rows of `tally` did: those done so far."""
+        in_flight = [report.num_in_engine for report in workers.reports]
+        num_rows = max(1, tally.rows)
+        rate = (tally.cost_usd or 0.0) / tally.device_s if tally.device_s else 0.0
+        # Those that run together end together, or nearly so.
+        more_s = max(in_flight, default=0) * tally.device_s / num_rows
+        usd_per_row = (tally.cost_usd or 0.0) / num_rows
+        return cls(
+            cost_usd=cost_usd,
+            hours=hours,
+            usd_per_s=rate * len(in_flight),
+            more_cost_usd=sum(in_flight) * usd_per_row + len(workers.idle) * rate * more_s,
+            more_hours=more_s / 3600,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +96,29 @@ class Limits:
 
 
 NO_LIMITS = Limits()
+
+
+class Brake:
+    """As a cap comes near, reports come more often; then nothing more is admitted."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self.report_s, self.max_busy_s = _LEAST_REPORT_S, math.inf
+        """See Orders."""
+        self.limit: str | None = None
+        """The cap for whose sake nothing more is admitted, in words."""
+
+    @property
+    def is_draining(self) -> bool:
+        """Whether nothing more is admitted."""
+        return self.limit is not None
+
+    def press(self, used: Used) -> None:
+        """Take in what the run has taken by now."""
+        left_s = self._limits.left_s(used)
+        self.report_s = min(REPORT_S, max(_LEAST_REPORT_S, left_s / 20))
+        self.max_busy_s = left_s / 20
+        self.limit = self._limits.near(used) or self.limit
 
 
 def spent_usd(run_dir: RunDir) -> float:

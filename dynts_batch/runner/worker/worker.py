@@ -25,7 +25,6 @@ from dynts_batch.data.schema import row_schema
 from dynts_batch.errors import RowError
 from dynts_batch.grading import Grader
 from dynts_batch.records import Completion
-from dynts_batch.runner.driver.timeline import Timeline
 from dynts_batch.runner.messages import Assignment, Finished, Item, Job, Orders, Report, WorkerInfo
 from dynts_batch.runner.pricing import EnergyShares, HeldTime, price
 from dynts_batch.runner.worker.devices import Devices
@@ -37,6 +36,7 @@ from dynts_batch.runner.worker.shard_writer import (
     ShardWriter,
     read_stored_rows,
 )
+from dynts_batch.runner.worker.timeline import Timeline
 from dynts_batch.telemetry import WarningLog
 
 logger = logging.getLogger(__name__)

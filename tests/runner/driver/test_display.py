@@ -6,7 +6,7 @@ from rich.console import Console
 
 from dynts_batch.runner.driver import display as display_module
 from dynts_batch.runner.driver.display import Display, progress_line
-from dynts_batch.runner.driver.driver import State
+from dynts_batch.runner.driver.state import State
 from dynts_batch.runner.messages import Tally
 
 TALLY = Tally(

@@ -2,15 +2,24 @@
 
 import random
 from collections import Counter
+from collections.abc import Iterable
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dynts_batch.runner.driver.ledger import Ledger
+from dynts_batch.runner.driver.roster import WorkerRecord
+from dynts_batch.runner.messages import WorkerInfo
 from dynts_batch.runner.shard_plan import ShardPlan
 
 PLAN = ShardPlan(num_rows=10, num_samples=1, shard_rows=3)
+
+
+def _ledger(shards: Iterable[int], *, max_attempts: int, plan: ShardPlan = PLAN) -> Ledger:
+    """Its workers load for ever: it asks for their nodes, and there are none."""
+    workers = {name: WorkerRecord(name) for name in "ab"}
+    return Ledger(plan, shards, max_attempts=max_attempts, workers=workers)
 
 
 class Simulation:
@@ -83,7 +92,7 @@ def test_every_unit_is_committed_once_and_exactly_the_poison_is_quarantined(
     plan, poison, max_attempts, seed
 ):
     poison = {unit for unit in poison if unit < plan.num_units}
-    ledger = Ledger(plan, range(plan.num_shards), max_attempts=max_attempts)
+    ledger = _ledger(range(plan.num_shards), max_attempts=max_attempts, plan=plan)
     simulation = Simulation(ledger, plan, poison, seed)
     for _ in range(20_000):
         if ledger.is_complete:
@@ -98,7 +107,7 @@ def test_every_unit_is_committed_once_and_exactly_the_poison_is_quarantined(
 
 @given(kills=st.lists(st.sampled_from("ab"), max_size=2), seed=st.integers(0, 2**16))
 def test_accidental_deaths_below_max_attempts_quarantine_nobody(kills, seed):
-    ledger = Ledger(PLAN, range(PLAN.num_shards), max_attempts=3)
+    ledger = _ledger(range(PLAN.num_shards), max_attempts=3)
     simulation = Simulation(ledger, PLAN, set(), seed)
     while not ledger.is_complete:
         for _ in range(5):
@@ -110,7 +119,7 @@ def test_accidental_deaths_below_max_attempts_quarantine_nobody(kills, seed):
 
 
 def test_shards_are_leased_in_order_and_to_one_worker_each():
-    ledger = Ledger(PLAN, range(PLAN.num_shards), max_attempts=3)
+    ledger = _ledger(range(PLAN.num_shards), max_attempts=3)
     leases = [ledger.take(worker) for worker in "abab"]
     assert [(lease.shard, lease.worker_id) for lease in leases] == [
         (0, "a"), (1, "b"), (2, "a"), (3, "b")
@@ -120,7 +129,7 @@ def test_shards_are_leased_in_order_and_to_one_worker_each():
 
 
 def test_a_dead_workers_shards_go_to_the_end_and_count_an_attempt():
-    ledger = Ledger(PLAN, [0, 1, 2], max_attempts=3)
+    ledger = _ledger([0, 1, 2], max_attempts=3)
     assert ledger.take("a").attempt == 1
     ledger.release("a", "boom")
     taken = [ledger.take("b") for _ in range(3)]
@@ -128,7 +137,7 @@ def test_a_dead_workers_shards_go_to_the_end_and_count_an_attempt():
 
 
 def test_a_worker_that_leaves_keeps_its_rows_and_blames_nobody():
-    ledger = Ledger(PLAN, [0], max_attempts=1)
+    ledger = _ledger([0], max_attempts=1)
     ledger.take("a")
     ledger.record("a", [0, 1], [], [])
     ledger.release("a", None)
@@ -138,7 +147,7 @@ def test_a_worker_that_leaves_keeps_its_rows_and_blames_nobody():
 
 
 def test_with_one_attempt_all_that_was_in_flight_is_quarantined():
-    ledger = Ledger(PLAN, [0, 1], max_attempts=1)
+    ledger = _ledger([0, 1], max_attempts=1)
     ledger.take("a")
     ledger.record("a", [1], [], [])
     ledger.release("a", "boom")
@@ -146,7 +155,7 @@ def test_with_one_attempt_all_that_was_in_flight_is_quarantined():
 
 
 def test_suspects_wait_for_the_rest_and_run_alone():
-    ledger = Ledger(PLAN, [0, 1], max_attempts=2)
+    ledger = _ledger([0, 1], max_attempts=2)
     ledger.take("a")
     ledger.release("a", "boom")
     assert ledger.take("a").shard == 1  # the work that killed nobody comes first
@@ -157,7 +166,7 @@ def test_suspects_wait_for_the_rest_and_run_alone():
 
 
 def test_once_the_killer_is_found_the_other_suspects_are_cleared():
-    ledger = Ledger(PLAN, [0], max_attempts=2)
+    ledger = _ledger([0], max_attempts=2)
     ledger.take("a")
     ledger.release("a", "boom")
     assert ledger.take("a").is_alone
@@ -167,53 +176,66 @@ def test_once_the_killer_is_found_the_other_suspects_are_cleared():
     assert (lease.is_alone, lease.held_back) == (False, frozenset())
 
 
-def _kill(ledger: Ledger, worker: str, node: str, nodes: set[str]) -> set[int]:
-    """`worker` takes what it gets, on `node`, and dies of it; the units that were in flight."""
-    ledger.place(worker, node)
-    lease = ledger.take(worker)
-    ledger.release(worker, "boom", nodes)
-    return set(PLAN.units(lease.shard)) - lease.held_back
+class _OnNodes:
+    """A ledger of `shards` and the workers that it is told of."""
+
+    def __init__(self, shards: list[int], *, max_attempts: int) -> None:
+        self.workers: dict[str, WorkerRecord] = {}
+        self.ledger = Ledger(PLAN, shards, max_attempts=max_attempts, workers=self.workers)
+
+    def add(self, name: str, node: str) -> None:
+        info = WorkerInfo("host", "cpu", None, num_devices=1, max_seqs=4, arena_bytes=1)
+        self.workers[name] = WorkerRecord(name, info, node)
+
+    def kill_one_on(self, node: str) -> set[int]:
+        """A worker takes what it gets on `node`, one of x and y, and dies; the units that were in flight."""
+        self.add("a", node)
+        lease = self.ledger.take("a")
+        self.ledger.release("a", "boom", {"x", "y"})
+        del self.workers["a"]
+        return set(PLAN.units(lease.shard)) - lease.held_back
 
 
 def test_a_unit_is_quarantined_once_it_died_alone_on_two_nodes():
-    ledger = Ledger(PLAN, [3], max_attempts=2)
+    start = _OnNodes([3], max_attempts=2)
     for node in ("x", "x", "x"):
-        assert _kill(ledger, "a", node, {"x", "y"}) == {9}
-        assert not ledger.quarantined
-    _kill(ledger, "a", "y", {"x", "y"})
-    assert dict(ledger.quarantined) == {9: "boom"}
+        assert start.kill_one_on(node) == {9}
+        assert not start.ledger.quarantined
+    start.kill_one_on("y")
+    assert dict(start.ledger.quarantined) == {9: "boom"}
 
 
 def test_what_died_beside_others_on_two_nodes_is_not_quarantined():
-    ledger = Ledger(PLAN, [0], max_attempts=3)
+    start = _OnNodes([0], max_attempts=3)
     for node in ("x", "y"):
-        assert _kill(ledger, "a", node, {"x", "y"}) == {0, 1, 2}
-    assert _kill(ledger, "a", "x", {"x", "y"}) == {0}
-    assert not ledger.quarantined
+        assert start.kill_one_on(node) == {0, 1, 2}
+    assert start.kill_one_on("x") == {0}
+    assert not start.ledger.quarantined
 
 
 def test_a_unit_is_quarantined_where_no_worker_came_to_be_on_another_node():
-    ledger = Ledger(PLAN, [3], max_attempts=2)
+    start = _OnNodes([3], max_attempts=2)
     for _ in range(6):  # not alone at first
-        assert not ledger.quarantined
-        _kill(ledger, "a", "x", {"x", "y"})
-    assert dict(ledger.quarantined) == {9: "boom"}
+        assert not start.ledger.quarantined
+        start.kill_one_on("x")
+    assert dict(start.ledger.quarantined) == {9: "boom"}
 
 
 def test_a_suspect_is_kept_for_a_worker_on_another_node_as_long_as_there_is_one():
-    ledger = Ledger(PLAN, [3], max_attempts=2)
+    start = _OnNodes([3], max_attempts=2)
     for _ in range(2):
-        _kill(ledger, "a", "x", {"x", "y"})
-    ledger.place("b", "x")
-    ledger.place("c", "y")
-    assert not ledger.has_work_for("b")
-    assert ledger.has_work_for("c")
-    ledger.release("c", None)
-    assert ledger.take("b").is_alone
+        start.kill_one_on("x")
+    start.add("b", "x")
+    start.add("c", "y")
+    assert not start.ledger.has_work_for("b")
+    assert start.ledger.has_work_for("c")
+    start.ledger.release("c", None)
+    del start.workers["c"]
+    assert start.ledger.take("b").is_alone
 
 
 def test_single_units_are_others_each_time_and_those_first_that_nobody_blamed():
-    ledger = Ledger(PLAN, range(4), max_attempts=3)
+    ledger = _ledger(range(4), max_attempts=3)
     ledger.take("a")
     ledger.release("a", "boom")  # shard 0
     tried = []
@@ -228,7 +250,7 @@ def test_single_units_are_others_each_time_and_those_first_that_nobody_blamed():
 
 
 def test_a_report_about_a_shard_of_another_worker_is_our_bug():
-    ledger = Ledger(PLAN, [0], max_attempts=2)
+    ledger = _ledger([0], max_attempts=2)
     ledger.take("a")
     with pytest.raises(AssertionError):
         ledger.record("b", [0], [], [])

@@ -22,7 +22,7 @@ from dynts_batch.runner.worker.worker import Worker
 
 
 class LocalFleet:
-    """See driver.Fleet. A worker that raises what is no DyntsError has died, as in Ray."""
+    """See fleet.Fleet. A worker that raises what is no DyntsError has died, as in Ray."""
 
     def __init__(
         self,
@@ -41,10 +41,11 @@ class LocalFleet:
         self.num_started = self._num_calls = 0
         self.shards_at_once: dict[str, int] = {}
 
-    def start(self, *, max_seqs: int | None = None) -> None:
+    def start(self, *, max_seqs: int | None = None) -> str:
         worker_id = f"{self.num_started}-{self._session}"
         self.num_started += 1
         self._calls.append((worker_id, lambda: self._load(worker_id, max_seqs)))
+        return worker_id
 
     def nodes(self) -> dict[str, str]:
         return {"here": "here"}

@@ -72,7 +72,7 @@ class _Worker:
 
 
 class SimulatedFleet:
-    """See driver.Fleet."""
+    """See fleet.Fleet."""
 
     def __init__(self, world: World) -> None:
         self._world, self._dice = world, random.Random(world.seed)
@@ -92,9 +92,11 @@ class SimulatedFleet:
         shards = {unit // self._world.plan.shard_rows for unit in self._errors}
         return dict.fromkeys(shards & self.committed)
 
-    def start(self, *, max_seqs: int | None = None) -> None:
-        self._loading.append(str(self.outcome.num_started))
+    def start(self, *, max_seqs: int | None = None) -> str:
+        worker_id = str(self.outcome.num_started)
+        self._loading.append(worker_id)
         self.outcome.num_started += 1
+        return worker_id
 
     def nodes(self) -> dict[str, str]:
         return {f"n{i}": f"host{i}" for i in range(self._world.num_nodes)}
