@@ -13,6 +13,8 @@ import fsspec
 import pyarrow as pa
 from pyarrow import fs as pafs
 
+from dynts_batch.data.fsspec_store import open_store
+
 _CONNECT_TIMEOUT_S = 10
 #: A store may be slow: only one that says nothing for so long is taken for dead.
 _REQUEST_TIMEOUT_S = 120
@@ -32,15 +34,19 @@ def open_filesystem(path: str) -> tuple[pafs.FileSystem, str]:
     if scheme == "s3":
         return _open_s3(path)
     try:
-        return pafs.FileSystem.from_uri(path)
-    except pa.ArrowInvalid as unknown:
-        if scheme not in fsspec.available_protocols():
+        filesystem, inner = pafs.FileSystem.from_uri(path)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as unknown:
+        if scheme not in {*fsspec.available_protocols(), *fsspec.registry}:
             raise ValueError(f"unknown scheme {scheme}://") from unknown
+    else:
+        if isinstance(filesystem, pafs.PyFileSystem):  # hf:// is fsspec's, too
+            filesystem = open_store(filesystem.handler.fs)
+        return filesystem, inner
     try:
         filesystem, inner = fsspec.core.url_to_fs(path)
     except ImportError as error:  # the scheme's own package, as s3fs or adlfs
         raise ValueError(str(error)) from error
-    return pafs.PyFileSystem(pafs.FSSpecHandler(filesystem)), inner
+    return open_store(filesystem), inner
 
 
 def _open_s3(uri: str) -> tuple[pafs.FileSystem, str]:

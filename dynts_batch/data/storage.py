@@ -28,8 +28,11 @@ T = TypeVar("T")
 
 _TEMP_FOLDER = "tmp"
 _RETRY_DELAYS_S = (1.0, 2.0, 4.0, 8.0, 16.0)
-#: What no waiting mends.
-_FINAL = ("ACCESS_DENIED", "NO_SUCH_BUCKET", "INVALID_ACCESS_KEY_ID", "SIGNATURE_DOES_NOT_MATCH")
+#: What no waiting mends: words of S3, and of the packages behind fsspec.
+_FINAL = (
+    *("ACCESS_DENIED", "NO_SUCH_BUCKET", "INVALID_ACCESS_KEY_ID", "SIGNATURE_DOES_NOT_MATCH"),
+    *("ClientAuthenticationError", "DefaultCredentialsError", "NoCredentialsError", "Forbidden"),
+)
 
 
 class Storage:
@@ -162,10 +165,14 @@ class Storage:
             except OSError as error:
                 if isinstance(error, FileNotFoundError) and verb in ("read", "delete"):
                     raise
-                is_final = self._is_local or any(words in str(error) for words in _FINAL)
+                is_final = self._is_local or _is_final(error)
                 if is_final or delay_s is None:
                     path = self._path(name)
                     raise RunDirError(f"cannot {verb} {path}: {error}") from error
                 logger.warning("cannot %s %s, trying again: %s", verb, self._path(name), error)
                 time.sleep(delay_s)
         raise AssertionError("the last delay is None")
+
+
+def _is_final(error: OSError) -> bool:
+    return isinstance(error, PermissionError) or any(words in str(error) for words in _FINAL)
