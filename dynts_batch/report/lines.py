@@ -158,14 +158,6 @@ def verdict(totals: Totals) -> str:
     return f"Eviction bought no concurrency: {together}; {full}. With memory to spare, the full cache is the better choice."
 
 
-def measured_against_full(run: Measures, full: Measures) -> str:
-    """What both runs measured, where one kept everything."""
-    own, other = run.totals.tokens_per_device_s, full.totals.tokens_per_device_s
-    if own is None or other is None:
-        return "n/a"
-    return f"{own / other:.2f}x the tokens/s of {full.label} per busy device ({own:,.0f} against {other:,.0f})"
-
-
 def comparison_text(found: PairedComparison | None) -> str:
     """`found` in words: the difference with its interval, and the test."""
     if found is None:

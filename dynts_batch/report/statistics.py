@@ -14,8 +14,8 @@ import numpy as np
 
 NUM_RESAMPLES = 2_000
 CONFIDENCE = 0.95
-#: Standard errors on either side that hold so much.
-_NUM_ERRORS = 1.959964
+#: Standard errors on either side of a mean that hold so much.
+NUM_STANDARD_ERRORS = 1.959964
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def _interval_of_equals(value: float, num: int, least: float) -> tuple[float, fl
     Wilson's interval of "0 of `num`" says how many others may have another one, and that may be as far away as can be.
     Of shares that are all 0 or all 1 it is Wilson's interval itself.
     """
-    others = _NUM_ERRORS**2 / (num + _NUM_ERRORS**2)
+    others = NUM_STANDARD_ERRORS**2 / (num + NUM_STANDARD_ERRORS**2)
     return value - others * (value - least), value + others * (1 - value)
 
 

@@ -11,7 +11,8 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-_NUM_ERRORS = 1.96
+from dynts_batch.report.statistics import NUM_STANDARD_ERRORS
+
 #: From this share of the run's batch on, the sample's is taken for the same.
 _SAME_BATCH = 0.9
 
@@ -50,7 +51,7 @@ def total_of(sample: Sequence[float], num_rows: int) -> Interval:
     else:
         left = 1 - len(sample) / num_rows  # what is sampled is known
         error = statistics.stdev(sample) * math.sqrt(left / len(sample))
-    spread = _NUM_ERRORS * error
+    spread = NUM_STANDARD_ERRORS * error
     return Interval(num_rows * mean, num_rows * max(0.0, mean - spread), num_rows * (mean + spread))
 
 

@@ -119,6 +119,8 @@ def drive(run: PreparedRun, address: str | None, console: Console) -> int | None
         finally:
             for text in driver.bad_nodes.values():
                 display.note(f"avoided for a while: {text}")
+            for text in driver.warnings:
+                display.note(f"workers warned: {text}")
         if is_complete:
             return None
         claim.check()

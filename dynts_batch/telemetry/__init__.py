@@ -9,7 +9,6 @@ from dynts_batch.telemetry.meter import (
     DeviceSummary,
     MeterSummary,
     ProcessSummary,
-    Sample,
 )
 from dynts_batch.telemetry.warning_log import WarningLog
 
@@ -18,7 +17,6 @@ __all__ = [
     "DeviceSummary",
     "MeterSummary",
     "ProcessSummary",
-    "Sample",
     "WarningLog",
     "setup_logging",
 ]

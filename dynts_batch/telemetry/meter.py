@@ -23,21 +23,7 @@ from dynts_batch.telemetry.nvml import Device, DeviceReading, open_devices, visi
 
 logger = logging.getLogger(__name__)
 
-MAX_TICKS = 4096  # half an hour at 0.5 s; then every second tick goes, and the step doubles
 _JOIN_TIMEOUT_S = 5.0
-
-
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """One row of the time series: one device (None: the process has none) at one moment."""
-
-    t_s: float
-    """Seconds since the meter started."""
-    uuid: str | None
-    memory_used_bytes: int | None
-    utilisation: float | None
-    power_w: float | None
-    rss_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,9 +91,6 @@ class DeviceMeter:
         self._process = psutil.Process()
         self._rss = Gauge()
         self._devices: dict[str, _MeteredDevice] = {}
-        self._ticks: list[tuple[Sample, ...]] = []
-        self._num_ticks = 0
-        self._ticks_per_kept = 1
         self._started_at_s = self._started_s = self._last_t_s = 0.0
         # Two locks: a driver that hangs in a read must not hang those who only want figures.
         self._reading = threading.Lock()
@@ -162,11 +145,6 @@ class DeviceMeter:
         with self._figures:
             return self._devices[uuid].energy_j
 
-    def samples(self) -> list[Sample]:
-        """The time series, oldest first; evenly thinned once it is longer than `MAX_TICKS`."""
-        with self._figures:
-            return [sample for tick in self._ticks for sample in tick]
-
     def summary(self) -> MeterSummary:
         """The figures up to the latest sample."""
         with self._figures:
@@ -200,18 +178,6 @@ class DeviceMeter:
         self._rss.add(t_s, rss_bytes)
         for uuid, reading in readings.items():
             self._devices[uuid].add(t_s, reading)
-        if self._num_ticks % self._ticks_per_kept == 0:
-            rows: list[tuple[str | None, DeviceReading]] = [*readings.items()]
-            self._ticks.append(
-                tuple(
-                    Sample(t_s, uuid, r.memory_used_bytes, r.utilisation, r.power_w, rss_bytes)
-                    for uuid, r in rows or [(None, DeviceReading())]
-                )
-            )
-        self._num_ticks += 1
-        if len(self._ticks) > MAX_TICKS:
-            del self._ticks[1::2]
-            self._ticks_per_kept *= 2
 
 
 class _MeteredDevice:

@@ -1,4 +1,4 @@
-"""The laws every policy obeys (methods.md, section 4), over the whole registry, through the engine itself."""
+"""The laws every policy obeys, over the whole registry, through the engine itself."""
 
 import random
 import re

@@ -154,7 +154,7 @@ class Segment:
 
 
 class Reference:
-    """The definition (methods.md, section 3), a token and a step at a time."""
+    """The definition in the paper of ThinKV (arXiv 2510.01290), a token and a step at a time."""
 
     def __init__(self, budget: int, window: int, size: int, prompt: int, types: list[int]) -> None:
         self.budget, self.window, self.size, self.prompt = budget, window, size, prompt

@@ -315,6 +315,7 @@ def test_what_a_worker_warns_of_reaches_the_terminal(cluster, tmp_path, capsys):
     assert reason(config, ["memory.max_seqs=8"]) == 0
     out, err = capsys.readouterr()
     assert re.search(r"worker \S+ warns: out of memory with \d sequences: ", err)
+    assert "workers warned: out of memory with" in err.splitlines()[-1]
     assert re.search(r"worker \S+ ran out of memory and goes on with 2 sequences at once", err)
     assert re.search(r"arena shrunk to +│ +2 │", out)
 

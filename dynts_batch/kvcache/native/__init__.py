@@ -65,7 +65,10 @@ def operation(schema: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]
 def _library(source: str) -> ctypes.CDLL | None:
     compiler = shutil.which("cc") or shutil.which("gcc")
     if compiler is None:
-        log.info("no C compiler here: decoding on the CPU is torch's, which is slower")
+        log.warning(
+            "no C compiler (cc or gcc) is on this machine: torch decodes on its CPU instead, at"
+            " about half the speed. Install one, for example with apt-get install gcc libc6-dev"
+        )
         return None
     # Built anew by every process: what suits this machine's processor may not run on another that shares its disk.
     with tempfile.TemporaryDirectory() as folder:

@@ -38,7 +38,7 @@ from dynts_batch.report.units import money
 
 _NUM_TOP = 10
 _NUM_TRACES = 8
-_NUM_ERRORS = 50
+_NUM_FAILED_SHOWN = 50
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class RunSection:
         self._slowest = measures.top_rows("decode_s", _NUM_TOP)
         self._dearest = measures.top_rows("cost_usd", _NUM_TOP)
         self._shown = _pick_traces(measures)
-        self._failed = np.flatnonzero(~measures.run.is_run())[:_NUM_ERRORS].tolist()
+        self._failed = np.flatnonzero(~measures.run.is_run())[:_NUM_FAILED_SHOWN].tolist()
         wanted = {*self._slowest, *self._dearest, *self._shown, *self._failed}
         self._texts = measures.run.texts(sorted(wanted))
 

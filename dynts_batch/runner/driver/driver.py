@@ -69,6 +69,11 @@ class Driver:
         return self._nodes.bad
 
     @property
+    def warnings(self) -> list[str]:
+        """What workers warned of, one text of each kind."""
+        return list(self._notices.told.values())
+
+    @property
     def limit(self) -> str | None:
         """The cap for whose sake nothing more is admitted, in words."""
         return self._brake.limit

@@ -16,13 +16,14 @@ class Notices:
 
     def __init__(self, warn: Callable[[str], None]) -> None:
         self._warn = warn
-        self._known: set[str] = set()
+        self.told: dict[str, str] = {}
+        """The workers' warnings: the first text of each kind."""
 
     def reported(self, worker: WorkerRecord, report: Report) -> None:
         """Tell what is new in `report`, which is not in the record of `worker` yet."""
         for kind, text in report.warnings.items():
-            if kind not in self._known:
-                self._known.add(kind)
+            if kind not in self.told:
+                self.told[kind] = text
                 self._warn(f"worker {worker.worker_id} warns: {text}")
         if report.max_seqs < worker.max_seqs:
             self._warn(
