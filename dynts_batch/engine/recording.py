@@ -24,7 +24,7 @@ class QueryRecorder(Recorder):
         self.rules: dict[int, AttentionRule] = {}
 
     def begin(self, tokens: Tokens) -> None:
-        """Find the positions of the queries to remember, [R, w]."""
+        """Find the positions of the queries to remember, [R, T]."""
         self._newest = tokens.positions
         if tokens.is_prompt:
             ages = torch.arange(self.arena.shape.num_queries, device=tokens.lanes.device)

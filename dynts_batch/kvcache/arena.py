@@ -1,7 +1,7 @@
 """The KV arena: preallocated keys and values of all running sequences. The only file that moves them.
 
-Shapes: R lanes used, H key/value heads, C capacity, D head_dim, w remembered queries, G the policy's granularity, which is (1, 1)
-when all layers and heads keep the same tokens and (num_layers, num_kv_heads) when each keeps its own.
+Axes as in kvcache/__init__.py: what tells layers and heads apart is [.., L, H, ..] where each keeps its own tokens, and
+[.., 1, 1, ..] where all keep the same (`granularity`).
 
 A lane holds one sequence; its live slots are 0..cache_len-1, in ascending position, so attention needs no hole mask.
 Whoever drives the arena knows each lane's cache_len; only a quantised arena keeps a copy, since it tells what is packed
@@ -172,17 +172,17 @@ class KVArena:
     def stored(
         self, layer: int, num_lanes: int, num_slots: int
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Keys and values of the first lanes and slots, [R, H, num_slots, D] each: views, or dequantised copies."""
+        """Keys and values of the first lanes and slots, [R, H, S, D] each: views, or dequantised copies."""
         return self.layers[layer].stored(num_lanes, num_slots)
 
     def keys(self, layer: int, lanes: torch.Tensor, num_slots: int) -> torch.Tensor:
-        """Keys of the first `num_slots` slots of `lanes` [rows], [rows, H, num_slots, D], as a copy."""
+        """Keys of the first `num_slots` slots of `lanes` [R], [R, H, S, D], as a copy."""
         return self.layers[layer].keys(lanes, num_slots)
 
     def keys_in_place(
         self, lanes: torch.Tensor, num_slots: int
     ) -> Iterator[tuple[list[torch.Tensor], torch.Tensor]]:
-        """Every layer's keys, [*, H, S, D] each, some layers at a time, and where in them `lanes` [rows] are, [rows]: what is
+        """Every layer's keys, [*, H, S, D] each, some layers at a time, and where in them `lanes` [R] are, [R]: what is
         stored itself, to be read only, or where it is quantised, copies of those lanes' first `num_slots` slots."""
         if self.shape.stored_in is None:
             yield [store.keys_in_place(lanes, num_slots) for store in self.layers], lanes
@@ -194,20 +194,20 @@ class KVArena:
             yield [store.keys_in_place(lanes, num_slots) for store in layers], where
 
     def values(self, layer: int, lanes: torch.Tensor, num_slots: int) -> torch.Tensor:
-        """Values of the first `num_slots` slots of `lanes` [rows], [rows, H, num_slots, D], as a copy."""
+        """Values of the first `num_slots` slots of `lanes` [R], [R, H, S, D], as a copy."""
         return self.layers[layer].values(lanes, num_slots)
 
     def write_queries(
         self, layer: int, lanes: torch.Tensor, positions: torch.Tensor, queries: torch.Tensor
     ) -> None:
-        """Remember `queries` [rows, query heads, T, D] at `positions` [rows, T] of `lanes` [rows]."""
+        """Remember `queries` [R, Q, T, D] at `positions` [R, T] of `lanes` [R]."""
         ring, rows = positions % self.shape.num_queries, lanes[:, None]
         self._queries[layer][rows, :, ring] = queries.transpose(1, 2)
 
     def read_queries(
         self, layer: int, lanes: torch.Tensor, positions: torch.Tensor
     ) -> torch.Tensor:
-        """The remembered queries of `lanes` [rows] at `positions` [rows, T], [rows, query heads, T, D], as a copy."""
+        """The remembered queries of `lanes` [R] at `positions` [R, T], [R, Q, T, D], as a copy."""
         ring, rows = positions % self.shape.num_queries, lanes[:, None]
         return self._queries[layer][rows, :, ring].transpose(1, 2)
 
@@ -220,8 +220,8 @@ class KVArena:
         value_states: torch.Tensor,
         start: int = 0,
     ) -> None:
-        """Store a chunk of prompts, `lengths` [rows] tokens of each, right-padded, [rows, H, T, D], from slot `start` of
-        `lanes` [rows] on."""
+        """Store a chunk of prompts, `lengths` [R] tokens of each, right-padded, [R, H, T, D], from slot `start` of
+        `lanes` [R] on."""
         if self.shape.stored_in:
             self._cache_len[lanes] = start + lengths
         self.layers[layer].write(lanes, start, lengths, key_states, value_states)
@@ -278,8 +278,8 @@ class KVArena:
     def evict(
         self, lanes: Sequence[int], kept_slots: torch.Tensor, retained_len: Sequence[int]
     ) -> None:
-        """Keep only the first `retained_len` [rows] of `kept_slots` [rows, *granularity, K] of `lanes`, ascending, moved to
-        the lanes' first slots; [rows, layers, 1, K] where all heads of a layer keep the same. Whatever slots a row lists
+        """Keep only the first `retained_len` [R] of `kept_slots` [R, L or 1, H or 1, K] of `lanes`, ascending, moved to
+        the lanes' first slots; [R, L, 1, K] where all heads of a layer keep the same. Whatever slots a row lists
         behind them, they end up beyond its new cache_len.
         """
         rows, lengths = torch.tensor([lanes, retained_len], device=kept_slots.device)
@@ -311,7 +311,7 @@ class KVArena:
             store.clear(lane)
 
     def _is_coarse(self, layer: int, lanes: torch.Tensor, num_slots: int) -> torch.Tensor | None:
-        """Which of the first slots of `lanes` [R] a layer may store more coarsely, bool [R, H or 1, num_slots]."""
+        """Which of the first slots of `lanes` [R] a layer may store more coarsely, bool [R, H or 1, S]."""
         marked = self.shape.coarse_column
         if marked is None or marked.coarse_value is None:
             return None

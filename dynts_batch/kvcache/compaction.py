@@ -1,6 +1,6 @@
 """Moves the slots that stay to the front of their lanes. Knows nothing about what stands in them.
 
-Letters: P parts, L lanes, H heads, C slots; R rows, K slots that stay at most. On a CPU it is done in C, in place.
+Axes as in kvcache/__init__.py. On a CPU it is done in C, in place.
 """
 
 import torch
@@ -11,8 +11,8 @@ SOURCE = "compaction.c"
 
 
 def ascending(stays: torch.Tensor, longest: int) -> torch.Tensor:
-    """The slots that stay, ascending, int64 [..., longest], of bool [..., C]; behind them the first others, where a row has fewer
-    than `longest`."""
+    """The slots that stay, ascending, int64 [..., K], of bool [..., C]; behind them the first others, where a row has fewer
+    than K = `longest`."""
     if not _in_c(stays):
         # A stable sort on "goes" leaves each group in order.
         return (~stays).to(torch.uint8).argsort(dim=-1, stable=True)[..., :longest]
@@ -28,7 +28,7 @@ def ascending(stays: torch.Tensor, longest: int) -> torch.Tensor:
 def compact(
     stored: torch.Tensor, lanes: torch.Tensor, kept: torch.Tensor, retained_len: torch.Tensor
 ) -> None:
-    """In `stored` [P, L, H, C, ...], contiguous, the first `retained_len` [R] of the slots `kept` [R, H or 1, K], ascending,
+    """In `stored` [parts, lanes, H, C, ...], contiguous, the first `retained_len` [R] of the slots `kept` [R, H or 1, K], ascending,
     become the first of `lanes` [R]. What lies behind them afterwards is anything that was in the lane."""
     if not _in_c(stored):
         heads = torch.arange(stored.shape[2], device=stored.device)[:, None]

@@ -181,14 +181,14 @@ class Policy:
         return {}
 
     def score(self, slots: Slots) -> torch.Tensor:
-        """Scores of all slots, higher = keep, broadcastable to [rows, *granularity, slots].
+        """Scores of all slots, higher = keep, broadcastable to [R, L or 1, H or 1, C].
 
         Only candidates' scores are read. Pure: the same slots give the same scores.
         """
         raise NotImplementedError
 
     def stays(self, slots: Slots) -> torch.Tensor:
-        """Which slots stay, bool [rows, layers or 1, heads or 1, slots], equally many in all layers and heads: of the
+        """Which slots stay, bool [R, L or 1, H or 1, C], equally many in all layers and heads: of the
         candidates those with the highest scores, as many as `counts` says."""
         counts = (slots.cache_len, slots.num_first, slots.num_last, slots.num_kept)
         return select(self.score(slots).expand_as(slots.positions), *counts)
@@ -221,7 +221,7 @@ class HeadwisePolicy(Policy):
         return total[:, None]
 
     def score_layer(self, layer: LayerSlots) -> torch.Tensor:
-        """Scores of all slots of one layer, higher = keep, [rows, KV heads or 1, slots]. Pure, as `score` is."""
+        """Scores of all slots of one layer, higher = keep, [R, H or 1, C]. Pure, as `score` is."""
         raise NotImplementedError
 
     def _scores(self, layer: LayerSlots) -> torch.Tensor:

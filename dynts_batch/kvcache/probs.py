@@ -1,7 +1,6 @@
 """Attention written out: the softmax of queries over stored keys, for sinks, statistics and labels.
 
-Letters: R rows, H query heads, K key/value heads, T queries, S slots, D head_dim. Knows nothing about the model's
-own fast attention, nor about who reads the result.
+Axes as in kvcache/__init__.py. Knows nothing about the model's own fast attention, nor about who reads the result.
 """
 
 import torch
@@ -13,18 +12,18 @@ CHUNK_BYTES = 64 * 2**20
 
 
 def attention_logits(query: torch.Tensor, keys: torch.Tensor, scale: float) -> torch.Tensor:
-    """Scaled products as float32, [R, K, H // K, T, S], of query [R, H, T, D] and keys [R, K, S, D]: multiplied in their own
+    """Scaled products as float32, [R, H, G, T, S], of query [R, Q, T, D] and keys [R, H, S, D]: multiplied in their own
     type, to which each is rounded."""
     rows, num_heads, length, head_dim = query.shape
     num_kv_heads = keys.shape[1]
     grouped = query.reshape(rows, num_kv_heads, num_heads // num_kv_heads, length, head_dim)
-    return torch.einsum("bkgtd,bksd->bkgts", grouped, keys).float() * scale
+    return torch.einsum("rhgtd,rhsd->rhgts", grouped, keys).float() * scale
 
 
 def attention_probs(
     query: torch.Tensor, keys: torch.Tensor, mask: torch.Tensor | None, rule: AttentionRule
 ) -> torch.Tensor:
-    """Softmax attention in float32, [R, K, H // K, T, S]; `mask` is added to the logits, broadcastable to [R, K, T, S].
+    """Softmax attention in float32, [R, H, G, T, S]; `mask` is added to the logits, broadcastable to [R, H, T, S].
 
     A sink is one more logit, which takes mass and gives nothing: with sinks the last axis sums to less than 1.
     """
@@ -48,8 +47,8 @@ def visible_slots(
     cache_len: torch.Tensor,
     window: int | None,
 ) -> torch.Tensor:
-    """Which live slots a query sees, bool [R, K or 1, T, S]: those of its own and earlier positions, the newest `window`
-    of them if there is one. `query_positions` [R, T], `slot_positions` [R, K or 1, S], `cache_len` [R]."""
+    """Which live slots a query sees, bool [R, H or 1, T, S]: those of its own and earlier positions, the newest `window`
+    of them if there is one. `query_positions` [R, T], `slot_positions` [R, H or 1, S], `cache_len` [R]."""
     slot = torch.arange(slot_positions.shape[-1], device=slot_positions.device)
     distance = query_positions[:, None, :, None] - slot_positions[:, :, None, :]
     visible = (distance >= 0) & (slot < cache_len[:, None, None, None])
@@ -64,7 +63,7 @@ def attention_received(
     cache_len: torch.Tensor,
     rule: AttentionRule,
 ) -> torch.Tensor:
-    """Attention that each slot gets from all T queries and the query heads of its group, float32 [R, K, S].
+    """Attention that each slot gets from all T queries and the query heads of its group, float32 [R, H, S].
 
     Shapes as in `visible_slots`. A query at a negative position is padding and gives nothing. The queries are taken in
     chunks, so memory grows with S, not with T x S.

@@ -20,11 +20,11 @@ def select(
     num_last: torch.Tensor,
     num_kept: torch.Tensor,
 ) -> torch.Tensor:
-    """Which slots stay, bool [rows, layers, heads, slots].
+    """Which slots stay, bool [R, L or 1, H or 1, C].
 
     Of each row, the `num_first` oldest and `num_last` newest of its `cache_len` slots stay, and of the candidates
-    between them the `num_kept` with the highest `scores` [rows, layers, heads, slots]; of equal scores the older
-    slot stays. All counts are int64 [rows].
+    between them the `num_kept` with the highest `scores` [R, L or 1, H or 1, C]; of equal scores the older
+    slot stays. All counts are int64 [R].
     """
     slot = torch.arange(scores.shape[-1], device=scores.device)
     by_row = (slice(None), None, None, None)

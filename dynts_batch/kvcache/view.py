@@ -1,7 +1,6 @@
 """What a policy sees of the rows to evict from. Everything here is a copy: a policy moves and changes nothing.
 
-Letters: R rows, H query heads, K key/value heads, S slots (the arena's capacity), D head_dim, w queries,
-G the policy's granularity (see arena.py). Knows nothing about any policy.
+Axes as in kvcache/__init__.py. Knows nothing about any policy.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -97,12 +96,12 @@ class Slots:
 
     @cached_property
     def positions(self) -> torch.Tensor:
-        """Logical positions of the stored tokens, int32 [R, *G, S]."""
+        """Logical positions of the stored tokens, int32 [R, L or 1, H or 1, C]."""
         return self.arena.positions[self.lanes]
 
     @cached_property
     def is_candidate(self) -> torch.Tensor:
-        """Which slots are up for selection, bool [R, S]."""
+        """Which slots are up for selection, bool [R, C]."""
         slot = torch.arange(self.arena.capacity, device=self.lanes.device)
         end = self.cache_len - self.num_last
         return (slot >= self.num_first[:, None]) & (slot < end[:, None])
@@ -132,50 +131,50 @@ class LayerSlots:
 
     @property
     def is_candidate(self) -> torch.Tensor:
-        """Which slots are up for selection, bool [R, 1, S]."""
+        """Which slots are up for selection, bool [R, 1, C]."""
         return self.slots.is_candidate[:, None]
 
     @property
     def positions(self) -> torch.Tensor:
-        """Logical positions of the stored tokens, int32 [R, K or 1, S]."""
+        """Logical positions of the stored tokens, int32 [R, H or 1, C]."""
         return self.slots.positions[:, self.layer if self.slots.arena.shape.per_head else 0]
 
     @cached_property
     def keys(self) -> torch.Tensor:
-        """Stored keys, RoPE applied, [R, K, S, D]; slots beyond a row's cache_len hold anything finite."""
+        """Stored keys, RoPE applied, [R, H, C, D]; slots beyond a row's cache_len hold anything finite."""
         arena = self.slots.arena
         return arena.keys(self.layer, self.slots.lanes, arena.capacity)
 
     @cached_property
     def values(self) -> torch.Tensor:
-        """Stored values, [R, K, S, D]."""
+        """Stored values, [R, H, C, D]."""
         arena = self.slots.arena
         return arena.values(self.layer, self.slots.lanes, arena.capacity)
 
     def query_positions(self, num_queries: int) -> torch.Tensor:
-        """Positions of the last queries, oldest first, int64 [R, w]."""
+        """Positions of the last queries, oldest first, int64 [R, T]."""
         newest = self.slots.seq_len[:, None] - 2  # the last token drawn has not been processed
         return newest - torch.arange(num_queries - 1, -1, -1, device=newest.device)
 
     def queries(self, num_queries: int) -> torch.Tensor:
-        """The last queries, RoPE applied, oldest first, [R, H, w, D]."""
+        """The last queries, RoPE applied, oldest first, [R, Q, T, D]."""
         positions = self.query_positions(num_queries)
         return self.slots.arena.read_queries(self.layer, self.slots.lanes, positions)
 
     def logits(self, num_queries: int) -> torch.Tensor:
-        """Scaled attention logits of the last queries, minus infinity where the layer hides a slot, [R, K, H // K, w, S]."""
+        """Scaled attention logits of the last queries, minus infinity where the layer hides a slot, [R, H, G, T, C]."""
         logits = attention_logits(self.queries(num_queries), self.keys, self._rule.scale)
         return logits.masked_fill(~self._visible(num_queries).unsqueeze(2), -torch.inf)
 
     def attention(self, num_queries: int) -> torch.Tensor:
-        """The attention that the last queries pay to the stored tokens, sinks counted, [R, K, H // K, w, S]."""
+        """The attention that the last queries pay to the stored tokens, sinks counted, [R, H, G, T, C]."""
         mask = additive_mask(self._visible(num_queries), torch.float32)
         probs = attention_probs(self.queries(num_queries), self.keys, mask, self._rule)
         # In a sliding-window layer all that an older query saw may be gone: it pays nothing then, not NaN.
         return probs.nan_to_num()
 
     def draws(self) -> torch.Tensor:
-        """Uniform draws in [0, 1), float64 [R, K, S]: a function of the sequence, its length, the layer, the head and the
+        """Uniform draws in [0, 1), float64 [R, H, C]: a function of the sequence, its length, the layer, the head and the
         token, so that they depend on neither the batch nor a restart."""
         rows, num_heads = len(self.slots.lanes), self.slots.arena.shape.num_kv_heads
         heads = torch.arange(num_heads, device=self.slots.lanes.device) + self.layer * num_heads

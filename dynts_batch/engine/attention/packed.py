@@ -1,7 +1,7 @@
 """Decode attention over quantised keys and values, which are dequantised a run of slots at a time, never a lane at once.
 
-In torch, so on any device: a softmax that is carried from run to run, in float32. Letters as in engine/attention.py; P
-packed slots of a run.
+In torch, so on any device: a softmax that is carried from run to run, in float32. Axes as in
+kvcache/__init__.py.
 """
 
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ from dynts_batch.kvcache.stores.packed import PackedStore
 #: Groups that are dequantised at a time.
 RUN_GROUPS = 16
 
-#: Keys and values [B, K, P, D] of a run, and which of its slots each row sees, [B, K or 1, P].
+#: Keys and values [R, H, S, D] of a run, and which of its slots each row sees, [R, H or 1, S].
 Run = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
 
@@ -38,7 +38,7 @@ def attend_packed(asked: DecodeQuery, store: PackedStore, *, max_len: int) -> to
         logits = logits.masked_fill(~seen[:, :, None, None], -torch.inf)
         new_top = torch.maximum(top, logits.amax(-1, keepdim=True))
         weights, fade = (logits - new_top).exp(), (top - new_top).exp()
-        output = output * fade + torch.einsum("bkgts,bksd->bkgtd", weights, values.float())
+        output = output * fade + torch.einsum("rhgts,rhsd->rhgtd", weights, values.float())
         total = total * fade + weights.sum(-1, keepdim=True)
         top = new_top
     return (output / total).view(query.shape).to(query.dtype)

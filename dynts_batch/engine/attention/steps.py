@@ -2,8 +2,7 @@
 
 The model's layers call `arena_attention` with freshly projected states and the forward keyword `kv_step`, which says
 where those states go and what they attend to. No mask function is registered for it: transformers then builds no
-mask, and the model needs no change. Letters: B rows, H query heads, K key/value heads, T new tokens, S slots,
-D head_dim.
+mask, and the model needs no change. Axes as in kvcache/__init__.py.
 """
 
 from functools import cache
@@ -58,7 +57,7 @@ def arena_attention(
     s_aux: torch.Tensor | None = None,
     **_: Any,
 ) -> tuple[torch.Tensor, None]:
-    """transformers' attention function: query [B, H, T, D], key and value [B, K, T, D] -> [B, T, H, D]."""
+    """transformers' attention function: query [R, Q, T, D], key and value [R, H, T, D] -> [R, T, Q, D]."""
     assert attention_mask is None, "the arena attends by slots and takes no mask"
     rule = AttentionRule(scaling, sliding_window, s_aux)
     states = LayerStates(module.layer_idx, query, key, value, rule)
@@ -125,9 +124,9 @@ class PrefillStep:
 
 
 class DecodeStep:
-    """One new token a lane: stored at `slots` [B], its position in `positions` [B], then attention over the lane.
+    """One new token a lane: stored at `slots` [R], its position in `positions` [R], then attention over the lane.
 
-    The first B lanes are read in place. A fused kernel reads each as far as it reaches; torch's attention reads all up to
+    The first R lanes are read in place. A fused kernel reads each as far as it reaches; torch's attention reads all up to
     the longest (`max_len` slots, the new one included), and where the lanes differ (`is_ragged`), a mask hides the slots
     beyond a shorter lane's end, and those of tokens that have left a sliding window.
     """
@@ -176,11 +175,11 @@ class DecodeStep:
         return output.reshape(query.shape)
 
     def _stored_positions(self, layer: int) -> torch.Tensor:
-        """Positions of the slots as `layer` stores them, [B, K or 1, capacity]."""
+        """Positions of the slots as `layer` stores them, [R, H or 1, C]."""
         return self._arena.positions_of(layer)[: len(self._slots)]
 
     def _mask(self, layer: int, window: int | None) -> torch.Tensor | None:
-        """Additive mask [B, 1 or K, 1, S] of a layer, made once for all layers that share it; None: all is visible."""
+        """Additive mask [R, 1 or H, 1, S] of a layer, made once for all layers that share it; None: all is visible."""
         shared = (window, layer if window is not None and self._arena.shape.per_head else 0)
         if shared not in self._masks:
             self._masks[shared] = self._make_mask(*shared)
@@ -200,7 +199,7 @@ class DecodeStep:
 def attend_causal(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, rule: AttentionRule
 ) -> torch.Tensor:
-    """Causal attention of the newest T of S tokens, [B, H, T, D], to all of them, [B, K, S, D] -> [B, H, T, D]."""
+    """Causal attention of the newest T of S tokens, [R, Q, T, D], to all of them, [R, H, S, D] -> [R, Q, T, D]."""
     num_queries, length, window = query.shape[2], key.shape[2], rule.sliding_window
     if rule.sinks is None and (window is None or length <= window):
         # is_causal would align the first query with the first key.
@@ -243,7 +242,7 @@ def attend_masked(
     mask: torch.Tensor | None,
     rule: AttentionRule,
 ) -> torch.Tensor:
-    """Attention written out, for layers with sinks: query [B, H, T, D], keys and values [B, K, S, D],
-    `mask` broadcastable to [B, K, T, S] -> [B, H, T, D]."""
+    """Attention written out, for layers with sinks: query [R, Q, T, D], keys and values [R, H, S, D],
+    `mask` broadcastable to [R, H, T, S] -> [R, Q, T, D]."""
     probs = attention_probs(query, keys, mask, rule).to(values.dtype)
-    return torch.einsum("bkgts,bksd->bkgtd", probs, values).reshape(query.shape)
+    return torch.einsum("rhgts,rhsd->rhgtd", probs, values).reshape(query.shape)

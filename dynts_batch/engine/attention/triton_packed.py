@@ -1,7 +1,7 @@
 """The decode attention over quantised keys and values on a GPU, in Triton: codes are read once and dequantised in registers.
 
 The sibling of triton_plain.py, with its runs and their join. A row's complete groups are cut into runs; its last run also
-attends to the buffer. Letters as there; a group of 16 tokens is a quantised one, GROUP the query heads of one key/value head.
+attends to the buffer. GROUP is G; a group of 16 tokens is a quantised one.
 """
 
 import torch

@@ -4,7 +4,7 @@ A row is cut into `num_splits` runs of slots, so that a few rows keep the whole 
 many is no constant of the kernels, or every batch size would be compiled. All shapes are static and nothing is asked of
 the host, so that a CUDA graph can hold a step. Needs nothing but tensors: checked without a GPU by Triton's interpreter.
 
-Letters: B rows, K key/value heads, G query heads of each, D head_dim, S slots.
+Axes as in kvcache/__init__.py; GROUP is G.
 """
 
 from functools import cache
@@ -162,7 +162,7 @@ def decode_attention(
 
 
 class Runs:
-    """Runs of slots of `query` [B, H, 1, D], contiguous: where their results go, and their join."""
+    """Runs of slots of `query` [R, Q, 1, D], contiguous: where their results go, and their join."""
 
     def __init__(self, query: torch.Tensor, num_kv_heads: int, num_splits: int) -> None:
         batch, num_heads, _, head_dim = query.shape

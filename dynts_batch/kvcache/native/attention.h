@@ -1,5 +1,5 @@
-/* The parts of a decode step's attention: logits, softmax, weighted sum. Letters: G query heads, D head_dim, a multiple
-   of VEC. */
+/* The parts of a decode step's attention: logits, softmax, weighted sum. Axes as in
+   kvcache/__init__.py; D is a multiple of VEC. */
 
 #include <math.h>
 

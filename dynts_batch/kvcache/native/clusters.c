@@ -1,6 +1,6 @@
-/* What kvcache/clusters.py does, a set of points after another: the same rule of what is equal, so the same choice.
+/* What kvcache/policies/thinkv/clusters.py does, a set of points after another: the same rule of what is equal, so the same choice.
 
-   Letters as there; K clusters. All from the products of the points, in double. */
+   Axes as there. All from the products of the points, in double. */
 
 #include <math.h>
 #include <stdint.h>
@@ -119,14 +119,14 @@ static void mark(uint8_t *kept, const int32_t *owner, const double *to_points, d
 /* A stretch of points: of row `row`, from `start` on, `size` points, of which `num_kept` stay. */
 struct stretch { int64_t row, start, size, num_kept; };
 
-/* kept [B, L, N]: which points of B stretches, in each of the `layers` [L] of parts [*, H, S, D], stand for the others; row r
+/* kept [cuts, L, N]: which points of the cuts, in each of the `layers` [L] of parts [*, H, S, D], stand for the others; row r
    of a stretch is where[r] there. */
-void representatives(uint8_t *kept, const float **layers, const int64_t *where, const struct stretch *stretches, long B,
+void representatives(uint8_t *kept, const float **layers, const int64_t *where, const struct stretch *stretches, long num_cuts,
                      long L, long N, long H, long S, long D, long max_steps, double share, long threads) {
-    memset(kept, 0, B * L * N);
+    memset(kept, 0, num_cuts * L * N);
     size_t wide = N * num_vectors(H, D) * sizeof(vec), doubles = 3 * N * N + 2 * N;
 #pragma omp parallel for schedule(dynamic) num_threads(threads)
-    for (long set = 0; set < B * L; set++) {
+    for (long set = 0; set < num_cuts * L; set++) {
         struct stretch cut = stretches[set / L];
         long n = cut.size, k = cut.num_kept;
         if (!k) continue;

@@ -1,6 +1,6 @@
 /* One decode step of grouped-query attention over the arena, float32: each row reads its own live slots once, in place.
 
-   Letters: B rows, K key/value heads, G query heads of each, D head_dim (a multiple of VEC), S slots.
+   Axes as in kvcache/__init__.py; D is a multiple of VEC.
    A row's result depends on that row alone, bit for bit: no sum runs over rows, and none is cut by the number of
    threads. */
 
@@ -23,20 +23,20 @@ static void attend(float *out, const float *query, const float *keys, const floa
     }
 }
 
-/* query and out [B, K, G, D] contiguous; keys and values [B, K, S, D] with strides `lane_stride` and `head_stride`.
-   Row b attends to its slots 0..last_slots[b]; with window > 0 only to those whose stored position, ascending in
-   `stored` [B, K or 1, S], is above positions[b] - window. sinks: [K, G] or NULL. scratch: threads x G x scratch_stride. */
+/* query and out [R, H, G, D] contiguous; keys and values [R, H, S, D] with strides `lane_stride` and `head_stride`.
+   Row r attends to its slots 0..last_slots[r]; with window > 0 only to those whose stored position, ascending in
+   `stored` [R, H or 1, S], is above positions[r] - window. sinks: [H, G] or NULL. scratch: threads x G x scratch_stride. */
 void decode_attention(float *out, const float *query, const float *keys, const float *values, const int64_t *last_slots,
-                      const int64_t *positions, const int32_t *stored, const float *sinks, float *scratch, long B, long K,
+                      const int64_t *positions, const int32_t *stored, const float *sinks, float *scratch, long R, long H,
                       long G, long D, long lane_stride, long head_stride, long stored_lane_stride,
                       long stored_head_stride, long window, long scratch_stride, long threads, float scale) {
 #pragma omp parallel for schedule(static) num_threads(threads)
-    for (long row = 0; row < B * K; row++) {
-        long b = row / K, k = row % K, last = last_slots[b];
-        const int32_t *at = stored + b * stored_lane_stride + k * stored_head_stride;
-        long first = first_visible(at, last, positions[b], window);
-        long offset = b * lane_stride + k * head_stride + first * D;
-        attend(out + row * G * D, query + row * G * D, keys + offset, values + offset, sinks ? sinks + k * G : NULL,
+    for (long row = 0; row < R * H; row++) {
+        long r = row / H, h = row % H, last = last_slots[r];
+        const int32_t *at = stored + r * stored_lane_stride + h * stored_head_stride;
+        long first = first_visible(at, last, positions[r], window);
+        long offset = r * lane_stride + h * head_stride + first * D;
+        attend(out + row * G * D, query + row * G * D, keys + offset, values + offset, sinks ? sinks + h * G : NULL,
                scratch + omp_get_thread_num() * G * scratch_stride, scratch_stride, last + 1 - first, G, D, scale);
     }
 }

@@ -1,4 +1,4 @@
-/* Groups of 16 tokens of one head, packed and unpacked exactly as kvcache/formats.py does: codes of 2 bits (ternary),
+/* Groups of 16 tokens of one head, packed and unpacked exactly as kvcache/stores/formats.py does: codes of 2 bits (ternary),
    4 (NVFP4, or keys' INT4) or 8 (FP8), scales of FP8 E4M3. Keys share a scale along 16 tokens of a channel, values along 16 channels
    of a token. */
 
@@ -8,14 +8,14 @@
 #define KEYS 0
 #define VALUES 1
 
-/* The arena's store of one layer, of `num_lanes` lanes, K heads, N groups and head_dim D; the first axis of the arrays:
-   keys, values. `zero_points` [num_lanes, K, N, D] of keys in INT4, or NULL. `is_ternary` [num_lanes, K or 1, N], or NULL. */
+/* The arena's store of one layer, of `num_lanes` lanes and N groups a head; the first axis of the arrays:
+   keys, values. `zero_points` [num_lanes, H, N, D] of keys in INT4, or NULL. `is_ternary` [num_lanes, H or 1, N], or NULL. */
 typedef struct {
     uint8_t *codes, *scales;
     int16_t *zero_points;
     float *buffer;
     uint8_t *is_ternary;
-    long num_lanes, K, N, D, bits, marks_per_lane;
+    long num_lanes, H, N, D, bits, marks_per_lane;
 } packed_store;
 
 typedef uint32_t words __attribute__((vector_size(4 * VEC)));
@@ -26,30 +26,30 @@ typedef uint64_t longs __attribute__((vector_size(4 * VEC)));
 #define SHIFTS(bits) (LANES * (uint32_t)(bits) & 31)
 
 static inline long group_bytes(const packed_store *s) { return GROUP * s->D * s->bits / 8; }
-static inline long head_of(const packed_store *s, long part, long lane, long k) {
-    return (part * s->num_lanes + lane) * s->K + k;
+static inline long head_of(const packed_store *s, long part, long lane, long h) {
+    return (part * s->num_lanes + lane) * s->H + h;
 }
-static inline uint8_t *codes_of(const packed_store *s, long part, long lane, long k, long group) {
-    return s->codes + (head_of(s, part, lane, k) * s->N + group) * group_bytes(s);
+static inline uint8_t *codes_of(const packed_store *s, long part, long lane, long h, long group) {
+    return s->codes + (head_of(s, part, lane, h) * s->N + group) * group_bytes(s);
 }
-static inline uint8_t *scales_of(const packed_store *s, long part, long lane, long k, long group) {
-    return s->scales + (head_of(s, part, lane, k) * s->N + group) * s->D;
+static inline uint8_t *scales_of(const packed_store *s, long part, long lane, long h, long group) {
+    return s->scales + (head_of(s, part, lane, h) * s->N + group) * s->D;
 }
 /* The zero-points of a group, or NULL where it has none. */
-static inline int16_t *zero_points_of(const packed_store *s, long part, long lane, long k, long group) {
+static inline int16_t *zero_points_of(const packed_store *s, long part, long lane, long h, long group) {
     if (part != KEYS || !s->zero_points) return NULL;
-    return s->zero_points + ((lane * s->K + k) * s->N + group) * s->D;
+    return s->zero_points + ((lane * s->H + h) * s->N + group) * s->D;
 }
-static inline float *buffer_of(const packed_store *s, long part, long lane, long k) {
-    return s->buffer + head_of(s, part, lane, k) * GROUP * s->D;
+static inline float *buffer_of(const packed_store *s, long part, long lane, long h) {
+    return s->buffer + head_of(s, part, lane, h) * GROUP * s->D;
 }
 /* The mark of a group, or NULL where none is ever ternary. */
-static inline uint8_t *mark_of(const packed_store *s, long lane, long k, long group) {
+static inline uint8_t *mark_of(const packed_store *s, long lane, long h, long group) {
     if (!s->is_ternary) return NULL;
-    return s->is_ternary + (lane * s->marks_per_lane + (s->marks_per_lane > 1 ? k : 0)) * s->N + group;
+    return s->is_ternary + (lane * s->marks_per_lane + (s->marks_per_lane > 1 ? h : 0)) * s->N + group;
 }
-static inline long bits_of(const packed_store *s, long lane, long k, long group) {
-    const uint8_t *mark = mark_of(s, lane, k, group);
+static inline long bits_of(const packed_store *s, long lane, long h, long group) {
+    const uint8_t *mark = mark_of(s, lane, h, group);
     return mark && *mark ? 2 : s->bits;
 }
 
@@ -165,14 +165,14 @@ static void unpack_int4_keys(float *out, const uint8_t *codes, const uint8_t *sc
     }
 }
 
-static void unpack_group(float *out, const packed_store *s, long part, long lane, long k, long group) {
-    const uint8_t *codes = codes_of(s, part, lane, k, group), *scales = scales_of(s, part, lane, k, group);
-    const int16_t *zero_points = zero_points_of(s, part, lane, k, group);
+static void unpack_group(float *out, const packed_store *s, long part, long lane, long h, long group) {
+    const uint8_t *codes = codes_of(s, part, lane, h, group), *scales = scales_of(s, part, lane, h, group);
+    const int16_t *zero_points = zero_points_of(s, part, lane, h, group);
     if (zero_points) {
         unpack_int4_keys(out, codes, scales, zero_points, s->D);
         return;
     }
-    switch (bits_of(s, lane, k, group)) {
+    switch (bits_of(s, lane, h, group)) {
     case 2: unpack_bits(out, codes, scales, part, s->D, 2); break;
     case 4: unpack_bits(out, codes, scales, part, s->D, 4); break;
     default: unpack_bits(out, codes, scales, part, s->D, 8);
@@ -227,14 +227,14 @@ static void pack_int4_keys(uint8_t *codes, uint8_t *scales, int16_t *zero_points
     }
 }
 
-static void pack_group(const packed_store *s, const float *numbers, long part, long lane, long k, long group) {
-    uint8_t *codes = codes_of(s, part, lane, k, group), *scales = scales_of(s, part, lane, k, group);
-    int16_t *zero_points = zero_points_of(s, part, lane, k, group);
+static void pack_group(const packed_store *s, const float *numbers, long part, long lane, long h, long group) {
+    uint8_t *codes = codes_of(s, part, lane, h, group), *scales = scales_of(s, part, lane, h, group);
+    int16_t *zero_points = zero_points_of(s, part, lane, h, group);
     if (zero_points) {
         pack_int4_keys(codes, scales, zero_points, numbers, s->D);
         return;
     }
-    switch (bits_of(s, lane, k, group)) {
+    switch (bits_of(s, lane, h, group)) {
     case 2:
         memset(codes + GROUP * s->D / 4, 0, group_bytes(s) - GROUP * s->D / 4);
         pack_bits(codes, scales, numbers, part, s->D, 2);

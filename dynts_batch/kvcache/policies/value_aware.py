@@ -37,7 +37,7 @@ class ValueAware(HeadwisePolicy):
 
     def score_layer(self, layer: LayerSlots) -> torch.Tensor:
         values = layer.values.float()
-        value_range = values.amax(dim=-1) - values.amin(dim=-1)  # [R, K, S]
+        value_range = values.amax(dim=-1) - values.amin(dim=-1)  # [R, H, C]
         order = value_range.masked_fill(~layer.is_candidate, -torch.inf).argsort(
             dim=-1, descending=True, stable=True
         )

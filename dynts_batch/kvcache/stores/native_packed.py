@@ -1,6 +1,6 @@
 """The packed store with its groups and buffers read and written in C: the same bits, without the passes that torch needs.
 
-Letters as in packed_store.py.
+Axes as in kvcache/__init__.py.
 """
 
 import ctypes
@@ -21,7 +21,7 @@ class CStore(ctypes.Structure):
             (name, ctypes.c_void_p)
             for name in ("codes", "scales", "zero_points", "buffer", "is_ternary")
         ),
-        *((name, ctypes.c_long) for name in ("num_lanes", "K", "N", "D", "bits", "marks_per_lane")),
+        *((name, ctypes.c_long) for name in ("num_lanes", "H", "N", "D", "bits", "marks_per_lane")),
     )
 
     @classmethod

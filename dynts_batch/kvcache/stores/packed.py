@@ -1,6 +1,6 @@
 """Keys and values of one layer for all lanes, quantised in groups of 16 tokens.
 
-Only kvcache/arena.py writes to them. Letters as in arena.py; B is a group's bytes of codes.
+Only kvcache/arena.py writes to them. Axes as in kvcache/__init__.py.
 """
 
 from typing import NamedTuple
@@ -80,7 +80,7 @@ class PackedStore:
         return self._read(1, lanes, num_slots)
 
     def groups(self, part: int, lanes: slice | torch.Tensor, groups: slice) -> torch.Tensor:
-        """Keys (`part` 0) or values (1) of packed groups of `lanes`, dequantised, [R, H, slots, D]."""
+        """Keys (`part` 0) or values (1) of packed groups of `lanes`, dequantised, [R, H, S, D]."""
         codes, scales = (
             self.codes[part][lanes][:, :, groups],
             self.scales[part][lanes][:, :, groups],
@@ -179,7 +179,7 @@ class PackedStore:
         states: torch.Tensor,
         is_coarse: torch.Tensor | None,
     ) -> None:
-        """Pack the complete groups of keys and values `states` [2, rows, H, T, D], from group `first` on, and keep
+        """Pack the complete groups of keys and values `states` [2, R, H, T, D], from group `first` on, and keep
         the rest in the buffers."""
         num_groups = states.shape[3] // GROUP
         is_ternary = None
@@ -199,7 +199,7 @@ class PackedStore:
         states: torch.Tensor,
         is_ternary: torch.Tensor | None,
     ) -> None:
-        """What `_write` does, but for marking the groups that are ternary, [rows, H or 1, groups]."""
+        """What `_write` does, but for marking the groups that are ternary, [R, H or 1, groups]."""
         longest = states.shape[3]
         num_groups = longest // GROUP
         groups = slice(first, first + num_groups)
@@ -225,7 +225,7 @@ class PackedStore:
 
 
 class PackedGroups(NamedTuple):
-    """Groups of keys or values as they are stored: bytes [..., B], scales uint8 [..., D], and zero-points int16 [..., D]
+    """Groups of keys or values as they are stored: bytes [..., bytes], scales uint8 [..., D], and zero-points int16 [..., D]
     where the format has them."""
 
     codes: torch.Tensor
@@ -245,7 +245,7 @@ def pack_groups(part: int, numbers: torch.Tensor, form: Format) -> PackedGroups:
 
 
 def _where(is_ternary: torch.Tensor, coarse: PackedGroups, fine: PackedGroups) -> PackedGroups:
-    """`coarse` groups where `is_ternary` [rows, H or 1, groups], which leave the last of their bytes unused."""
+    """`coarse` groups where `is_ternary` [R, H or 1, groups], which leave the last of their bytes unused."""
     unused = fine.codes.shape[-1] - coarse.codes.shape[-1]
     mark = is_ternary.unsqueeze(-1)
     return PackedGroups(

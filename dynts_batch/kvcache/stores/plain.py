@@ -1,7 +1,7 @@
 """Keys and values of one layer for all lanes, as they are stored: what every store does, and the plain one.
 
-All kinds have the same verbs, so who holds one need not know which. Only kvcache/arena.py writes to them. Letters as in
-arena.py.
+All kinds have the same verbs, so who holds one need not know which. Only kvcache/arena.py writes to them. Axes as in
+kvcache/__init__.py.
 """
 
 from typing import Protocol
@@ -15,15 +15,15 @@ class LayerStore(Protocol):
     """What the arena asks of a layer's keys and values."""
 
     def stored(self, num_lanes: int, num_slots: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Keys and values of the first lanes and slots, [R, H, num_slots, D] each."""
+        """Keys and values of the first lanes and slots, [R, H, S, D] each."""
         ...
 
     def keys(self, lanes: torch.Tensor, num_slots: int) -> torch.Tensor:
-        """[rows, H, num_slots, D], as a copy; slots beyond a lane's end hold anything finite."""
+        """[R, H, S, D], as a copy; slots beyond a lane's end hold anything finite."""
         ...
 
     def values(self, lanes: torch.Tensor, num_slots: int) -> torch.Tensor:
-        """[rows, H, num_slots, D], as a copy."""
+        """[R, H, S, D], as a copy."""
         ...
 
     def keys_in_place(self, lanes: torch.Tensor, num_slots: int) -> torch.Tensor:
@@ -38,7 +38,7 @@ class LayerStore(Protocol):
         keys: torch.Tensor,
         values: torch.Tensor,
     ) -> None:
-        """Store the first `lengths` [rows] tokens of keys and values [rows, H, T, D] from slot `start` on, a
+        """Store the first `lengths` [R] tokens of keys and values [R, H, T, D] from slot `start` on, a
         multiple of 16, where all that is before it has been stored."""
         ...
 
@@ -55,7 +55,7 @@ class LayerStore(Protocol):
         retained_len: torch.Tensor,
         is_coarse: torch.Tensor | None,
     ) -> None:
-        """Keep the first `retained_len` [rows] of the slots `kept` [rows, H or 1, K] of lanes `rows`, in that order;
+        """Keep the first `retained_len` [R] of the slots `kept` [R, H or 1, K] of lanes `rows`, in that order;
         `is_coarse`: which of them may be stored more coarsely."""
         ...
 

@@ -1,4 +1,4 @@
-"""The formats of kvcache/formats.py inside Triton's kernels, the same bits, by integer arithmetic that every GPU has.
+"""The formats of kvcache/stores/formats.py inside Triton's kernels, the same bits, by integer arithmetic that every GPU has.
 
 A code becomes a float32 by moving its bits: the sign to the sign, the rest to the low end of the exponent and the high end
 of the mantissa, where the smallest codes are float32's subnormal numbers. That is what the code stands for, but for a power

@@ -1,7 +1,7 @@
 """The packed store with its groups and buffers read and written by Triton's kernels: the same bits, and nothing is asked of
 the host.
 
-Letters as in packed_store.py. A kernel has a program for each head of each row, and some for 16 or more of its slots.
+A kernel has a program for each head of each row, and some for 16 or more of its slots.
 """
 
 import torch
@@ -261,7 +261,7 @@ class TritonPackedStore(PackedStore):
         return self._gather(part, lanes, slots.expand(len(lanes), 1, -1))
 
     def _gather(self, part: int, lanes: torch.Tensor, slots: torch.Tensor) -> torch.Tensor:
-        """Keys or values of `slots` [rows, H or 1, K] of `lanes` [rows], [rows, H, K, D]."""
+        """Keys or values of `slots` [R, H or 1, K] of `lanes` [R], [R, H, K, D]."""
         num_rows, _, num_slots = slots.shape
         assert slots.stride(-1) == 1 or num_slots == 1, "a head's slots stand side by side"
         out = self.buffer.new_empty(num_rows, self.num_heads, num_slots, self.buffer.shape[-1])

@@ -100,7 +100,7 @@ def test_attention_equals_that_over_the_dequantised_store(
         visible = visible & (stored[..., :75] > NEWEST - window)[:, :, None]
     keys, values = arena.stored(0, ROWS, 75)
     probs = attention_probs(query, keys, additive_mask(visible, torch.float32), rule)
-    expected = torch.einsum("bkgts,bksd->bkgtd", probs, values).view(query.shape)
+    expected = torch.einsum("rhgts,rhsd->rhgtd", probs, values).view(query.shape)
     torch.testing.assert_close(output, expected, rtol=1e-5, atol=1e-5)
 
 

@@ -59,5 +59,5 @@ def written_out(cache: RandomCache, rule: AttentionRule) -> torch.Tensor:
         visible = visible & (cache.stored_positions[:, :, None] > oldest)
     mask = additive_mask(visible, torch.float32)
     probs = attention_probs(cache.query, cache.keys.nan_to_num(), mask, rule)
-    output = torch.einsum("bkgts,bksd->bkgtd", probs, cache.values.nan_to_num())
+    output = torch.einsum("rhgts,rhsd->rhgtd", probs, cache.values.nan_to_num())
     return output.reshape(cache.query.shape)

@@ -67,7 +67,7 @@ class PackedCase:
         keys, values = (part.float() for part in self.store.stored(len(self.lengths), longest))
         mask = additive_mask(visible[:, :, None], torch.float32)
         probs = attention_probs(self.query.float(), keys, mask, rule)
-        return torch.einsum("bkgts,bksd->bkgtd", probs, values).view(self.query.shape)
+        return torch.einsum("rhgts,rhsd->rhgtd", probs, values).view(self.query.shape)
 
     def forget_the_dead(self) -> None:
         """Fill all that must not be read with what would show: NaN in buffers, the largest codes, scales and marks."""

@@ -1,7 +1,7 @@
 """The few points that stand for many: K-means, and of each cluster the real point nearest its centre.
 
-Letters: L layers, R rows, H parts of a point, S points of a row, D numbers of a part; B stretches of points, N points of
-the longest. Everything is computed from the products of the points, in float64, and of points as near as another the first
+Axes as in kvcache/__init__.py: a point is a token's key, and each head a part of it; of N points in the longest stretch, as many
+as there are clusters stay, K. Everything is computed from the products of the points, in float64, and of points as near as another the first
 one counts: a choice then depends on neither the batch nor rounding. On a CPU it is done in C, a set at a time. Knows
 nothing about keys or caches.
 """
@@ -34,7 +34,7 @@ class Cut(NamedTuple):
 def representatives(
     layers: Sequence[torch.Tensor], where: torch.Tensor, cuts: Sequence[Cut]
 ) -> torch.Tensor:
-    """Which points of `cuts` stay, bool [B, L, N], in each of `layers`, [*, H, S, D] each, where row r is `where[r]` [R].
+    """Which points of `cuts` stay, bool [cuts, L, N], in each of `layers`, [*, H, S, D] each, where row r is `where[r]` [R].
 
     Centres start at the first point and then at that farthest from all before. Where clusters run empty, because points
     are equal, the first points left fill up.
@@ -52,7 +52,7 @@ def representatives(
 
 
 def highest(scores: torch.Tensor, num_points: torch.Tensor, num_kept: torch.Tensor) -> torch.Tensor:
-    """The points with the highest `scores` [B, N], bool [B, N]: `num_kept` [B] of the first `num_points` [B], of equal
+    """The points with the highest `scores` [cuts, N], bool [cuts, N]: `num_kept` [cuts] of the first `num_points` [cuts], of equal
     ones the first."""
     place = torch.arange(scores.shape[1], device=scores.device)
     is_point = place < num_points[:, None]
@@ -76,7 +76,7 @@ def _in_c(layers: Sequence[torch.Tensor], where: torch.Tensor, cuts: Sequence[Cu
 def _in_torch(
     layers: Sequence[torch.Tensor], where: torch.Tensor, cuts: Sequence[Cut], num_kept: int
 ) -> torch.Tensor:
-    """Cuts that all keep `num_kept` points: which these are, bool [B, L, N]."""
+    """Cuts that all keep `num_kept` points: which these are, bool [cuts, L, N]."""
     _, num_parts, num_points, part_size = layers[0].shape
     row, start, size, _ = torch.tensor(cuts, device=where.device).T
     place = torch.arange(max(cut.size for cut in cuts), device=where.device)
@@ -117,7 +117,7 @@ def _cluster(points: torch.Tensor, num_points: torch.Tensor, num_kept: int) -> t
 def _farthest_first(
     products: torch.Tensor, is_point: torch.Tensor, num_clusters: int, tolerance: torch.Tensor
 ) -> torch.Tensor:
-    """The points that the first centres are, [B, K]."""
+    """The points that the first centres are, [sets, K]."""
     squares = products.diagonal(dim1=1, dim2=2)
     distances = squares[:, :, None] + squares[:, None] - 2 * products
     sets = torch.arange(len(distances), device=distances.device)
@@ -135,9 +135,9 @@ def _lloyd(
     is_point: torch.Tensor,
     tolerance: torch.Tensor,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Each point's cluster, [B, N], and the products of these clusters' means with all points, [B, K, N]."""
+    """Each point's cluster, [sets, N], and the products of these clusters' means with all points, [sets, K, N]."""
     to_points = products.gather(1, seeds[..., None].expand(-1, -1, products.shape[2]))
-    squares = to_points.gather(2, seeds[..., None])[..., 0]  # of the centres, [B, K]
+    squares = to_points.gather(2, seeds[..., None])[..., 0]  # of the centres, [sets, K]
     owner = torch.zeros_like(is_point, dtype=torch.int64)
     for step in range(MAX_STEPS):
         costs = torch.add(squares[..., None], to_points, alpha=-2)
@@ -155,7 +155,7 @@ def _lloyd(
 
 
 def _sums(products: torch.Tensor, owner: torch.Tensor, num_clusters: int) -> torch.Tensor:
-    """Sums over the members of each cluster, [B, K, N], of products [B, N, N]."""
+    """Sums over the members of each cluster, [sets, K, N], of products [sets, N, N]."""
     num_sets, num_points, _ = products.shape
     sets = torch.arange(num_sets, device=owner.device)[:, None]
     sums = products.new_zeros(num_sets * num_clusters, num_points)
@@ -164,7 +164,7 @@ def _sums(products: torch.Tensor, owner: torch.Tensor, num_clusters: int) -> tor
 
 
 def _own(values: torch.Tensor, owner: torch.Tensor) -> torch.Tensor:
-    """Of values [B, K, N] that of each point's own cluster, [B, N]."""
+    """Of values [sets, K, N] that of each point's own cluster, [sets, N]."""
     return values.gather(1, owner[:, None])[:, 0]
 
 

@@ -151,7 +151,7 @@ class ThinKV(Policy):
         return cuts
 
     def _survivors(self, slots: Slots, cuts: list[Cut]) -> torch.Tensor:
-        """Which tokens of the segments stay, bool [cuts, layers or 1, longest size]."""
+        """Which tokens of the segments stay, bool [cuts, L or 1, longest size]."""
         if self.survivors == "kmeans":
             return self._representatives(slots, cuts)
         row, start, size, num_kept = torch.tensor(cuts, device=slots.lanes.device).T

@@ -49,8 +49,8 @@ def segments_of(slots: Slots, segment_size: int) -> list[Segments]:
 def staying(
     rows: Sequence[Row], cuts: Sequence[Cut], survivors: torch.Tensor | None, capacity: int
 ) -> torch.Tensor:
-    """The slots that stay, bool [R, layers or 1, 1, capacity]: all of `rows` but those of `cuts`, and of these the
-    `survivors` [cuts, layers or 1, longest size]; None: there are no cuts."""
+    """The slots that stay, bool [R, L or 1, 1, C]: all of `rows` but those of `cuts`, and of these the
+    `survivors` [cuts, L or 1, longest size]; None: there are no cuts."""
     num_layers = 1 if survivors is None else survivors.shape[1]
     found = b"" if survivors is None else survivors.cpu().numpy().tobytes()
     longest = 0 if survivors is None else survivors.shape[2]

@@ -48,7 +48,7 @@ class Thoughts:
 
 
 def sparsity(logits: torch.Tensor) -> torch.Tensor:
-    """Share of the visible tokens whose attention is negligible, [R, T], from logits [R, K, G, T, S] of T queries, minus
+    """Share of the visible tokens whose attention is negligible, [R, T], from logits [R, H, G, T, S] of T queries, minus
     infinity where a token is hidden: the largest in each group of query heads, softmax, mean over the groups."""
     visible = logits.amax(dim=(1, 2)) > -torch.inf
     probs = logits.amax(dim=2).softmax(dim=-1).mean(dim=1)
