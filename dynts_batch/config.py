@@ -73,10 +73,9 @@ class SamplingConfig:
 
 
 @dataclass(frozen=True)
-class PolicyConfig:
-    """Which KV tokens stay. `budget` is required by every policy but `full`."""
+class PolicyParameters:
+    """What every policy can be told. `budget` is required by every policy but `full`."""
 
-    name: str = "dynts"
     budget: int | None = None
     """Cap on stored tokens per sequence, prompt included; reaching it triggers an eviction."""
     window_size: int = 128
@@ -87,16 +86,28 @@ class PolicyConfig:
     """Tokens that an eviction evicts, so that there is one every `interval` tokens; instead of keep_ratio. null, and
     keep_ratio null too: the policy's own."""
     protect_prompt: bool = True
+    """The prompt is never evicted."""
     quantize: bool | str = False
     """How keys and values are stored, the newest few tokens aside: false, as they are; true or nvfp4, in 4.5 bits a
     number; int4, in 5, with more precise keys; fp8, in 8.5."""
-    options: dict[str, Any] = field(default_factory=dict)
-    """The policy's own parameters: every other key that stands under `policy`."""
 
     def __post_init__(self) -> None:
         # One value for one format, or a run could not go on under the other name.
         if self.quantize is True:
             object.__setattr__(self, "quantize", "nvfp4")
+
+
+@dataclass(frozen=True)
+class PolicyName:
+    name: str = "dynts"
+
+
+@dataclass(frozen=True)
+class PolicyConfig(PolicyParameters, PolicyName):  # the name comes first among the fields
+    """Which KV tokens stay."""
+
+    options: dict[str, Any] = field(default_factory=dict)
+    """The policy's own parameters: every other key that stands under `policy`."""
 
 
 @dataclass(frozen=True)

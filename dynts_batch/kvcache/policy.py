@@ -12,6 +12,7 @@ from typing import ClassVar, NamedTuple
 
 import torch
 
+from dynts_batch.config import PolicyParameters
 from dynts_batch.errors import ConfigError
 from dynts_batch.kvcache.arena import ArenaShape
 from dynts_batch.kvcache.recorders import RECORDERS
@@ -32,29 +33,19 @@ class Counts(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Policy:
-    """Base of all policies: the common parameters and the contract.
+class Policy(PolicyParameters):
+    """Base of all policies: the contract, and the common parameters, which are the configuration's.
 
-    `budget`: cap on cache_len, prompt included; reaching it triggers an eviction. `window_size`: newest tokens, never
-    evicted. The schedule, what an eviction leaves: `interval`, so many tokens are evicted, hence one eviction every
-    `interval` tokens; or `keep_ratio`, this share of the candidates stays, and at least one goes; neither: `default_interval`.
-    `protect_prompt`: the prompt is never a candidate. `quantize`: keys and values are stored in 4.5 bits a number ("nvfp4"), those
-    of transitions, where the policy knows thoughts, in 2.5; or with more precise keys in 5 ("int4"), or in 8.5 ("fp8"). See
-    kvcache/formats.py.
+    An eviction leaves what `keep_ratio` or `interval` says; if neither is given, `default_interval` holds.
 
     Raises: ConfigError where the parameters break a rule.
     """
 
     #: The name in `policy.name`.
     name: ClassVar[str]
-    budget: int | None = None
-    window_size: int = 128
-    keep_ratio: float | None = None
-    interval: int | None = None
-    protect_prompt: bool = True
-    quantize: bool | str = False
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.budget is None:
             raise ConfigError(f"policy.budget is required by policy {self.name!r}, got nothing")
         if self.window_size < 0:
