@@ -322,7 +322,7 @@ def _defined(relation: Relation) -> tuple[str, str] | None:
 def _name_one_thing(mine: tuple[str, str], theirs: tuple[str, str]) -> bool:
     """Whether two names may be of one function: y, f(x) and f."""
     names = [name.replace(" ", "").replace("~", "") for name, _ in (mine, theirs)]
-    heads = [name.partition("(")[0] for name in names]
+    heads = [name.partition("(")[0].partition("_")[0] for name in names]
     if names[0] == names[1] or heads[0] == heads[1]:
         return True
     is_function = ["(" in name for name in names]

@@ -49,6 +49,8 @@ NUMBER = re.compile(
     r"(?:\\?%|[ ](?:hundred|thousand|million|billion|trillion)\b)?"
 )
 
+_TIME = re.compile(r"(?<![\w.:])\d{1,2}:[0-5]\d(?![\d:])(?:\s?[ap]\.?m\b\.?)?", re.IGNORECASE)
+
 _CODE_BLOCK = re.compile(
     r"^[ \t]*(`{3,}|~{3,})[^\n]*\n(.*?)(?:^[ \t]*\1[ \t]*$|\Z)", re.MULTILINE | re.DOTALL
 )
@@ -60,7 +62,7 @@ _CHOICE_KEY = re.compile(r"\(?([A-Z])\)?\.?|\(([a-z])\)")
 _CHOICE_MARKUP = re.compile(r"\\(?:text|math)(?:bf|rm|it)?(?![A-Za-z])|[${}*_\s]")
 _CHOICE_NAME = re.compile(r"^\(?(?:the)?(?:option|choice|answer)(?:is)?:?", re.IGNORECASE)
 _STATED_CHOICE = re.compile(
-    r"(?:(?i:\b(?:answer|ans|option|choice)\b)|答案|答え|正解|故选|应选)[\s:*$_是为は]{0,8}"
+    r"(?:(?i:\b(?:answer|ans|option|choice)\b)|答案|答え|正解|选)[\s:*$_是为は]{0,8}"
     r"(?i:(?:is|would be|must be)\b[\s:*$_]{0,8})?"
     r"(?i:(?:option|choice)\s{1,4})?(?:\\(?:text|math)(?:bf|rm|it)?)?[({*\\$\s]{0,6}"
     r"(?:([A-Z])(?![A-Za-z'])|([a-z])(?=[).:,*}$]|\s*(?:\n|$)))" + _MORE_CHOICES
@@ -200,7 +202,11 @@ def _stated(text: str) -> str | None:
 
 
 def _last_formula_or_number(text: str) -> str | None:
-    number, formula = _last(NUMBER, text), _last(_FORMULA, text)
+    number, formula, time = _last(NUMBER, text), _last(_FORMULA, text), _last(_TIME, text)
+    if time is not None and time.end() > max(
+        found.end() if found else 0 for found in (number, formula)
+    ):
+        return time[0]
     # Prose between two dollar signs is no formula: "he pays $5 and gets $2 back".
     if formula is None or _has_prose(formula[0]) or (number and number.end() > formula.end()):
         return number[0] if number is not None else None

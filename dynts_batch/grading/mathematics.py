@@ -31,12 +31,12 @@ _SEEDS = (0, 1, 2)
 _DIGITS = 30
 _MAX_RELATIVE = sympy.Float("1e-15", _DIGITS)
 _ZERO = sympy.Float("1e-60", _DIGITS)
-# Positive ones first, as radicals and logarithms want; then one with signs, which tells |x| from x.
+# Positive ones first, as radicals and logarithms want; then some with signs. Small and large: |x - 2| is not 2 - x.
 _POINTS = (
-    ("0.7391", "1.4142", "0.3183"),
-    ("1.6180", "0.5772", "2.2360"),
-    ("-1.2599", "-0.6931", "1.7320"),
-)
+    *(("0.7391", "1.4142", "0.3183"), ("2.6180", "0.5772", "5.2360")),
+    *(("9.8696", "7.0710", "3.5449"), ("-1.2599", "-0.6931", "1.7320"), ("-7.3891", "8.1548", "-4.6692")),
+)  # fmt: skip
+_NUM_POSITIVE = 3
 # Units and equations are read before; boxes are how math-verify reads LaTeX from end to end.
 _CONFIG = LatexExtractionConfig(
     normalization_config=NormalizationConfig(
@@ -54,6 +54,7 @@ _MIXED = re.compile(
 )
 _CHOOSE = re.compile(r"\{?\}?(?:_\{?(\d+)\}?)?C_\{?(\d+)\}?(?:\^\{?(\d+)\}?)?")
 _EXPONENT = re.compile(r"(\d)[eE]([-+]?\d+)(?![\d.])")
+_NATURAL_LOG = re.compile(r"\\log_(?:e(?![A-Za-z])|\{e\})")
 _IMAGINARY = re.compile(r"(?<=\d)[ ]*i(?![A-Za-z])")
 
 
@@ -117,6 +118,7 @@ def _for_parser(text: str) -> str:
     text = _MIXED.sub(_mixed, text)
     text = _CHOOSE.sub(_choose, text)
     text = _EXPONENT.sub(r"\1\\cdot 10^{\2}", text)
+    text = _NATURAL_LOG.sub(r"\\ln ", text)
     text = _IMAGINARY.sub(r" \\cdot i", text)
     text = re.sub(r"(\d+(?:\.\d+)?)°", r"(\1\\cdot\\frac{\\pi}{180})", text)
     return text.replace("~", " ").replace("%", r"\%").replace("$", "")
@@ -167,7 +169,7 @@ def _values(expressions: Sequence[sympy.Expr]) -> list[tuple[Any, ...]]:
             s: sympy.Rational(point[i % 3]) ** (1 + i // 3) + i // 3 for i, s in enumerate(symbols)
         }
         values = tuple(_value(e, places) for e in expressions)
-        has_signs = number == len(_POINTS) - 1
+        has_signs = number >= _NUM_POSITIVE
         if has_signs and any(value is not None and not value.is_real for value in values):
             continue  # of a power or logarithm of a negative number: branches may differ
         found.append(values)

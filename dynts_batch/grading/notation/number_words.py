@@ -1,4 +1,4 @@
-"""English number words: "eighteen", "twenty-one", "two hundred and five", "three quarters", "one half"."""
+"""Number words: "eighteen", "two hundred and five", "three quarters", "one half"; and Chinese ones, "十八"."""
 
 from __future__ import annotations
 
@@ -15,6 +15,12 @@ _PARTS = {
     **{"half": 2, "halves": 2, "third": 3, "quarter": 4, "fourth": 4, "fifth": 5, "sixth": 6, "seventh": 7},
     **{"eighth": 8, "ninth": 9, "tenth": 10},
 }  # fmt: skip
+_CHINESE_DIGITS = {digit: value for value, digit in enumerate("零一二三四五六七八九")} | {
+    "\u3007": 0,
+    "两": 2,
+}
+_CHINESE_SCALES = {"十": 10, "百": 100, "千": 1000}
+_CHINESE = re.compile(rf"[{''.join(_CHINESE_DIGITS)}{''.join(_CHINESE_SCALES)}万]+")
 _MAX_CHARS = 80
 
 
@@ -22,6 +28,8 @@ def read_words(text: str) -> Fraction | None:
     """The number that `text` spells; None if it spells none."""
     if len(text) > _MAX_CHARS or not text[:1].isalpha():
         return None
+    if _CHINESE.fullmatch(text):
+        return _chinese(text)
     words = [word for word in re.split(r"[\s~-]+", text.lower()) if word != "and"]
     part = _PARTS.get(words[-1]) or _PARTS.get(words[-1].removesuffix("s"))
     if part is None:
@@ -45,3 +53,15 @@ def _integer(words: list[str]) -> int | None:
         else:
             return None
     return total + part if words else None
+
+
+def _chinese(text: str) -> Fraction:
+    total = part = digit = 0
+    for char in text:
+        if char in _CHINESE_DIGITS:
+            digit = _CHINESE_DIGITS[char]
+        elif char == "万":
+            total, part, digit = (part + digit) * 10_000, 0, 0
+        else:
+            part, digit = part + (digit or 1) * _CHINESE_SCALES[char], 0
+    return Fraction(total + part + digit)

@@ -39,6 +39,8 @@ _LETTER_UNIT = re.compile(r"[A-Za-z](?:\^.*)?")
 _UNIT_START = re.compile(r"(?<=[\d})~ a-z])(?=[A-Za-z°$€£\u03bc])")
 _LATEX_WORD = re.compile(r"\\[A-Za-z]+|(?<![A-Za-z])[ei](?![A-Za-z])")
 _SIGNS = frozenset("°%" + CURRENCY_SIGNS)
+_MICRO = re.compile(r"\\mu(?![A-Za-z])[ ~]*(?=[A-Za-z])")
+_ANGLE_FUNCTION = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc)(?![A-Za-z])")
 _MAX_WORDS = 6
 
 
@@ -70,7 +72,9 @@ def read_quantity(text: str, *, may_be_attached: bool = False) -> Quantity:
         is_same = value.unit in (None, unit)  # "$18 USD"
         return Quantity(value.text, value.numeral, unit, value.noun) if is_same else Quantity(text)
     return (
-        _number_and_rest(text, may_be_attached=may_be_attached) or _sum(text) or _expression(text)
+        _number_and_rest(text, may_be_attached=may_be_attached)
+        or read_sum(text)
+        or _expression(text)
     )
 
 
@@ -85,7 +89,7 @@ def _number_and_rest(text: str, *, may_be_attached: bool) -> Quantity | None:
         is_noun = not rest or _is_noun(rest)
         return Quantity(head, numeral, is_percent=True) if is_noun else None
     is_apart = rest[:1] in ("~", " ", "°", "-")
-    rest = rest.strip("~ -:")
+    rest = _MICRO.sub("\u03bc", rest.strip("~ -:"))
     if not is_apart and _LETTER_UNIT.fullmatch(rest) and not may_be_attached:
         return None
     unit = parse_unit(rest)
@@ -125,7 +129,7 @@ def _named(noun: str) -> tuple[Unit | None, str]:
     return None, phrase
 
 
-def _sum(text: str) -> Quantity | None:
+def read_sum(text: str) -> Quantity | None:
     """ "1 hour 30 minutes", "5 feet, 6 inches": in the unit of the first."""
     parts = re.split(r"(?<=[A-Za-z.])[ ~]*(?:,|and\b)?[ ~]+(?:and[ ~]+)?(?=\d)", text)
     if len(parts) < 2:
@@ -153,6 +157,8 @@ def _expression(text: str) -> Quantity:
         return Quantity(text[:-1].rstrip("~ "), is_percent=True)
     for start in _UNIT_START.finditer(text):
         head, tail = text[: start.start()], text[start.start() :]
+        if tail == "°" and _ANGLE_FUNCTION.search(head):  # of its argument
+            break
         if head[-1:].isalpha() and "\\" not in head[-10:]:
             continue
         is_apart = head.endswith("~") or head.rstrip()[-1:] in set("0123456789})")

@@ -60,17 +60,18 @@ def read_real_set(text: str) -> RealSet | None:
     parts = _CUP.split(text)
     if len(parts) > 1:
         return _union([read_real_set(part.strip("~ ")) for part in parts])
-    return _of_reading(read(text))
+    return _of_reading(read(text), says_or=_OR.search(text) is not None)
 
 
-def _of_reading(reading: Reading) -> RealSet | None:
+def _of_reading(reading: Reading, *, says_or: bool) -> RealSet | None:
     match reading:
         case Words(words) if words in _ALL_WORDS:
             return RealSet((_EVERYTHING,))
         case Group("tuple", (low, high), brackets):
             return _interval(low, brackets[0] == "[", high, brackets[1] == "]")
         case Group("list", items):
-            return _union([read_real_set(item) if _SIGNS.search(item) else None for item in items])
+            sets = [read_real_set(item) if _SIGNS.search(item) else None for item in items]
+            return _union(sets) if says_or else _intersection(sets)
         case Builder(subject, (condition,)):
             real_set = read_real_set(condition)
             variable = _IN_REALS.sub("", subject)
@@ -80,6 +81,7 @@ def _of_reading(reading: Reading) -> RealSet | None:
     return None
 
 
+_OR = re.compile(r"(?<![A-Za-z])or(?![A-Za-z])", re.IGNORECASE)
 _SIGNS = re.compile(r"[<>]|\\(?:le|ge|ne|in)(?![A-Za-z])")
 
 
@@ -139,6 +141,17 @@ def _without(points: tuple[str, ...], variable: str | None) -> RealSet | None:
     ends = [MINUS_INFINITY, *(points[i].strip("~ ") for i in order), INFINITY]
     intervals = (Interval(a, has_low=False, high=b, has_high=False) for a, b in pairwise(ends))
     return RealSet(tuple(intervals), variable)
+
+
+def _intersection(parts: list[RealSet | None]) -> RealSet | None:
+    """Of "x > 2 and x < 5", or with a comma: the part of the line between two half-lines. None if it is no interval."""
+    match parts:
+        case [RealSet((a,), x), RealSet((b,), y)] if x == y and x is not None:
+            low, high = (a, b) if a.high == INFINITY else (b, a)
+            if high.low == MINUS_INFINITY and low.high == INFINITY:
+                found = _interval(low.low, low.has_low, high.high, high.has_high)
+                return _named(found, x)
+    return None
 
 
 def _union(parts: list[RealSet | None]) -> RealSet | None:

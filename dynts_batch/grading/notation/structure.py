@@ -12,7 +12,7 @@ from typing import Literal
 
 from dynts_batch.grading.notation.clock import Clock, read_clock
 from dynts_batch.grading.notation.numeral import read_numeral
-from dynts_batch.grading.notation.quantity import Quantity, read_quantity
+from dynts_batch.grading.notation.quantity import Quantity, read_quantity, read_sum
 from dynts_batch.grading.notation.typography import typeset
 
 
@@ -89,7 +89,7 @@ def read(text: str, *, may_be_attached: bool = False) -> Reading:
     if (clock := read_clock(text)) is not None:
         return clock
     if read_numeral(text) is None:
-        found = _structure(text)
+        found = read_sum(text) or _structure(text)
         if found is not None:
             return found
     return read_quantity(text, may_be_attached=may_be_attached)
@@ -176,7 +176,7 @@ def _bracketed(text: str) -> Group | Builder | Matrix | None:
     if is_set or text.startswith("{"):
         return Group("set", _once(tuple(v for item in items for v in _signs_apart(item))))
     if len(items) < 2:
-        return None
+        return Group("tuple", items, "[]") if text[0] == "[" else None
     if text[0] == text[-1:].translate({93: 91}) == "[" and all(item[:1] == "[" for item in items):
         return Matrix(
             tuple(tuple(cell.strip("~ ") for cell in split(item[1:-1], ",")) for item in items)
@@ -191,14 +191,24 @@ def _is_one_bracket(text: str) -> bool:
                for position, depth in _depths(text) if position)  # fmt: skip
 
 
-def _builder(inner: str) -> Builder | None:
+def _builder(inner: str) -> Builder | Group | None:
     parts = list(split(inner, "|"))
     if len(parts) != 2:
         parts = list(split(inner, ":"))
     if len(parts) != 2:
         return None
-    conditions = tuple(part.strip("~ ") for part in split(parts[1], ",;"))
-    return Builder(parts[0].strip("~ "), conditions)
+    subject = parts[0].strip("~ ")
+    if (values := _values_of(subject, parts[1])) is not None:
+        return Group("set", values)
+    return Builder(subject, tuple(part.strip("~ ") for part in split(parts[1], ",;")))
+
+
+def _values_of(subject: str, conditions: str) -> tuple[str, ...] | None:
+    """Of "x = 1 or x = 2", if every condition gives a value of `subject`."""
+    relations = [_relation(item) for item in split_items(conditions)]
+    if not all(r is not None and r.signs == ("=",) and r.terms[0] == subject for r in relations):
+        return None
+    return tuple(r.terms[1] for r in relations if r is not None)
 
 
 def _once(items: tuple[str, ...]) -> tuple[str, ...]:

@@ -41,7 +41,7 @@ _PREFIXES = {"n": ("nano", -9), "μ": ("micro", -6), "u": ("micro", -6), "m": ("
 _JOULE = {"kg": 1, "m": 2, "s": -2}
 #: symbol: (names, unit); all take the prefixes.
 _SI = {
-    "m": ("meter metre", _unit("1", m=1)), "g": ("gram gramme", _unit("1/1000", kg=1)), "s": ("second", _unit("1", s=1)),
+    "m": ("meter metre", _unit("1", m=1)), "g": ("gram gramme", _unit("1/1000", kg=1)), "s": ("second sec", _unit("1", s=1)),
     "L": ("liter litre", _unit("1/1000", m=3)), "N": ("newton", _unit("1", kg=1, m=1, s=-2)), "J": ("joule", _unit("1", **_JOULE)),
     "W": ("watt", _unit("1", kg=1, m=2, s=-3)), "A": ("ampere amp", _unit("1", A=1)), "C": ("coulomb", _unit("1", A=1, s=1)),
     "V": ("volt", _unit("1", kg=1, m=2, s=-3, A=-1)), "ohm": ("ohm", _unit("1", kg=1, m=2, s=-3, A=-2)),
@@ -51,8 +51,8 @@ _SI = {
     "cal": ("calorie", _unit("4.184", **_JOULE)), "bar": ("bar", _unit("100000", kg=1, m=-1, s=-2)), "b": ("bit", _unit("1", bit=1)), "B": ("byte", _unit("8", bit=1)),
 }  # fmt: skip
 _OTHERS = {
-    "min minute": _unit("60", s=1), "h hr hour": _unit("3600", s=1), "day": _unit("86400", s=1), "week wk": _unit("604800", s=1),
-    "year yr": _unit("12", month=1), "month": _unit("1", month=1), "decade": _unit("120", month=1), "century centurie": _unit("1200", month=1),
+    "min mins minute": _unit("60", s=1), "h hr hrs hour": _unit("3600", s=1), "day": _unit("86400", s=1), "week wk": _unit("604800", s=1),
+    "year yr yrs": _unit("12", month=1), "month": _unit("1", month=1), "decade": _unit("120", month=1), "century centurie": _unit("1200", month=1),
     "in inch inche": _unit("0.0254", m=1), "ft foot feet": _unit("0.3048", m=1), "yd yard": _unit("0.9144", m=1), "mi mile": _unit("1609.344", m=1),
     "mph": _unit("0.44704", m=1, s=-1), "kmh kph": Unit(Fraction(5, 18), (("m", 1), ("s", -1))), "angstrom": _unit("1e-10", m=1),
     "lb lbs pound": _unit("0.45359237", kg=1), "oz ounce": _unit("0.028349523125", kg=1), "t ton tonne": _unit("1000", kg=1),
