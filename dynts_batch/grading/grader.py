@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Self
 
@@ -37,7 +37,7 @@ class Grade:
     extracted_answer: str | None
     correct: bool | None
     """None: not judged (no usable reference, or grading is off). Never None for a slow answer."""
-    text_matters: bool | None = None
+    text_matters: bool | None = field(default=None, compare=False)
     """Whether the other `text` would judge it otherwise; None: not judged, or by a function of the user's, which is
     asked once."""
 

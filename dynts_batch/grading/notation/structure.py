@@ -165,9 +165,8 @@ def _bracketed(text: str) -> Group | Builder | Matrix | None:
     if re.fullmatch(r"\][^\[\]]*\[", text):  # ]1,3[ is (1,3)
         text = f"({text[1:-1]})"
     is_set = text.startswith(r"\{") and text.endswith(r"\}")
-    if not (is_set or (text[:1] in _OPENING and text[-1:] in _CLOSING)) or not _is_one_bracket(
-        text
-    ):
+    is_bracketed = is_set or (text != "" and text[0] in _OPENING and text[-1] in _CLOSING)
+    if not is_bracketed or not _is_one_bracket(text):
         return None
     inner = (text[2:-2] if is_set else text[1:-1]).strip("~ ")
     if is_set and (builder := _builder(inner)) is not None:
