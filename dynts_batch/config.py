@@ -69,6 +69,20 @@ class SamplingConfig:
     """0 = off."""
     min_p: float = 0.0
     max_new_tokens: int = 16384
+    max_thinking_tokens: int | None = None
+    """After so many tokens of thinking the engine writes its end, and the model answers; null = no limit. 0 ends at
+    once what the prompt has begun. Where the model does not think, nothing happens."""
+    end_thinking_text: str = ""
+    """Text that the engine writes before the end tag. Qwen3 was trained with "Considering the limited time by the user, I
+    have to give the solution based on the thinking directly now.\n"."""
+    loop_min_tokens: int = 64
+    """A text that ends in loop_repeats equal blocks of at least so many tokens (at most 512) is a loop: thinking is
+    ended, or else the row, with finish_reason "loop"."""
+    loop_repeats: int = 4
+    """0 = loops are paid for until max_new_tokens."""
+    logprobs: bool = False
+    """Keep the log-probability of every token, under the distribution that it was drawn from (temperature, top_k, top_p
+    and min_p applied; at temperature 0, the model's own)."""
     seed: int = 0
 
 

@@ -110,6 +110,18 @@ def _check_sampling(config: SamplingConfig) -> None:
     _at_least("sampling.temperature", config.temperature, 0)
     _at_least("sampling.top_k", config.top_k, 0)
     _at_least("sampling.max_new_tokens", config.max_new_tokens, 1)
+    if config.max_thinking_tokens is not None:
+        _at_least("sampling.max_thinking_tokens", config.max_thinking_tokens, 0)
+        if config.max_thinking_tokens >= config.max_new_tokens:
+            raise ConfigError(
+                "sampling.max_thinking_tokens must be smaller than sampling.max_new_tokens"
+                f" ({config.max_new_tokens}), which holds the answer too, got"
+                f" {config.max_thinking_tokens}"
+            )
+    _at_least("sampling.loop_min_tokens", config.loop_min_tokens, 1)
+    _at_least("sampling.loop_repeats", config.loop_repeats, 0)
+    if config.loop_repeats == 1:
+        raise ConfigError("sampling.loop_repeats must be 0 (off) or at least 2, got 1")
     if not 0 < config.top_p <= 1:
         raise ConfigError(f"sampling.top_p must be in (0, 1], got {config.top_p}")
     if not 0 <= config.min_p <= 1:

@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypedDict
 
-FinishReason = Literal["stop", "length", "error"]
+FinishReason = Literal["stop", "length", "loop", "error"]
+ForcedEnd = Literal["budget", "loop"]
 
 
 class TokenTrace(TypedDict):
@@ -65,6 +66,11 @@ class Completion:
     error_type: str | None = None
     error_message: str | None = None
     completion_token_ids: tuple[int, ...] = ()
+    forced_end: ForcedEnd | None = None
+    """Why the engine, and not the model, ended the thinking."""
+    logprobs: tuple[float | None, ...] | None = None
+    """Log-probability of each completion token under the distribution that it was drawn from, for a run with
+    `sampling.logprobs`; None for a token that was forced."""
     prompt_tokens: int = 0
     reasoning_tokens: int = 0
     completion_tokens: int = 0

@@ -49,7 +49,9 @@ RESULT = (
     _field("reasoning", _TEXT, "Generated text before the end of thinking"),
     _field("answer", _TEXT, "Generated text after the end of thinking; null if it never ended"),
     _field("extracted_answer", _TEXT, "The final answer found in the answer"),
-    _always("finish_reason", _TEXT, "stop, length (token limit) or error"),
+    _always(
+        "finish_reason", _TEXT, "stop, length (token limit), loop (it repeats itself) or error"
+    ),
     _field("error_type", _TEXT, "Class of the error of a failed row"),
     _field("error_message", _TEXT, "Message of the error of a failed row"),
     _field("reference", _TEXT, "The right answer, from input.reference_column"),
@@ -104,6 +106,25 @@ RESULT = (
         "All generated tokens as the model wrote them, the stop token included: text need not be"
         " tokenised to the same ones. Null in error rows and in those of a run from before this"
         " column",
+    ),
+    _field(
+        "forced_end",
+        _TEXT,
+        "Why the engine ended the thinking: budget (sampling.max_thinking_tokens) or loop; null: the"
+        " model ended it, or nobody did",
+    ),
+    _field(
+        "logprobs",
+        _list(pa.float32()),
+        "Log-probability of each generated token under the distribution that it was drawn from"
+        " (sampling.logprobs); null for a token that the engine forced",
+    ),
+    _field("mean_logprob", pa.float64(), "Mean of these"),
+    _field(
+        "lowest_group_logprob",
+        pa.float64(),
+        "Lowest mean of 2,048 of these in a row, of a shorter completion the mean: where the model"
+        " was least sure",
     ),
     _field(
         "token_trace",

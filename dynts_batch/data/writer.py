@@ -15,6 +15,9 @@ from dynts_batch.data.readers.source import SourceRow
 from dynts_batch.data.schema import OWN_FIELDS, SOURCE_COLUMN
 from dynts_batch.records import Completion
 
+#: Tokens in a row whose mean log-probability tells how sure the model was there.
+GROUP_TOKENS = 2048
+
 
 def output_row(
     schema: pa.Schema, source: SourceRow, completion: Completion, extras: Mapping[str, Any]
@@ -39,9 +42,32 @@ def output_row(
             # Rows wait for their shard: four bytes a token, not the forty of Python's numbers.
             ids = completion.completion_token_ids
             row[field.name] = np.array(ids, np.int32) if ids else None
+        elif field.name in _OF_LOGPROBS:
+            row[field.name] = _OF_LOGPROBS[field.name](completion.logprobs)
         else:
             row[field.name] = getattr(completion, field.name, None)
     return row
+
+
+def _mean_logprob(logprobs: Sequence[float | None] | None) -> float | None:
+    known = [logprob for logprob in logprobs or () if logprob is not None]
+    return sum(known) / len(known) if known else None
+
+
+def _lowest_group_logprob(logprobs: Sequence[float | None] | None) -> float | None:
+    """DeepConf's lowest group (arXiv 2508.15260), of the drawn tokens' own log-probabilities."""
+    known = np.array([logprob for logprob in logprobs or () if logprob is not None])
+    if not len(known):
+        return None
+    size = min(GROUP_TOKENS, len(known))
+    sums = np.concatenate([[0.0], np.cumsum(known)])
+    return float((sums[size:] - sums[:-size]).min() / size)
+
+
+_OF_LOGPROBS = {
+    "mean_logprob": _mean_logprob,
+    "lowest_group_logprob": _lowest_group_logprob,
+}
 
 
 def rows_to_table(schema: pa.Schema, rows: Sequence[Mapping[str, Any]]) -> pa.Table:

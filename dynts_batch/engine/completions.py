@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import torch
 
+from dynts_batch.config import SamplingConfig
 from dynts_batch.engine.prompt import PromptRenderer
 from dynts_batch.engine.sequence import Sequence
 from dynts_batch.errors import NonFiniteLogitsError
@@ -16,9 +17,14 @@ class Completions:
     """Of one engine; `dtype` is the model's."""
 
     def __init__(
-        self, renderer: PromptRenderer, shape: ArenaShape, seed: int, dtype: torch.dtype
+        self,
+        renderer: PromptRenderer,
+        shape: ArenaShape,
+        sampling: SamplingConfig,
+        dtype: torch.dtype,
     ) -> None:
-        self._renderer, self._shape, self._seed, self._dtype = renderer, shape, seed, dtype
+        self._renderer, self._shape, self._dtype = renderer, shape, dtype
+        self._seed, self._has_logprobs = sampling.seed, sampling.logprobs
 
     def of(self, sequence: Sequence) -> Completion:
         assert sequence.finish_reason is not None
@@ -36,6 +42,8 @@ class Completions:
             reasoning=text.reasoning,
             answer=text.answer,
             completion_token_ids=tuple(token_ids),
+            forced_end=sequence.forced_end,
+            logprobs=tuple(sequence.logprobs) if self._has_logprobs else None,
             prompt_tokens=len(sequence.prompt_token_ids),
             reasoning_tokens=text.reasoning_tokens,
             completion_tokens=len(token_ids),

@@ -4,6 +4,8 @@ It changes there from step to step, so the host sends something only where seque
 graph finds it in place. Knows nothing about models or policies.
 """
 
+from collections.abc import Mapping
+
 import torch
 
 from dynts_batch.engine.sequence import Sequence
@@ -19,6 +21,8 @@ class DecodeInputs:
         self.lanes = torch.arange(max_seqs, device=device)
         #: Of each lane, the length of its prompt.
         self.prompt_tokens = torch.zeros(max_seqs, dtype=torch.int64, device=device)
+        #: Of each lane's newest token, under the distribution that it was drawn from.
+        self.logprobs = torch.zeros(max_seqs, dtype=torch.float32, device=device)
         #: Of each lane, a slot where nothing is that may be read: where its next token will go, or any of a free lane.
         self.resting_slots = torch.zeros(max_seqs, dtype=torch.int64, device=device)
 
@@ -36,6 +40,11 @@ class DecodeInputs:
         device = self._columns.device
         lanes = torch.tensor(list(sequences), device=device)
         self._columns[:, lanes] = torch.tensor(rows, device=device).T
+
+    def replace(self, token_ids: Mapping[int, int]) -> None:
+        """What lanes process next, by lane, instead of what they sampled."""
+        lanes, ids = torch.tensor(list(token_ids.items()), device=self._columns.device).T
+        self.token_ids[lanes] = ids
 
     def shorten(self, lanes: list[int], cache_len: list[int]) -> None:
         """Sequences have lost slots: what `lanes` store now."""

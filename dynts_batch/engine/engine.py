@@ -12,6 +12,7 @@ import torch
 
 from dynts_batch.config import MemoryConfig, ModelConfig, PolicyConfig, SamplingConfig
 from dynts_batch.engine.completions import Completions
+from dynts_batch.engine.endings import Endings
 from dynts_batch.engine.eviction import Evictor, eviction_bytes
 from dynts_batch.engine.eviction_trace import EvictionTrace
 from dynts_batch.engine.model.loader import LoadedModel, load_companions, load_model
@@ -63,7 +64,8 @@ class Engine:
         self._evictor = Evictor(
             policy, self.arena, self._runner, self._renderer.token_text, companions
         )
-        self._completions = Completions(self._renderer, shape, sampling.seed, dtype)
+        self._completions = Completions(self._renderer, shape, sampling, dtype)
+        self._endings = Endings.make(self._renderer, sampling)
         self._scheduler = Scheduler(max_seqs, self._runner.move)
         self._failed: list[Completion] = []
         self.busy_s = 0.0
@@ -164,18 +166,18 @@ class Engine:
             self._failed.append(Completion.failed(request, error, seed=self._sampling.seed))
             return
         key = sequence_key(self._sampling.seed, request.request_id, request.sample_index)
-        self._scheduler.add(
-            Sequence(
-                request,
-                prompt,
-                token_ids,
-                key,
-                self._renderer.find_answer,
-                time.perf_counter(),
-                self._max_new_tokens(request),
-                EvictionTrace() if request.trace else None,
-            )
+        sequence = Sequence(
+            request,
+            prompt,
+            token_ids,
+            key,
+            self._renderer.find_answer,
+            time.perf_counter(),
+            self._max_new_tokens(request),
+            EvictionTrace() if request.trace else None,
         )
+        self._endings.begin(sequence)
+        self._scheduler.add(sequence)
 
     def has_work(self) -> bool:
         return bool(self.num_waiting or self._failed or self.num_running)
@@ -201,15 +203,16 @@ class Engine:
 
     def _prefill(self, sequences: dict[int, Sequence]) -> None:
         """Process the next chunk of every prompt; the sequences whose prompts end with it begin to decode."""
-        token_ids = self._runner.prefill(sequences)
+        token_ids, logprobs = self._runner.prefill(sequences)
         now = time.perf_counter()
         ready = {}
-        for (lane, sequence), token_id in zip(sequences.items(), token_ids, strict=True):
+        drawn = zip(token_ids, logprobs, strict=True)
+        for (lane, sequence), (token_id, logprob) in zip(sequences.items(), drawn, strict=True):
             sequence.store(len(sequence.prompt_chunk))
             # Quantised, what is no number becomes one: a later chunk would not tell.
             if token_id != NO_TOKEN and sequence.cache_len < len(sequence.prompt_token_ids):
                 continue
-            self._append(lane, sequence, token_id)
+            self._append(lane, sequence, token_id, logprob)
             sequence.decoding_at = now
             if sequence.finish_reason is None:
                 self._evictor.plan_look(sequence)
@@ -218,13 +221,19 @@ class Engine:
             self._runner.inputs.write(ready)
 
     def _decode(self, running: list[Sequence]) -> None:
-        token_ids = self._runner.decode(running)
-        for lane, (sequence, token_id) in enumerate(zip(running, token_ids, strict=True)):
+        drawn = zip(*self._runner.decode(running), strict=True)
+        forced: dict[int, int] = {}
+        for lane, (sequence, (token_id, logprob)) in enumerate(zip(running, drawn, strict=True)):
             sequence.store(1)
-            self._append(lane, sequence, token_id)
+            if sequence.forced_token_ids:
+                forced[lane] = sequence.forced_token_ids[0]
+            self._append(lane, sequence, token_id, logprob)
+        if forced:
+            self._runner.inputs.replace(forced)
 
-    def _append(self, lane: int, sequence: Sequence, token_id: int) -> None:
-        sequence.append(token_id, self._model.stop_token_ids)
+    def _append(self, lane: int, sequence: Sequence, token_id: int, logprob: float | None) -> None:
+        sequence.append(token_id, self._model.stop_token_ids, logprob)
+        self._endings.watch(sequence)
         if sequence.finish_reason == "error":
             # What comes into this lane next may read slots that it has not written, with weight 0: 0 x NaN is NaN.
             self.arena.clear(lane)

@@ -39,9 +39,9 @@ class ModelRunner:
         self.recording = Recording(arena, lanes, companions)
         self.graphs = self._make_graphs()
 
-    def prefill(self, sequences: dict[int, Sequence]) -> list[int]:
+    def prefill(self, sequences: dict[int, Sequence]) -> tuple[list[int], list[float | None]]:
         """Process the next chunk of the prompts of `sequences`, by lane, all of which are as far as each other, in one
-        pass; returns the token that follows each."""
+        pass; returns the token that follows each, and its log-probability where the sampling keeps it."""
         self.settle()
         start = next(iter(sequences.values())).cache_len
         assert all(sequence.cache_len == start for sequence in sequences.values())
@@ -65,10 +65,12 @@ class ModelRunner:
         self.inputs.rest(lanes, start + lengths)
         logits = self.model.head(hidden_states[torch.arange(len(pieces)), lengths - 1])
         keys = self._tensor([sequence.key for sequence in sequences.values()])
-        return sample(logits, self._sampling, keys, start + lengths).tolist()
+        token_ids, logprobs = sample(logits, self._sampling, keys, start + lengths)
+        return token_ids.tolist(), self._on_host(logprobs, len(pieces))
 
-    def decode(self, running: list[Sequence]) -> list[int]:
-        """Process the newest token of `running`, which are in the first lanes in order; returns the next of each."""
+    def decode(self, running: list[Sequence]) -> tuple[list[int], list[float | None]]:
+        """Process the newest token of `running`, which are in the first lanes in order; returns the next of each, and its
+        log-probability where the sampling keeps it."""
         num_lanes, longest = len(running), max(sequence.cache_len for sequence in running) + 1
         if self.graphs is not None:
             token_ids = self.graphs.run(num_lanes)
@@ -77,7 +79,8 @@ class ModelRunner:
             token_ids = self.next_tokens(num_lanes, longest, is_ragged=is_ragged)
         self.inputs.advance(token_ids)
         self.recording.step_done(num_lanes)
-        return token_ids.tolist()
+        logprobs = self.inputs.logprobs[:num_lanes] if self._sampling.logprobs else None
+        return token_ids.tolist(), self._on_host(logprobs, num_lanes)
 
     def move(self, source: int, target: int, cache_len: int) -> None:
         """A sequence that has stored `cache_len` tokens changes its lane."""
@@ -106,7 +109,13 @@ class ModelRunner:
         )
         hidden_states = self._run(tokens, step)[:, -1]
         logits = self.model.head(hidden_states)
-        return sample(logits, self._sampling, keys, positions + 1)
+        next_ids, logprobs = sample(logits, self._sampling, keys, positions + 1)
+        if logprobs is not None:
+            self.inputs.logprobs[:num_lanes] = logprobs
+        return next_ids
+
+    def _on_host(self, logprobs: torch.Tensor | None, num_rows: int) -> list[float | None]:
+        return [None] * num_rows if logprobs is None else logprobs.tolist()
 
     def _begin(self, tokens: Tokens) -> Observe | None:
         """What comes before the model: sliding-window layers read positions in the same step."""

@@ -139,7 +139,7 @@ class PromptRenderer:
         """Reasoning is what stands before the first end of thinking, which begins at token `answer_start`; a tag that
         is never closed leaves all of it reasoning."""
         if answer_start is None:
-            if self._opens(completion_token_ids) or self.opens_thinking(prompt_token_ids):
+            if self.opens(completion_token_ids) or self.opens_thinking(prompt_token_ids):
                 reasoning = self._reasoning(completion_token_ids)
                 return SplitText(reasoning, None, len(completion_token_ids))
             return SplitText(
@@ -160,14 +160,14 @@ class PromptRenderer:
             return self._decode(completion_token_ids)
         return self._cut([*tail, *completion_token_ids], self.tags.end)[1]
 
-    def _opens(self, completion_token_ids: Sequence[int]) -> bool:
+    def opens(self, completion_token_ids: Sequence[int]) -> bool:
         """Whether the model writes the opening tag itself, perhaps after a line break."""
         head = completion_token_ids[: self._start_tokens + _SPACE_TOKENS]
         return self._raw(head).lstrip().startswith(self.tags.start)
 
     def _reasoning(self, token_ids: Sequence[int]) -> str:
         """The text of a completion's thinking, without an opening tag."""
-        if not self._opens(token_ids):
+        if not self.opens(token_ids):
             return self._decode(token_ids)
         return "".join(self._cut(token_ids, self.tags.start))
 
@@ -196,6 +196,10 @@ class PromptRenderer:
     def token_text(self, token_id: int) -> str:
         """The text of one token, special ones included."""
         return self._tokenizer.decode([token_id])
+
+    def text(self, token_ids: Sequence[int]) -> str:
+        """Of tokens, special ones included."""
+        return self._raw(token_ids)
 
     def _decode(self, token_ids: Sequence[int]) -> str:
         return self._tokenizer.decode(list(token_ids), skip_special_tokens=True)

@@ -11,8 +11,9 @@ NO_TOKEN = -1
 
 def sample(
     logits: torch.Tensor, config: SamplingConfig, keys: torch.Tensor, positions: torch.Tensor
-) -> torch.Tensor:
-    """Token ids [rows] from `logits` [rows, vocabulary], temperature 0 = argmax; `NO_TOKEN` where the largest logit is not
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Token ids [rows] from `logits` [rows, vocabulary], temperature 0 = argmax, and with `config.logprobs` their
+    log-probabilities, float32 [rows]; `NO_TOKEN` where the largest logit is not
     finite, which it isn't if any is NaN or +inf. A logit of -inf is a token that is never drawn.
 
     Filters in the Hugging Face order: temperature, top-k, top-p, min-p. The draw inverts the cumulative distribution
@@ -20,7 +21,8 @@ def sample(
     """
     if config.temperature == 0:
         largest, token_ids = logits.max(dim=-1)
-        return token_ids.masked_fill(~largest.isfinite(), NO_TOKEN)
+        logprobs = largest.float() - logits.float().logsumexp(dim=-1) if config.logprobs else None
+        return token_ids.masked_fill(~largest.isfinite(), NO_TOKEN), logprobs
     num_kept = min(config.top_k or logits.shape[-1], logits.shape[-1])
     values, token_ids = (logits.float() / config.temperature).topk(num_kept, dim=-1)
     is_finite = values[:, 0].isfinite()  # of a NaN and a number, the NaN is the larger one
@@ -34,7 +36,13 @@ def sample(
     cumulative = probs.double().cumsum(dim=-1)
     draw = uniform(keys, positions)[:, None] * cumulative[:, -1:]
     chosen = torch.searchsorted(cumulative, draw, right=True).clamp_(max=num_kept - 1)
-    return token_ids.gather(-1, chosen).squeeze(-1).masked_fill(~is_finite, NO_TOKEN)
+    drawn = token_ids.gather(-1, chosen).squeeze(-1).masked_fill(~is_finite, NO_TOKEN)
+    return drawn, _log_share(probs, chosen) if config.logprobs else None
+
+
+def _log_share(probs: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
+    """Log of what the `chosen` column [rows, 1] of `probs` [rows, kept] has of its row."""
+    return (probs.gather(-1, chosen).squeeze(-1) / probs.sum(dim=-1)).log()
 
 
 def _renormalise(probs: torch.Tensor) -> torch.Tensor:

@@ -1,11 +1,11 @@
 """One request in flight: its tokens, its place in the arena and its counters. Plain Python, no tensors."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from dynts_batch.engine.eviction_trace import EvictionTrace
 from dynts_batch.engine.sampling import NO_TOKEN
-from dynts_batch.records import FinishReason, Request
+from dynts_batch.records import FinishReason, ForcedEnd, Request
 
 #: Tokens of one prompt that a step processes at most, and of all new prompts while others decode: it bounds how long
 #: those wait. A constant, so that how a prompt is cut does not depend on what else runs.
@@ -33,6 +33,11 @@ class Sequence:
     look_at: int | None = None
     """At how many processed tokens the policy is to look at it, whether it has reached its budget or not."""
     finish_reason: FinishReason | None = None
+    forced_token_ids: list[int] = field(default_factory=list)
+    """What the engine writes next, in place of what the model would."""
+    forced_end: ForcedEnd | None = None
+    logprobs: list[float | None] = field(default_factory=list)
+    """Of the completion tokens; None where nobody asked, or the token was forced."""
     num_evictions: int = 0
     evicted_tokens: int = 0
     peak_cache_len: int = 0
@@ -76,15 +81,28 @@ class Sequence:
         self.evicted_tokens += self.cache_len - retained_len
         self.cache_len = retained_len
 
-    def append(self, token_id: int, stop_token_ids: frozenset[int]) -> None:
-        """Take the newly sampled token and notice the ends it brings; `NO_TOKEN` is an error and the end."""
+    def force(self, token_ids: Iterable[int], reason: ForcedEnd) -> None:
+        """Write `token_ids`, which end its thinking, before the model goes on."""
+        self.forced_token_ids, self.forced_end = list(token_ids), reason
+
+    def append(
+        self, token_id: int, stop_token_ids: frozenset[int], logprob: float | None = None
+    ) -> None:
+        """Take the newly sampled token, or the one that is forced instead, and notice the ends it brings.
+
+        `NO_TOKEN` is an error and the end.
+        """
         if token_id == NO_TOKEN:
             self.finish_reason = "error"
             return
+        is_forced = bool(self.forced_token_ids)
+        if is_forced:
+            token_id, logprob = self.forced_token_ids.pop(0), None
         self.completion_token_ids.append(token_id)
+        self.logprobs.append(logprob)
         if self.answer_start is None:
             self.answer_start = self.find_answer(self.completion_token_ids)
-        if token_id in stop_token_ids:
+        if token_id in stop_token_ids and not is_forced:
             self.finish_reason = "stop"
         elif len(self.completion_token_ids) >= self.max_new_tokens:
             self.finish_reason = "length"

@@ -44,7 +44,7 @@ def test_frequencies_are_those_of_huggingfaces_warpers(config: SamplingConfig) -
     positions = torch.arange(draws)
     keys = torch.full((draws,), sequence_key(0, "a", 0))
     counts = (
-        sample(logits.expand(draws, -1), config, keys, positions).bincount(minlength=40) / draws
+        sample(logits.expand(draws, -1), config, keys, positions)[0].bincount(minlength=40) / draws
     )
     assert (counts[expected == 0] == 0).all(), "a filtered token was drawn"
     assert (counts - expected).abs().max() < 0.015
@@ -54,7 +54,7 @@ def test_temperature_zero_is_argmax() -> None:
     logits = torch.randn(6, 40)
     keys = positions = torch.zeros(6, dtype=torch.long)
     assert torch.equal(
-        sample(logits, SamplingConfig(temperature=0.0), keys, positions), logits.argmax(dim=-1)
+        sample(logits, SamplingConfig(temperature=0.0), keys, positions)[0], logits.argmax(dim=-1)
     )
 
 
@@ -65,16 +65,16 @@ def test_from_what_is_no_number_nothing_is_drawn_and_a_token_of_minus_infinity_n
     torch.manual_seed(0)
     logits = torch.randn(7, 40)
     keys, positions = torch.arange(7), torch.arange(7)
-    expected = sample(logits, config, keys, positions)
+    expected, _ = sample(logits, config, keys, positions)
     bad = logits.clone()
     bad[0] = torch.nan
     bad[1, 17] = torch.nan
     bad[2, 39] = torch.inf
     bad[3] = -torch.inf
-    found = sample(bad, config, keys, positions)
+    found, _ = sample(bad, config, keys, positions)
     assert found.tolist() == [NO_TOKEN] * 4 + expected[4:].tolist()
     bad[4:, :39] = -torch.inf
-    assert sample(bad, config, keys, positions)[4:].tolist() == [39] * 3
+    assert sample(bad, config, keys, positions)[0][4:].tolist() == [39] * 3
 
 
 def test_a_draw_depends_on_the_row_alone() -> None:
@@ -82,10 +82,10 @@ def test_a_draw_depends_on_the_row_alone() -> None:
     keys = torch.tensor([sequence_key(7, f"r{i}", i % 2) for i in range(8)])
     positions = torch.arange(8)
     config = SamplingConfig(temperature=1.0)
-    together = sample(logits, config, keys, positions)
+    together, _ = sample(logits, config, keys, positions)
     shuffled = torch.randperm(8)
     assert torch.equal(
-        sample(logits[shuffled], config, keys[shuffled], positions[shuffled]), together[shuffled]
+        sample(logits[shuffled], config, keys[shuffled], positions[shuffled])[0], together[shuffled]
     )
 
 

@@ -54,6 +54,15 @@ def check_rules(config: Config) -> None:
             "run.trace_rows must be 0 when engine.kind is vllm, which evicts nothing that could be traced, got"
             f" {config.run.trace_rows}"
         )
+    for key, value in (
+        ("max_thinking_tokens", config.sampling.max_thinking_tokens),
+        ("logprobs", config.sampling.logprobs or None),
+    ):
+        if value is not None:
+            raise ConfigError(
+                f"sampling.{key} must be left out when engine.kind is vllm, got {value}; choices with"
+                " it: engine.kind=arena"
+            )
     num_gpus = config.workers.num_gpus or 1
     if num_gpus > 1 and num_gpus != int(num_gpus):
         raise ConfigError(

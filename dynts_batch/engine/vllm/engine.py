@@ -18,6 +18,7 @@ import torch
 
 from dynts_batch.config import Config
 from dynts_batch.engine.prompt import PromptRenderer
+from dynts_batch.engine.repetition import MAX_BLOCK_TOKENS
 from dynts_batch.engine.vllm.arguments import engine_arguments
 from dynts_batch.engine.vllm.blocks import Held, PagedCache
 from dynts_batch.engine.vllm.library import import_vllm
@@ -32,7 +33,11 @@ from dynts_batch.errors import (
 from dynts_batch.kvcache.counter_rng import sequence_key
 from dynts_batch.records import Completion, FinishReason, Request
 
-_FINISH_REASONS: dict[str, FinishReason] = {"stop": "stop", "length": "length"}
+_FINISH_REASONS: dict[str, FinishReason] = {
+    "stop": "stop",
+    "length": "length",
+    "repetition": "loop",
+}
 
 
 @dataclass(slots=True)
@@ -176,6 +181,17 @@ class VllmEngine:
             stop_token_ids=self._stop_token_ids,
             detokenize=False,
             output_kind=vllm.RequestOutputKind.FINAL_ONLY,
+            repetition_detection=self._loops(vllm),
+        )
+
+    def _loops(self, vllm: Any) -> Any:
+        sampling = self._config.sampling
+        if not sampling.loop_repeats:
+            return None
+        return vllm.RepetitionDetectionParams(
+            max_pattern_size=MAX_BLOCK_TOKENS,
+            min_pattern_size=sampling.loop_min_tokens,
+            min_count=sampling.loop_repeats,
         )
 
     def _charge(self, flights: list[InFlight], took: float) -> None:

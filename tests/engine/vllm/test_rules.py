@@ -12,6 +12,7 @@ from dynts_batch.config import (
     ModelConfig,
     PolicyConfig,
     RunConfig,
+    SamplingConfig,
     WorkersConfig,
 )
 from dynts_batch.config_rules import validate
@@ -44,6 +45,8 @@ def refused(**groups) -> str:
         ),
         ({"policy": PolicyConfig("full", quantize="int4")}, "policy.quantize must be false"),
         ({"run": RunConfig(trace_rows=3)}, "run.trace_rows must be 0"),
+        ({"sampling": SamplingConfig(max_thinking_tokens=9)}, "sampling.max_thinking_tokens"),
+        ({"sampling": SamplingConfig(logprobs=True)}, "sampling.logprobs must be left out"),
         ({"workers": WorkersConfig(num_gpus=1.5)}, "workers.num_gpus must be a whole number"),
         ({"engine": EngineConfig("vllm", {"model": "x"})}, "engine.vllm.model .* model.name"),
         ({"engine": EngineConfig("vllm", {"max_num_seqs": 3})}, "memory.max_seqs"),
