@@ -9,7 +9,7 @@ from dynts_batch.config import SamplingConfig
 from dynts_batch.engine.prompt import PromptRenderer
 from dynts_batch.engine.sequence import Sequence
 from dynts_batch.errors import NonFiniteLogitsError
-from dynts_batch.kvcache.arena import ArenaShape
+from dynts_batch.kvcache.arena_shape import ArenaShape
 from dynts_batch.records import Completion, TokenTrace
 
 

@@ -8,7 +8,8 @@ from collections.abc import Sequence as Listed
 
 from dynts_batch.engine.model_runner import ModelRunner
 from dynts_batch.engine.sequence import Sequence
-from dynts_batch.kvcache.arena import ArenaShape, KVArena
+from dynts_batch.kvcache.arena import KVArena
+from dynts_batch.kvcache.arena_shape import ArenaShape
 from dynts_batch.kvcache.compaction import ascending
 from dynts_batch.kvcache.policy import Policy
 from dynts_batch.kvcache.view import Row, Slots

@@ -14,7 +14,7 @@ import torch
 
 from dynts_batch.config import PolicyParameters
 from dynts_batch.errors import ConfigError
-from dynts_batch.kvcache.arena import ArenaShape
+from dynts_batch.kvcache.arena_shape import ArenaShape
 from dynts_batch.kvcache.recorders import RECORDERS
 from dynts_batch.kvcache.select import all_but, select, share_of_candidates
 from dynts_batch.kvcache.stores.formats import KV_FORMATS, KVFormat

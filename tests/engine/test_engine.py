@@ -10,7 +10,7 @@ from dynts_batch.config import MemoryConfig, ModelConfig, PolicyConfig, Sampling
 from dynts_batch.engine import Engine
 from dynts_batch.engine.model.memory import plan_max_seqs, room_on_gpu
 from dynts_batch.errors import ConfigError
-from dynts_batch.kvcache.arena import ArenaShape
+from dynts_batch.kvcache.arena_shape import ArenaShape
 from dynts_batch.records import Request
 
 README = Path(__file__).parents[2] / "README.md"

@@ -7,7 +7,8 @@ from dynts_batch.config import MemoryConfig, ModelConfig, PolicyConfig, Sampling
 from dynts_batch.engine import Engine
 from dynts_batch.engine.model.loader import load_model
 from dynts_batch.engine.model.resolved import resolve_model
-from dynts_batch.kvcache.arena import ArenaShape, KVArena
+from dynts_batch.kvcache.arena import KVArena
+from dynts_batch.kvcache.arena_shape import ArenaShape
 from dynts_batch.kvcache.policies import make_policy
 from dynts_batch.kvcache.predictor import ImportancePredictor, place_of
 from dynts_batch.kvcache.recorders.importance import MAX_PENDING_STEPS, Importance

@@ -23,7 +23,7 @@ from typing import ClassVar
 
 import torch
 
-from dynts_batch.kvcache.arena import Column
+from dynts_batch.kvcache.arena_shape import Column
 from dynts_batch.kvcache.policy import HeadwisePolicy
 from dynts_batch.kvcache.recorders import register
 from dynts_batch.kvcache.recorders.recorder import Recorder

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from dynts_batch.kvcache.arena import ArenaShape, Column, KVArena
+from dynts_batch.kvcache.arena import KVArena
+from dynts_batch.kvcache.arena_shape import ArenaShape, Column
 
 CPU = torch.device("cpu")
 

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from dynts_batch.config import PolicyConfig
 from dynts_batch.errors import ConfigError
 from dynts_batch.kvcache import arena as arena_module
-from dynts_batch.kvcache.arena import ArenaShape, Column, KVArena
+from dynts_batch.kvcache.arena import KVArena
+from dynts_batch.kvcache.arena_shape import ArenaShape, Column
 from dynts_batch.kvcache.compaction import ascending
 from dynts_batch.kvcache.layer_states import AttentionRule
 from dynts_batch.kvcache.policies import make_policy

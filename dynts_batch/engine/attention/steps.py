@@ -18,7 +18,8 @@ from dynts_batch.engine.attention import packed as packed_attention
 from dynts_batch.engine.attention.decode_query import DecodeQuery, FusedDecode, PackedDecode
 from dynts_batch.engine.recording import Observe
 from dynts_batch.kvcache import devices, native
-from dynts_batch.kvcache.arena import ArenaShape, KVArena
+from dynts_batch.kvcache.arena import KVArena
+from dynts_batch.kvcache.arena_shape import ArenaShape
 from dynts_batch.kvcache.layer_states import AttentionRule, LayerStates
 from dynts_batch.kvcache.probs import additive_mask, attention_probs
 from dynts_batch.kvcache.stores.native_packed import SOURCE as PACKED_SOURCE

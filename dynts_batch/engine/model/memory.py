@@ -8,7 +8,7 @@ from transformers import PretrainedConfig
 from dynts_batch.config import MemoryConfig
 from dynts_batch.engine.model.resolved import ResolvedModel
 from dynts_batch.errors import ConfigError
-from dynts_batch.kvcache.arena import ArenaShape
+from dynts_batch.kvcache.arena_shape import ArenaShape
 from dynts_batch.kvcache.policy import Policy
 from dynts_batch.kvcache.recorders import recorders_of
 from dynts_batch.kvcache.stores.formats import GROUP

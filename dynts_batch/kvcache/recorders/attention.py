@@ -6,7 +6,7 @@ The queries are those that the fast attention has anyway, and the fast attention
 
 import torch
 
-from dynts_batch.kvcache.arena import Column
+from dynts_batch.kvcache.arena_shape import Column
 from dynts_batch.kvcache.layer_states import LayerStates
 from dynts_batch.kvcache.probs import attention_received
 from dynts_batch.kvcache.recorders import register

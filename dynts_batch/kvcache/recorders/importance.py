@@ -8,7 +8,8 @@ from collections.abc import Iterable
 
 import torch
 
-from dynts_batch.kvcache.arena import Column, KVArena
+from dynts_batch.kvcache.arena import KVArena
+from dynts_batch.kvcache.arena_shape import Column
 from dynts_batch.kvcache.predictor import ImportancePredictor, place_of
 from dynts_batch.kvcache.recorders import register
 from dynts_batch.kvcache.recorders.recorder import LaneState, Recorder, Tokens, companion_of

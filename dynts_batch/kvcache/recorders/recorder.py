@@ -11,7 +11,8 @@ from typing import ClassVar, NamedTuple, TypeVar
 
 import torch
 
-from dynts_batch.kvcache.arena import Column, KVArena
+from dynts_batch.kvcache.arena import KVArena
+from dynts_batch.kvcache.arena_shape import Column
 from dynts_batch.kvcache.layer_states import LayerStates
 
 T = TypeVar("T")

@@ -1,6 +1,6 @@
 """Records which token each slot holds."""
 
-from dynts_batch.kvcache.arena import Column
+from dynts_batch.kvcache.arena_shape import Column
 from dynts_batch.kvcache.recorders import register
 from dynts_batch.kvcache.recorders.recorder import Recorder, Tokens
 

@@ -8,7 +8,8 @@ import torch
 from dynts_batch.engine.attention import native as native_attention
 from dynts_batch.engine.attention import packed as packed_attention
 from dynts_batch.engine.attention.decode_query import DecodeQuery
-from dynts_batch.kvcache.arena import ArenaShape, KVArena
+from dynts_batch.kvcache.arena import KVArena
+from dynts_batch.kvcache.arena_shape import ArenaShape
 from dynts_batch.kvcache.layer_states import AttentionRule
 from dynts_batch.kvcache.policies.thinkv.thought import Thought
 from dynts_batch.kvcache.probs import additive_mask, attention_probs

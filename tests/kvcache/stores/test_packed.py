@@ -5,7 +5,8 @@ import torch
 from number_formats import round_trip
 
 from dynts_batch.kvcache import native
-from dynts_batch.kvcache.arena import ArenaShape, Column, KVArena
+from dynts_batch.kvcache.arena import KVArena
+from dynts_batch.kvcache.arena_shape import ArenaShape, Column
 from dynts_batch.kvcache.policies.thinkv.thought import Thought
 from dynts_batch.kvcache.policies.thinkv.thoughts import REASONING, TRANSITION
 from dynts_batch.kvcache.stores.formats import KV_FORMATS, KVFormat

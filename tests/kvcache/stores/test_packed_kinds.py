@@ -8,7 +8,8 @@ from kernel_compiler import check_compiles
 from number_formats import hard_groups
 
 from dynts_batch.kvcache import devices, native
-from dynts_batch.kvcache.arena import ArenaShape, KVArena
+from dynts_batch.kvcache.arena import KVArena
+from dynts_batch.kvcache.arena_shape import ArenaShape
 from dynts_batch.kvcache.native import can_run
 from dynts_batch.kvcache.policies.thinkv.thought import Thought
 from dynts_batch.kvcache.stores.formats import KV_FORMATS

@@ -2,7 +2,8 @@
 
 import torch
 
-from dynts_batch.kvcache.arena import ArenaShape, KVArena
+from dynts_batch.kvcache.arena import KVArena
+from dynts_batch.kvcache.arena_shape import ArenaShape
 from dynts_batch.kvcache.layer_states import AttentionRule
 from dynts_batch.kvcache.policy import Policy
 from dynts_batch.kvcache.recorders import RECORDERS

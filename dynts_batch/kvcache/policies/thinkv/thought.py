@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 import torch
 
-from dynts_batch.kvcache.arena import Column
+from dynts_batch.kvcache.arena_shape import Column
 from dynts_batch.kvcache.policies.thinkv.thoughts import REASONING, TRANSITION, Thoughts
 from dynts_batch.kvcache.recorders import register
 from dynts_batch.kvcache.recorders.recorder import Recorder, Tokens, companion_of
