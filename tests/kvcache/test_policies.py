@@ -203,7 +203,7 @@ VARIANTS: dict[str, tuple[str, dict[str, object]]] = {
 
 
 def test_every_policy_has_a_slow_reference() -> None:
-    """h2o's own sum has one in tests/engine/test_observer.py, over the steps of a whole run, thinkv one in
+    """h2o's own sum has one in tests/engine/test_recording.py, over the steps of a whole run, thinkv one in
     test_thinkv.py."""
     assert {name for name, _ in VARIANTS.values()} | {"h2o", "thinkv"} == set(EVICTING)
     assert VARIANTS.keys() == HEADWISE.keys() | SHARED.keys()

@@ -1,4 +1,4 @@
-"""What the observer records against the model's own attention matrices, from Hugging Face's eager attention."""
+"""What is recorded of attention, against the model's own attention matrices, from Hugging Face's eager attention."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
