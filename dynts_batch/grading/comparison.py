@@ -11,11 +11,13 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
+from dynts_batch.grading.algebra import Algebra, NoAlgebra
+from dynts_batch.grading.definitions import definition, is_name, name_one_thing
 from dynts_batch.grading.equality import same_text
 from dynts_batch.grading.notation.clock import Clock
-from dynts_batch.grading.notation.numeral import agree, parse_number
+from dynts_batch.grading.notation.numeral import parse_number
 from dynts_batch.grading.notation.quantity import Quantity
 from dynts_batch.grading.notation.real_sets import Interval, RealSet, read_real_set
 from dynts_batch.grading.notation.structure import (
@@ -29,25 +31,14 @@ from dynts_batch.grading.notation.structure import (
     read,
     split_items,
 )
+from dynts_batch.grading.values import same_quantity
 
 _T = TypeVar("_T")
-_NAME = re.compile(r"(?:[A-Za-z]|\\[a-z]+)(?:_(?:\w|\{\w+\}))?(?P<argument>\([^()]*\))?'?")
 _SET_OR_MATRIX = re.compile(r"\\begin\{|\\c[au]p(?![A-Za-z])|\\setminus|\\\{")
-_DEGREE = (("degree", 1),)
 _MAX_DEPTH = 6
 
 #: Of an answer or a reference; longer ones are equal only as text.
 MAX_CHARS = 500
-
-
-class Algebra(Protocol):
-    """What a comparison asks about two expressions, in typeset LaTeX."""
-
-    def same(self, answer: str, reference: str) -> bool:
-        """Whether their values are equal wherever both are defined."""
-
-    def proportional(self, answer: str, reference: str) -> bool:
-        """Whether one is a constant multiple of the other: `answer` = 0 and `reference` = 0 are one equation."""
 
 
 def compare_numbers(answer: str, reference: str) -> bool | None:
@@ -67,17 +58,7 @@ def compare_numbers(answer: str, reference: str) -> bool | None:
 
 def equal_without_algebra(answer: str, reference: str) -> bool:
     """Whether they are the same by structure, words, numbers and units alone."""
-    return Comparison(_NoAlgebra()).equal(answer, reference)
-
-
-class _NoAlgebra:
-    """For where nothing is left to it."""
-
-    def same(self, answer: str, reference: str) -> bool:
-        return False
-
-    def proportional(self, answer: str, reference: str) -> bool:
-        return False
+    return Comparison(NoAlgebra()).equal(answer, reference)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +87,7 @@ class Comparison:
     def _same(self, mine: Reading, theirs: Reading, texts: tuple[str, str], depth: int) -> bool:
         match mine, theirs:
             case Quantity(), Quantity():
-                return self._same_quantity(mine, theirs)
+                return same_quantity(mine, theirs, self.algebra)
             case Clock(), Clock():
                 return mine == theirs
             case Words(), Words():
@@ -146,7 +127,7 @@ class Comparison:
     def _states(self, mine: Relation, reference: str, depth: int) -> bool:
         """Whether the value that an answer `x = ... = 5` ends with, or begins with, is the reference's."""
         terms = [mine.terms[-1]]
-        if _is_name(mine.terms[-1]):
+        if is_name(mine.terms[-1]):
             terms.append(mine.terms[0])
         elif r"\approx" in mine.signs:
             terms.append(mine.terms[-2])
@@ -155,7 +136,7 @@ class Comparison:
     def _for_relation(self, mine: Reading, theirs: Relation, answer: str, depth: int) -> bool:
         if isinstance(mine, Relation):
             return self._same_relation(mine, theirs, depth)
-        defined = _defined(theirs)
+        defined = definition(theirs)
         return (
             theirs.is_equation and defined is not None and self.equal(answer, defined[1], depth + 1)
         )
@@ -167,8 +148,8 @@ class Comparison:
                 return True
         if not (mine.is_equation and theirs.is_equation):
             return False
-        names = [_defined(relation) for relation in (mine, theirs)]
-        if names[0] is not None and names[1] is not None and _name_one_thing(names[0], names[1]):
+        names = [definition(relation) for relation in (mine, theirs)]
+        if names[0] is not None and names[1] is not None and name_one_thing(names[0], names[1]):
             return self.equal(names[0][1], names[1][1], depth + 1)
         implicit = [f"({r.terms[0]})-({r.terms[-1]})" for r in (mine, theirs)]
         return self.algebra.proportional(*implicit)
@@ -237,99 +218,6 @@ class Comparison:
         a, b = ([number or Fraction(0) for number in numbers[i]] for i in (0, 1))
         return all(x * b[0] == y * a[0] for x, y in zip(a, b, strict=True)) and any(a) and any(b)
 
-    def _same_quantity(self, mine: Quantity, theirs: Quantity) -> bool:
-        if mine.is_percent or theirs.is_percent:
-            return self._same_share(mine, theirs)
-        if not _nouns_fit(mine, theirs):
-            return False
-        if mine.unit is None or theirs.unit is None:
-            return self._same_value(mine, theirs) or self._same_angle(mine, theirs)
-        if mine.unit.dimensions != theirs.unit.dimensions:
-            return False
-        return self._same_value(mine, theirs, mine.unit.factor / theirs.unit.factor)
-
-    def _same_value(self, mine: Quantity, theirs: Quantity, factor: Fraction = Fraction(1)) -> bool:
-        if mine.numeral is not None and theirs.numeral is not None:
-            return agree(mine.numeral.scaled(factor), theirs.numeral)
-        scaled = (
-            mine.text
-            if factor == 1
-            else rf"({mine.text})\cdot\frac{{{factor.numerator}}}{{{factor.denominator}}}"
-        )
-        return self.algebra.same(scaled, theirs.text)
-
-    def _same_angle(self, mine: Quantity, theirs: Quantity) -> bool:
-        """Degrees for radians, which are told by their pi."""
-        units = [
-            quantity.unit.dimensions if quantity.unit is not None else ()
-            for quantity in (mine, theirs)
-        ]
-        other = theirs if units[0] == _DEGREE else mine
-        if _DEGREE not in units or r"\pi" not in other.text:
-            return False
-        texts = [
-            rf"({quantity.text})\cdot\frac{{\pi}}{{180}}" if unit == _DEGREE else quantity.text
-            for quantity, unit in zip((mine, theirs), units, strict=True)
-        ]
-        return self.algebra.same(texts[0], texts[1])
-
-    def _same_share(self, mine: Quantity, theirs: Quantity) -> bool:
-        """25% is 25 to the question "how many percent?", and 1/4; half a percent is not 0.5."""
-        if mine.is_percent and theirs.is_percent:
-            return self._same_value(mine, theirs)
-        percent, other = (mine, theirs) if mine.is_percent else (theirs, mine)
-        is_above_one = percent.numeral is None or percent.numeral.value >= 1
-        if is_above_one and self._same_value(mine, theirs):
-            return True
-        factor = Fraction(1, 100) if mine.is_percent else Fraction(100)
-        return other.is_bare and self._same_value(mine, theirs, factor)
-
-
-def _is_computed(mine: Reading, theirs: Reading) -> bool:
-    """Whether `mine` is an expression for what `theirs` writes out: 3 times a matrix, a union of sets."""
-    return (
-        isinstance(mine, Quantity)
-        and isinstance(theirs, Matrix | Group)
-        and _SET_OR_MATRIX.search(mine.text) is not None
-    )
-
-
-def _nouns_fit(mine: Quantity, theirs: Quantity) -> bool:
-    """Whether what is counted may be the same: one side leaves it out, or they share a word."""
-    if not (mine.noun or mine.unit) or not (theirs.noun or theirs.unit):
-        return True
-    if mine.noun and theirs.noun:
-        stems = [
-            {word.removesuffix("s") for word in re.split("[ ~-]", q.noun.lower())}
-            for q in (mine, theirs)
-        ]
-        return bool(stems[0] & stems[1])
-    return not (mine.noun or theirs.noun)
-
-
-def _is_name(term: str) -> bool:
-    return _NAME.fullmatch(term) is not None
-
-
-def _defined(relation: Relation) -> tuple[str, str] | None:
-    """The name that an equation gives a value, and the value: ("y", "2x") of y = 2x."""
-    first, last = relation.terms[0], relation.terms[-1]
-    if _is_name(first):
-        return first, last
-    return (last, first) if _is_name(last) else None
-
-
-def _name_one_thing(mine: tuple[str, str], theirs: tuple[str, str]) -> bool:
-    """Whether two names may be of one function: y, f(x) and f."""
-    names = [name.replace(" ", "").replace("~", "") for name, _ in (mine, theirs)]
-    heads = [name.partition("(")[0].partition("_")[0] for name in names]
-    if names[0] == names[1] or heads[0] == heads[1]:
-        return True
-    is_function = ["(" in name for name in names]
-    return any(is_function) and all(
-        flag or head == "y" for flag, head in zip(is_function, heads, strict=True)
-    )
-
 
 def _as_tuple(group: Group) -> Group:
     """`x = 2, y = 3` is (2, 3)."""
@@ -339,7 +227,7 @@ def _as_tuple(group: Group) -> Group:
     ):
         return group
     values = dict(sorted((r.terms[0], r.terms[-1]) for r in relations if isinstance(r, Relation)))
-    is_named = len(values) == len(group.items) and all(_is_name(name) for name in values)
+    is_named = len(values) == len(group.items) and all(is_name(name) for name in values)
     return Group("tuple", tuple(values.values()), "()") if is_named else group
 
 
@@ -374,3 +262,12 @@ def _match(mine: Sequence[_T], theirs: Sequence[_T], same: Callable[[_T, _T], bo
             return False
         del left[partner]
     return True
+
+
+def _is_computed(mine: Reading, theirs: Reading) -> bool:
+    """Whether `mine` is an expression for what `theirs` writes out: 3 times a matrix, a union of sets."""
+    return (
+        isinstance(mine, Quantity)
+        and isinstance(theirs, Matrix | Group)
+        and _SET_OR_MATRIX.search(mine.text) is not None
+    )

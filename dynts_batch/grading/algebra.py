@@ -1,0 +1,25 @@
+"""What a comparison asks about expressions, and the one that answers nothing."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class Algebra(Protocol):
+    """What a comparison asks about two expressions, in typeset LaTeX."""
+
+    def same(self, answer: str, reference: str) -> bool:
+        """Whether their values are equal wherever both are defined."""
+
+    def proportional(self, answer: str, reference: str) -> bool:
+        """Whether one is a constant multiple of the other: `answer` = 0 and `reference` = 0 are one equation."""
+
+
+class NoAlgebra:
+    """For where nothing is left to it."""
+
+    def same(self, answer: str, reference: str) -> bool:
+        return False
+
+    def proportional(self, answer: str, reference: str) -> bool:
+        return False
