@@ -6,16 +6,24 @@ own columns come along under their own names, or as `source_<name>` where a name
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Sequence
 from functools import partial
 
 import pyarrow as pa
 
+from dynts_batch.data.types.storable import from_stored, plain_type, stored_type
 from dynts_batch.errors import ConfigError, choices_hint
 
 DESCRIPTION = b"description"
 SOURCE_COLUMN = b"source_column"
 """Metadata key of a field that comes from the source: the name it has there."""
+JSON_TEXT = b"json_text"
+"""Metadata key of a field of the source whose text is JSON, because its values have no type in common."""
+FAR_SECONDS = b"far_seconds"
+"""Metadata key of a field of the source with seconds that do not fit in milliseconds, see storable.py."""
+_ARROW_TYPE = b"arrow_type"
+"""Metadata key of a field that is stored as another type than it has in the source: that type."""
 
 
 def _field(name: str, type_: pa.DataType, description: str, *, nullable: bool = True) -> pa.Field:
@@ -141,7 +149,7 @@ OWN_FIELDS = {field.name: field for field in IDENTITY + RESULT}
 def row_schema(source_schema: pa.Schema) -> pa.Schema:
     """The schema of output rows: identity, the source's columns, then everything a run adds.
 
-    Dictionary-encoded source columns become plain ones; schema-level metadata of the source
+    Source columns are of the types that they are stored as; schema-level metadata of the source
     (pandas, Hugging Face features) is dropped because it describes another table.
     """
     taken = set(OWN_FIELDS) | set(source_schema.names)
@@ -191,9 +199,33 @@ def source_column_name(schema: pa.Schema, column: str) -> str:
     return names[column]
 
 
+def restored(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """`batch` of output rows with the source's columns in the types that they have there, without encodings."""
+    fields, columns = [], []
+    for field, column in zip(batch.schema, batch.columns, strict=True):
+        metadata = dict(field.metadata or {})
+        if (encoded := metadata.pop(_ARROW_TYPE, None)) is not None:
+            schema = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(encoded)))
+            column = from_stored(column, schema.field(0).type)
+            field = field.with_type(column.type).with_metadata(metadata)
+        fields.append(field)
+        columns.append(column)
+    return pa.RecordBatch.from_arrays(columns, schema=pa.schema(fields, batch.schema.metadata))
+
+
+def stored_source_type(field: pa.Field) -> pa.DataType:
+    """What the source's column `field` is stored as."""
+    return stored_type(field.type, is_far=FAR_SECONDS in (field.metadata or {}))
+
+
 def _source_field(field: pa.Field, name: str) -> pa.Field:
-    type_ = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
+    plain, stored = plain_type(field.type), stored_source_type(field)
     metadata = {DESCRIPTION: f"Column {field.name!r} of the input".encode()}
     metadata |= field.metadata or {}
+    metadata.pop(_ARROW_TYPE, None)  # the source may be the rows of another run
+    metadata[SOURCE_COLUMN] = field.name.encode()
+    if plain != stored:
+        schema = pa.schema([pa.field("", plain)])
+        metadata[_ARROW_TYPE] = base64.b64encode(schema.serialize().to_pybytes())
     # Nullable whatever the source says: the row of a broken line has no values.
-    return pa.field(name, type_, True, metadata | {SOURCE_COLUMN: field.name.encode()})
+    return pa.field(name, stored, True, metadata)

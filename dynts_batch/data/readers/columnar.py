@@ -9,79 +9,24 @@ from __future__ import annotations
 import hashlib
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from itertools import accumulate
-from typing import Protocol
+from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 from pyarrow import fs as pafs
 
-from dynts_batch.data.readers.table import RawRow
-from dynts_batch.errors import BadRowError, InputError
-
-_BATCH_ROWS = 256
-_BUFFER_BYTES = 1 << 20  # per column: a row group is streamed, never loaded
-
-
-class TablePart(Protocol):
-    """Rows that can be read in one pass."""
-
-    path: str
-    num_rows: int
-
-    def batches(self, names: Sequence[str] | None) -> Iterator[pa.RecordBatch]:
-        """All rows from the first on, with the columns `names` (None: all) it has."""
-
-
-class ParquetGroup:
-    """One row group of one Parquet file."""
-
-    def __init__(
-        self, filesystem: pafs.FileSystem, path: str, metadata: pq.FileMetaData, group: int
-    ) -> None:
-        self._fs, self.path, self._metadata, self._group = filesystem, path, metadata, group
-        self.num_rows = metadata.row_group(group).num_rows
-
-    def batches(self, names: Sequence[str] | None) -> Iterator[pa.RecordBatch]:
-        with (
-            self._fs.open_input_file(self.path) as file,
-            pq.ParquetFile(
-                file, metadata=self._metadata, buffer_size=_BUFFER_BYTES, pre_buffer=False
-            ) as parquet,
-        ):
-            columns = None
-            if names is not None:
-                columns = [name for name in names if name in parquet.schema_arrow.names]
-            yield from parquet.iter_batches(_BATCH_ROWS, row_groups=[self._group], columns=columns)
-
-
-class ArrowFile:
-    """One Arrow IPC file, of the stream format (`datasets` writes it) or the file format."""
-
-    def __init__(self, filesystem: pafs.FileSystem, path: str) -> None:
-        self._fs, self.path = filesystem, path
-        with self._open() as file:
-            reader = _ipc_reader(file)
-            self.schema = reader.schema
-            self.num_rows = sum(batch.num_rows for batch in _ipc_batches(reader))
-
-    def batches(self, names: Sequence[str] | None) -> Iterator[pa.RecordBatch]:
-        with self._open() as file:
-            for batch in _ipc_batches(_ipc_reader(file)):
-                if names is not None:
-                    batch = batch.select([name for name in names if name in batch.schema.names])
-                for start in range(0, batch.num_rows, _BATCH_ROWS):
-                    yield batch.slice(start, _BATCH_ROWS)
-
-    def _open(self) -> pa.NativeFile:
-        if isinstance(self._fs, pafs.LocalFileSystem):
-            return pa.memory_map(self.path)  # skipping batches costs nothing
-        return self._fs.open_input_file(self.path)
+from dynts_batch.data.readers.named_columns import bare_type
+from dynts_batch.data.readers.table_parts import TablePart
+from dynts_batch.data.readers.table import Block, RawRow
+from dynts_batch.data.readers.unreadable import readable
+from dynts_batch.data.types.json_values import json_values
+from dynts_batch.errors import BadRowError
 
 
 class ColumnarTable:
-    """Parts as one table (source.Table). For one thread: it remembers where it stopped."""
+    """Parts as one table (table.Table). For one thread: it remembers where it stopped."""
+
+    pads_objects = True
 
     def __init__(
         self,
@@ -91,17 +36,25 @@ class ColumnarTable:
         schema: pa.Schema,
     ) -> None:
         self.path = path
-        self.schema = schema.remove_metadata()
+        # Nullable, as no row is left out: not the one of a file without a column, nor one that cannot be decoded.
+        self.schema = pa.schema([field.with_nullable(True) for field in schema])
         self._fs = filesystem
-        self._parts = parts
+        self._segments = parts
         self._ends = list(accumulate(part.num_rows for part in parts))
         self.num_rows = self._ends[-1] if parts else 0
         self._cursor: _Cursor | None = None
 
-    def read(self, start: int, stop: int, names: Sequence[str] | None) -> Iterator[RawRow]:
+    def read(self, start: int, stop: int, names: Sequence[str]) -> Iterator[RawRow]:
         with readable(self.path):
-            for batch in self._slices(start, stop, names):
-                yield from self._raw_rows(start, batch)
+            for batch in self._slices(self._new_cursor(start, names), start, stop):
+                yield from self._raw_rows(start, batch, names)
+                start += batch.num_rows
+
+    def blocks(self, start: int, stop: int, names: Sequence[str]) -> Iterator[Block]:
+        with readable(self.path):
+            for batch in self._slices(self._cursor_for(start), start, stop):
+                rows = list(self._raw_rows(start, batch, names))
+                yield Block(rows, _without_broken_text(batch, rows, names))
                 start += batch.num_rows
 
     def place(self, index: int) -> str:
@@ -110,31 +63,29 @@ class ColumnarTable:
     def fingerprint(self) -> str:
         digest = hashlib.blake2b(digest_size=16)
         with readable(self.path):
-            for path in dict.fromkeys(part.path for part in self._parts):
+            for path in dict.fromkeys(part.path for part in self._segments):
                 with self._fs.open_input_stream(path, compression=None) as stream:
                     while block := stream.read(1 << 20):
                         digest.update(block)
         return digest.hexdigest()
 
-    def _raw_rows(self, start: int, batch: pa.RecordBatch) -> Iterator[RawRow]:
+    def _raw_rows(
+        self, start: int, batch: pa.RecordBatch, names: Sequence[str]
+    ) -> Iterator[RawRow]:
         try:
-            for values in batch.to_pylist():
-                yield RawRow(values, values)
+            columns = [_values(batch.column(name)) for name in names]
         except UnicodeDecodeError:  # Arrow does not check UTF-8 on reading: find the broken rows
+            if batch.num_rows == 1:
+                bad = BadRowError(f"{self.place(start)}: text must be UTF-8")
+                yield RawRow({}, bad)
+                return
             for offset in range(batch.num_rows):
-                yield self._checked_row(start + offset, batch.slice(offset, 1))
+                yield from self._raw_rows(start + offset, batch.slice(offset, 1), names)
+            return
+        for values in zip(*columns, strict=True) if columns else ((),) * batch.num_rows:
+            yield RawRow(dict(zip(names, values, strict=True)))
 
-    def _checked_row(self, index: int, row: pa.RecordBatch) -> RawRow:
-        try:
-            (values,) = row.to_pylist()
-        except UnicodeDecodeError:
-            return RawRow({}, {}, BadRowError(f"{self.place(index)}: text must be UTF-8"))
-        return RawRow(values, values)
-
-    def _slices(
-        self, start: int, stop: int, names: Sequence[str] | None
-    ) -> Iterator[pa.RecordBatch]:
-        cursor = self._cursor_for(start) if names is None else self._new_cursor(start, names)
+    def _slices(self, cursor: _Cursor, start: int, stop: int) -> Iterator[pa.RecordBatch]:
         while start < stop:
             piece = cursor.seek(start).slice(start - cursor.first_row, stop - start)
             start += piece.num_rows
@@ -152,9 +103,11 @@ class ColumnarTable:
         return cursor
 
     def _new_cursor(self, row: int, names: Sequence[str] | None) -> _Cursor:
-        parts = self._parts[bisect_right(self._ends, row) :]
+        parts = self._segments[bisect_right(self._ends, row) :]
         batches = (
-            _conform(batch, self.schema, names) for part in parts for batch in part.batches(names)
+            _conform(batch, self.schema, names)
+            for part in parts
+            for batch in part.batches(names)
         )
         return _Cursor(batches, self._first_row(row))
 
@@ -182,43 +135,48 @@ class _Cursor:
         return self._batch
 
 
-@contextmanager
-def readable(path: str) -> Iterator[None]:
-    """Turn pyarrow's and the system's errors into an InputError that names `path`."""
-    try:
-        yield
-    except (OSError, pa.ArrowException) as error:
-        raise InputError(f"cannot read {path}: {error}") from error
-
-
 def _conform(
     batch: pa.RecordBatch, schema: pa.Schema, names: Sequence[str] | None
 ) -> pa.RecordBatch:
     """`batch` with the fields of `schema`: one of many files may lack some or differ in width."""
     wanted = [field for field in schema if names is None or field.name in names]
-    if batch.schema.names == [field.name for field in wanted] and all(
-        mine.type == field.type for mine, field in zip(batch.schema, wanted, strict=True)
-    ):
-        return batch
     columns = []
     for field in wanted:
-        if field.name in batch.schema.names:
-            columns.append(batch.column(field.name).cast(field.type))
-        else:
+        if field.name not in batch.schema.names:
             columns.append(pa.nulls(batch.num_rows, field.type))
+            continue
+        column = batch.column(field.name)
+        columns.append(column if column.type == field.type else column.cast(field.type))
     return pa.RecordBatch.from_arrays(columns, schema=pa.schema(wanted))
 
 
-def _ipc_reader(file: pa.NativeFile) -> pa.RecordBatchFileReader | pa.RecordBatchStreamReader:
-    is_file_format = file.read(6) == b"ARROW1"
-    file.seek(0)
-    return pa.ipc.open_file(file) if is_file_format else pa.ipc.open_stream(file)
+def _without_broken_text(
+    batch: pa.RecordBatch, rows: Sequence[RawRow], names: Sequence[str]
+) -> pa.RecordBatch:
+    """`batch` with null for what was to be read and cannot be: a reader of the output would stumble over it too."""
+    broken = [index for index, row in enumerate(rows) if row.error is not None]
+    if not broken:
+        return batch
+    columns = []
+    for name, column in zip(batch.schema.names, batch.columns, strict=True):
+        if name in names:
+            bounds = zip([-1, *broken], [*broken, batch.num_rows], strict=True)
+            pieces = [column.slice(last + 1, row - last - 1) for last, row in bounds]
+            nulls = pa.nulls(1, column.type)
+            column = pa.concat_arrays([p for piece in pieces for p in (piece, nulls)][:-1])
+        columns.append(column)
+    return pa.RecordBatch.from_arrays(columns, schema=batch.schema)
 
 
-def _ipc_batches(
-    reader: pa.RecordBatchFileReader | pa.RecordBatchStreamReader,
-) -> Iterator[pa.RecordBatch]:
-    if isinstance(reader, pa.RecordBatchStreamReader):
-        yield from reader
-    else:
-        yield from map(reader.get_batch, range(reader.num_record_batches))
+def _values(column: pa.Array) -> list[Any]:
+    """As JSON data. Bytes are text here: whoever names such a column means that they are.
+
+    Raises: UnicodeDecodeError.
+    """
+    bare = bare_type(column.type)
+    if pa.types.is_null(bare):
+        return [None] * len(column)
+    is_bytes = pa.types.is_binary(bare) or bare in (pa.large_binary(), pa.binary_view())
+    if not is_bytes:
+        return json_values(column)
+    return [None if value is None else bytes(value).decode() for value in column.to_pylist()]

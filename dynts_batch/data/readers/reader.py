@@ -1,7 +1,7 @@
 """open_source: from the `input` group of the configuration to a Source.
 
-Owns which format a path has and which files belong to it; the formats themselves are in
-columnar.py, jsonl.py, csv_text.py and openai_batch.py.
+Owns which table a format is; which files those are is in location.py, and the formats themselves are in columnar.py,
+jsonl.py, csv_text.py and openai_batch.py.
 """
 
 from __future__ import annotations
@@ -9,37 +9,24 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Sequence
-from importlib.resources import files
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pyarrow import fs as pafs
 
 from dynts_batch.config import InputConfig, SamplingConfig
-from dynts_batch.data.filesystem import open_filesystem
-from dynts_batch.data.readers.columnar import (
-    ArrowFile,
-    ColumnarTable,
-    ParquetGroup,
-    TablePart,
-    readable,
-)
+from dynts_batch.data.readers.columnar import ColumnarTable
 from dynts_batch.data.readers.csv_text import CsvTable
 from dynts_batch.data.readers.jsonl import JsonlTable
+from dynts_batch.data.readers.location import Location
 from dynts_batch.data.readers.openai_batch import ID_COLUMN, MESSAGES_COLUMN, OpenaiTable
+from dynts_batch.data.readers.table_parts import ArrowFile, ParquetGroup, TablePart, open_parquet
 from dynts_batch.data.readers.source import Source
 from dynts_batch.data.readers.table import Table
-from dynts_batch.data.schema import row_schema
+from dynts_batch.data.readers.text_file import TextFile
+from dynts_batch.data.readers.unreadable import readable
+from dynts_batch.data.schema import FAR_SECONDS, row_schema
 from dynts_batch.data.snapshot import Snapshot
 from dynts_batch.errors import InputError
-
-_SUFFIXES = {
-    ".parquet": "parquet",
-    ".arrow": "arrow",
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".csv": "csv",
-}
 
 
 def open_source(config: InputConfig, sampling: SamplingConfig = SamplingConfig()) -> Source:
@@ -52,105 +39,79 @@ def open_source(config: InputConfig, sampling: SamplingConfig = SamplingConfig()
             or of a type that cannot serve. Duplicate ids are found by Source.validate().
     """
     assert config.path, "config.validate() refuses a missing input.path"
-    location = config.path
-    if location == "embedded":  # the problems that come with the package, as for model.name
-        location = str(files("dynts_batch.lab") / "problems.parquet")
-    try:
-        filesystem, path = open_filesystem(location)
-        info = filesystem.get_file_info(path)
-    except (OSError, ValueError) as error:
-        raise InputError(f"cannot open input.path {config.path!r}: {error}") from error
-    if info.type == pafs.FileType.NotFound:
-        raise InputError(f"input.path must be a file or a folder, got {config.path!r}: not found")
-    infos = _list_files(filesystem, info)
-    snapshot, paths = Snapshot(filesystem, infos), [file.path for file in infos]
-    format_ = _detect_format(paths, path) if config.format == "auto" else config.format
+    location = Location.of(config.path)
+    format_ = location.detected_format() if config.format == "auto" else config.format
     table: Table
-    if format_ == "openai":
-        table = OpenaiTable(filesystem, _only_file(paths, path, format_), config.limit, sampling)
-        config = dataclasses.replace(config, id_column=ID_COLUMN, messages_column=MESSAGES_COLUMN)
-    else:
-        table = _open_table(filesystem, path, paths, format_, config.limit)
-    _check_storable(table)
-    return Source(table, config, snapshot)
-
-
-def _list_files(filesystem: pafs.FileSystem, info: pafs.FileInfo) -> list[pafs.FileInfo]:
-    """The file itself, or all files below a folder in order, without hidden ones and markers."""
-    if info.type == pafs.FileType.File:
-        return [info]
-    with readable(info.path):
-        found = filesystem.get_file_info(pafs.FileSelector(info.path, recursive=True))
-    relative = {file.path[len(info.path) :].strip("/"): file for file in found if file.is_file}
-    return [
-        file
-        for name, file in sorted(relative.items())
-        if not any(part.startswith((".", "_")) for part in name.split("/"))
-    ]
-
-
-def _detect_format(files: Sequence[str], path: str) -> str:
-    formats = {format_ for file in files for s, format_ in _SUFFIXES.items() if file.endswith(s)}
-    if len(formats) != 1:
-        found = f"both {' and '.join(sorted(formats))}" if formats else "none of them"
-        raise InputError(
-            f"input.format cannot be told from {path}: files end in {', '.join(_SUFFIXES)};"
-            f" found {found}. Name the file, or set input.format"
-        )
-    return formats.pop()
-
-
-def _open_table(
-    filesystem: pafs.FileSystem, path: str, files: Sequence[str], format_: str, limit: int | None
-) -> Table:
     if format_ == "parquet":
-        return _open_parquet(filesystem, path, files)
-    if format_ == "arrow":
-        return _open_arrow(filesystem, path, files)
-    path = _only_file(files, path, format_)
-    return (JsonlTable if format_ == "jsonl" else CsvTable)(filesystem, path, limit)
+        table = _open_parquet(location)
+    elif format_ == "arrow":
+        table = _open_arrow(location)
+    else:
+        texts = [TextFile(location.filesystem, path) for path in location.paths(format_)]
+        if format_ == "openai":
+            table = OpenaiTable(texts, location.path, config.limit, sampling)
+            config = dataclasses.replace(
+                config, id_column=ID_COLUMN, messages_column=MESSAGES_COLUMN
+            )
+        else:
+            kind = JsonlTable if format_ == "jsonl" else CsvTable
+            table = kind(texts, location.path, config.limit)
+    _check_storable(table)
+    return Source(table, config, Snapshot(location.filesystem, location.infos))
 
 
-def _only_file(files: Sequence[str], path: str, format_: str) -> str:
-    if files != [path]:
-        raise InputError(f"input.path must be one file for format {format_}, got folder {path}")
-    return path
-
-
-def _open_parquet(filesystem: pafs.FileSystem, path: str, files: Sequence[str]) -> ColumnarTable:
+def _open_parquet(location: Location) -> ColumnarTable:
+    filesystem, paths = location.filesystem, location.paths("parquet")
     parts: list[TablePart] = []
     schemas = []
-    data_files = [file for file in files if file == path or file.endswith(".parquet")]
-    for file in data_files:
-        with readable(file), filesystem.open_input_file(file) as handle:
-            parquet = pq.ParquetFile(handle)
+    for path in paths:
+        with readable(path), filesystem.open_input_file(path) as file:
+            parquet = open_parquet(file)
             schemas.append(parquet.schema_arrow)
             groups = range(parquet.num_row_groups)
-            parts += [ParquetGroup(filesystem, file, parquet.metadata, g) for g in groups]
-    return ColumnarTable(filesystem, path, parts, _unify(data_files, schemas))
+            parts += [ParquetGroup(filesystem, path, parquet.metadata, g) for g in groups]
+    return ColumnarTable(filesystem, location.path, parts, _unify(paths, schemas))
 
 
-def _open_arrow(filesystem: pafs.FileSystem, path: str, files: Sequence[str]) -> ColumnarTable:
-    if f"{path}/dataset_dict.json" in files:
-        with filesystem.open_input_stream(f"{path}/dataset_dict.json") as stream:
-            splits = json.loads(stream.read())["splits"]
-        raise InputError(
-            f"input.path must be one split of a data set, got {path} with the splits"
-            f" {', '.join(splits)}: append one to the path"
-        )
-    state = f"{path}/state.json"
-    if state in files:  # datasets.save_to_disk: the folder may hold cache files that are not data
-        with filesystem.open_input_stream(state) as stream:
-            names = [entry["filename"] for entry in json.loads(stream.read())["_data_files"]]
-        data_files = [f"{path}/{name}" for name in names]
-    else:
-        data_files = [file for file in files if file == path or file.endswith(".arrow")]
+def _open_arrow(location: Location) -> ColumnarTable:
+    paths = _saved_files(location) or location.paths("arrow")
     parts = []
-    for file in data_files:
-        with readable(file):
-            parts.append(ArrowFile(filesystem, file))
-    schemas = [part.schema for part in parts]
-    return ColumnarTable(filesystem, path, parts, _unify(data_files, schemas))
+    for path in paths:
+        with readable(path):
+            parts.append(ArrowFile(location.filesystem, path))
+    schema = _unify(paths, [part.schema for part in parts])
+    far = {name for part in parts for name in part.far_columns}
+    fields = [_marked_far(field) if field.name in far else field for field in schema]
+    return ColumnarTable(location.filesystem, location.path, parts, pa.schema(fields))
+
+
+def _marked_far(field: pa.Field) -> pa.Field:
+    return field.with_metadata({**(field.metadata or {}), FAR_SECONDS: b"yes"})
+
+
+def _saved_files(location: Location) -> list[str]:
+    """The files of datasets.save_to_disk, whose folder may hold cache files that are not data; none elsewhere.
+
+    Raises: InputError where it has splits.
+    """
+    paths = {info.path for info in location.infos}
+    splits = f"{location.path}/dataset_dict.json"
+    if splits in paths:
+        names = ", ".join(_read_json(location, splits)["splits"])
+        raise InputError(
+            f"input.path must be one split of a data set, got {location.path} with the splits"
+            f" {names}: append one to the path"
+        )
+    state = f"{location.path}/state.json"
+    if state not in paths:
+        return []
+    names = [entry["filename"] for entry in _read_json(location, state)["_data_files"]]
+    return [f"{location.path}/{name}" for name in names]
+
+
+def _read_json(location: Location, path: str) -> dict:
+    with readable(path), location.filesystem.open_input_stream(path) as stream:
+        return json.loads(stream.read())
 
 
 def _unify(files: Sequence[str], schemas: Sequence[pa.Schema]) -> pa.Schema:

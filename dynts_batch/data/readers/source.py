@@ -1,7 +1,8 @@
 """What the requests are: a stable id, a prompt or messages, and a reference for every source row.
 
 Owns the meaning of the columns that the configuration names, the typed error of a row without a
-usable prompt, and the check that ids are unique. Knows nothing about file formats: a Table does.
+usable prompt, and the checks of the whole: ids are unique, and some row can be run. Knows nothing about
+file formats: a Table does.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from array import array
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,11 +18,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dynts_batch.config import InputConfig
-from dynts_batch.data.readers.chat import read_chat
+from dynts_batch.data.readers.chat import short, turns_of
+from dynts_batch.data.readers.named_columns import check_columns
 from dynts_batch.data.readers.reference import reference_text
 from dynts_batch.data.readers.table import RawRow, Table
 from dynts_batch.data.snapshot import Snapshot
-from dynts_batch.errors import BadRowError, InputError, choices_hint
+from dynts_batch.errors import BadRowError, InputError
 from dynts_batch.records import Request
 
 
@@ -34,15 +36,23 @@ class SourceRow:
 
     index: int
     request_id: str
-    columns: dict[str, Any]
     prompt: str | None = None
-    messages: list[dict[str, str]] | None = None
+    messages: list[dict[str, Any]] | None = None
     reference: str | None = None
     error: BadRowError | None = None
 
     def request(self, sample_index: int, *, trace: bool = False) -> Request:
         """Sample `sample_index` of this row; it has no prompt if the row has an error."""
         return Request(self.request_id, sample_index, self.prompt, self.messages, trace=trace)
+
+
+@dataclass(frozen=True, slots=True)
+class SourceRows:
+    """Neighbouring rows, and all that the data set says of them."""
+
+    rows: list[SourceRow]
+    columns: pa.Table
+    """A row each, in Source.schema: what is not read only travels."""
 
 
 class Source:
@@ -59,10 +69,12 @@ class Source:
         self._prompt_template = config.prompt_template or "{prompt}"
         self._messages_column = config.messages_column
         self._reference_column = config.reference_column
+        named = (config.id_column, config.prompt_column, config.messages_column)
+        self._read_columns = [name for name in (*named, config.reference_column) if name]
         self.num_rows = min(table.num_rows, config.limit or table.num_rows)
         if self.num_rows == 0:
             raise InputError(f"{table.path} holds no rows")
-        self._check_columns()
+        check_columns(table, config)
 
     @property
     def schema(self) -> pa.Schema:
@@ -78,35 +90,70 @@ class Source:
         return self._table.fingerprint()
 
     def rows(self, start: int, stop: int) -> Iterator[SourceRow]:
-        """Rows start..stop-1. Ascending calls are cheap; going back may re-read a row group.
+        """Rows start..stop-1, without their columns.
 
         Raises:
             InputError: the data set cannot be read any more, or has changed: at the end of these
                 rows, so use none of them before.
         """
-        for index, raw in enumerate(self._table.read(start, stop, None), start):
+        for index, raw in enumerate(self._table.read(start, stop, self._read_columns), start):
             yield self._source_row(index, raw)
         self._snapshot.check()
 
+    def read(self, start: int, stop: int) -> SourceRows:
+        """Rows start..stop-1 and their columns. Ascending calls are cheap; going back may re-read a row group.
+
+        Raises: InputError where the data set cannot be read any more, or has changed.
+        """
+        rows, columns = [], []
+        for block in self._table.blocks(start, stop, self._read_columns):
+            for raw in block.rows:
+                rows.append(self._source_row(start + len(rows), raw))
+            columns.append(block.columns)
+        self._snapshot.check()
+        return SourceRows(rows, pa.Table.from_batches(columns, self.schema))
+
     def validate(self) -> None:
-        """Read the id and prompt columns once: everything decodes and every id is unique.
+        """Read the id and prompt columns once: everything decodes, every id is unique, and there is a row to run.
 
         Memory is 8 bytes per row; the columns that only travel along are not read.
 
         Raises:
-            InputError: unreadable data, an id that is null or no text or integer, or duplicate ids
-                (with the first ones and both their positions).
+            InputError: unreadable data, an id that is null or no text or integer, duplicate ids
+                (with the first ones and both their positions), or no row that can be run.
         """
+        rows = self._checked_rows()
         if self._id_column is None:  # hashed ids include the position: they are unique
-            for _ in self._key_values():
+            for _ in rows:
                 pass
             return
-        hashes = array("q", (hash(id_) for id_ in self._ids()))
+        hashes = array("q", (hash(self._request_id(index, raw)) for index, raw in enumerate(rows)))
         buffers = [None, pa.py_buffer(hashes)]
         counts = pc.value_counts(pa.Array.from_buffers(pa.int64(), len(hashes), buffers))
         repeated = counts.filter(pc.greater(counts.field("counts"), 1)).field("values")
         if len(repeated):
             self._refuse_duplicates(set(repeated.to_pylist()))
+
+    def _checked_rows(self) -> Iterator[RawRow]:
+        """All rows, with what an id and a prompt are made of.
+
+        Raises: InputError at the end, where none can be run.
+        """
+        first: BadRowError | None = None
+        num_errors, are_alike = 0, True
+        for index, raw in enumerate(self._key_values()):
+            if num_errors == index:  # as long as none is good
+                error = self._chat(index, raw)[2]
+                if error is not None:
+                    first = first or error
+                    are_alike = are_alike and _reason(error) == _reason(first)
+                    num_errors += 1
+            yield raw
+        if num_errors == self.num_rows:
+            share = "each fails for the same reason" if are_alike else "the first"
+            raise InputError(
+                f"{self._table.path} must hold a row that can be run, got {num_errors:,} that cannot; {share}: {first}"
+            )
 
     def _refuse_duplicates(self, hashes: set[int]) -> None:
         """Equal hashes only make ids suspect: compare the ids themselves, in a second pass."""
@@ -138,15 +185,22 @@ class Source:
 
     def _source_row(self, index: int, raw: RawRow) -> SourceRow:
         id_ = self._request_id(index, raw)
-        error, prompt, messages, reference = raw.error, None, None, None
-        if error is None:
-            try:
-                prompt, messages = self._prompt(raw.values), self._messages(raw.values)
-            except BadRowError as bad:
-                error = BadRowError(f"{self._table.place(index)}: {bad}")
+        prompt, messages, error = self._chat(index, raw)
+        reference = None
         if self._reference_column:
             reference = reference_text(raw.values.get(self._reference_column))
-        return SourceRow(index, id_, raw.columns, prompt, messages, reference, error)
+        return SourceRow(index, id_, prompt, messages, reference, error)
+
+    def _chat(
+        self, index: int, raw: RawRow
+    ) -> tuple[str | None, list[dict[str, Any]] | None, BadRowError | None]:
+        """The prompt or the messages of a row, or why it has none."""
+        if raw.error is not None:
+            return None, None, raw.error
+        try:
+            return self._prompt(raw.values), self._messages(raw.values), None
+        except BadRowError as bad:
+            return None, None, BadRowError(f"{self._table.place(index)}: {bad}")
 
     def _request_id(self, index: int, raw: RawRow) -> str:
         if self._id_column is None or (raw.error is not None and not raw.values):
@@ -174,67 +228,31 @@ class Source:
             return None
         prompt = values.get(self._prompt_column)
         if not isinstance(prompt, str) or not prompt.strip():
-            got = "null" if prompt is None else _short(prompt)
+            got = "null" if prompt is None else short(prompt)
             raise BadRowError(
                 f"input.prompt_column {self._prompt_column!r} must hold text, got {got}"
             )
         # Not str.format: a template may hold LaTeX, and so braces of its own.
         return self._prompt_template.replace("{prompt}", prompt)
 
-    def _messages(self, values: Mapping[str, Any]) -> list[dict[str, str]] | None:
+    def _messages(self, values: Mapping[str, Any]) -> list[dict[str, Any]] | None:
         if self._messages_column is None:
             return None
         value = values.get(self._messages_column)
-        chat = read_chat(value)
-        if chat is None:
+        turns = turns_of(value, are_padded=self._table.pads_objects)
+        if turns is None:
             raise BadRowError(
                 f"input.messages_column {self._messages_column!r} must hold a list of"
-                f" {{role, content}} with text in both, got {_short(value)}"
+                f" {{role, content}} with text in both, got {short(value)}"
             )
-        return chat
+        return turns
 
-    def _check_columns(self) -> None:
-        names = self._table.schema.names
-        for key in ("id_column", "prompt_column", "messages_column", "reference_column"):
-            column = getattr(self, f"_{key}")
-            if column is not None and column not in names:
-                raise InputError(
-                    f"input.{key} {column!r} is not a column of {self._table.path}."
-                    f" {choices_hint(column, names)}"
-                )
-        self._check_type("id_column", self._id_column, (_is_text, pa.types.is_integer))
-        self._check_type("prompt_column", self._prompt_column, (_is_text,))
-        self._check_type("messages_column", self._messages_column, (_is_text, _is_list))
 
-    def _check_type(
-        self, key: str, column: str | None, accepted: Sequence[Callable[[pa.DataType], bool]]
-    ) -> None:
-        if column is None:
-            return
-        type_ = self._table.schema.field(column).type
-        if pa.types.is_dictionary(type_):
-            type_ = type_.value_type
-        if not any(accepts(type_) for accepts in accepted):
-            words = {"id_column": "text or integers", "prompt_column": "text"}
-            need = words.get(key, "lists of {role, content}")
-            raise InputError(
-                f"input.{key} {column!r} of {self._table.path} must hold {need}, got {type_}"
-            )
+def _reason(error: BadRowError) -> str:
+    """Without the place."""
+    return str(error).partition(": ")[2]
 
 
 def _hashed_id(index: int, payload: bytes) -> str:
     digest = hashlib.blake2b(payload, digest_size=12, salt=index.to_bytes(16, "little"))
     return digest.hexdigest()
-
-
-def _is_text(type_: pa.DataType) -> bool:
-    return pa.types.is_string(type_) or pa.types.is_large_string(type_)
-
-
-def _is_list(type_: pa.DataType) -> bool:
-    return pa.types.is_list(type_) or pa.types.is_large_list(type_)
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:60]}..."

@@ -1,0 +1,179 @@
+"""One CSV file: its header, where its records are, and what each holds.
+
+The separator is a comma, unless the header has none: then a semicolon or a tab, which spreadsheets write where the comma
+is in numbers. Names that a header lacks are those that pandas gives. Knows nothing about other files.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+from array import array
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from dynts_batch.data.readers.text_file import TextFile
+from dynts_batch.errors import BadRowError, InputError
+
+_BUFFER_BYTES = 1 << 20
+_MAX_FIELD_CHARS = 1 << 28  # a quote that is never closed must not swallow all memory
+_BOM = b"\xef\xbb\xbf"
+_SEPARATORS = (",", ";", "\t")
+#: A line before the header with which Excel says which separator it took.
+_SEPARATOR_LINE = "sep="
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One row: its fields by column, or why it has none."""
+
+    values: Mapping[str, str]
+    error: BadRowError | None = None
+    text: bytes = b""
+    """Its bytes, if there is an error."""
+
+
+class CsvFile:
+    """An index of 16 bytes a row, and a hash of what was read. Blank lines are no rows."""
+
+    def __init__(self, file: TextFile, limit: int | None) -> None:
+        """Index the first `limit` rows (None: all).
+
+        Raises: InputError where it has no header.
+        """
+        self.path = file.path
+        self._file = file
+        self._starts = array("Q")  # byte offset of every record
+        self._lines = array("Q")  # and its line number, as a quoted field may span lines
+        self._separator = _separator(file)
+        with file.open() as raw:
+            records = _Records(raw, self._separator)
+            header = self._read_header(records)
+            while len(self._starts) != limit:
+                try:
+                    record = records.next_record()
+                    if record is None:
+                        break
+                except BadRowError:
+                    record = None  # rows() reports it
+                if not self._starts and record and len(record) == len(header) + 1 and record[-1]:
+                    header = ["", *header]  # R names no column of row names
+                self._starts.append(records.start)
+                self._lines.append(records.line)
+            self.digest = records.digest.hexdigest()
+        self.header = _named(header)
+        self.num_rows = len(self._starts)
+
+    def rows(self, start: int, stop: int) -> Iterator[Record]:
+        with self._file.open() as raw:
+            raw.seek(self._starts[start])
+            records = _Records(raw, self._separator)
+            for _ in range(start, stop):
+                yield self._record(records)
+
+    def place(self, index: int) -> str:
+        return f"line {self._lines[index]}"
+
+    def _read_header(self, records: _Records) -> list[str]:
+        try:
+            header = records.next_record() or []
+            if header and header[0].startswith(_SEPARATOR_LINE):
+                header = records.next_record() or []
+        except BadRowError as bad:
+            raise InputError(f"{self.path} must start with a header: {bad}") from None
+        repeated = {name for name in header if name and header.count(name) > 1}
+        if repeated:
+            raise InputError(
+                f"{self.path} must start with a header of different column names, got {header}"
+            )
+        return header
+
+    def _record(self, records: _Records) -> Record:
+        try:
+            record = records.next_record() or []
+            if len(record) != len(self.header):
+                got = f"got {len(record)}"
+                raise BadRowError(f"must have {len(self.header)} fields like the header, {got}")
+        except BadRowError as bad:
+            return Record({}, bad, records.text)
+        return Record(dict(zip(self.header, record, strict=True)))
+
+
+def _separator(file: TextFile) -> str:
+    """The one that the first line names or has most of; a comma wins wherever there is one."""
+    with file.open() as raw:
+        line = io.BufferedReader(raw, _BUFFER_BYTES).readline(_BUFFER_BYTES)
+    text = line.removeprefix(_BOM).decode(errors="replace").strip("\r\n")
+    if text.startswith(_SEPARATOR_LINE) and len(text) == len(_SEPARATOR_LINE) + 1:
+        return text[-1]
+    return "," if "," in text else max(_SEPARATORS, key=text.count)
+
+
+def _named(header: list[str]) -> list[str]:
+    """With the names that pandas gives to columns that have none: "Unnamed: 0", the place counted from 0."""
+    names = list(header)
+    for place, name in enumerate(header):
+        if not name:
+            named = f"Unnamed: {place}"
+            repeats = 0
+            while named in names:
+                repeats += 1
+                named = f"Unnamed: {place}.{repeats}"
+            names[place] = named
+    return names
+
+
+class _Records:
+    """CSV records from the current position of a file on.
+
+    `start`, `line` and `text` are the byte offset, the line number and the bytes of the record that
+    was read last, broken or not. Lines count from where reading began.
+    """
+
+    def __init__(self, file: pa.NativeFile, separator: str) -> None:
+        self.start = self._next_start = file.tell()
+        self.line = self._next_line = 1
+        self.text = b""
+        self.digest = hashlib.blake2b(digest_size=16)
+        self._not_utf8 = ""
+        self._file = io.BufferedReader(file, _BUFFER_BYTES)
+        self._reader = csv.reader(self._decoded_lines(), delimiter=separator, strict=True)
+
+    def next_record(self) -> list[str] | None:
+        """The fields of the next record that is not a blank line, or None at the end.
+
+        Raises:
+            BadRowError: broken quoting or wrong UTF-8; the next call goes on behind it.
+        """
+        record: list[str] = []
+        while not record:
+            self.start, self.line, self.text = self._next_start, self._next_line, b""
+            self._not_utf8 = ""
+            previous = csv.field_size_limit(_MAX_FIELD_CHARS)  # Python's own limit is 128 KiB
+            try:
+                record = next(self._reader)
+            except StopIteration:
+                return None
+            except csv.Error as error:
+                raise BadRowError(f"must be CSV: {error}") from None
+            finally:
+                csv.field_size_limit(previous)
+            if self._not_utf8:
+                raise BadRowError(self._not_utf8)
+        return record
+
+    def _decoded_lines(self) -> Iterator[str]:
+        for line in self._file:
+            at_start = self._next_start == 0
+            self._next_start += len(line)
+            self._next_line += 1
+            self.text += line
+            self.digest.update(line)
+            try:
+                yield (line.removeprefix(_BOM) if at_start else line).decode()
+            except UnicodeDecodeError as error:
+                self._not_utf8 = f"must be UTF-8, got byte {error.object[error.start]:#04x}"
+                yield line.decode(errors="replace")
