@@ -6,8 +6,6 @@ takes is that of one file. Knows nothing about grading or reports.
 
 from __future__ import annotations
 
-import base64
-import json
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import groupby
@@ -17,9 +15,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dynts_batch.data.readers.openai_batch import response_line
+from dynts_batch.data.openai_response import response_line
 from dynts_batch.data.run_dir import RunDir
 from dynts_batch.data.storage import Storage
+from dynts_batch.data.types.json_values import json_line, json_values, with_valid_text
 from dynts_batch.errors import ConfigError, RunDirError, choices_hint
 
 FORMATS = ("parquet", "jsonl", "openai", "datasets", "hub")
@@ -51,7 +50,10 @@ def export(
             f"{run_dir.path} is not finished: run `dynts-batch run` on it first, or export what is there"
             " with --partial"
         )
-    batches = _batches(run_dir, columns)
+    # What comes from Parquet goes there in the types in which Parquet has it.
+    batches = _batches(run_dir, columns, as_stored=format_ not in ("jsonl", "openai"))
+    if format_ in ("datasets", "hub"):
+        _check_features(run_dir, columns)
     if format_ == "hub":
         return _push(batches, target, file_bytes, is_private=is_private)
     storage = _new_folder(target)
@@ -60,23 +62,51 @@ def export(
     if format_ == "parquet":
         num_rows = _write_parquet(batches, storage.write, file_bytes)
     elif format_ == "openai":
-        model = run_dir.config().model.name
-        num_rows = _write_lines(_responses(batches, model), storage.write, file_bytes)
+        responses = _responses(batches, run_dir.config().model.name, _ended_at(run_dir))
+        num_rows = _write_lines(responses, storage.write, file_bytes)
     else:
         num_rows = _write_lines(_rows(batches), storage.write, file_bytes)
     storage.delete_temp_files()
     return num_rows
 
 
-def _batches(run_dir: RunDir, columns: Sequence[str] | None) -> Iterator[pa.RecordBatch]:
-    finished = run_dir.finished_shards()
-    if not finished:
-        raise RunDirError(f"{run_dir.path} has no finished shard")
-    names = run_dir.read_shard(min(finished)).schema.names
+def _batches(
+    run_dir: RunDir, columns: Sequence[str] | None, *, as_stored: bool
+) -> Iterator[pa.RecordBatch]:
+    names = _schema(run_dir).names
     for name in columns or ():
         if name not in names:
             raise ConfigError(f"no such column: {name}. {choices_hint(name, names)}")
-    return run_dir.read_rows(columns)
+    return run_dir.read_rows(columns, as_stored=as_stored)
+
+
+def _schema(run_dir: RunDir) -> pa.Schema:
+    finished = run_dir.finished_shards()
+    if not finished:
+        raise RunDirError(f"{run_dir.path} has no finished shard")
+    return run_dir.read_shard(min(finished)).schema
+
+
+def _check_features(run_dir: RunDir, columns: Sequence[str] | None) -> None:
+    """Raises: ConfigError where `datasets` has no feature for a column."""
+    from datasets import Features
+
+    for field in _schema(run_dir):
+        if columns is not None and field.name not in columns:
+            continue
+        try:
+            Features.from_arrow_schema(pa.schema([field.remove_metadata()]))
+        except ValueError as error:
+            raise ConfigError(
+                f"column {field.name!r} is {field.type}, which the datasets package cannot hold: leave it out with"
+                " --columns, or take --format parquet"
+            ) from error
+
+
+def _ended_at(run_dir: RunDir) -> int:
+    """When the newest shard was written, in Unix time: the same in each export."""
+    infos = run_dir.list_shards("rows").values()
+    return max((info.mtime_ns for info in infos if info.mtime_ns), default=0) // 10**9
 
 
 def _new_folder(target: str) -> Storage:
@@ -126,8 +156,7 @@ def _write_lines(
     num_rows = num_files = 0
     buffer = bytearray()
     for count, row in rows:
-        line = json.dumps(row, ensure_ascii=False, default=_as_json)
-        buffer += f"{line}\n".encode()
+        buffer += json_line(row)
         num_rows += count
         if len(buffer) >= file_bytes:
             write(f"part-{num_files:05d}.jsonl", bytes(buffer))
@@ -139,18 +168,26 @@ def _write_lines(
 
 def _rows(batches: Iterator[pa.RecordBatch]) -> Iterator[tuple[int, Mapping[str, Any]]]:
     for batch in batches:
-        for row in batch.to_pylist():
-            yield 1, row
+        names = batch.schema.names
+        for row in zip(*map(_json_column, batch.columns), strict=True):
+            yield 1, dict(zip(names, row, strict=True))
+
+
+def _json_column(column: pa.Array) -> list[Any]:
+    try:
+        return json_values(column)
+    except UnicodeDecodeError:  # it came so from the input, whose bytes nobody had to read
+        return json_values(with_valid_text(column))
 
 
 def _responses(
-    batches: Iterator[pa.RecordBatch], model: str
+    batches: Iterator[pa.RecordBatch], model: str, created: int
 ) -> Iterator[tuple[int, Mapping[str, Any]]]:
     """One response a request: its samples are neighbours in the order of the input."""
     rows = (row for _, row in _rows(batches))
     for _, samples in groupby(rows, key=lambda row: row["request_id"]):
         of_request = list(samples)
-        yield len(of_request), response_line(of_request, model)
+        yield len(of_request), response_line(of_request, model, created)
 
 
 def _save_to_disk(batches: Iterator[pa.RecordBatch], target: str, file_bytes: int) -> int:
@@ -188,7 +225,3 @@ def _load(batches: Iterator[pa.RecordBatch], folder: Path, file_bytes: int) -> t
     num_rows = _write_parquet(batches, storage.write, file_bytes)
     files = sorted(str(path) for path in (folder / "parquet").glob("*.parquet"))
     return Dataset.from_parquet(files, cache_dir=str(folder / "cache")), num_rows
-
-
-def _as_json(value: Any) -> Any:
-    return base64.b64encode(value).decode() if isinstance(value, bytes) else str(value)

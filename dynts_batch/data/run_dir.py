@@ -32,7 +32,7 @@ from dynts_batch.config_file import load_config, to_yaml
 from dynts_batch.data.claim import Claim
 from dynts_batch.data.damage import damage_named
 from dynts_batch.data.readers.columns import check_names, fit
-from dynts_batch.data.schema import stored_schema
+from dynts_batch.data.schema import restored, stored_schema
 from dynts_batch.data.shard_table import (
     Unit,
     error_lines,
@@ -201,8 +201,12 @@ class RunDir:
             raise RunDirError(f"{self.path} has no finished shard {shard}")
         return table
 
-    def read_rows(self, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
-        """All committed rows in the order of the input, a batch at a time, all in the same columns."""
+    def read_rows(
+        self, columns: Sequence[str] | None = None, *, as_stored: bool = False
+    ) -> Iterator[pa.RecordBatch]:
+        """All committed rows in the order of the input, a batch at a time, all in the same columns. Those of the
+        source are of the types that they have there, or `as_stored`.
+        """
         schema: pa.Schema | None = None
         for shard in sorted(self.finished_shards()):
             with self.open_shard(shard) as file:
@@ -210,7 +214,8 @@ class RunDir:
                 schema = schema or its_schema
                 if its_schema.names != schema.names:
                     raise pa.ArrowInvalid("it has other columns than the shards before it")
-                yield from iter_columns(file, schema)
+                batches = iter_columns(file, schema)
+                yield from batches if as_stored else map(restored, batches)
 
     def write_checkpoint(self, shard: int, table: pa.Table) -> None:
         """Replace the checkpoint of `shard` by `table`: all its rows that are done so far."""

@@ -201,6 +201,8 @@ def source_column_name(schema: pa.Schema, column: str) -> str:
 
 def restored(batch: pa.RecordBatch) -> pa.RecordBatch:
     """`batch` of output rows with the source's columns in the types that they have there, without encodings."""
+    if not any(_ARROW_TYPE in (field.metadata or {}) for field in batch.schema):
+        return batch
     fields, columns = [], []
     for field, column in zip(batch.schema, batch.columns, strict=True):
         metadata = dict(field.metadata or {})

@@ -22,7 +22,7 @@ GROUP_TOKENS = 2048
 def output_row(
     schema: pa.Schema, source: SourceRow, completion: Completion, extras: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """One row of `schema` (from `row_schema`) as a dict.
+    """One row of `schema` (from `row_schema`) as a dict, without the source's columns.
 
     `extras` holds what neither the source nor the engine knows: extracted_answer, correct,
     energy_j, cost_usd, worker_id, node, device_*, attempt. What is absent is null.
@@ -31,10 +31,9 @@ def output_row(
     assert extras.keys() <= OWN_FIELDS.keys(), extras.keys() - OWN_FIELDS.keys()
     row: dict[str, Any] = {}
     for field in schema:
-        column = (field.metadata or {}).get(SOURCE_COLUMN)
-        if column is not None:
-            row[field.name] = source.columns.get(column.decode())
-        elif field.name in extras:
+        if SOURCE_COLUMN in (field.metadata or {}):
+            continue
+        if field.name in extras:
             row[field.name] = extras[field.name]
         elif field.name == "reference":
             row[field.name] = source.reference
@@ -70,7 +69,20 @@ _OF_LOGPROBS = {
 }
 
 
-def rows_to_table(schema: pa.Schema, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
-    """`rows` (from `output_row`) as a table of exactly `schema`."""
-    columns = [pa.array((row[field.name] for row in rows), field.type) for field in schema]
-    return pa.Table.from_arrays(columns, schema=schema)
+def rows_to_table(
+    schema: pa.Schema,
+    rows: Sequence[Mapping[str, Any]],
+    columns: pa.Table | None = None,
+) -> pa.Table:
+    """`rows` (from `output_row`) as a table of exactly `schema`. `columns` are the source's, a row for each of them;
+    None where it has none.
+    """
+    arrays = []
+    for field in schema:
+        source_column = (field.metadata or {}).get(SOURCE_COLUMN)
+        if source_column is None:
+            arrays.append(pa.array((row[field.name] for row in rows), field.type))
+        else:
+            assert columns is not None, field.name
+            arrays.append(columns[source_column.decode()])
+    return pa.Table.from_arrays(arrays, schema=schema)

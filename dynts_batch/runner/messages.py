@@ -47,6 +47,8 @@ class Assignment:
     attempt: int
     items: tuple[Item, ...]
     """All units of the shard, in its order."""
+    columns: pa.Buffer
+    """The source's columns of their rows, from the first item's row on, see data/source_columns.py."""
     held_back: frozenset[int]
     """Units that are not to be run now."""
     may_have_checkpoint: bool

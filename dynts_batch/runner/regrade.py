@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from dynts_batch.config import Config
 from dynts_batch.config_file import override_config
-from dynts_batch.data.readers.reference import reference_text
+from dynts_batch.data.readers.reference import reference_texts
 from dynts_batch.data.run_dir import RunDir
 from dynts_batch.data.schema import OWN_FIELDS, source_column_name
 from dynts_batch.errors import ConfigError, RunDirError, choices_hint
@@ -105,7 +105,7 @@ def _references(table: pa.Table, column: str | None) -> list[str | None]:
     if column is None:
         return table["reference"].to_pylist()
     name = source_column_name(table.schema, column)
-    return [reference_text(value) for value in table[name].to_pylist()]
+    return [text for batch in table.select([name]).to_batches() for text in reference_texts(batch)]
 
 
 def _count(regraded: Regraded, before: pa.Table, after: pa.Table) -> None:

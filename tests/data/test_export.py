@@ -2,12 +2,15 @@
 
 import json
 import shutil
+from decimal import Decimal
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from fake_run import make_config
+from fake_run import make_config, write_config
 from local_run import finish_run
 
+from dynts_batch.config_file import load_config
 from dynts_batch.data.export import export
 from dynts_batch.data.run_dir import RunDir
 from dynts_batch.errors import ConfigError, RunDirError
@@ -96,3 +99,82 @@ def test_a_wrong_column_and_a_folder_with_files_are_refused(run_dir, tmp_path):
     (tmp_path / "mine").write_text("precious")
     with pytest.raises(ConfigError, match="must be a new or an empty folder"):
         export(run_dir, str(tmp_path), "jsonl", file_bytes=1)
+
+
+# ---- columns of every type -----------------------------------------------------------------------
+
+
+def _run_over(folder, **columns) -> RunDir:
+    """A finished run whose input has `columns` beside its prompts."""
+    num_rows = len(next(iter(columns.values())))
+    table = pa.table(
+        {"id": [f"p{i}" for i in range(num_rows)], "question": ["x"] * num_rows} | columns
+    )
+    folder.mkdir(exist_ok=True)
+    with pa.ipc.new_file(folder / "data.arrow", table.schema) as writer:
+        writer.write_table(table)
+    keys = {"reference_column": None}
+    return finish_run(load_config(str(write_config(folder, folder / "data.arrow", input=keys))))
+
+
+def test_jsonl_is_valid_json_whatever_the_columns_hold(tmp_path):
+    """NaN stood in it bare, which JSON has no word for; an infinite date ended it with a traceback."""
+    run_dir = _run_over(
+        tmp_path / "run",
+        number=pa.array([float("nan"), float("-inf"), 0.5]),
+        nested=pa.array([[float("nan"), 1.0], None, []]),
+        when=pa.array([2**63 - 1, None, 0]).view(pa.timestamp("us")),
+        price=pa.array([Decimal("42.00"), None, Decimal("-1.50")]),
+        data=pa.array([b"\xff", None, b""]),
+        text=pa.array([b"\xff\xfe", b"fine", None]).view(pa.string()),
+        pairs=pa.array([[("a", 1)], None, []], pa.map_(pa.string(), pa.int64())),
+    )
+    assert export(run_dir, str(tmp_path / "out"), "jsonl", file_bytes=1 << 20) == 3
+    (file,) = (tmp_path / "out").iterdir()
+    rows = [json.loads(line, parse_constant=pytest.fail) for line in file.read_text().splitlines()]
+    names = ("number", "nested", "when", "price", "data", "text", "pairs")
+    assert [[row[name] for name in names] for row in rows] == [
+        [None, [None, 1.0], "294247-01-10T04:00:54.775807", "42.00", "/w==", "\ufffd\ufffd", [["a", 1]]],
+        [None, None, None, None, None, "fine", None],
+        [0.5, [], "1970-01-01T00:00:00", "-1.50", "", None, []],
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("format_", ["datasets", "hub"])
+def test_a_column_that_datasets_cannot_hold_is_named_before_anything_is_written(tmp_path, format_):
+    pairs = pa.array([[("a", 1)]], pa.map_(pa.string(), pa.int64()))
+    run_dir = _run_over(tmp_path / "run", pairs=pairs)
+    with pytest.raises(
+        ConfigError, match=r"column 'pairs' is map<.*>, which .* cannot hold.*--columns"
+    ) as caught:
+        export(run_dir, str(tmp_path / "out"), format_, file_bytes=1 << 20)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "out").exists()
+    columns = ["request_id", "answer"]
+    if format_ == "datasets":
+        assert (
+            export(run_dir, str(tmp_path / "out"), "datasets", file_bytes=1, columns=columns) == 1
+        )
+
+
+def test_parquet_holds_what_parquet_has_no_type_for(tmp_path):
+    parts = pa.array([(1, 2, 3), None], pa.month_day_nano_interval())
+    run_dir = _run_over(tmp_path / "run", parts=parts)
+    export(run_dir, str(tmp_path / "out"), "parquet", file_bytes=1 << 20)
+    (file,) = (tmp_path / "out").iterdir()
+    expected = [{"months": 1, "days": 2, "nanoseconds": 3}, None]
+    assert pq.read_table(file)["parts"].to_pylist() == expected
+
+
+def test_openai_lines_are_what_the_official_client_requires(run_dir, tmp_path):
+    """`created` was not there, which the client's own models refuse. The required fields are those of openai 2.x."""
+    export(run_dir, str(tmp_path / "out"), "openai", file_bytes=1 << 20)
+    for line in _lines(tmp_path / "out"):
+        body = line["response"]["body"]
+        assert {"id", "choices", "created", "model", "object"} <= body.keys()
+        assert isinstance(body["created"], int)
+        assert body["created"] > 1_700_000_000
+        for choice in body["choices"]:
+            assert {"finish_reason", "index", "logprobs", "message"} <= choice.keys()
+            assert {"content", "refusal", "role"} <= choice["message"].keys()
+        assert {"completion_tokens", "prompt_tokens", "total_tokens"} <= body["usage"].keys()

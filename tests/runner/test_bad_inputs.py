@@ -20,6 +20,8 @@ from dynts_batch.runner import reason as reason_module
 from dynts_batch.runner.reason import reason
 
 GOOD = {"id": "a", "question": "how many?", "answer": "1"}
+MESSAGES_OF_A_LINE = [{"role": "user", "content": "hi"}]
+OPENAI = {"format": "openai", "id_column": None, "prompt_column": None, "reference_column": None}
 
 
 def _jsonl(*rows, name="data.jsonl"):
@@ -110,7 +112,7 @@ REFUSED = {
     "JSONL of blank lines": ((_file("data.jsonl", b"\n \n\n"), {}), r".*data\.jsonl holds no rows"),
     "JSONL that is UTF-16": (
         (_file("data.jsonl", json.dumps(GOOD).encode("utf-16")), {}),
-        "input.id_column 'id' is not a column",
+        ".*must hold JSON objects, got none: line 1: must be UTF-8, got byte 0xff",
     ),
     "empty CSV": ((_file("data.csv", b""), {}), ".*"),
     "CSV with a column twice": (
@@ -121,9 +123,37 @@ REFUSED = {
     "folder without files": ((_folder(), {}), "input.format cannot be told from"),
     "folder of other files": ((_folder(_file("readme.txt", b"hi")), {}), "input.format cannot be"),
     "folder of two formats": ((_folder(TABLE, _jsonl(GOOD)), {}), "input.format cannot be told"),
-    "folder of JSONL": (
-        (_folder(_jsonl(GOOD)), {}),
-        "input.path must be one file for format jsonl",
+    "pattern that matches nothing": (
+        (lambda folder: folder / "*.jsonl", {}),
+        "input.path must match a file, got .*: none does",
+    ),
+    "no line that can be done": (
+        (
+            _jsonl(
+                *(
+                    {
+                        "custom_id": f"{i}",
+                        "body": {"messages": MESSAGES_OF_A_LINE, "temperature": 2},
+                    }
+                    for i in range(3)
+                )
+            ),
+            OPENAI,
+        ),
+        ".*must hold a row that can be run, got 3 that cannot; each fails for the same reason:"
+        r" line 1: body.temperature must be the run's sampling.temperature \(.*\), got 2",
+    ),
+    "no row with a prompt": (
+        (_jsonl(GOOD | {"question": None}, GOOD | {"id": "b", "question": 3}), {}),
+        ".*input.prompt_column 'question' .* must hold text|.*must hold a row that can be run, got 2",
+    ),
+    "lines that are no JSON": (
+        (_file("data.jsonl", b"{'id': 1}\n{'id': 2}\n"), {}),
+        ".*must hold JSON objects, got none: line 1: must be JSON",
+    ),
+    "array cut short": (
+        (_file("data.json", b'[{"id": "a", "question": "x"},\n{"id'), {}),
+        ".*must be JSON, and is not from line 2 on",
     ),
     "unknown suffix": ((_file("data.xlsx", b"PK"), {}), "input.format cannot be told from"),
     "unknown scheme": ((lambda folder: "ftq://host/data.jsonl", {}), "cannot open input.path"),
@@ -268,6 +298,23 @@ HOSTILE_IDS = [
 
 #: What looks wrong and is not.
 FINE = {
+    "folder of JSONL": (
+        _folder(_jsonl(GOOD), _jsonl(GOOD | {"id": "b"}, name="more.jsonl")),
+        {},
+    ),
+    "parts and tool calls": (
+        _jsonl(
+            {
+                "id": "a",
+                "chat": [
+                    {"role": "user", "content": [{"type": "text", "text": "hi"}]},
+                    {"role": "assistant", "content": None, "tool_calls": [{"id": "c"}]},
+                    {"role": "tool", "content": "4"},
+                ],
+            }
+        ),
+        {"prompt_column": None, "messages_column": "chat", "reference_column": None},
+    ),
     "emoji, paths and control characters as ids": (
         _jsonl(*(GOOD | {"id": id_} for id_ in HOSTILE_IDS)),
         {},

@@ -10,16 +10,14 @@ import hashlib
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
-from typing import Any
 
 import pyarrow as pa
 from pyarrow import fs as pafs
 
-from dynts_batch.data.readers.named_columns import bare_type
-from dynts_batch.data.readers.table_parts import TablePart
 from dynts_batch.data.readers.table import Block, RawRow
+from dynts_batch.data.readers.table_parts import TablePart
 from dynts_batch.data.readers.unreadable import readable
-from dynts_batch.data.types.json_values import json_values
+from dynts_batch.data.readers.values import readable_values
 from dynts_batch.errors import BadRowError
 
 
@@ -73,7 +71,7 @@ class ColumnarTable:
         self, start: int, batch: pa.RecordBatch, names: Sequence[str]
     ) -> Iterator[RawRow]:
         try:
-            columns = [_values(batch.column(name)) for name in names]
+            columns = [readable_values(batch.column(name)) for name in names]
         except UnicodeDecodeError:  # Arrow does not check UTF-8 on reading: find the broken rows
             if batch.num_rows == 1:
                 bad = BadRowError(f"{self.place(start)}: text must be UTF-8")
@@ -105,9 +103,7 @@ class ColumnarTable:
     def _new_cursor(self, row: int, names: Sequence[str] | None) -> _Cursor:
         parts = self._segments[bisect_right(self._ends, row) :]
         batches = (
-            _conform(batch, self.schema, names)
-            for part in parts
-            for batch in part.batches(names)
+            _conform(batch, self.schema, names) for part in parts for batch in part.batches(names)
         )
         return _Cursor(batches, self._first_row(row))
 
@@ -166,17 +162,3 @@ def _without_broken_text(
             column = pa.concat_arrays([p for piece in pieces for p in (piece, nulls)][:-1])
         columns.append(column)
     return pa.RecordBatch.from_arrays(columns, schema=batch.schema)
-
-
-def _values(column: pa.Array) -> list[Any]:
-    """As JSON data. Bytes are text here: whoever names such a column means that they are.
-
-    Raises: UnicodeDecodeError.
-    """
-    bare = bare_type(column.type)
-    if pa.types.is_null(bare):
-        return [None] * len(column)
-    is_bytes = pa.types.is_binary(bare) or bare in (pa.large_binary(), pa.binary_view())
-    if not is_bytes:
-        return json_values(column)
-    return [None if value is None else bytes(value).decode() for value in column.to_pylist()]

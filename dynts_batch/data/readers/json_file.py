@@ -101,8 +101,8 @@ def _has_lines(file: TextFile) -> bool:
     """Whether each line is a row. None is if the first is an array and all there is, or no JSON unless it goes on."""
     with file.open() as raw:
         lines = io.BufferedReader(raw, _READ_BYTES)
-        first = next((line for line in _short_lines(lines) if not line.isspace()), b"")
-        first = first.removeprefix(BOM).strip()
+        texts = (line.removeprefix(BOM).strip() for line in _short_lines(lines))
+        first = next(filter(None, texts), b"")
         has_more = any(not line.isspace() for line in _short_lines(lines))
     try:
         value = json.loads(first)

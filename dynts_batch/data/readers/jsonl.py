@@ -113,7 +113,9 @@ class JsonlTable:
         """A row and its columns; so deep a value that only encoding it fails is an error of the row too."""
         try:
             return row, {
-                field.name: _as_text(row.values[field.name]) if field.metadata else row.values[field.name]
+                field.name: _as_text(row.values[field.name])
+                if field.metadata
+                else row.values[field.name]
                 for field in self.schema
                 if field.name in row.values
             }

@@ -48,9 +48,9 @@ class Location:
             location = str(files("dynts_batch.lab") / "problems.parquet")
         try:
             return _find(location, given)
-        except (OSError, ValueError, *network_errors()) as error:
-            if isinstance(error, InputError):
-                raise
+        except InputError:
+            raise
+        except _unreachable() as error:
             reason = str(error).partition("\n")[0] or type(error).__name__
             raise InputError(f"cannot open input.path {given!r}: {reason}") from error
 
@@ -78,6 +78,10 @@ class Location:
             f"input.format cannot be told from {self.path}: files end in {ends}, or those and"
             f" {', '.join(COMPRESSED)}; found {shown}. Name the file, or set input.format"
         )
+
+
+def _unreachable() -> tuple[type[Exception], ...]:
+    return (OSError, ValueError, *network_errors())
 
 
 def _find(location: str, given: str) -> Location:
@@ -114,7 +118,9 @@ def _matching(filesystem: pafs.FileSystem, pattern: str) -> list[pafs.FileInfo]:
     if filesystem.get_file_info(folder).type != pafs.FileType.Directory:
         return []
     matches = _matcher(parts[fixed:])
-    return [file for file in _below(filesystem, folder) if matches(file.path[len(folder) :].strip("/"))]
+    return [
+        file for file in _below(filesystem, folder) if matches(file.path[len(folder) :].strip("/"))
+    ]
 
 
 def _matcher(parts: Sequence[str]) -> Callable[[str], bool]:

@@ -8,13 +8,9 @@ import pyarrow as pa
 
 from dynts_batch.config import InputConfig
 from dynts_batch.data.readers.table import Table
+from dynts_batch.data.readers.values import bare_type, is_text
 from dynts_batch.data.types.nested import is_list
 from dynts_batch.errors import InputError, choices_hint
-
-_TEXT_IDS = {
-    *(pa.string().id, pa.large_string().id, pa.string_view().id),
-    *(pa.binary().id, pa.large_binary().id, pa.binary_view().id),
-}
 
 
 def check_columns(table: Table, config: InputConfig) -> None:
@@ -34,22 +30,6 @@ def check_columns(table: Table, config: InputConfig) -> None:
             raise InputError(
                 f"input.{key} {column!r} of {table.path} must hold {words}, got {type_}"
             )
-
-
-def bare_type(type_: pa.DataType) -> pa.DataType:
-    """`type_` without encodings and extensions around it."""
-    while True:
-        if pa.types.is_dictionary(type_) or pa.types.is_run_end_encoded(type_):
-            type_ = type_.value_type
-        elif isinstance(type_, pa.BaseExtensionType) and type_.extension_name != "arrow.uuid":
-            type_ = type_.storage_type
-        else:
-            return type_
-
-
-def is_text(type_: pa.DataType) -> bool:
-    """Whether it is text, or bytes that may be: several writers of Parquet do not say which."""
-    return type_.id in _TEXT_IDS
 
 
 def _is_identity(type_: pa.DataType) -> bool:

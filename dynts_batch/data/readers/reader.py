@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Sequence
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -19,9 +20,9 @@ from dynts_batch.data.readers.csv_text import CsvTable
 from dynts_batch.data.readers.jsonl import JsonlTable
 from dynts_batch.data.readers.location import Location
 from dynts_batch.data.readers.openai_batch import ID_COLUMN, MESSAGES_COLUMN, OpenaiTable
-from dynts_batch.data.readers.table_parts import ArrowFile, ParquetGroup, TablePart, open_parquet
 from dynts_batch.data.readers.source import Source
 from dynts_batch.data.readers.table import Table
+from dynts_batch.data.readers.table_parts import ArrowFile, ParquetGroup, TablePart, open_parquet
 from dynts_batch.data.readers.text_file import TextFile
 from dynts_batch.data.readers.unreadable import readable
 from dynts_batch.data.schema import FAR_SECONDS, row_schema
@@ -105,11 +106,11 @@ def _saved_files(location: Location) -> list[str]:
     state = f"{location.path}/state.json"
     if state not in paths:
         return []
-    names = [entry["filename"] for entry in _read_json(location, state)["_data_files"]]
-    return [f"{location.path}/{name}" for name in names]
+    saved = [entry["filename"] for entry in _read_json(location, state)["_data_files"]]
+    return [f"{location.path}/{name}" for name in saved]
 
 
-def _read_json(location: Location, path: str) -> dict:
+def _read_json(location: Location, path: str) -> dict[str, Any]:
     with readable(path), location.filesystem.open_input_stream(path) as stream:
         return json.loads(stream.read())
 
@@ -134,7 +135,7 @@ def _check_storable(table: Table) -> None:
     """Source columns are part of every output row: find out now whether Parquet takes them."""
     for field in row_schema(table.schema):
         try:
-            pq.write_table(pa.schema([field]).empty_table(), pa.BufferOutputStream())
+            pq.ParquetWriter(pa.BufferOutputStream(), pa.schema([field])).close()
         except pa.ArrowException as error:
             raise InputError(
                 f"column {field.name!r} of {table.path} cannot be stored in Parquet: {error}"

@@ -9,8 +9,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from dynts_batch.data.schema import JSON_TEXT
-from dynts_batch.data.types.json_values import json_values
+from dynts_batch.data.readers.values import readable_values
+from dynts_batch.data.schema import JSON_TEXT, restored
 
 
 def reference_text(value: Any) -> str | None:
@@ -28,10 +28,11 @@ def reference_text(value: Any) -> str | None:
     return json.dumps(value, ensure_ascii=False)
 
 
-def reference_texts(field: pa.Field, column: pa.ChunkedArray) -> list[str | None]:
-    """The texts of a stored reference column."""
-    values = json_values(column)
-    if JSON_TEXT in (field.metadata or {}):
+def reference_texts(stored: pa.RecordBatch) -> list[str | None]:
+    """The texts of a reference column, as rows hold it; `stored` has no other."""
+    column = restored(stored)
+    values = readable_values(column.column(0))
+    if JSON_TEXT in (column.schema.field(0).metadata or {}):
         values = [None if value is None else json.loads(value) for value in values]
     return [reference_text(value) for value in values]
 

@@ -70,7 +70,8 @@ class Source:
         self._messages_column = config.messages_column
         self._reference_column = config.reference_column
         named = (config.id_column, config.prompt_column, config.messages_column)
-        self._read_columns = [name for name in (*named, config.reference_column) if name]
+        read = dict.fromkeys((*named, config.reference_column))  # one may serve as two
+        self._read_columns = [name for name in read if name is not None]
         self.num_rows = min(table.num_rows, config.limit or table.num_rows)
         if self.num_rows == 0:
             raise InputError(f"{table.path} holds no rows")
@@ -105,7 +106,8 @@ class Source:
 
         Raises: InputError where the data set cannot be read any more, or has changed.
         """
-        rows, columns = [], []
+        rows: list[SourceRow] = []
+        columns = []
         for block in self._table.blocks(start, stop, self._read_columns):
             for raw in block.rows:
                 rows.append(self._source_row(start + len(rows), raw))
@@ -180,7 +182,7 @@ class Source:
 
     def _key_values(self) -> Iterator[RawRow]:
         names = (self._id_column, self._prompt_column, self._messages_column)
-        columns = [name for name in names if name is not None]
+        columns = [name for name in dict.fromkeys(names) if name is not None]
         return self._table.read(0, self.num_rows, columns)
 
     def _source_row(self, index: int, raw: RawRow) -> SourceRow:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import lzma
 import shutil
 import tempfile
+import weakref
 from typing import IO, BinaryIO, cast
 
 import pyarrow as pa
@@ -33,6 +34,7 @@ class TextFile:
             self._unpacked = self._unpack()
         if self._unpacked is not None:
             self._fs, self._inner = pafs.LocalFileSystem(), self._unpacked.name
+            weakref.finalize(self, self._unpacked.close)
 
     def open(self) -> pa.NativeFile:
         """From its first byte, a byte order mark included."""
@@ -52,7 +54,11 @@ class TextFile:
 
 
 def _copied(stream: pa.NativeFile | IO[bytes]) -> IO[bytes]:
-    copy = tempfile.NamedTemporaryFile(prefix="dynts-batch-")
-    shutil.copyfileobj(stream, copy, _BLOCK_BYTES)
-    copy.flush()
+    copy = tempfile.NamedTemporaryFile(prefix="dynts-batch-")  # noqa: SIM115  closed with its owner
+    try:
+        shutil.copyfileobj(stream, copy, _BLOCK_BYTES)
+        copy.flush()
+    except BaseException:
+        copy.close()
+        raise
     return cast(IO[bytes], copy)

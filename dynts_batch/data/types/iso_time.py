@@ -39,7 +39,9 @@ def iso_timestamp(value: int, unit: str, zone: str | None) -> str:
         return text
     sign = "-" if offset < timedelta(0) else "+"
     distance = iso_time(round(abs(offset).total_seconds()), "s")
-    return f"{text}{sign}{distance.removesuffix(':00')}"  # before there were zones, they had seconds
+    return (
+        f"{text}{sign}{distance.removesuffix(':00')}"  # before there were zones, they had seconds
+    )
 
 
 def iso_duration(value: int, unit: str) -> str:
@@ -49,7 +51,9 @@ def iso_duration(value: int, unit: str) -> str:
 
 def iso_interval(months: int, days: int, nanoseconds: int) -> str:
     """Months and days have no length of their own, so none is carried over into another."""
-    calendar = "".join(f"{count}{letter}" for count, letter in ((months, "M"), (days, "D")) if count)
+    calendar = "".join(
+        f"{count}{letter}" for count, letter in ((months, "M"), (days, "D")) if count
+    )
     sign = "-" if nanoseconds < 0 else ""
     clock = "" if not nanoseconds else f"T{sign}{_clock(abs(nanoseconds), 'ns')}"
     return f"P{calendar}{clock}" if calendar or clock else "PT0S"

@@ -13,7 +13,7 @@ from __future__ import annotations
 import base64
 import json
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -27,7 +27,8 @@ from dynts_batch.data.types.iso_time import (
     iso_time,
     iso_timestamp,
 )
-from dynts_batch.data.types.nested import is_list_view
+from dynts_batch.data.types.nested import is_list_view, map_array
+from dynts_batch.data.types.storable import stored_type, to_stored
 
 _DAY_MS = 86_400_000
 
@@ -53,7 +54,22 @@ def json_values(array: pa.Array | pa.ChunkedArray) -> list[Any]:
     return _simple(array)
 
 
-def json_line(row: dict[str, Any]) -> bytes:
+def with_valid_text(array: pa.Array) -> pa.Array:
+    """`array` with a replacement character for each byte of its text that is not UTF-8."""
+    if is_list_view(array.type) or pa.types.is_union(array.type):
+        return with_valid_text(to_stored(array, stored_type(array.type)))
+    if isinstance(array.type, pa.BaseExtensionType):
+        return with_valid_text(array.storage)
+    if pa.types.is_nested(array.type):
+        return map_array(array, array.type, lambda child, _: with_valid_text(child))
+    if array.type.id not in _TEXT_IDS:
+        return array
+    values = array.cast(pa.large_binary()).to_pylist()
+    texts = [None if value is None else value.decode(errors="replace") for value in values]
+    return pa.array(texts, array.type)
+
+
+def json_line(row: Mapping[str, Any]) -> bytes:
     """`row`, whose values are JSON data, as one line of JSON Lines."""
     return f"{json.dumps(row, ensure_ascii=False, allow_nan=False)}\n".encode()
 
@@ -124,6 +140,7 @@ def _simple(array: pa.Array) -> list[Any]:
     return array.to_pylist()
 
 
+_TEXT_IDS = {t.id for t in (pa.string(), pa.large_string(), pa.string_view())}
 _BINARY_IDS = {t.id for t in (pa.large_binary(), pa.binary_view(), pa.binary(1))}
 
 

@@ -148,9 +148,7 @@ def _rescaled(array: pa.Array, scaled: pa.DataType, type_: pa.DataType) -> pa.Ar
 
 def _reinterpreted(array: pa.Array, type_: pa.DataType) -> pa.Array:
     """The same bytes as another type of the same width."""
-    return pa.Array.from_buffers(
-        type_, len(array), array.buffers(), array.null_count, array.offset
-    )
+    return pa.Array.from_buffers(type_, len(array), array.buffers(), array.null_count, array.offset)
 
 
 def _buffer(array: pa.Array, index: int, dtype: np.dtype | str) -> np.ndarray:

@@ -43,7 +43,9 @@ def stored_type(type_: pa.DataType, *, is_far: bool = False) -> pa.DataType:
         return stored(type_.value_type)
     if isinstance(type_, pa.BaseExtensionType):
         storage = stored(type_.storage_type)
-        is_nested = isinstance(storage, pa.BaseExtensionType)  # Parquet brings back the inner one only
+        is_nested = isinstance(
+            storage, pa.BaseExtensionType
+        )  # Parquet brings back the inner one only
         return type_ if storage == type_.storage_type and not is_nested else storage
     if pa.types.is_union(type_):
         fields = [pa.field(f"{f.name}_{i}", stored(f.type)) for i, f in enumerate(type_)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from dynts_batch.data.source_columns import pack
 from dynts_batch.errors import QuarantinedError, RowError
 from dynts_batch.runner.driver.ledger import Lease
 from dynts_batch.runner.messages import Assignment, Item
@@ -24,7 +25,8 @@ class Assigner:
         """
         run, shard = self._run, lease.shard
         bounds = run.plan.rows(shard)
-        rows = {row.index: row for row in run.source.rows(bounds.start, bounds.stop)}
+        source = run.source.read(bounds.start, bounds.stop)
+        rows = {row.index: row for row in source.rows}
         items = []
         for unit in run.plan.units(shard):
             index, sample_index = run.plan.row_and_sample(unit)
@@ -37,6 +39,7 @@ class Assigner:
             shard=shard,
             attempt=lease.attempt,
             items=tuple(items),
+            columns=pack(source.columns),
             held_back=lease.held_back,
             may_have_checkpoint=may_have_checkpoint,
             is_committed=shard in run.committed_shards,

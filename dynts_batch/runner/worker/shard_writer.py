@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 from dynts_batch.data.readers.columns import fit
 from dynts_batch.data.run_dir import RunDir
 from dynts_batch.data.shard_table import Unit, units_of
+from dynts_batch.data.source_columns import unpack
 from dynts_batch.data.writer import output_row, rows_to_table
 from dynts_batch.errors import RunDirError
 from dynts_batch.grading import Grader
@@ -45,6 +46,9 @@ class OpenShard:
         self.attempt = assignment.attempt
         self.items = {(i.row.request_id, i.sample_index): i for i in assignment.items}
         self.stored = stored
+        self._columns = unpack(assignment.columns)
+        self._first_row = assignment.items[0].row.index
+        self._source_rows: list[int] = []
         self.rows: list[dict[str, Any]] = []
         self.num_checkpointed = 0
         done = set() if stored is None else set(units_of(stored))
@@ -72,8 +76,14 @@ class OpenShard:
         """Whether every unit of the shard has a row."""
         return self.is_ended and self._num_held_back == 0
 
+    def add(self, item: Item, row: dict[str, Any]) -> None:
+        """Take `row`, which is that of `item`."""
+        self.rows.append(row)
+        self._source_rows.append(item.row.index - self._first_row)
+
     def table(self, schema: pa.Schema) -> pa.Table:
-        new = rows_to_table(schema, self.rows)
+        columns = self._columns.take(pa.array(self._source_rows, pa.int64()))
+        new = rows_to_table(schema, self.rows, columns)
         return new if self.stored is None else pa.concat_tables([self.stored, new])
 
 
@@ -104,7 +114,7 @@ class ShardWriter:
             shard = self._open.pop((completion.request_id, completion.sample_index))
             item = shard.items[completion.request_id, completion.sample_index]
             row = self._row(item, result, shard.attempt)
-            shard.rows.append(row)
+            shard.add(item, row)
             finished.units.append(item.unit)
             finished.tally += _tally(row)
             if shard.is_ended:

@@ -56,10 +56,10 @@ def test_a_field_may_be_longer_than_pythons_own_limit(tmp_path):
 
 def test_byte_order_mark_and_windows_line_ends_do_not_count(tmp_path):
     source = _open(tmp_path, b"\xef\xbb\xbfq,n\r\none,1\r\n")
-    assert [row.columns for row in source.rows(0, 1)] == [{"q": "one", "n": "1"}]
+    assert source.read(0, 1).columns.to_pylist() == [{"q": "one", "n": "1"}]
 
 
-@pytest.mark.parametrize("header", [b"q,q\n", b"q,\n", b'"q\n', b"\xff\n"])
+@pytest.mark.parametrize("header", [b"q,q\n", b'"q\n', b"\xff\n"])
 def test_a_header_that_names_no_columns_is_refused(tmp_path, header):
     with pytest.raises(InputError, match="must start with a header"):
         _open(tmp_path, header + b"x,y\n")

@@ -13,10 +13,8 @@ from dynts_batch.config import InputConfig
 from dynts_batch.data.readers.json_types import JsonType
 from dynts_batch.data.readers.reader import open_source
 from dynts_batch.data.readers.source import Source
-from dynts_batch.data.schema import row_schema
-from dynts_batch.data.writer import output_row, rows_to_table
+from dynts_batch.data.source_columns import pack, unpack
 from dynts_batch.errors import InputError
-from dynts_batch.records import Completion
 
 SHARED_DATA = Path(os.environ.get("DYNTS_DATA", Path(__file__).parents[4] / "shared" / "data"))
 
@@ -84,11 +82,10 @@ def test_values_that_fit_no_type_are_kept_as_json_text(tmp_path):
         {"q": "x", "mixed": "1", "wide": 1, "inexact": 0.5, "free": {"a": 1}, "number": 0.5},
     ]
     source = _open(tmp_path, "".join(f"{json.dumps(line)}\n" for line in lines).encode())
-    first, second = source.rows(0, 2)
-    assert first.columns["mixed"] == "1"
-    assert second.columns["mixed"] == '"1"'
-    assert first.columns["wide"] == str(2**70)
-    assert first.columns["inexact"] == str(2**60)
+    columns = source.read(0, 2).columns
+    assert columns["mixed"].to_pylist() == ["1", '"1"']
+    assert columns["wide"].to_pylist() == [str(2**70), "1"]
+    assert columns["inexact"].to_pylist() == [str(2**60), "0.5"]
     assert source.schema.field("free").type == pa.struct([("a", pa.int64())])
     assert source.schema.field("number").type == pa.float64()
 
@@ -116,12 +113,7 @@ def test_every_json_value_can_be_written_and_read_back(tmp_path_factory, values)
     lines = [{"q": "x", "v": value} for value in values]
     content = "".join(f"{json.dumps(line)}\n" for line in lines).encode()
     source = _open(tmp_path_factory.getbasetemp(), content)
-    schema = row_schema(source.schema)
-    rows = [
-        output_row(schema, row, Completion(row.request_id, 0, "stop"), {})
-        for row in source.rows(0, len(values))
-    ]
-    stored = rows_to_table(schema, rows)["v"].to_pylist()
+    stored = unpack(pack(source.read(0, len(values)).columns))["v"].to_pylist()
     if source.schema.field("v").metadata:  # stored as JSON text
         stored = [None if value is None else json.loads(value) for value in stored]
     assert [_without_nulls(value) for value in stored] == [_without_nulls(v) for v in values]

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 from fake_run import make_config, stable_rows
 
+from dynts_batch.data.source_columns import pack
 from dynts_batch.engine.factory import load_engine
 from dynts_batch.grading import Grade, Grader
 from dynts_batch.report.device_time import measure_device_time
@@ -35,9 +36,10 @@ _RUN = {"shard_rows": 4}
 
 
 def _assignment(run, shard, *, held_back=(), may_have_checkpoint=False):
-    rows = run.source.rows(shard * 4, shard * 4 + 4)
-    items = tuple(Item(row.index, 0, row) for row in rows)
-    return Assignment(shard, 1, items, frozenset(held_back), may_have_checkpoint, False)
+    source = run.source.read(shard * 4, shard * 4 + 4)
+    items = tuple(Item(row.index, 0, row) for row in source.rows)
+    columns = pack(source.columns)
+    return Assignment(shard, 1, items, columns, frozenset(held_back), may_have_checkpoint, False)
 
 
 def _work(worker, assignments=(), *, has_more=False, report_s=1.0):

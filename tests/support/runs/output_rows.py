@@ -16,9 +16,9 @@ def output_table(units=UNITS, failed=(), answer="4") -> pa.Table:
     """One row per (request_id, sample_index) of `units`; those in `failed` are error rows."""
     rows = []
     for request_id, sample in units:
-        source = SourceRow(0, request_id, {"question": "2+2?"})
+        source = SourceRow(0, request_id)
         completion = Completion(request_id, sample, "stop", answer=answer)
         if (request_id, sample) in failed:
             completion = Completion.failed(source.request(sample), BadRowError("line 1: bad\nhere"))
         rows.append(output_row(SCHEMA, source, completion, {}))
-    return rows_to_table(SCHEMA, rows)
+    return rows_to_table(SCHEMA, rows, pa.table({"question": ["2+2?"] * len(rows)}))

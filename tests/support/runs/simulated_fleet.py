@@ -8,6 +8,8 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 
+import pyarrow as pa
+
 from dynts_batch.config import Config
 from dynts_batch.errors import DyntsError
 from dynts_batch.runner.driver.driver import Driver
@@ -231,7 +233,10 @@ def simulate(world: World) -> Outcome:
     config = Config()
     config = replace(config, run=replace(config.run, max_attempts=world.max_attempts))
     rows = SimpleNamespace(
-        rows=lambda start, stop: [SimpleNamespace(index=i, error=None) for i in range(start, stop)]
+        read=lambda start, stop: SimpleNamespace(
+            rows=[SimpleNamespace(index=i, error=None) for i in range(start, stop)],
+            columns=pa.table({}),
+        )
     )
     fleet = SimulatedFleet(world)
     run = SimpleNamespace(

@@ -62,7 +62,9 @@ def random_array(dice: random.Random, length: int, depth: int) -> pa.Array:
 
 def _leaf(dice: random.Random, length: int) -> pa.Array:
     mask = _mask(dice, length)
-    kind = dice.choice(("fixed", "fixed", "day", "decimal", "text", "binary", "bool", "null", "date64"))
+    kind = dice.choice(
+        ("fixed", "fixed", "day", "decimal", "text", "binary", "bool", "null", "date64")
+    )
     if kind == "fixed":
         return _of_bits(dice, dice.choice(_FIXED), length, mask)
     if kind == "day":
@@ -75,7 +77,9 @@ def _leaf(dice: random.Random, length: int) -> pa.Array:
     if kind == "binary":
         type_ = dice.choice(_BINARY)
         size = getattr(type_, "byte_width", None) if pa.types.is_fixed_size_binary(type_) else None
-        values = [dice.randbytes(dice.randint(0, 20) if size is None else size) for _ in range(length)]
+        values = [
+            dice.randbytes(dice.randint(0, 20) if size is None else size) for _ in range(length)
+        ]
         return pa.array(values, type_, mask=mask)
     if kind == "bool":
         return pa.array([dice.random() < 0.5 for _ in range(length)], pa.bool_(), mask=mask)
@@ -99,8 +103,15 @@ def _decimal(dice: random.Random, length: int, mask: np.ndarray) -> pa.Array:
 
 def _of_bits(dice: random.Random, type_: pa.DataType, length: int, mask: np.ndarray) -> pa.Array:
     width = type_.bit_width // 8
-    edges = [b"\x00" * width, b"\xff" * width, b"\xff" * (width - 1) + b"\x7f", b"\x00" * (width - 1) + b"\x80"]
-    values = [dice.choice((*edges, dice.randbytes(width), dice.randbytes(width))) for _ in range(length)]
+    edges = [
+        b"\x00" * width,
+        b"\xff" * width,
+        b"\xff" * (width - 1) + b"\x7f",
+        b"\x00" * (width - 1) + b"\x80",
+    ]
+    values = [
+        dice.choice((*edges, dice.randbytes(width), dice.randbytes(width))) for _ in range(length)
+    ]
     return pa.Array.from_buffers(type_, length, [_validity(mask), pa.py_buffer(b"".join(values))])
 
 
@@ -118,7 +129,9 @@ def _list(dice: random.Random, length: int, depth: int, kind: str) -> pa.Array:
     if kind.endswith("view"):
         make = pa.LargeListViewArray if is_large else pa.ListViewArray
         starts = [dice.randint(0, ends[-1] - size) for size in sizes]  # in any order, and shared
-        return make.from_arrays(pa.array(starts, numbers), pa.array(sizes, numbers), values, mask=pa.array(mask))
+        return make.from_arrays(
+            pa.array(starts, numbers), pa.array(sizes, numbers), values, mask=pa.array(mask)
+        )
     make = pa.LargeListArray if is_large else pa.ListArray
     return make.from_arrays(pa.array(ends, numbers), values, mask=pa.array(mask))
 
@@ -185,13 +198,19 @@ def _extension(dice: random.Random, length: int, depth: int) -> pa.Array:
         storage = pa.array([dice.randbytes(16) for _ in range(length)], pa.binary(16), mask=mask)
         return pa.ExtensionArray.from_storage(pa.uuid(), storage)
     if kind == "json":
-        return pa.ExtensionArray.from_storage(pa.json_(), pa.array(["{}"] * length, pa.string(), mask=mask))
+        return pa.ExtensionArray.from_storage(
+            pa.json_(), pa.array(["{}"] * length, pa.string(), mask=mask)
+        )
     if kind == "bool8":
-        return pa.ExtensionArray.from_storage(pa.bool8(), pa.array([1] * length, pa.int8(), mask=mask))
+        return pa.ExtensionArray.from_storage(
+            pa.bool8(), pa.array([1] * length, pa.int8(), mask=mask)
+        )
     if kind == "tensor":
         storage = pa.FixedSizeListArray.from_arrays(pa.array(range(length * 2), pa.int32()), 2)
         return pa.ExtensionArray.from_storage(pa.fixed_shape_tensor(pa.int32(), [2]), storage)
     storage = random_array(dice, length, depth - 1)
+    while isinstance(storage.type, pa.BaseExtensionType):  # a file of Arrow forgets the inner one
+        storage = storage.storage
     return pa.ExtensionArray.from_storage(pa.opaque(storage.type, "type", "vendor"), storage)
 
 
@@ -216,7 +235,10 @@ def bits(array: pa.Array | pa.ChunkedArray) -> list:
         return [None if index is None else values[index] for index in array.indices.to_pylist()]
     if pa.types.is_run_end_encoded(type_):
         values, ends = bits(array.values), array.run_ends.to_pylist()
-        return [values[next(i for i, end in enumerate(ends) if row + array.offset < end)] for row in rows]
+        return [
+            values[next(i for i, end in enumerate(ends) if row + array.offset < end)]
+            for row in rows
+        ]
     if pa.types.is_union(type_):
         # Not its type_codes and offsets: in pyarrow 26 those of a slice begin with the whole array.
         codes = array.buffers()[1].to_pybytes()[array.offset :][: len(array)] if len(array) else b""
@@ -231,7 +253,9 @@ def bits(array: pa.Array | pa.ChunkedArray) -> list:
         return [tuple(child[row] for child in children) if is_valid[row] else None for row in rows]
     if pa.types.is_nested(type_):
         return [tuple(bits(array[row].values)) if is_valid[row] else None for row in rows]
-    if pa.types.is_primitive(type_) and not pa.types.is_boolean(type_) or pa.types.is_decimal(type_):
+    if (pa.types.is_primitive(type_) and not pa.types.is_boolean(type_)) or pa.types.is_decimal(
+        type_
+    ):
         width = type_.bit_width // 8
         data = (array.buffers()[1] or pa.py_buffer(b"")).to_pybytes()
         starts = [(row + array.offset) * width for row in rows]
