@@ -72,17 +72,14 @@ _OF_LOGPROBS = {
 def rows_to_table(
     schema: pa.Schema,
     rows: Sequence[Mapping[str, Any]],
-    columns: pa.Table | None = None,
+    columns: pa.Table,
 ) -> pa.Table:
-    """`rows` (from `output_row`) as a table of exactly `schema`. `columns` are the source's, a row for each of them;
-    None where it has none.
-    """
+    """`rows` (from `output_row`) as a table of exactly `schema`. `columns` are the source's, a row for each of them."""
     arrays = []
     for field in schema:
         source_column = (field.metadata or {}).get(SOURCE_COLUMN)
         if source_column is None:
             arrays.append(pa.array((row[field.name] for row in rows), field.type))
         else:
-            assert columns is not None, field.name
             arrays.append(columns[source_column.decode()])
     return pa.Table.from_arrays(arrays, schema=schema)

@@ -9,7 +9,6 @@ import pyarrow as pa
 from report_runs import ROW, SAMPLE, SCHEMA_OF_ROWS, write_run
 
 from dynts_batch.data.run_dir import RunDir
-from dynts_batch.data.writer import rows_to_table
 
 REPOSITORY = Path(__file__).parents[2]
 NUM_ROWS, SHARD_ROWS, NUM_SAMPLES = 100_000, 64, 4
@@ -22,7 +21,7 @@ def _write(path: Path) -> str:
     rng = np.random.default_rng(0)
     words = [f"word{number}" for number in range(1_000)]
     row = dict.fromkeys(SCHEMA_OF_ROWS.names) | ROW | {"reasoning": " ".join(words * 2)}
-    shard_table = rows_to_table(SCHEMA_OF_ROWS, [row] * SHARD_ROWS)
+    shard_table = pa.Table.from_pylist([row] * SHARD_ROWS, SCHEMA_OF_ROWS)
     for shard, start in enumerate(range(0, NUM_ROWS, SHARD_ROWS)):
         numbers = range(start, min(start + SHARD_ROWS, NUM_ROWS))
         units = [(f"question-{n // NUM_SAMPLES}", n % NUM_SAMPLES) for n in numbers]

@@ -13,7 +13,6 @@ from dynts_batch.config_file import load_config
 from dynts_batch.data.readers.samples import SCHEMA
 from dynts_batch.data.run_dir import RunDir
 from dynts_batch.data.schema import row_schema
-from dynts_batch.data.writer import rows_to_table
 
 SCHEMA_OF_ROWS = row_schema(pa.schema([("question", pa.string())]))
 
@@ -90,7 +89,7 @@ def write_run(
     for shard, start in enumerate(range(0, len(whole), shard_rows)):
         part = whole[start : start + shard_rows]
         units = [(row["request_id"], row["sample_index"]) for row in part]
-        run_dir.commit_shard(shard, rows_to_table(SCHEMA_OF_ROWS, part), units)
+        run_dir.commit_shard(shard, pa.Table.from_pylist(part, SCHEMA_OF_ROWS), units)
     for number, sample in enumerate(samples):
         names = {field.name for field in SCHEMA}
         table = pa.Table.from_pylist([{k: v for k, v in sample.items() if k in names}], SCHEMA)
