@@ -7,7 +7,6 @@ refuses URIs that hold any. Knows nothing about what is stored.
 from __future__ import annotations
 
 import os
-import sys
 from urllib.parse import parse_qsl, urlsplit
 
 import fsspec
@@ -20,14 +19,6 @@ _CONNECT_TIMEOUT_S = 10
 #: A store may be slow: only one that says nothing for so long is taken for dead.
 _REQUEST_TIMEOUT_S = 120
 _S3_OPTIONS = ("region", "scheme", "endpoint_override")
-_NETWORK_ERRORS = (
-    "aiohttp.ClientError",
-    "botocore.exceptions.BotoCoreError",
-    "botocore.exceptions.ClientError",
-    "azure.core.exceptions.AzureError",
-    "google.auth.exceptions.GoogleAuthError",
-    "gcsfs.retry.HttpError",
-)
 _REGION_VARIABLES = ("AWS_REGION", "AWS_DEFAULT_REGION")
 
 
@@ -56,18 +47,6 @@ def open_filesystem(path: str) -> tuple[pafs.FileSystem, str]:
     except ImportError as error:  # the scheme's own package, as s3fs or adlfs
         raise ValueError(str(error)) from error
     return open_store(filesystem), inner
-
-
-def network_errors() -> tuple[type[Exception], ...]:
-    """What the packages behind fsspec raise beside OSError, as far as they are in use: each has a class of its own."""
-    found: list[type[Exception]] = []
-    for name in _NETWORK_ERRORS:
-        module, _, class_ = name.rpartition(".")
-        if module in sys.modules:
-            found.append(getattr(sys.modules[module], class_))
-    if hub := sys.modules.get("huggingface_hub.errors"):
-        found += hub.HfHubHTTPError.__bases__  # of whichever HTTP package it is built on
-    return tuple(found)
 
 
 def _open_s3(uri: str) -> tuple[pafs.FileSystem, str]:

@@ -26,6 +26,7 @@ _ERRORS = {
     "gcsfs.retry": ("HttpError", "ChecksumError", "NonRetryableError"),
     "google.auth.exceptions": ("GoogleAuthError",),  # gcsfs
     "httpx": ("HTTPError",),  # huggingface_hub
+    "httpx2": ("HTTPError",),  # newer releases of it
     "paramiko.ssh_exception": ("SSHException",),  # sftp
 }
 

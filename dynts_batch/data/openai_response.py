@@ -45,6 +45,7 @@ def _choice(row: Mapping[str, Any]) -> dict[str, Any]:
         "reasoning_content": row["reasoning"],
     }
     index, reason = row["sample_index"], row["finish_reason"]
+    reason = "length" if reason == "loop" else reason  # the client knows no other unfinished end
     return {"index": index, "message": message, "finish_reason": reason, "logprobs": None}
 
 

@@ -13,7 +13,7 @@ from importlib.resources import files
 
 from pyarrow import fs as pafs
 
-from dynts_batch.data.filesystem import network_errors, open_filesystem
+from dynts_batch.data.filesystem import open_filesystem
 from dynts_batch.data.readers.text_file import SUFFIXES as COMPRESSED
 from dynts_batch.errors import InputError
 
@@ -50,7 +50,7 @@ class Location:
             return _find(location, given)
         except InputError:
             raise
-        except _unreachable() as error:
+        except (OSError, ValueError) as error:
             reason = str(error).partition("\n")[0] or type(error).__name__
             raise InputError(f"cannot open input.path {given!r}: {reason}") from error
 
@@ -78,10 +78,6 @@ class Location:
             f"input.format cannot be told from {self.path}: files end in {ends}, or those and"
             f" {', '.join(COMPRESSED)}; found {shown}. Name the file, or set input.format"
         )
-
-
-def _unreachable() -> tuple[type[Exception], ...]:
-    return (OSError, ValueError, *network_errors())
 
 
 def _find(location: str, given: str) -> Location:

@@ -7,15 +7,14 @@ from contextlib import contextmanager
 
 import pyarrow as pa
 
-from dynts_batch.data.filesystem import network_errors
 from dynts_batch.errors import InputError
 
 
 @contextmanager
 def readable(path: str) -> Iterator[None]:
-    """Turn pyarrow's, the system's and the network's errors into an InputError that names `path`."""
+    """Turn pyarrow's and the system's errors into an InputError that names `path`."""
     try:
         yield
-    except (OSError, pa.ArrowException, *network_errors()) as error:
+    except (OSError, pa.ArrowException) as error:
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise InputError(f"cannot read {path}: {reason}") from error
