@@ -22,6 +22,7 @@ from dynts_batch.engine.model.memory import (
     prefill_bytes,
     room_on_gpu,
 )
+from dynts_batch.engine.model.query_calibration import measure_queries
 from dynts_batch.engine.model.resolved import resolve_model
 from dynts_batch.engine.model_runner import ModelRunner
 from dynts_batch.engine.out_of_memory import free_memory
@@ -34,6 +35,8 @@ from dynts_batch.kvcache.arena import KVArena
 from dynts_batch.kvcache.counter_rng import sequence_key
 from dynts_batch.kvcache.policies import make_policy
 from dynts_batch.kvcache.policy import Policy
+from dynts_batch.kvcache.query_stats import QueryStats
+from dynts_batch.kvcache.recorders.recorder import companion_of
 from dynts_batch.records import Completion, Request
 
 
@@ -52,6 +55,8 @@ class Engine:
     ) -> None:
         """`companions`: what was made for the model and the policy needs, as an importance predictor is."""
         self._model, self._sampling = model, sampling
+        if QueryStats in policy.companions and companion_of(QueryStats, companions) is None:
+            companions = (*companions, measure_queries(model))
         self._renderer = PromptRenderer(model.tokenizer, model.think_tags)
         self._longest_prompt = policy.longest_prompt(memory.max_prompt_tokens)
         capacity = policy.capacity(memory.max_prompt_tokens, sampling.max_new_tokens)

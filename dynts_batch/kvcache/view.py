@@ -19,6 +19,7 @@ from dynts_batch.kvcache.probs import (
     attention_probs,
     visible_slots,
 )
+from dynts_batch.kvcache.query_stats import LayerQueries, QueryStats
 from dynts_batch.kvcache.recorders.recorder import companion_of
 
 T = TypeVar("T")
@@ -150,6 +151,13 @@ class LayerSlots:
         """Stored values, [R, H, C, D]."""
         arena = self.slots.arena
         return arena.values(self.layer, self.slots.lanes, arena.capacity)
+
+    @property
+    def query_stats(self) -> LayerQueries:
+        """What the layer's queries are like, for a policy whose `companions` name QueryStats."""
+        stats = self.slots.companion(QueryStats)
+        assert stats is not None, "the engine measures what a policy needs"
+        return stats.layers[self.layer]
 
     def query_positions(self, num_queries: int) -> torch.Tensor:
         """Positions of the last queries, oldest first, int64 [R, T]."""

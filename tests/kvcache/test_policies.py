@@ -20,6 +20,7 @@ from dynts_batch.engine.model.resolved import resolve_model
 from dynts_batch.errors import ConfigError
 from dynts_batch.kvcache.arena import KVArena
 from dynts_batch.kvcache.policies import POLICIES, make_policy, register
+from dynts_batch.kvcache.policies.cur import CUR
 from dynts_batch.kvcache.policies.thinkv.thoughts import Thoughts
 from dynts_batch.kvcache.policy import Policy
 from dynts_batch.kvcache.predictor import ImportancePredictor
@@ -287,6 +288,18 @@ def test_random_draws_differ_by_sequence_eviction_layer_head_and_token_and_are_u
     assert (scores != later).all()
     many = torch.stack([policy.score(make_slots(policy, seed=seed)) for seed in range(10)])
     assert abs(many.mean().item() - 0.5) < 0.05
+
+
+def test_a_projection_is_gaussian_and_fresh_for_each_sequence_length_and_layer() -> None:
+    policy = CUR(budget=40, window_size=8, num_projections=200)
+    slots = make_slots(policy)
+    first, second = (policy.projection(layer) for layer in slots.layers())
+    longer = replace(slots, rows=[row._replace(seq_len=row.seq_len + 1) for row in slots.rows])
+    drawn = torch.cat([first, second, policy.projection(longer.layer(0))])
+    assert len(drawn.unique()) == drawn.numel()
+    assert abs(drawn.mean().item()) < 0.05
+    assert abs(drawn.std().item() - 1) < 0.05
+    assert abs((drawn.abs() > 1.96).float().mean().item() - 0.05) < 0.01
 
 
 def test_the_answer_is_protected_as_long_as_a_candidate_is_left() -> None:

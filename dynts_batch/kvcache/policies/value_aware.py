@@ -13,11 +13,11 @@ from dynts_batch.kvcache.view import LayerSlots
 @register("value_aware")
 @dataclass(frozen=True)
 class ValueAware(HeadwisePolicy):
-    """Keeps the `value_share` of the kept candidates with the widest value range, max(v) - min(v), and draws the others
-    without replacement in proportion to the attention of the last `observation_window` queries, per layer and KV head
-    (VaSE, arXiv 2606.03928). Large-magnitude values are what prevents repetition loops.
+    """Keeps the candidates with the widest value range, max(v) - min(v), as many as `value_share` of the budget, and draws the
+    others without replacement in proportion to the attention of the last `observation_window` queries, per layer and KV
+    head (VaSE, arXiv 2606.03928). Large-magnitude values are what prevents repetition loops.
 
-    Deviations: the share and the number of queries are not published; ours are fields with defaults.
+    The share is the public code's: n_large = B/4. Deviation: the number of queries is a field with a default of ours.
     """
 
     value_share: float = 0.25
@@ -41,8 +41,9 @@ class ValueAware(HeadwisePolicy):
         order = value_range.masked_fill(~layer.is_candidate, -torch.inf).argsort(
             dim=-1, descending=True, stable=True
         )
-        num_by_value = (layer.slots.num_kept * self.value_share).long().view(-1, 1, 1)
-        is_wide = order.argsort(dim=-1) < num_by_value
+        assert self.budget is not None, "config.validate() requires a budget"
+        num_by_value = layer.slots.num_kept.clamp(max=int(self.budget * self.value_share))
+        is_wide = order.argsort(dim=-1) < num_by_value.view(-1, 1, 1)
         weights = layer.attention(self.num_queries).sum(dim=(2, 3)).double()
         # The largest log(u) / w are a draw without replacement in proportion to w (Efraimidis and Spirakis 2006).
         drawn = layer.draws().clamp(min=1e-300).log() / weights.clamp(min=1e-300)

@@ -1,13 +1,25 @@
 """Slow references of the policies: one slot at a time, in plain Python on lists, from the papers' formulas."""
 
+import cmath
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from dynts_batch.kvcache.policies.cur import CUR
 from dynts_batch.kvcache.policy import Policy
 from dynts_batch.kvcache.view import Slots
 
 Vector = list[float]
+
+
+@dataclass
+class HeadStats:
+    """What the queries of a group are like before RoPE: by member, one number a frequency."""
+
+    means: list[list[complex]]
+    magnitudes: list[Vector]
+    variances: list[Vector]
+    frequencies: Vector
 
 
 @dataclass
@@ -19,12 +31,15 @@ class Head:
     positions: list[int]
     queries: list[list[Vector]]
     query_positions: list[int]
+    query_positions_end: int
     scale: float
     window: int | None
     sinks: list[float] | None
     candidates: list[int]
     num_kept: int
     draws: list[float]
+    projection: list[Vector]
+    stats: "HeadStats"
 
     def logit(self, query: int, member: int, slot: int) -> float:
         distance = self.query_positions[query] - self.positions[slot]
@@ -118,11 +133,69 @@ def keydiff(head: Head, policy: Policy) -> Vector:
 def value_aware(head: Head, policy: Policy) -> Vector:
     """Ranks of the draws, and 1 more for the widest values."""
     ranges = {s: max(head.values[s]) - min(head.values[s]) for s in head.candidates}
-    wide = sorted(head.candidates, key=lambda s: (-ranges[s], s))[: int(head.num_kept * 0.25)]
+    wide = sorted(head.candidates, key=lambda s: (-ranges[s], s))[
+        : min(head.num_kept, int(policy.budget * 0.25))
+    ]  # type: ignore[operator]
     weights, slots = window_attention(head), range(len(head.keys))
     drawn = [math.log(head.draws[s]) / max(weights[s], 1e-300) for s in slots]
     ranks = {s: rank for rank, s in enumerate(sorted(slots, key=lambda s: drawn[s]))}
     return [ranks[s] / len(slots) + (s in wide) for s in slots]
+
+
+def cur(head: Head, policy: Policy) -> Vector:
+    """The squared lengths of what each column of the projection makes of key and value."""
+    columns = [list(column) for column in zip(*head.projection, strict=True)]
+    return [
+        sum(dot(key, c) ** 2 for c in columns) * sum(dot(value, c) ** 2 for c in columns)
+        for key, value in zip(head.keys, head.values, strict=True)
+    ]
+
+
+def pairs(key: Vector) -> list[complex]:
+    half = len(key) // 2
+    return [complex(key[f], key[f + half]) for f in range(half)]
+
+
+def expected(head: Head, policy: Policy) -> Vector:
+    """The share of each candidate in what every foretold query pays, times the length of its value."""
+    newest, total = head.query_positions_end, [0.0] * len(head.keys)
+    for member, mean in enumerate(head.stats.means):
+        for ahead in (1, 2, 4, 8, 16):
+            logits = []
+            for slot in head.candidates:
+                key, logit = pairs(head.keys[slot]), 0.0
+                for f, w in enumerate(head.stats.frequencies):
+                    query = mean[f] * cmath.exp(1j * w * (newest + ahead))
+                    logit += head.scale * (query * key[f].conjugate()).real
+                    square = abs(key[f]) ** 2 * head.stats.variances[member][f]
+                    logit += head.scale**2 * square / 2
+                distance = newest + ahead - head.positions[slot]
+                is_hidden = head.window is not None and distance >= head.window
+                logits.append(-math.inf if is_hidden else logit)
+            for slot, share in zip(head.candidates, softmax(logits), strict=True):
+                total[slot] += share
+    return [share * norm(value) for share, value in zip(total, head.values, strict=True)]
+
+
+def triattention(head: Head, policy: Policy) -> Vector:
+    """The paper's sum over distances, from keys whose RoPE is taken back."""
+    now, best = head.query_positions_end + 1, [-math.inf] * len(head.keys)
+    for member, mean in enumerate(head.stats.means):
+        scores = dict.fromkeys(head.candidates, 0.0)
+        for slot in head.candidates:
+            for f, w in enumerate(head.stats.frequencies):
+                key = pairs(head.keys[slot])[f] * cmath.exp(-1j * w * head.positions[slot])
+                size, c = abs(mean[f]) * abs(key), cmath.phase(mean[f]) - cmath.phase(key)
+                for ahead in (2**power for power in range(17)):
+                    angle = w * (now - head.positions[slot] + ahead)
+                    scores[slot] += size * math.cos(angle + c) / 17
+                scattered = head.stats.magnitudes[member][f] - abs(mean[f])
+                scores[slot] += scattered * abs(key)
+        mean_score = sum(scores.values()) / len(scores)
+        variance = sum((x - mean_score) ** 2 for x in scores.values()) / len(scores)
+        for slot, score in scores.items():
+            best[slot] = max(best[slot], (score - mean_score) / math.sqrt(variance))
+    return best
 
 
 #: By policy: the scores of one head.
@@ -131,6 +204,9 @@ HEADWISE: dict[str, Callable[[Head, Policy], Vector]] = {
     "rkv": rkv,
     "keydiff": keydiff,
     "value_aware": value_aware,
+    "cur": cur,
+    "expected": expected,
+    "triattention": triattention,
     "tova": lambda head, policy: window_attention(head),
     "h2o-last": lambda head, policy: window_attention(head),
     "knorm": lambda head, policy: [-norm(key) for key in head.keys],
@@ -194,7 +270,11 @@ def heads_of(slots: Slots, policy: Policy, row: int, layer: int) -> list[Head]:
     newest = int(slots.seq_len[row]) - 2
     query_positions = list(range(newest - policy.num_queries + 1, newest + 1))
     rule, group = slots.rules[layer], arena.shape.num_query_heads // arena.shape.num_kv_heads
-    draws = list(slots.layers())[layer].draws()
+    view = list(slots.layers())[layer]
+    draws = view.draws()
+    stats = view.query_stats
+    is_projected = isinstance(policy, CUR)
+    projection = policy.projection(view)[row, 0].tolist() if is_projected else []
     made = []
     for head in range(arena.shape.num_kv_heads):
         members = range(head * group, head * group + group)
@@ -212,12 +292,20 @@ def heads_of(slots: Slots, policy: Policy, row: int, layer: int) -> list[Head]:
                     for m in members
                 ],
                 query_positions=query_positions,
+                query_positions_end=newest,
                 scale=rule.scale,
                 window=rule.sliding_window,
                 sinks=None if rule.sinks is None else [rule.sinks[m].item() for m in members],
                 candidates=list(range(first, int(slots.cache_len[row]) - last)),
                 num_kept=int(slots.num_kept[row]),
                 draws=draws[row, head].tolist(),
+                projection=projection,
+                stats=HeadStats(
+                    [stats.mean[m].tolist() for m in members],
+                    [stats.magnitude[m].tolist() for m in members],
+                    [stats.variance[m].tolist() for m in members],
+                    stats.frequency.tolist(),
+                ),
             )
         )
     return made

@@ -6,6 +6,7 @@ from dynts_batch.kvcache.arena import KVArena
 from dynts_batch.kvcache.arena_shape import ArenaShape
 from dynts_batch.kvcache.layer_states import AttentionRule
 from dynts_batch.kvcache.policy import Policy
+from dynts_batch.kvcache.query_stats import LayerQueries, QueryStats
 from dynts_batch.kvcache.recorders import RECORDERS
 from dynts_batch.kvcache.view import Row, Slots
 
@@ -42,7 +43,15 @@ def make_slots(policy: Policy, rows: int = 3, prompt_tokens: int = 5, seed: int 
         ],
         rules=dict(enumerate(rules)),
         token_text=lambda token_id: WORDS[token_id % len(WORDS)],
+        companions=[QueryStats([_query_stats(rule) for rule in rules])],
     )
+
+
+def _query_stats(rule: AttentionRule) -> LayerQueries:
+    """Of queries around a mean that differs by head."""
+    means = torch.randn(KV_HEADS * GROUP, 1, HEAD_DIM)
+    queries = means + 0.5 * torch.randn(KV_HEADS * GROUP, 30, HEAD_DIM)
+    return LayerQueries.of(queries, torch.tensor([1.0, 0.1]), rule)
 
 
 def _fill(arena: KVArena, lanes: torch.Tensor, seq_len: torch.Tensor) -> None:

@@ -1,0 +1,64 @@
+"""Expected attention: the tokens that the queries to come will attend to stay, as far as their statistics foretell them."""
+
+from dataclasses import dataclass
+
+import torch
+
+from dynts_batch.errors import ConfigError
+from dynts_batch.kvcache.policies import register
+from dynts_batch.kvcache.policy import HeadwisePolicy
+from dynts_batch.kvcache.query_stats import QueryStats, as_pairs
+from dynts_batch.kvcache.view import LayerSlots
+
+
+@register("expected")
+@dataclass(frozen=True)
+class Expected(HeadwisePolicy):
+    """Keeps the candidates that give most to what attention will put out, per layer and KV head: the expected attention of
+    the queries that are 1, 2, 4, ... and at most `horizon` tokens ahead, mean over them and the query heads of the group,
+    times the length of the value. Ours, out of TriAttention's finding that the queries of a head stay near their mean before
+    RoPE (arXiv 2604.04921) and the estimate of Expected Attention (arXiv 2510.00636).
+
+    Queries are taken for normal around the mean, with the same variance for the two numbers of a pair; then the mean of
+    exp(q.k) is exp(mean.k + variance of q.k / 2), and what follows is a softmax over the candidates. The statistics are
+    measured on a text while the model is loaded; while it decodes, no query is read.
+    """
+
+    horizon: int = 16
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.horizon < 1:
+            raise ConfigError(f"policy.horizon must be at least 1, got {self.horizon}")
+
+    @property
+    def companions(self) -> frozenset[type]:
+        return frozenset({QueryStats})
+
+    @property
+    def distances(self) -> list[int]:
+        """How many tokens after the newest stored one the foretold queries are."""
+        return [2**power for power in range(self.horizon.bit_length())]
+
+    def score_layer(self, layer: LayerSlots) -> torch.Tensor:
+        logits = self._logits(layer).masked_fill(~layer.is_candidate[:, None, None], -torch.inf)
+        # A sliding-window layer may hide every candidate from a query.
+        attention = logits.softmax(dim=-1).nan_to_num().mean(dim=(1, 2))  # [R, H, C]
+        return attention * layer.values.float().norm(dim=-1)
+
+    def _logits(self, layer: LayerSlots) -> torch.Tensor:
+        """log E exp(q.k) of the foretold queries, [R, N, G, H, C], N of them a row."""
+        stats, keys = layer.query_stats, as_pairs(layer.keys)  # [R, H, C, D / 2]
+        num_kv_heads, scale = keys.shape[1], stats.rule.scale
+        distances = torch.tensor(self.distances, device=keys.device)
+        positions = layer.slots.seq_len[:, None] - 2 + distances  # [R, N]
+        grouped = (num_kv_heads, -1, keys.shape[-1])
+        means = stats.at(positions).unflatten(-2, grouped[:2])  # [R, N, H, G, D / 2]
+        logits = torch.einsum("rnhgd,rhcd->rnghc", means, keys.conj()).real * scale
+        variances = stats.variance.view(grouped)
+        spread = torch.einsum("hgd,rhcd->rghc", variances, keys.abs().square())
+        logits = logits + (scale**2 / 2 * spread)[:, None]
+        if (window := stats.rule.sliding_window) is None:
+            return logits
+        distance = positions[:, :, None, None] - layer.positions[:, None]  # [R, N, H or 1, C]
+        return logits.masked_fill((distance >= window)[:, :, None], -torch.inf)

@@ -1,0 +1,61 @@
+"""What the queries of a model are like before RoPE: near a fixed mean, head by head, so that later ones can be foretold.
+
+Owns the statistics and the synthetic queries made of them. Knows nothing about how they are measured
+(engine/model/query_calibration.py) nor about any policy. Axes as in kvcache/__init__.py. The two numbers of a head that RoPE
+turns by one frequency are read as one complex number, so that D numbers are D / 2 pairs.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from dynts_batch.kvcache.layer_states import AttentionRule
+
+
+@dataclass(frozen=True)
+class LayerQueries:
+    """Of one layer, by query head and pair: the `mean` of its queries, complex64, their mean `magnitude`, and the `variance` of
+    each of the two numbers around the mean; by pair, the angle `frequency` by which RoPE turns it from one position to the
+    next; and how the layer attends."""
+
+    mean: torch.Tensor
+    magnitude: torch.Tensor
+    variance: torch.Tensor
+    frequency: torch.Tensor
+    rule: AttentionRule
+
+    @classmethod
+    def of(
+        cls, queries: torch.Tensor, frequency: torch.Tensor, rule: AttentionRule
+    ) -> "LayerQueries":
+        """Of `queries` [Q, T, D] at positions 0..T-1, RoPE applied."""
+        positions = torch.arange(queries.shape[1], device=queries.device)
+        pairs = as_pairs(queries.float()) * turns(-positions, frequency)
+        mean = pairs.mean(dim=1)
+        square = pairs.abs().square().mean(dim=1)
+        variance = (square - mean.abs().square()).clamp(min=0) / 2
+        return cls(mean, pairs.abs().mean(dim=1), variance, frequency, rule)
+
+    def at(self, positions: torch.Tensor) -> torch.Tensor:
+        """The mean query as RoPE turns it at `positions` [...], complex64 [..., Q, D / 2]."""
+        return self.mean * turns(positions, self.frequency)[..., None, :]
+
+
+@dataclass(frozen=True)
+class QueryStats:
+    """Of all layers, in their order."""
+
+    layers: Sequence[LayerQueries]
+
+
+def as_pairs(states: torch.Tensor) -> torch.Tensor:
+    """Queries or keys [..., D] as complex numbers [..., D / 2]: RoPE turns number f together with number f + D / 2."""
+    return torch.complex(*states.float().chunk(2, dim=-1))
+
+
+def turns(positions: torch.Tensor, frequency: torch.Tensor) -> torch.Tensor:
+    """By what RoPE multiplies the pairs at `positions` [...], complex64 [..., D / 2]."""
+    # In float64: at position 100,000 the angle of the first pair would be a hundredth off.
+    angles = positions[..., None].double() * frequency.double()
+    return torch.polar(torch.ones_like(angles), angles).to(torch.complex64)
