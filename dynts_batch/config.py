@@ -31,6 +31,14 @@ class ModelConfig:
     """Texts between which the model thinks: what stands after the second is its answer. null = as its chat template says:
     [<think>, </think>], Magistral's ["[THINK]", "[/THINK]"], or the channels of gpt-oss, which are
     ["<|channel|>analysis<|message|>", "<|end|><|start|>assistant<|channel|>final<|message|>"]."""
+    chat_template: str | None = None
+    """Path of a Jinja file, or the template itself; null = the tokenizer's own."""
+    chat_template_kwargs: dict[str, Any] | None = None
+    """Variables of the chat template, such as enable_thinking: false or reasoning_effort: high. Lines of OpenAI files
+    may bring their own, which come first."""
+    chat_date: str | None = None
+    """The day, as 2026-11-29, that a chat template writes where it asks for today's; null = the day on which the run
+    began, so that a resume renders the same prompts."""
     trust_remote_code: bool = False
     """Run the Python code that a hub model brings along. It runs with all your rights."""
 
@@ -51,7 +59,11 @@ class InputConfig:
     """Text around each prompt, put in place of {prompt}, before the chat template: "{prompt}\\n\\nReason step by step, and
     put your final answer within \\boxed{}." Every other brace stands for itself. On a command line, quote the value for
     YAML too."""
+    system_prompt: str | None = None
+    """Text of a system turn before each prompt, and before messages that begin with none of their own."""
     messages_column: str | None = None
+    """Column with chats: lists of turns, each with role and content. A last turn of the assistant is continued, not
+    closed: that is how an answer is begun, or <think> is forced."""
     reference_column: str | None = None
     """Column with the right answer; null = the rows are not graded."""
     limit: int | None = None

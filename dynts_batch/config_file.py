@@ -137,6 +137,8 @@ def _describe(hint: Any) -> str:
         return " or ".join(_describe(arg) for arg in get_args(hint))
     if get_origin(hint) is list:
         return f"a list of {_describe(get_args(hint)[0])}"
+    if get_origin(hint) is dict:
+        return "keys with values"
     words = {int: "an integer", float: "a number", str: "text", bool: "true or false"}
     return (words | {NoneType: "null"})[hint]
 

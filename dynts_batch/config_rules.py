@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import asdict
+from datetime import date
 from urllib.parse import urlsplit
 
 from dynts_batch.config import (
@@ -31,6 +32,7 @@ def validate(config: Config) -> None:
         ConfigError: the first broken rule.
     """
     _check_think_tags(config.model.think_tags)
+    _check_chat_date(config.model.chat_date)
     _check_engine(config.engine)
     _check_input(config.input)
     _check_sampling(config.sampling)
@@ -56,6 +58,17 @@ def _check_engine(engine: EngineConfig) -> None:
                 f"engine.{key} needs engine.kind=vllm, got {getattr(engine, key)!r} with"
                 " engine.kind=arena"
             )
+
+
+def _check_chat_date(day: str | None) -> None:
+    if day is None:
+        return
+    try:
+        date.fromisoformat(day)
+    except ValueError:
+        raise ConfigError(
+            f"model.chat_date must be a day such as 2026-11-29, got {day!r}"
+        ) from None
 
 
 def _check_input(config: InputConfig) -> None:

@@ -42,6 +42,8 @@ class Request:
     """Fewer than the run's `sampling.max_new_tokens`, where this request wants them; None: the run's."""
     trace: bool = False
     """Record which tokens were evicted when."""
+    chat_template_kwargs: Mapping[str, Any] | None = None
+    """Variables of the chat template for this request; they come before the run's."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -114,6 +114,11 @@ class RunDir:
         """The stored fingerprint, which has `groups`; RunDirError if this is no run directory."""
         return checked(self.path, self._storage.read_json("fingerprint.json"), groups)
 
+    def chat_date(self) -> str | None:
+        """The day that the chat template of the run here takes for today; None where there is none."""
+        model = (self._storage.read_json("fingerprint.json") or {}).get("model")
+        return model.get("chat_date") if isinstance(model, dict) else None
+
     def config(self) -> Config:
         """The configuration of the latest start; RunDirError if this is no run directory."""
         data = self._storage.read("config.yaml")

@@ -31,7 +31,12 @@ class Completions:
         if sequence.finish_reason == "error":
             return self._failed(sequence)
         token_ids = sequence.completion_token_ids
-        text = self._renderer.split(sequence.prompt_token_ids, token_ids, sequence.answer_start)
+        text = self._renderer.split(
+            sequence.prompt_token_ids,
+            token_ids,
+            sequence.answer_start,
+            is_thinking=self._renderer.continues_thinking(sequence.request),
+        )
         now = time.perf_counter()
         return Completion(
             request_id=sequence.request.request_id,

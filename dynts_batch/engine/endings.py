@@ -68,4 +68,5 @@ class Endings:
         return sequence.answer_start is None and (
             self.renderer.opens(sequence.completion_token_ids)
             or self.renderer.opens_thinking(sequence.prompt_token_ids)
+            or self.renderer.continues_thinking(sequence.request)
         )

@@ -57,7 +57,7 @@ class Engine:
         self._model, self._sampling = model, sampling
         if QueryStats in policy.companions and companion_of(QueryStats, companions) is None:
             companions = (*companions, measure_queries(model))
-        self._renderer = PromptRenderer(model.tokenizer, model.think_tags)
+        self._renderer = PromptRenderer(model.tokenizer, model.think_tags, model.chat)
         self._longest_prompt = policy.longest_prompt(memory.max_prompt_tokens)
         capacity = policy.capacity(memory.max_prompt_tokens, sampling.max_new_tokens)
         dtype = model.decoder.dtype

@@ -90,20 +90,26 @@ def check_engine(config: Config, *, on_gpu: bool) -> AnyModel:
     if is_fake(config.model.name):
         return FakeModel.check(config.model)
 
+    from dynts_batch.engine.model.chat.template import check_chats
+
     if config.engine.kind == "vllm":
         from dynts_batch.engine.vllm.model import resolve_vllm_model
 
-        return resolve_vllm_model(config)
+        found = resolve_vllm_model(config)
+        check_chats(config.input, config.model.name, found.chat)
+        return found
     _check_one_gpu(config)
 
     import torch
 
     from dynts_batch.engine.model.memory import check_memory
-    from dynts_batch.engine.model.resolved import resolve_model
+    from dynts_batch.engine.model.resolved import check_weights, resolve_model
 
     device = torch.device("cuda" if on_gpu else "cpu")
     model = resolve_model(config.model, policy.companions, device)
     check_memory(model, policy, config.memory, config.sampling.max_new_tokens)
+    check_chats(config.input, config.model.name, model.chat)
+    check_weights(model)
     return model
 
 

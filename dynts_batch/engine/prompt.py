@@ -10,6 +10,8 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
+from dynts_batch.config import ModelConfig
+from dynts_batch.engine.model.chat.template import ChatTemplate, begun_text
 from dynts_batch.engine.model.think_tags import THINK, ThinkTags
 from dynts_batch.errors import BadRowError
 from dynts_batch.records import Request
@@ -30,11 +32,16 @@ class SplitText:
 
 
 class PromptRenderer:
-    """Renders requests with the tokenizer's chat template, where it has one, and splits completions."""
+    """Renders requests with `chat`, else with the tokenizer's own chat template if it has one, and splits completions."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, tags: ThinkTags = THINK) -> None:
-        self._tokenizer = tokenizer
-        self.tags = tags
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        tags: ThinkTags = THINK,
+        chat: ChatTemplate | None = None,
+    ) -> None:
+        self._tokenizer, self.tags = tokenizer, tags
+        self._chat = chat or ChatTemplate.of(tokenizer, ModelConfig(), tags)
         # A token is at least one byte, so a tag spans no more tokens than it has bytes.
         self._start_tokens, self._end_tokens = (len(tag.encode()) for tag in tags)
         #: Only after one of these can the text end in the end of thinking: spares decoding at every other token.
@@ -54,14 +61,15 @@ class PromptRenderer:
             )
         if request.prompt_token_ids is not None:
             return None, self._checked(list(request.prompt_token_ids))
-        text, has_template = request.prompt, self._tokenizer.chat_template is not None
+        text = request.prompt
         if request.messages is not None:
-            text = self._from_messages(request.messages)
-        elif has_template:
-            text = self._from_messages([{"role": "user", "content": request.prompt}])
+            text = self._from_messages(request.messages, request.chat_template_kwargs)
+        elif self._chat is not None:
+            turn = {"role": "user", "content": request.prompt}
+            text = self._from_messages([turn], request.chat_template_kwargs)
         assert text is not None
         # A chat template writes its own special tokens; bare text gets the tokenizer's.
-        return text, self._checked(self.encode(text, add_special_tokens=not has_template))
+        return text, self._checked(self.encode(text, add_special_tokens=self._chat is None))
 
     def encode(self, text: str, *, add_special_tokens: bool = False) -> list[int]:
         """Token ids of rendered text.
@@ -73,18 +81,15 @@ class PromptRenderer:
         except (TypeError, ValueError) as error:
             raise BadRowError(f"the prompt cannot be tokenised: {error}") from error
 
-    def _from_messages(self, messages: Sequence[Mapping[str, Any]]) -> str:
+    def _from_messages(
+        self, messages: Sequence[Mapping[str, Any]], settings: Mapping[str, Any] | None
+    ) -> str:
         # Templates print what is missing as nothing, so a wrong key would pass unnoticed.
-        if not messages or not all({"role", "content"} <= message.keys() for message in messages):
+        if not messages or not all(_is_turn(message) for message in messages):
             raise BadRowError("messages must be a list of turns, each with role and content")
-        try:
-            return self._tokenizer.apply_chat_template(
-                [dict(message) for message in messages], tokenize=False, add_generation_prompt=True
-            )
-        except (
-            Exception
-        ) as error:  # a template is Jinja code of the model's author: it may raise anything
-            raise BadRowError(f"the chat template rejected the messages: {error}") from error
+        if self._chat is None:
+            raise BadRowError("messages need a chat template, and the tokenizer has none")
+        return self._chat.render(messages, settings)
 
     def _checked(self, token_ids: list[int]) -> list[int]:
         if not token_ids:
@@ -100,6 +105,12 @@ class PromptRenderer:
         """
         tail = prompt_token_ids[-self._start_tokens - _SPACE_TOKENS :]
         return self._raw(tail).rstrip().endswith(self.tags.start)
+
+    def continues_thinking(self, request: Request) -> bool:
+        """Whether a last turn of the assistant has begun to think, and the model is to go on with it."""
+        begun = begun_text(request.messages or ()) or ""
+        _, opened, thought = begun.rpartition(self.tags.start)
+        return bool(opened) and self.tags.end not in thought
 
     def find_answer(self, completion_token_ids: Sequence[int]) -> int | None:
         """Where the end of thinking begins, if the newest token completes it: the index of its first token.
@@ -135,11 +146,14 @@ class PromptRenderer:
         prompt_token_ids: Sequence[int],
         completion_token_ids: Sequence[int],
         answer_start: int | None,
+        *,
+        is_thinking: bool = False,
     ) -> SplitText:
         """Reasoning is what stands before the first end of thinking, which begins at token `answer_start`; a tag that
-        is never closed leaves all of it reasoning."""
+        is never closed leaves all of it reasoning. `is_thinking`: the prompt ends amid thinking."""
         if answer_start is None:
-            if self.opens(completion_token_ids) or self.opens_thinking(prompt_token_ids):
+            is_thinking = is_thinking or self.opens_thinking(prompt_token_ids)
+            if is_thinking or self.opens(completion_token_ids):
                 reasoning = self._reasoning(completion_token_ids)
                 return SplitText(reasoning, None, len(completion_token_ids))
             return SplitText(
@@ -214,3 +228,7 @@ def _closing_token_ids(tokenizer: PreTrainedTokenizerBase, end: str) -> frozense
     last = tokenizer.tokenize(end)[-1][-1]
     vocabulary = tokenizer.get_vocab().items()
     return frozenset(token_id for token, token_id in vocabulary if last in token)
+
+
+def _is_turn(message: Mapping[str, Any]) -> bool:
+    return "role" in message and ("content" in message or "tool_calls" in message)

@@ -44,7 +44,8 @@ def make_fingerprint(
 def fingerprint_defaults(policy_name: str) -> dict[str, Any]:
     """What a fingerprint means by a key that it lacks: it was made before that key, or an option was left out."""
     policy = PolicyConfig(name=policy_name, options=default_options(policy_name))
-    return {**_settings(Config(policy=policy)), "model": {"think_tags": list(THINK)}}
+    model = {"think_tags": list(THINK), "chat_template_kwargs": {}}
+    return {**_settings(Config(policy=policy)), "model": model}
 
 
 def renewed_fingerprint(stored: Mapping[str, Any], model: AnyModel) -> dict[str, Any]:
@@ -68,6 +69,7 @@ def _settings(config: Config) -> dict[str, Any]:
         "grading": grading_fingerprint(config.grading),
         "input": {
             "prompt_template": config.input.prompt_template,
+            "system_prompt": config.input.system_prompt,
             **{key: columns[key] for key in columns if key.endswith("_column")},
         },
     }

@@ -55,7 +55,7 @@ def prepare(config: Config, *, is_local: bool) -> PreparedRun:
         ConfigError, InputError: a user's mistake.
         RunDirError: the run directory cannot be used, holds another run, or is driven by another process.
     """
-    config = _with_absolute_run_dir(config)
+    config = _with_date_of_run(_with_absolute_run_dir(config))
     _check_gpus(config)
     Grader.from_config(config.grading).close()
     model = check_engine(config, on_gpu=_may_be_on_gpu(config, is_local=is_local))
@@ -105,6 +105,14 @@ def _with_absolute_run_dir(config: Config) -> Config:
     if "://" not in path:
         path = os.path.abspath(os.path.expanduser(path))
     return dataclasses.replace(config, run=dataclasses.replace(config.run, dir=path))
+
+
+def _with_date_of_run(config: Config) -> Config:
+    """What a chat template takes for today is the day on which the run began, or a resume would render other prompts."""
+    if config.model.chat_date is not None:
+        return config
+    day = RunDir(str(config.run.dir)).chat_date()
+    return dataclasses.replace(config, model=dataclasses.replace(config.model, chat_date=day))
 
 
 def _check_gpus(config: Config) -> None:

@@ -27,6 +27,10 @@ ID_COLUMN = "custom_id"
 MESSAGES_COLUMN = "messages"
 #: What the path of a URL ends in, whatever server or version stands before it.
 _ENDPOINT = "chat/completions"
+#: What a line says to the chat template, and the one thing of it that OpenAI's API has a word of its own for.
+_CHAT_KWARGS, _REASONING_EFFORT = "chat_template_kwargs", "reasoning_effort"
+#: How vLLM is told to go on with a last turn of the assistant, which is done anyway.
+_CONTINUED = {"add_generation_prompt": False, "continue_final_message": True}
 
 
 class OpenaiTable:
@@ -67,12 +71,13 @@ class OpenaiTable:
             bad = f"{self.place(index)}: custom_id must be non-empty text, got {short(id_)}"
             return RawRow({}, BadRowError(bad), json.dumps(line).encode())
         try:
-            messages = self._messages(line)
+            messages, settings = self._messages(line), _chat_template_kwargs(line["body"])
         except BadRowError as bad:
             error = BadRowError(f"{self.place(index)}: {bad}")
             # It keeps its id: that is how its owner finds the line again.
             return RawRow({ID_COLUMN: id_}, error)
-        return RawRow({ID_COLUMN: id_, MESSAGES_COLUMN: messages})
+        values = {ID_COLUMN: id_, MESSAGES_COLUMN: messages}
+        return RawRow(values, chat_template_kwargs=settings)
 
     def _messages(self, line: Mapping[str, Any]) -> list[Any]:
         _check_url(line.get("url"))
@@ -80,7 +85,9 @@ class OpenaiTable:
         if not isinstance(body, dict) or not isinstance(body.get("messages"), list):
             raise BadRowError("body must be an object with a list of messages")
         for key, value in body.items():
-            check_parameter(key, value, self._sampling)
+            is_chats = key in (_CHAT_KWARGS, _REASONING_EFFORT)
+            if not is_chats and not (key in _CONTINUED and _is_continued(body)):
+                check_parameter(key, value, self._sampling)
         return body["messages"]
 
 
@@ -95,3 +102,19 @@ def _check_url(url: Any) -> None:
 
 def _json_text(value: Any) -> str | None:
     return None if value is None else json.dumps(value, ensure_ascii=False)
+
+
+def _chat_template_kwargs(body: Mapping[str, Any]) -> dict[str, Any] | None:
+    settings = body.get(_CHAT_KWARGS) or {}
+    if not isinstance(settings, dict):
+        raise BadRowError(f"body.{_CHAT_KWARGS} must be an object, got {short(settings)}")
+    if body.get(_REASONING_EFFORT) is not None:
+        settings = {_REASONING_EFFORT: body[_REASONING_EFFORT], **settings}
+    return settings or None
+
+
+def _is_continued(body: Mapping[str, Any]) -> bool:
+    """Whether a line asks to go on with its last turn, and that is the assistant's."""
+    last = body["messages"][-1] if body["messages"] else None
+    is_assistants = isinstance(last, dict) and last.get("role") == "assistant"
+    return is_assistants and all(body.get(key) == value for key, value in _CONTINUED.items())

@@ -26,6 +26,9 @@ from dynts_batch.data.snapshot import Snapshot
 from dynts_batch.errors import BadRowError, InputError
 from dynts_batch.records import Request
 
+#: Who may say what comes before the chat.
+_SYSTEM_ROLES = ("system", "developer")
+
 
 @dataclass(frozen=True, slots=True)
 class SourceRow:
@@ -40,10 +43,18 @@ class SourceRow:
     messages: list[dict[str, Any]] | None = None
     reference: str | None = None
     error: BadRowError | None = None
+    chat_template_kwargs: Mapping[str, Any] | None = None
 
     def request(self, sample_index: int, *, trace: bool = False) -> Request:
         """Sample `sample_index` of this row; it has no prompt if the row has an error."""
-        return Request(self.request_id, sample_index, self.prompt, self.messages, trace=trace)
+        return Request(
+            self.request_id,
+            sample_index,
+            self.prompt,
+            self.messages,
+            trace=trace,
+            chat_template_kwargs=self.chat_template_kwargs,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +79,7 @@ class Source:
         self._prompt_column = config.prompt_column
         self._prompt_template = config.prompt_template or "{prompt}"
         self._messages_column = config.messages_column
+        self._system_prompt = config.system_prompt
         self._reference_column = config.reference_column
         named = (config.id_column, config.prompt_column, config.messages_column)
         read = dict.fromkeys((*named, config.reference_column))  # one may serve as two
@@ -191,7 +203,8 @@ class Source:
         reference = None
         if self._reference_column:
             reference = reference_text(raw.values.get(self._reference_column))
-        return SourceRow(index, id_, prompt, messages, reference, error)
+        settings = raw.chat_template_kwargs
+        return SourceRow(index, id_, prompt, messages, reference, error, settings)
 
     def _chat(
         self, index: int, raw: RawRow
@@ -200,9 +213,22 @@ class Source:
         if raw.error is not None:
             return None, None, raw.error
         try:
-            return self._prompt(raw.values), self._messages(raw.values), None
+            chat = self._under_system(self._prompt(raw.values), self._messages(raw.values))
+            return *chat, None
         except BadRowError as bad:
             return None, None, BadRowError(f"{self._table.place(index)}: {bad}")
+
+    def _under_system(
+        self, prompt: str | None, messages: list[dict[str, Any]] | None
+    ) -> tuple[str | None, list[dict[str, Any]] | None]:
+        """Prompt and messages under the system prompt, where there is one and the messages bring none."""
+        if self._system_prompt is None:
+            return prompt, messages
+        if messages is None:
+            messages = [{"role": "user", "content": prompt}]
+        if messages[0]["role"] not in _SYSTEM_ROLES:
+            messages = [{"role": "system", "content": self._system_prompt}, *messages]
+        return None, messages
 
     def _request_id(self, index: int, raw: RawRow) -> str:
         if self._id_column is None or (raw.error is not None and not raw.values):

@@ -23,6 +23,8 @@ class RawRow:
     error: BadRowError | None = None
     text: bytes = b""
     """The undecoded row, if there is an error."""
+    chat_template_kwargs: Mapping[str, Any] | None = None
+    """What the row itself says to the chat template."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,7 +62,7 @@ def arena_attention(
     assert attention_mask is None, "the arena attends by slots and takes no mask"
     rule = AttentionRule(scaling, sliding_window, s_aux)
     states = LayerStates(module.layer_idx, query, key, value, rule)
-    return kv_step.attend(states).transpose(1, 2), None
+    return kv_step.attend(states).transpose(1, 2).contiguous(), None
 
 
 @cache

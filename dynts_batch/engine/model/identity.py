@@ -7,14 +7,16 @@ are digested, never where they lie nor what a file's header says of its making.
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import load_file
-from transformers import PretrainedConfig, PreTrainedTokenizerBase
+from transformers import PretrainedConfig
 
+from dynts_batch.config import ModelConfig
+from dynts_batch.engine.model.chat.template import ChatTemplate
 from dynts_batch.engine.model.companions import Companions
 from dynts_batch.engine.model.think_tags import ThinkTags
 from dynts_batch.kvcache.model_id import ModelId
@@ -31,22 +33,26 @@ _SHIPPED_AS = {
 def model_identity(
     model: ModelId,
     dtype: torch.dtype,
-    model_config: PretrainedConfig,
-    tokenizer: PreTrainedTokenizerBase,
+    checkpoint: PretrainedConfig,
     think_tags: ThinkTags,
     companions: Companions,
+    chat: ChatTemplate | None,
+    settings: ModelConfig,
+    stop_token_ids: Collection[int],
 ) -> dict[str, Any]:
     """The identity, as JSON data."""
-    template = tokenizer.chat_template
     return {
         "name": model.name,
         "revision": model.revision,
         "dtype": str(dtype).removeprefix("torch."),
         # The embedded model's comes with its weights.
-        "config_sha256": None if model.name == "embedded" else _config_sha256(model_config),
+        "config_sha256": None if model.name == "embedded" else _config_sha256(checkpoint),
         "weights_sha256": model.weights_sha256,
-        "chat_template_sha256": None if template is None else _sha256(str(template)),
+        "chat_template_sha256": None if chat is None else _sha256(chat.source),
+        "chat_template_kwargs": dict(settings.chat_template_kwargs or {}),
+        "chat_date": chat.day if chat is not None else None,
         "think_tags": list(think_tags),
+        "stop_token_ids": sorted(stop_token_ids),
         # The content, not the path: another predictor under the same name keeps other tokens.
         "predictor_sha256": _tensors_sha256(companions.predictor),
         "thoughts_sha256": _tensors_sha256(companions.thoughts),
@@ -59,11 +65,15 @@ def in_todays_words(
     given_revision: str | None,
     model_config: PretrainedConfig,
     companions: Companions,
+    stop_token_ids: list[int],
 ) -> dict[str, Any]:
     """The identity `stored`, with the value of `today`'s wherever an older version wrote another one for the same.
 
-    `given_revision`: a hub model's revision stood there as it was set.
+    `given_revision`: a hub model's revision stood there as it was set. `stop_token_ids`: those of a version that did not say
+    them.
     """
+    lacking = {"stop_token_ids": stop_token_ids, "chat_date": today["chat_date"]}
+    stored = {**lacking, **stored}
     former: dict[str, list[str | None]] = {
         "revision": [given_revision],
         "config_sha256": [_sha256(model_config.to_json_string(use_diff=False))],

@@ -6,20 +6,18 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import (
-    AutoModelForCausalLM,
-    PretrainedConfig,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
+from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from dynts_batch.engine.attention.steps import register_attention
+from dynts_batch.engine.model.chat.template import ChatTemplate
+from dynts_batch.engine.model.checkpoint.quantization import loading_options
+from dynts_batch.engine.model.checkpoint.skeleton import auto_class, loading_errors
+from dynts_batch.engine.model.checkpoint.weight_names import loaded_weights, refuse_missing
 from dynts_batch.engine.model.experts import pack_experts
+from dynts_batch.engine.model.head import head_of
 from dynts_batch.engine.model.logits_check import check_logits
 from dynts_batch.engine.model.packing import pack_linears
 from dynts_batch.engine.model.resolved import ResolvedModel
 from dynts_batch.engine.model.think_tags import THINK, ThinkTags
-from dynts_batch.errors import ConfigError
 from dynts_batch.kvcache.predictor import load_predictor
 
 
@@ -35,35 +33,56 @@ class LoadedModel:
     device: torch.device
     think_tags: ThinkTags = THINK
     identity: Mapping[str, Any] = field(default_factory=dict)
+    chat: ChatTemplate | None = None
 
 
 def load_model(resolved: ResolvedModel) -> LoadedModel:
     """Load the weights.
 
-    Raises: ConfigError where the model cannot be loaded, or the engine does not reproduce its logits.
+    Raises: ConfigError where the model cannot be loaded, lacks weights, or the engine does not reproduce its logits. Another
+    machine would not mend that; memory that runs out is raised as it is.
     """
     name = resolved.settings.name
-    try:
-        model = AutoModelForCausalLM.from_pretrained(
-            **resolved.files.source,
-            dtype=resolved.dtype,
-            attn_implementation=register_attention(),
-            use_safetensors=True,
-        )
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"model.name: cannot load {name!r}: {error}") from None
-    model = pack_experts(pack_linears(model.to(resolved.device).eval().requires_grad_(False)))
-    check_logits(name, model)
+    with loading_errors(f"model.name: cannot load {name!r}"):
+        model, found = _read(resolved)
+    refuse_missing(name, loaded_weights(found), num_weights=len(model.state_dict()))
+    decoder = _decoder(model, resolved)
+    pack_experts(pack_linears(model.eval().requires_grad_(False)))
+    head = head_of(model, decoder, resolved.config.hidden_size)
+    check_logits(name, model, decoder, head)
     return LoadedModel(
-        decoder=model.base_model,
-        head=model.get_output_embeddings(),
+        decoder=decoder,
+        head=head,
         tokenizer=resolved.tokenizer,
-        stop_token_ids=_stop_token_ids(model, resolved.tokenizer),
-        config=model.config,
+        stop_token_ids=resolved.stop_token_ids,
+        config=resolved.config,
         device=resolved.device,
         think_tags=resolved.think_tags,
         identity=resolved.identity,
+        chat=resolved.chat,
     )
+
+
+def _read(resolved: ResolvedModel) -> tuple[PreTrainedModel, Mapping[str, Any]]:
+    """The model, and what transformers says about its weights."""
+    made_by = auto_class(resolved.checkpoint)
+    assert made_by is not None
+    return made_by.from_pretrained(
+        **resolved.files.source,
+        **loading_options(resolved.checkpoint),
+        dtype=resolved.dtype,
+        use_safetensors=True,
+        output_loading_info=True,
+    )
+
+
+def _decoder(model: PreTrainedModel, resolved: ResolvedModel) -> PreTrainedModel:
+    """The part that reads and writes text, on its device. What else a model has, for pictures or sound, stays where it is."""
+    if resolved.checkpoint is resolved.config:
+        return model.to(resolved.device).base_model
+    decoder = model.get_decoder().to(resolved.device)
+    model.get_output_embeddings().to(resolved.device)
+    return decoder
 
 
 def load_companions(resolved: ResolvedModel) -> list[object]:
@@ -76,11 +95,3 @@ def load_companions(resolved: ResolvedModel) -> list[object]:
         return [thoughts]
     predictor = load_predictor(path, model=resolved.id, hidden_size=resolved.config.hidden_size)
     return [thoughts, pack_linears(predictor.to(device=resolved.device, dtype=torch.float32))]
-
-
-def _stop_token_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
-    generation_config = model.generation_config
-    found = generation_config.eos_token_id if generation_config is not None else None
-    if found is None:
-        found = tokenizer.eos_token_id
-    return frozenset([found] if isinstance(found, int) else found or ())

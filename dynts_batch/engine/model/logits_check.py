@@ -7,9 +7,14 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from dynts_batch.engine.attention.steps import ATTENTION_NAME, DecodeStep, KVStep, PrefillStep
+from dynts_batch.engine.attention.steps import (
+    DecodeStep,
+    KVStep,
+    PrefillStep,
+    register_attention,
+)
+from dynts_batch.engine.model.checkpoint.skeleton import loading_errors
 from dynts_batch.engine.model.memory import arena_shape
-from dynts_batch.engine.out_of_memory import is_out_of_memory
 from dynts_batch.errors import ConfigError
 from dynts_batch.kvcache.arena import KVArena
 from dynts_batch.kvcache.policies.full import Full
@@ -22,36 +27,32 @@ NOISE_SAMPLES = 3
 
 
 @torch.inference_mode()
-def check_logits(name: str, model: PreTrainedModel) -> None:
-    """The engine's logits must be the model's own, computed with its own attention.
+def check_logits(
+    name: str, model: PreTrainedModel, decoder: PreTrainedModel, head: nn.Module
+) -> None:
+    """The logits of `decoder` and `head` in the engine must be the model's own, computed with its own attention.
 
-    Some models scale logits after the head, or attend in ways of their own, and would otherwise go on in silence.
+    Some models attend in ways of their own, or change what the decoder gives, and would otherwise go on in silence.
 
-    Raises: ConfigError where they differ by more than rounding.
+    Raises: ConfigError where they differ by more than rounding, or the decoder does not fit the arena.
     """
-    window = getattr(model.config, "sliding_window", None) or 0
+    config, device = decoder.config, decoder.device
+    window = getattr(config, "sliding_window", None) or 0
     first = max(CHECKED_TOKENS, window if window <= LONGEST_CHECKED_WINDOW else 0)
     length = first + 2 * CHECKED_TOKENS
-    token_ids = torch.arange(length, device=model.device)[None] % model.config.vocab_size
-    model.set_attn_implementation("eager")
-    expected = model(input_ids=token_ids, use_cache=False).logits[0].float()
-    model.set_attn_implementation(ATTENTION_NAME)
-    try:
-        found = _arena_logits(model, token_ids, first)
-    # Keys or values of another shape than the configuration says, or layers that pass nothing on to their attention.
-    except (RuntimeError, TypeError) as error:
-        if is_out_of_memory(error):
-            raise
-        raise ConfigError(f"model.name: {name!r} does not fit the KV arena: {error}") from None
-    is_exact, parts = model.dtype == torch.float32, (first, CHECKED_TOKENS, CHECKED_TOKENS)
+    token_ids = torch.arange(length, device=device)[None] % config.vocab_size
+    with loading_errors(f"model.name: {name!r} does not fit the KV arena"):
+        expected = _own_logits(model, decoder, token_ids)
+        found = head(_arena_states(decoder, token_ids, first))[0].float()
+    is_exact, parts = decoder.dtype == torch.float32, (first, CHECKED_TOKENS, CHECKED_TOKENS)
     share = _difference(found, expected, parts, is_exact=is_exact)
     limit = 1e-3 if is_exact else 5e-2
     if share > limit and not is_exact:
         # Rounding sends tokens to other experts, and the more layers, the more of them.
-        noise = [
-            _difference(_rounded_logits(model, token_ids, seed), expected, parts, is_exact=False)
-            for seed in range(NOISE_SAMPLES)
-        ]
+        rounded = (
+            _rounded_logits(model, decoder, token_ids, seed) for seed in range(NOISE_SAMPLES)
+        )
+        noise = [_difference(logits, expected, parts, is_exact=False) for logits in rounded]
         limit = max(limit, 2 * sum(noise) / NOISE_SAMPLES)
     if not share <= limit:
         raise ConfigError(
@@ -70,8 +71,21 @@ def _difference(
     return torch.stack(shares).max().item()
 
 
-def _rounded_logits(model: PreTrainedModel, token_ids: torch.Tensor, seed: int) -> torch.Tensor:
-    """float32 logits [T, vocabulary] by the model's own attention, with embeddings rounded another way: what may differ."""
+def _own_logits(
+    model: PreTrainedModel, decoder: PreTrainedModel, token_ids: torch.Tensor
+) -> torch.Tensor:
+    """float32 logits [T, vocabulary] by the model's own attention."""
+    decoder.set_attn_implementation("eager")
+    try:
+        return model(input_ids=token_ids, use_cache=False).logits[0].float()
+    finally:
+        decoder.set_attn_implementation(register_attention())
+
+
+def _rounded_logits(
+    model: PreTrainedModel, decoder: PreTrainedModel, token_ids: torch.Tensor, seed: int
+) -> torch.Tensor:
+    """The same with embeddings rounded another way: what may differ."""
     generator = torch.Generator().manual_seed(seed)
 
     def round_again(_module: nn.Module, _inputs: Any, embeddings: torch.Tensor) -> torch.Tensor:
@@ -80,19 +94,17 @@ def _rounded_logits(model: PreTrainedModel, token_ids: torch.Tensor, seed: int) 
         return embeddings * factors.to(embeddings)
 
     hook = model.get_input_embeddings().register_forward_hook(round_again)
-    model.set_attn_implementation("eager")
     try:
-        return model(input_ids=token_ids, use_cache=False).logits[0].float()
+        return _own_logits(model, decoder, token_ids)
     finally:
         hook.remove()
-        model.set_attn_implementation(ATTENTION_NAME)
 
 
-def _arena_logits(model: PreTrainedModel, token_ids: torch.Tensor, first: int) -> torch.Tensor:
-    """float32 logits [T, vocabulary] of `token_ids` [1, T] as the engine comes by them: `first` and `CHECKED_TOKENS` in two
+def _arena_states(decoder: PreTrainedModel, token_ids: torch.Tensor, first: int) -> torch.Tensor:
+    """Hidden states [1, T, hidden_size] of `token_ids` [1, T] as the engine comes by them: `first` and `CHECKED_TOKENS` in two
     chunks of a prompt, the others in decode steps."""
-    length, device = token_ids.shape[1], model.device
-    arena = KVArena(arena_shape(model.config, Full(), model.dtype), 1, length, device)
+    length, device = token_ids.shape[1], decoder.device
+    arena = KVArena(arena_shape(decoder.config, Full(), decoder.dtype), 1, length, device)
     lanes = torch.zeros(1, dtype=torch.long, device=device)
     positions = torch.arange(length, device=device)[None]
     arena.write_column("positions", lanes, positions, positions)
@@ -106,7 +118,7 @@ def _arena_logits(model: PreTrainedModel, token_ids: torch.Tensor, first: int) -
         step = DecodeStep(arena, place, place, max_len=slot + 1, is_ragged=False)
         steps[slot, slot + 1] = step
     hidden_states = [
-        model.base_model(
+        decoder(
             input_ids=token_ids[:, start:stop],
             position_ids=positions[:, start:stop],
             use_cache=False,
@@ -114,4 +126,4 @@ def _arena_logits(model: PreTrainedModel, token_ids: torch.Tensor, first: int) -
         ).last_hidden_state
         for (start, stop), step in steps.items()
     ]
-    return model.get_output_embeddings()(torch.cat(hidden_states, dim=1))[0].float()
+    return torch.cat(hidden_states, dim=1)

@@ -65,6 +65,8 @@ class PackedLinear(nn.Module):
         super().__init__()
         self.in_features, self.out_features = linear.in_features, linear.out_features
         self._weight, self._index = weight, index
+        #: Type and shape of the weight, for code that asks: the numbers are packed.
+        self.weight = linear.weight.to("meta")
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         return self._weight.product(inputs, self._index)

@@ -5,13 +5,18 @@ another machine has the files elsewhere, so it is not sent there; the configurat
 """
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from transformers import AutoConfig, PretrainedConfig, PreTrainedTokenizerBase
 
 from dynts_batch.config import ModelConfig
+from dynts_batch.engine.model.chat.stop_tokens import find_stop_token_ids, former_stop_token_ids
+from dynts_batch.engine.model.chat.template import ChatTemplate, pinned
+from dynts_batch.engine.model.checkpoint.quantization import check_quantization, quant_method
+from dynts_batch.engine.model.checkpoint.skeleton import MODEL_ERRORS, make_skeleton
+from dynts_batch.engine.model.checkpoint.weight_names import check_weight_names
 from dynts_batch.engine.model.companions import Companions, find_companions
 from dynts_batch.engine.model.files import ModelFiles, find_files, no_such_model
 from dynts_batch.engine.model.identity import in_todays_words, model_identity
@@ -32,11 +37,16 @@ class ResolvedModel:
     given_revision: str | None
     files: ModelFiles
     id: ModelId
+    checkpoint: PretrainedConfig
+    """As the files have it; of a model that also sees or hears, all parts."""
     config: PretrainedConfig
+    """Of the part that reads and writes text; mostly the same object."""
     device: torch.device
     dtype: torch.dtype
     tokenizer: PreTrainedTokenizerBase
     think_tags: ThinkTags
+    chat: ChatTemplate | None
+    stop_token_ids: frozenset[int]
     companions: Companions
     identity: Mapping[str, Any]
     """JSON data, see identity.py."""
@@ -45,8 +55,9 @@ class ResolvedModel:
         """An identity that an older version may have written, in the words of today's, as far as it is the same."""
         if stored == self.identity:
             return dict(stored)
+        former = former_stop_token_ids(self.files, self.checkpoint, self.tokenizer)
         return in_todays_words(
-            stored, self.identity, self.given_revision, self.config, self.companions
+            stored, self.identity, self.given_revision, self.checkpoint, self.companions, former
         )
 
 
@@ -60,30 +71,54 @@ def resolve_model(
     """
     device = pick_device(config) if device is None else device
     files = find_files(config)
-    try:
-        model_config = AutoConfig.from_pretrained(**files.source)
-    except (OSError, ValueError) as error:
-        raise no_such_model(config.name, error) from None
-    check_support(config.name, model_config)
+    checkpoint = _read_config(config.name, files)
+    check_support(config.name, checkpoint)
+    check_quantization(config.name, checkpoint)
+    model_config = checkpoint.get_text_config(decoder=True)
     weights = None if files.folder is None else weights_sha256(files.folder)
     model = ModelId(config.name, files.revision, weights)
     tokenizer = load_tokenizer(config.name, files, model_config)
     think_tags = find_think_tags(tokenizer, config.think_tags)
+    chat = ChatTemplate.of(tokenizer, config, think_tags)
+    stop_token_ids = find_stop_token_ids(
+        config.name, files, checkpoint, tokenizer, think_tags, chat
+    )
     companions = find_companions(config, files, model, model_config, needed)
-    dtype = _pick_dtype(config, model_config, device)
+    dtype = _pick_dtype(config, checkpoint, device)
     return ResolvedModel(
-        settings=replace(config, revision=files.revision),
+        settings=pinned(config, files.revision, chat),
         given_revision=config.revision,
         files=files,
         id=model,
+        checkpoint=checkpoint,
         config=model_config,
         device=device,
         dtype=dtype,
         tokenizer=tokenizer,
         think_tags=think_tags,
+        chat=chat,
+        stop_token_ids=stop_token_ids,
         companions=companions,
-        identity=model_identity(model, dtype, model_config, tokenizer, think_tags, companions),
+        identity=model_identity(
+            model, dtype, checkpoint, think_tags, companions, chat, config, stop_token_ids
+        ),
     )
+
+
+def check_weights(model: ResolvedModel) -> None:
+    """Raises: ConfigError where the files of a local model say that weights are missing, or no model can be made of them."""
+    name, folder = model.settings.name, model.files.folder
+    trust = model.files.trust_remote_code
+    skeleton = make_skeleton(name, model.checkpoint, trust_remote_code=trust)
+    if folder is not None and quant_method(model.checkpoint) is None:
+        check_weight_names(name, sorted(folder.glob("model*.safetensors")), skeleton)
+
+
+def _read_config(name: str, files: ModelFiles) -> PretrainedConfig:
+    try:
+        return AutoConfig.from_pretrained(**files.source)
+    except MODEL_ERRORS as error:
+        raise no_such_model(name, error) from None
 
 
 def pick_device(config: ModelConfig) -> torch.device:
@@ -95,9 +130,9 @@ def pick_device(config: ModelConfig) -> torch.device:
 
 
 def _pick_dtype(
-    config: ModelConfig, model_config: PretrainedConfig, device: torch.device
+    config: ModelConfig, checkpoint: PretrainedConfig, device: torch.device
 ) -> torch.dtype:
     """`auto` is float32 on a CPU and the checkpoint's own dtype on a GPU."""
     if config.dtype != "auto":
         return getattr(torch, config.dtype)
-    return torch.float32 if device.type == "cpu" else (model_config.dtype or torch.bfloat16)
+    return torch.float32 if device.type == "cpu" else (checkpoint.dtype or torch.bfloat16)

@@ -6,25 +6,25 @@ To refuse another kind of model, write a rule and name it in `RULES`.
 from collections.abc import Callable
 from typing import NamedTuple
 
-from transformers import (
-    MODEL_FOR_CAUSAL_LM_MAPPING,
-    MODEL_FOR_MASKED_LM_MAPPING,
-    PretrainedConfig,
-)
+from transformers import MODEL_FOR_MASKED_LM_MAPPING, PretrainedConfig
+from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
+from dynts_batch.engine.model.checkpoint.skeleton import auto_class
 from dynts_batch.errors import ConfigError
 
 #: Kinds of attention layers whose cache the arena can hold.
 LAYER_TYPES = {"full_attention", "sliding_attention"}
 #: Rotary embeddings whose frequencies follow the longest sequence of a batch.
 CHANGING_ROPE_TYPES = {"dynamic", "longrope"}
-#: What the arena attention does not compute: capped logits, and keys and values in a latent space or shared by layers.
+#: What the arena attention does not compute: capped attention, and keys and values in a latent space or shared by layers.
 UNSUPPORTED_KEYS = (
     "attn_logit_softcapping",
-    "final_logit_softcapping",
     "kv_lora_rank",
     "num_kv_shared_layers",
 )
+
+#: Types whose own code contradicts itself, and how.
+ODD_TYPES = {"moshi": "whose cache keeps a window of tokens while its attention sees all of them"}
 
 
 class Refusal(NamedTuple):
@@ -34,19 +34,42 @@ class Refusal(NamedTuple):
     found: str
 
 
-def check_support(name: str, model_config: PretrainedConfig) -> None:
-    """Raises: ConfigError with what the first rule says that refuses the model `name`."""
+def check_support(name: str, checkpoint: PretrainedConfig) -> None:
+    """Of a model that also sees or hears, the part that reads and writes text is looked at.
+
+    Raises: ConfigError with what the first rule says that refuses the model `name`.
+    """
     for rule in RULES:
-        if (refusal := rule(model_config)) is not None:
+        asked = checkpoint if rule is writes_text else checkpoint.get_text_config(decoder=True)
+        if (refusal := rule(asked)) is not None:
             raise ConfigError(f"model.name must {refusal.rule}, got {name!r} {refusal.found}")
 
 
-def causal(model_config: PretrainedConfig) -> Refusal | None:
+def writes_text(checkpoint: PretrainedConfig) -> Refusal | None:
     # BERT and its kin have a causal head too, but read both ways.
-    is_encoder = type(model_config) in MODEL_FOR_MASKED_LM_MAPPING
-    if not is_encoder and type(model_config) in MODEL_FOR_CAUSAL_LM_MAPPING:
+    is_encoder = type(checkpoint) in MODEL_FOR_MASKED_LM_MAPPING
+    if auto_class(checkpoint) is not None and not is_encoder and not checkpoint.is_encoder_decoder:
         return None
-    return Refusal("be a causal language model", f"of type {model_config.model_type!r}")
+    return Refusal("be a causal language model", f"of type {checkpoint.model_type!r}")
+
+
+def of_one_mind(model_config: PretrainedConfig) -> Refusal | None:
+    odd = ODD_TYPES.get(model_config.model_type)
+    rule = "write the same tokens with a cache and without one"
+    return None if odd is None else Refusal(rule, f"of type {model_config.model_type!r}, {odd}")
+
+
+def same_heads(model_config: PretrainedConfig) -> Refusal | None:
+    """The arena has one shape for all layers."""
+    try:
+        if model_config.num_attention_heads and model_config.num_hidden_layers:
+            getattr(model_config, "head_dim", None)
+            return None
+    # No attention heads at all, or others in each layer.
+    except (AttributeError, RuntimeError):
+        pass
+    rule = "have attention heads of one number and size in all layers"
+    return Refusal(rule, f"of type {model_config.model_type!r}")
 
 
 def attention_layers(model_config: PretrainedConfig) -> Refusal | None:
@@ -54,6 +77,15 @@ def attention_layers(model_config: PretrainedConfig) -> Refusal | None:
     if not unknown:
         return None
     rule = f"have only {' or '.join(sorted(LAYER_TYPES))} layers"
+    return Refusal(rule, f"with {', '.join(sorted(unknown))}")
+
+
+def known_rope(model_config: PretrainedConfig) -> Refusal | None:
+    known = {"default", *ROPE_INIT_FUNCTIONS}
+    unknown = _rope_types(model_config) - known
+    if not unknown:
+        return None
+    rule = f"have a rope_type that transformers knows ({', '.join(sorted(known))})"
     return Refusal(rule, f"with {', '.join(sorted(unknown))}")
 
 
@@ -70,14 +102,17 @@ def plain_attention(model_config: PretrainedConfig) -> Refusal | None:
     found = [key for key in UNSUPPORTED_KEYS if getattr(model_config, key, None)]
     if not found:
         return None
-    rule = "have plain grouped-query attention and uncapped logits"
+    rule = "have plain grouped-query attention"
     return Refusal(rule, f"with {', '.join(f'{k}={getattr(model_config, k)}' for k in found)}")
 
 
 #: In the order in which they are asked.
 RULES: tuple[Callable[[PretrainedConfig], Refusal | None], ...] = (
-    causal,
+    writes_text,
     attention_layers,
+    of_one_mind,
+    same_heads,
+    known_rope,
     fixed_positions,
     plain_attention,
 )

@@ -59,7 +59,7 @@ class VllmEngine:
     def __init__(self, llm: Any, model: VllmModel, config: Config) -> None:
         self._llm, self._config = llm, config
         self.identity = model.identity
-        self._renderer = PromptRenderer(model.tokenizer, model.think_tags)
+        self._renderer = PromptRenderer(model.tokenizer, model.think_tags, model.chat)
         self._stop_token_ids = sorted(model.stop_token_ids)
         self.arena = PagedCache(llm.engine_core.engine_core.scheduler, self.num_devices)
         self.max_seqs: int = llm.vllm_config.scheduler_config.max_num_seqs
@@ -207,7 +207,10 @@ class VllmEngine:
             failed = Completion.failed(flight.request, error, seed=self._config.sampling.seed)
             return replace(failed, prompt=flight.prompt, device_s=flight.device_s)
         text = self._renderer.split(
-            flight.prompt_token_ids, token_ids, self._renderer.first_answer(token_ids)
+            flight.prompt_token_ids,
+            token_ids,
+            self._renderer.first_answer(token_ids),
+            is_thinking=self._renderer.continues_thinking(flight.request),
         )
         stored = len(flight.prompt_token_ids) + len(token_ids) - 1
         is_known = not (self._shares_prefixes and flight.held.num_preemptions)

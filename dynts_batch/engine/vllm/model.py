@@ -2,14 +2,16 @@
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import GenerationConfig, PretrainedConfig, PreTrainedTokenizerBase
+from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 from dynts_batch.config import Config, ModelConfig
+from dynts_batch.engine.model.chat.stop_tokens import find_stop_token_ids
+from dynts_batch.engine.model.chat.template import ChatTemplate, pinned
 from dynts_batch.engine.model.companions import Companions
 from dynts_batch.engine.model.files import ModelFiles, find_files, no_such_model
 from dynts_batch.engine.model.identity import model_identity
@@ -31,6 +33,7 @@ class VllmModel:
     path: str
     tokenizer: PreTrainedTokenizerBase
     think_tags: ThinkTags
+    chat: ChatTemplate | None
     stop_token_ids: frozenset[int]
     dtype: str
     on_gpu: bool
@@ -54,20 +57,30 @@ def resolve_vllm_model(config: Config) -> VllmModel:
     text_config = model_config.get_text_config()
     tokenizer = load_tokenizer(name, files, text_config)
     think_tags = find_think_tags(tokenizer, config.model.think_tags)
+    chat = ChatTemplate.of(tokenizer, config.model, think_tags)
+    stop_token_ids = find_stop_token_ids(name, files, model_config, tokenizer, think_tags, chat)
     weights = None if files.folder is None else weights_sha256(files.folder)
     dtype = _pick_dtype(config.model, text_config, on_gpu=on_gpu)
     known = ModelId(name, files.revision, weights)
     return VllmModel(
-        settings=replace(config.model, revision=files.revision),
+        settings=pinned(config.model, files.revision, chat),
         path=files.path,
         tokenizer=tokenizer,
         think_tags=think_tags,
-        stop_token_ids=_stop_token_ids(files, tokenizer),
+        chat=chat,
+        stop_token_ids=stop_token_ids,
         dtype=dtype,
         on_gpu=on_gpu,
         identity={
             **model_identity(
-                known, getattr(torch, dtype), model_config, tokenizer, think_tags, Companions()
+                known,
+                getattr(torch, dtype),
+                model_config,
+                think_tags,
+                Companions(),
+                chat,
+                config.model,
+                stop_token_ids,
             ),
             "engine": {
                 "kind": "vllm",
@@ -114,16 +127,6 @@ def _pick_dtype(config: ModelConfig, text_config: PretrainedConfig, *, on_gpu: b
     if config.dtype != "auto":
         return config.dtype
     return str(text_config.dtype or "bfloat16").removeprefix("torch.") if on_gpu else "float32"
-
-
-def _stop_token_ids(files: ModelFiles, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
-    try:
-        found = GenerationConfig.from_pretrained(files.path, revision=files.revision).eos_token_id
-    except OSError:  # many models have none
-        found = None
-    if found is None:
-        found = tokenizer.eos_token_id
-    return frozenset([found] if isinstance(found, int) else found or ())
 
 
 def _folder_sha256(path: str | None) -> str | None:

@@ -125,6 +125,21 @@ def test_what_is_off_in_vllms_words_is_off(tmp_path):
     assert next(source.rows(0, 1)).error is None
 
 
+def test_a_line_may_say_something_to_the_chat_template(tmp_path):
+    plain, effort, both = _rows(
+        tmp_path,
+        _line("a"),
+        _line("b", reasoning_effort="high"),
+        _line("c", reasoning_effort="low", chat_template_kwargs={"enable_thinking": False}),
+    )
+    assert plain.request(0).chat_template_kwargs is None
+    assert effort.request(0).chat_template_kwargs == {"reasoning_effort": "high"}
+    expected = {"reasoning_effort": "low", "enable_thinking": False}
+    assert both.request(0).chat_template_kwargs == expected
+    _, bad = _rows(tmp_path, _line("a"), _line("b", chat_template_kwargs=3))
+    assert "body.chat_template_kwargs must be an object, got 3" in str(bad.error)
+
+
 def test_an_id_that_stands_twice_is_refused(tmp_path):
     with pytest.raises(InputError, match="'a' in line 1 and line 2"):
         _rows(tmp_path, _line("a"), _line("a"))

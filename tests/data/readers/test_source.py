@@ -335,3 +335,19 @@ def test_a_reference_that_is_no_text_is_given_as_json(tmp_path):
     (tmp_path / "data.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
     source = _open(tmp_path / "data.jsonl", reference_column="ref")
     assert [row.reference for row in source.rows(0, 3)] == ["4", "0.5", None]
+
+
+def test_a_system_prompt_comes_before_prompts_and_before_chats_without_one(tmp_path):
+    user, own = {"role": "user", "content": "2+2?"}, {"role": "system", "content": "Shout."}
+    lines = [{"q": "2+2?", "chat": [user]}, {"q": "2+2?", "chat": [own, user]}]
+    path = tmp_path / "data.jsonl"
+    path.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    ours = {"role": "system", "content": "Be brief."}
+    for column, expected in (
+        ("prompt_column", [[ours, user], [ours, user]]),
+        ("messages_column", [[ours, user], [own, user]]),
+    ):
+        name = "q" if column == "prompt_column" else "chat"
+        settings = {"path": str(path), column: name, "system_prompt": "Be brief."}
+        rows = list(open_source(InputConfig(**settings)).rows(0, 2))
+        assert [row.request(0).messages for row in rows] == expected

@@ -1,0 +1,1 @@
+"""What a chat template makes of turns, and where it says that a turn ends."""

@@ -1,0 +1,316 @@
+"""The chat template: from turns to the text that the model reads, and what it writes after an assistant's turn.
+
+Owns which template it is, what it is given beside the turns, and in which form it wants each role's text. Knows nothing about
+requests and tokens.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import date
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from transformers import PreTrainedTokenizerBase
+
+from dynts_batch.config import InputConfig, ModelConfig
+from dynts_batch.engine.model.think_tags import THINK, ThinkTags
+from dynts_batch.errors import BadRowError, ConfigError
+
+#: No template has a reason to change or to drop it.
+PROBE = "Probe 4711"
+#: What the engine itself says to a template.
+RESERVED = [
+    "messages",
+    "conversation",
+    "add_generation_prompt",
+    "continue_final_message",
+    "chat_template",
+    "tokenize",
+    "return_dict",
+    "return_tensors",
+    "return_assistant_tokens_mask",
+    "sanitize_control_tokens",
+    "padding",
+    "truncation",
+    "max_length",
+    "tokenizer_kwargs",
+    "strftime_now",
+]
+#: Parts of a date that a template can ask for. Those with a flag come first: "%-d" holds no "%d".
+DIRECTIVES = [f"%{flag}{letter}" for flag in ("-", "") for letter in "aAbBdHIjmMpSUwWyY"]
+
+Turn = Mapping[str, Any]
+#: How a template takes the text of a role: as it is, as [{"type": "text", "text": ...}], or not at all.
+Form = Literal["text", "parts", "dropped"]
+
+
+@dataclass(frozen=True)
+class ChatTemplate:
+    """`source` is Jinja; `settings` are its variables beside the turns, for every request; `day` is today to it, None where it
+    does not ask."""
+
+    tokenizer: PreTrainedTokenizerBase
+    source: str
+    settings: Mapping[str, Any]
+    tags: ThinkTags = THINK
+    day: str | None = None
+    _forms: dict[str, Form] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls, tokenizer: PreTrainedTokenizerBase, config: ModelConfig, tags: ThinkTags = THINK
+    ) -> Self | None:
+        """The template of `config`, else the tokenizer's own; None where there is none.
+
+        Raises: ConfigError where it cannot be read or rendered, drops the user's text, or does not know the settings.
+        """
+        settings = config.chat_template_kwargs or {}
+        source = template_source(tokenizer, config)
+        if source is None:
+            if settings:
+                raise ConfigError(
+                    f"model.chat_template_kwargs needs a chat template, and {config.name!r} has none: name one as"
+                    f" model.chat_template, got {dict(settings)}"
+                )
+            return None
+        day = (config.chat_date or date.today().isoformat()) if says_date(source) else None
+        template = cls(tokenizer, source, settings, tags, day)
+        template._check()
+        return template
+
+    @cached_property
+    def _dated_source(self) -> str:
+        return self.source if self.day is None else _with_date(self.source, self.day)
+
+    def render(self, turns: Sequence[Turn], settings: Mapping[str, Any] | None = None) -> str:
+        """The text of `turns`, up to where the model goes on: a last turn of the assistant is continued. `settings` come
+        before the template's own.
+
+        Raises: BadRowError where the template rejects or drops something.
+        """
+        if settings:
+            self._check_settings(settings)
+        merged = {**self.settings, **(settings or {})}
+        formed = [self._formed(turn) for turn in turns]
+        begun = begun_text(turns)
+        if not begun:
+            return self._apply(formed[:-1] if begun == "" else formed, merged)
+        if not any(tag in begun for tag in self.tags):
+            return self._apply(formed, merged, continue_final_message=True)
+        # Templates drop or move the thinking of an assistant's turn. So the text follows what the model would follow.
+        opening = self._apply(formed[:-1], merged)
+        bare = opening.rstrip()
+        if begun.lstrip().startswith(self.tags.start) and bare.endswith(self.tags.start):
+            opening = bare.removesuffix(self.tags.start)
+        return opening + begun
+
+    def after_assistant(self) -> str:
+        """What it writes after the text of an assistant's last turn; "" where that cannot be told."""
+        *before, turn, _ = self._conversation("assistant", PROBE)
+        try:
+            turns = [*before, self._formed(turn)]
+            text = self._apply(turns, self.settings, add_generation_prompt=False)
+        except BadRowError:
+            return ""
+        return text.rpartition(PROBE)[2] if PROBE in text else ""
+
+    def form(self, role: str) -> Form:
+        """In which form it takes the text of `role`: found by rendering one, once."""
+        if role not in self._forms:
+            self._forms[role] = self._find_form(role)
+        return self._forms[role]
+
+    def _check(self) -> None:
+        """Raises: ConfigError."""
+        try:
+            self._check_settings(self.settings)
+        except BadRowError as error:
+            raise ConfigError(f"model.{error}") from None
+        try:
+            self._apply(self._conversation("user", PROBE), self.settings)
+        except BadRowError as text_error:
+            try:
+                self._apply(self._conversation("user", _parts(PROBE)), self.settings)
+            except BadRowError:
+                raise ConfigError(f"model.chat_template: {text_error}") from None
+        if self.form("user") == "dropped":
+            raise ConfigError(
+                "model.chat_template must write the user's text, got a template that drops it, given as text and in parts"
+            )
+
+    def _check_settings(self, settings: Mapping[str, Any]) -> None:
+        for name in settings:
+            if name in RESERVED:
+                raise BadRowError(
+                    f"chat_template_kwargs must leave {name} to the engine, got a value for it"
+                )
+            if not re.search(rf"\b{re.escape(name)}\b", self.source):
+                raise BadRowError(
+                    f"chat_template_kwargs must be names that the chat template reads, got {name!r}, which it does not mention"
+                )
+
+    def _find_form(self, role: str) -> Form:
+        forms: tuple[tuple[Form, Any], ...] = (("text", PROBE), ("parts", _parts(PROBE)))
+        is_rejected = False
+        for form, content in forms:
+            try:
+                if PROBE in self._apply(self._conversation(role, content), self.settings):
+                    return form
+            except BadRowError:
+                is_rejected = True
+        # What rejects the probe will say about a real turn what is wrong with it.
+        return "text" if is_rejected else "dropped"
+
+    def _conversation(self, role: str, content: Any) -> list[Turn]:
+        """A short chat in which `role` says `content`, in a place where templates accept it."""
+        turn = {"role": role, "content": content}
+        if role == "user":
+            return [turn]
+        plain = self._formed({"role": "user", "content": "Hello"})
+        return [plain, turn, plain] if role == "assistant" else [turn, plain]
+
+    def _formed(self, turn: Turn) -> Turn:
+        """`turn` in the form that the template takes."""
+        content, role = turn.get("content"), str(turn["role"])
+        if role == "tool" or not content:
+            return turn
+        form = self.form(role)
+        if form == "dropped":
+            raise BadRowError(f"the chat template drops the text of a turn of {role!r}")
+        if form == "parts":
+            return {**turn, "content": _parts(content) if isinstance(content, str) else content}
+        return {**turn, "content": text_of(content)}
+
+    def _apply(
+        self, turns: Sequence[Turn], settings: Mapping[str, Any], *, continue_final_message: bool = False,
+        add_generation_prompt: bool | None = None,
+    ) -> str:  # fmt: skip
+        if add_generation_prompt is None:
+            add_generation_prompt = not continue_final_message
+        try:
+            return self.tokenizer.apply_chat_template(
+                [dict(turn) for turn in turns],
+                chat_template=self._dated_source,
+                tokenize=False,
+                add_generation_prompt=add_generation_prompt,
+                continue_final_message=continue_final_message,
+                **settings,
+            )
+        except (
+            Exception
+        ) as error:  # a template is Jinja code of the model's author: it may raise anything
+            reason = str(error).partition("\n")[0] or type(error).__name__
+            raise BadRowError(f"the chat template rejected the messages: {reason}") from error
+
+
+def template_source(tokenizer: PreTrainedTokenizerBase, config: ModelConfig) -> str | None:
+    """The Jinja text of `model.chat_template`, else of the tokenizer's default template; None where there is none.
+
+    Raises: ConfigError.
+    """
+    given = config.chat_template
+    if given is not None:
+        return given if is_template(given) else read_template(given)
+    own = tokenizer.chat_template
+    if isinstance(own, dict):  # several, by name
+        own = own.get("default")
+        if own is None:
+            raise ConfigError(
+                f"model.chat_template must be given where the tokenizer names several and none is the default, got"
+                f" {', '.join(tokenizer.chat_template)}"
+            )
+    return own
+
+
+def check_chats(config: InputConfig, name: str, chat: ChatTemplate | None) -> None:
+    """Raises: ConfigError where the input holds chats, or a system prompt, and the model `name` has no template to render them."""
+    key = "messages_column" if config.messages_column else "format"
+    if chat is None and (config.messages_column or config.format == "openai"):
+        raise ConfigError(
+            f"input.{key} needs a chat template, and {name!r} has none: name one as model.chat_template, got"
+            f" {getattr(config, key)!r}"
+        )
+    if config.system_prompt is None:
+        return
+    if chat is None:
+        raise ConfigError(
+            f"input.system_prompt needs a chat template, and {name!r} has none: name one as model.chat_template, got"
+            f" {config.system_prompt!r}"
+        )
+    turns = [
+        {"role": "system", "content": config.system_prompt},
+        {"role": "user", "content": PROBE},
+    ]
+    try:
+        chat.render(turns)
+    except BadRowError as error:
+        raise ConfigError(f"input.system_prompt: {error}") from None
+
+
+def pinned(config: ModelConfig, revision: str | None, chat: ChatTemplate | None) -> ModelConfig:
+    """What every worker is to load, wherever and whenever it starts: it need not have the file of a template."""
+    if chat is None:
+        return replace(config, revision=revision)
+    given = None if config.chat_template is None else chat.source
+    return replace(config, revision=revision, chat_template=given, chat_date=chat.day)
+
+
+def is_template(text: str) -> bool:
+    """Whether `text` is Jinja and not the path of a file that holds some."""
+    return "{{" in text or "{%" in text
+
+
+def read_template(path: str) -> str:
+    """Raises: ConfigError."""
+    try:
+        text = Path(path).expanduser().read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"model.chat_template must be the path of a Jinja file, or a template, got {path!r}: {error}"
+        ) from None
+    if not is_template(text):
+        raise ConfigError(
+            f"model.chat_template must hold a Jinja template, got {path!r} without {{{{ or {{%"
+        )
+    return text
+
+
+def says_date(source: str) -> bool:
+    """Whether a template may write the day on which it is rendered."""
+    return "strftime_now" in source
+
+
+def _with_date(source: str, day: str) -> str:
+    """`source` where it is always `day`. transformers gives templates no function but its own, so Jinja defines one."""
+    today = date.fromisoformat(day)
+    pieces = "".join(f"|replace({part!r}, {today.strftime(part)!r})" for part in DIRECTIVES)
+    return f"{{% macro strftime_now(format) %}}{{{{ format{pieces} }}}}{{% endmacro %}}{{{{ '' }}}}{source}"
+
+
+def begun_text(turns: Sequence[Turn]) -> str | None:
+    """The text of a last turn of the assistant, which the model is to continue; None where there is no such turn."""
+    last = turns[-1] if turns else {}
+    if last.get("role") != "assistant" or last.get("tool_calls"):
+        return None
+    return text_of(last.get("content") or "")
+
+
+def text_of(content: Any) -> str:
+    """The text of a turn's content, given as text or in parts.
+
+    Raises: BadRowError where a part is no text.
+    """
+    if isinstance(content, str):
+        return content
+    texts = []
+    for part in content:
+        if not isinstance(part, Mapping) or not isinstance(part.get("text"), str):
+            raise BadRowError(f"content must be text, got the part {str(part)[:60]}")
+        texts.append(part["text"])
+    return "".join(texts)
+
+
+def _parts(text: str) -> list[dict[str, str]]:
+    return [{"type": "text", "text": text}]

@@ -1,0 +1,55 @@
+"""Quantised checkpoints: which of them are read as plain weights, which need a library, and which nothing reads."""
+
+from typing import Any
+
+from transformers import Mxfp4Config, PretrainedConfig
+from transformers.quantizers import AutoHfQuantizer
+from transformers.quantizers.auto import AUTO_QUANTIZER_MAPPING
+
+from dynts_batch.engine.model.checkpoint.skeleton import in_words
+from dynts_batch.errors import ConfigError
+
+#: Read as plain weights in model.dtype: OpenAI's gpt-oss is published so.
+_DEQUANTIZED = {"mxfp4": Mxfp4Config}
+
+
+def check_quantization(name: str, config: PretrainedConfig) -> None:
+    """Raises: ConfigError where nothing that is installed reads a checkpoint that is quantised in such a way."""
+    method = quant_method(config)
+    if method is None or method in _DEQUANTIZED:
+        return
+    if method not in AUTO_QUANTIZER_MAPPING and method != "bitsandbytes":
+        raise ConfigError(
+            f"model.name must be quantised in a way that transformers knows, got {name!r} with quant_method {method!r}."
+            f" Choices: {', '.join(sorted(AUTO_QUANTIZER_MAPPING))}"
+        )
+    try:
+        settings = config.quantization_config
+        AutoHfQuantizer.from_config(settings, pre_quantized=True).validate_environment(
+            device_map=None, weights_only=True
+        )
+    except ImportError as error:
+        raise ConfigError(
+            f"model.name: {name!r} is quantised with {method}, and what reads it is not installed: {in_words(error)}"
+        ) from None
+    # A GPU that is missing here may be where the workers are.
+    except (RuntimeError, ValueError):
+        return
+
+
+def quant_method(config: PretrainedConfig) -> str | None:
+    """How the checkpoint is quantised; None where it is not."""
+    settings: Any = getattr(config, "quantization_config", None)
+    if settings is None:
+        return None
+    method = settings.get("quant_method") if isinstance(settings, dict) else settings.quant_method
+    if method is None and isinstance(settings, dict):
+        is_bitsandbytes = any(key.startswith(("load_in_", "_load_in_")) for key in settings)
+        method = "bitsandbytes" if is_bitsandbytes else "unknown"
+    return str(getattr(method, "value", method))
+
+
+def loading_options(config: PretrainedConfig) -> dict[str, Any]:
+    """What `from_pretrained` is told beside the files."""
+    dequantized = _DEQUANTIZED.get(quant_method(config) or "")
+    return {} if dequantized is None else {"quantization_config": dequantized(dequantize=True)}
