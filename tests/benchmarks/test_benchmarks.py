@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dynts_batch.benchmarks import cpu_suite, gpu_suite
+from dynts_batch.benchmarks import cpu_suite, gpu_suite, study
 from dynts_batch.benchmarks.breakdown import breakdown
 from dynts_batch.benchmarks.contenders.contenders import PEERS, make_contender, named_policy
 from dynts_batch.benchmarks.growth import growth
@@ -16,9 +16,11 @@ from dynts_batch.benchmarks.roofline import roofline
 from dynts_batch.benchmarks.suite import run_checks
 from dynts_batch.benchmarks.workload import Load, Workload
 from dynts_batch.cli.bench import parse
-from dynts_batch.config_file import load_settings
+from dynts_batch.config_file import load_config, load_settings
 from dynts_batch.errors import ConfigError
 from dynts_batch.kvcache.arena import KVArena
+from dynts_batch.kvcache.policies import make_policy
+from dynts_batch.runner.frontier import plan_cells
 
 TINY = Workload(
     batch_size=3, prompt_tokens=8, max_new_tokens=24, budget=64, window_size=8,
@@ -125,3 +127,12 @@ def test_a_suite_says_what_failed_and_goes_on(capsys: pytest.CaptureFixture[str]
     printed = capsys.readouterr().out
     assert "== works\n$ python -c print(6 * 7)\n42\n" in printed
     assert printed.endswith("failed:\n  breaks\n")
+
+
+def test_every_cell_of_the_study_has_settings_that_are_right(tmp_path: Path) -> None:
+    (tmp_path / "study.yaml").write_text(study.settings_of("a/model", tmp_path / "x.jsonl", 5))
+    for cell in plan_cells(study.VARIANTS, [140], [0]):
+        config = load_config(str(tmp_path / "study.yaml"), cell.overrides(str(tmp_path)))
+        assert make_policy(config.policy).name == cell.variant.partition("+")[0]
+        assert (config.input.limit, config.sampling.temperature) == (5, 0.0)
+    assert config.input.prompt_template.endswith("within \\boxed{}.")

@@ -1,0 +1,69 @@
+"""Accuracy under eviction on real text, every policy at the same memory, in one command that resumes.
+
+    python -m dynts_batch.benchmarks.study MODEL PROBLEMS.jsonl OUT [--shares 35,50,70] [--policies A,B] [key=value ...]
+
+MODEL is a folder or a hub id; of the problems, a question and its answer a line, the first --rows are done, greedily. Runs the full
+cache, then every policy and schedule at every share of what the full cache stores at its peak, prompt included, each in a run
+directory below OUT/cells; writes OUT/frontier.parquet and OUT/frontier.svg and prints the table: what each loses against the
+full cache and against the best other one, with paired 95% intervals, and what a right answer costs.
+"""
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+
+#: Every policy under the schedule of its own, the paper's schedule beside it where it is known to matter, and the prompt
+#: unprotected for those that may tell which of its tokens matter.
+VARIANTS = (
+    "expected", "expected+protect_prompt=false", "triattention", "rkv", "rkv+keep_ratio=0.4", "random", "random+protect_prompt=false",
+    "window", "window+keep_ratio=0.4", "snapkv", "snapkv+protect_prompt=false", "h2o", "value_aware", "cur", "keydiff",
+)  # fmt: skip
+SETTINGS = """\
+model: {{name: {model}, dtype: bfloat16}}
+input:
+  path: {problems}
+  prompt_column: question
+  reference_column: answer
+  limit: {rows}
+  prompt_template: |-
+    {{prompt}}
+
+    Think step by step, and put your final answer within \\boxed{{}}.
+sampling: {{temperature: 0.0, max_new_tokens: 512}}
+policy: {{window_size: 16}}
+memory: {{max_seqs: 40, max_prompt_tokens: 512}}
+run: {{shard_rows: 25}}
+cost: {{usd_per_gpu_hour: 0.05}}
+"""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("model", metavar="MODEL")
+    parser.add_argument("problems", metavar="PROBLEMS", type=Path)
+    parser.add_argument("out", metavar="OUT", type=Path)
+    parser.add_argument("--rows", type=int, default=200)
+    parser.add_argument("--shares", default="35,50,70", metavar="P,Q,...")
+    parser.add_argument("--policies", default=",".join(VARIANTS), metavar="A,B,...")
+    parser.add_argument("overrides", nargs="*", metavar="key=value")
+    args = parser.parse_intermixed_args()
+    settings = args.out / "study.yaml"
+    args.out.mkdir(parents=True, exist_ok=True)
+    settings.write_text(settings_of(args.model, args.problems, args.rows))
+    command = ["-m", "dynts_batch", "frontier", str(settings), str(args.out)]
+    command += ["--policies", args.policies, "--shares", args.shares, *args.overrides]
+    return subprocess.run([sys.executable, *command], check=False).returncode
+
+
+def settings_of(model: str, problems: Path, rows: int) -> str:
+    """The configuration that all cells share, as YAML."""
+    folder = Path(model)
+    name = str(folder.absolute()) if folder.is_dir() else model
+    return SETTINGS.format(model=name, problems=problems.absolute(), rows=rows)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
