@@ -48,10 +48,12 @@ class InputConfig:
     """Where the requests come from. Exactly one of the prompt and messages columns is named."""
 
     path: str | None = None
-    """Required. "embedded" (the problems that come with the package), a file, or a folder of Parquet
-    files or of `datasets.save_to_disk`; a local path or a URI (s3://, gs://, anything fsspec opens)."""
+    """Required. "embedded" (the problems that come with the package), a file, a folder of files or of
+    `datasets.save_to_disk`, or a pattern of files (data/*.jsonl.gz, ** for any depth); a local path or a URI (s3://,
+    gs://, hf://, anything fsspec opens)."""
     format: Literal["auto", "parquet", "arrow", "jsonl", "csv", "openai"] = "auto"
-    """openai: lines of OpenAI's batch API; ids and messages are theirs, no column is to be named."""
+    """jsonl: objects, one a line, or an array of them. csv: with a header. Both may be compressed (gz, zst, bz2, xz, lz4).
+    openai: lines of OpenAI's batch API; ids and messages are theirs, no column is to be named."""
     id_column: str | None = None
     """Column with unique ids; null = a hash of the prompt and its position."""
     prompt_column: str | None = None

@@ -37,6 +37,13 @@ class Location:
     infos: Sequence[pafs.FileInfo]
     is_folder: bool
 
+    @property
+    def root(self) -> str:
+        """The folder that all files are below: of a pattern what stands before the first sign that is one."""
+        parts = self.path.split("/")
+        fixed = next((i for i, part in enumerate(parts) if _WILD.search(part)), len(parts))
+        return "/".join(parts[: fixed - (not self.is_folder)])
+
     @classmethod
     def of(cls, given: str) -> Location:
         """Find `given`, which is a path or a URI as in input.path.

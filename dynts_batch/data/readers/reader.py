@@ -20,6 +20,7 @@ from dynts_batch.data.readers.csv_text import CsvTable
 from dynts_batch.data.readers.jsonl import JsonlTable
 from dynts_batch.data.readers.location import Location
 from dynts_batch.data.readers.openai_batch import ID_COLUMN, MESSAGES_COLUMN, OpenaiTable
+from dynts_batch.data.readers.partition import PartitionedPart, folder_values
 from dynts_batch.data.readers.source import Source
 from dynts_batch.data.readers.table import Table
 from dynts_batch.data.readers.table_parts import ArrowFile, ParquetGroup, TablePart, open_parquet
@@ -68,9 +69,15 @@ def _open_parquet(location: Location) -> ColumnarTable:
     for path in paths:
         with readable(path), filesystem.open_input_file(path) as file:
             parquet = open_parquet(file)
-            schemas.append(parquet.schema_arrow)
-            groups = range(parquet.num_row_groups)
-            parts += [ParquetGroup(filesystem, path, parquet.metadata, g) for g in groups]
+            schema = parquet.schema_arrow
+            groups = [
+                ParquetGroup(filesystem, path, parquet.metadata, group)
+                for group in range(parquet.num_row_groups)
+            ]
+        found = folder_values(path, location.root)
+        added = {name: value for name, value in found.items() if name not in schema.names}
+        parts += [PartitionedPart(group, added) for group in groups] if added else groups
+        schemas.append(pa.schema([*schema, *((name, pa.string()) for name in added)]))
     return ColumnarTable(filesystem, location.path, parts, _unify(paths, schemas))
 
 

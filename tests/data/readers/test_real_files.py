@@ -275,3 +275,23 @@ def test_a_hub_that_cannot_be_reached_is_one_line(monkeypatch):
     ) as caught:
         _open("hf://datasets/me/data/a.jsonl")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("pattern", ["", "*", "**/*.parquet", "*/*"])
+def test_columns_in_the_names_of_folders_are_columns(tmp_path, pattern):
+    """As Spark, duckdb, polars and pandas write partitions: the column was gone, unsaid."""
+    for name, id_ in (
+        ("level=1", "a"),
+        ("level=a%2Fb", "b"),
+        ("level=__HIVE_DEFAULT_PARTITION__", "c"),
+    ):
+        folder = tmp_path / "data=x" / name
+        folder.mkdir(parents=True)
+        pq.write_table(pa.table({"id": [id_], "q": ["x"]}), folder / "part.parquet")
+    source = _open(tmp_path / "data=x" / pattern, reference_column="level")
+    assert {row.request_id: row.reference for row in source.rows(0, 3)} == {
+        "a": "1",
+        "b": "a/b",
+        "c": None,
+    }
+    assert source.schema.names == ["id", "q", "level"]
