@@ -1,4 +1,4 @@
-"""Shared fixtures: tiny random models, made once a session."""
+"""Shared fixtures: tiny random models, made once a session; and which tests run side by side."""
 
 import os
 from pathlib import Path
@@ -30,3 +30,26 @@ class TinyModels(dict[str, Path]):
     def __missing__(self, architecture: str) -> Path:
         self[architecture] = make_tiny_model(architecture, self._folder)
         return self[architecture]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """Two processes for the whole suite or a tier of it; named files and tests start sooner in one."""
+    is_whole = config.args_source is not pytest.Config.ArgsSource.ARGS
+    option = config.option
+    if is_whole and getattr(option, "numprocesses", 0) is None and not option.collectonly:
+        option.numprocesses, option.dist = 0 if option.usepdb else 2, "loadgroup"
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """What starts Ray is `ray`, and runs in one process, one after the other; every other file stays together."""
+    for item in items:
+        if "cluster" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.ray)
+        if config.pluginmanager.hasplugin("xdist"):
+            group = "ray" if item.get_closest_marker("ray") else item.nodeid.partition("::")[0]
+            item.add_marker(pytest.mark.xdist_group(group))
+    if "long" not in config.option.markexpr:  # whatever else -m asks for
+        long = [item for item in items if item.get_closest_marker("long")]
+        items[:] = [item for item in items if not item.get_closest_marker("long")]
+        config.hook.pytest_deselected(items=long)

@@ -13,6 +13,8 @@ from fake_run import make_config, stable_rows, write_config, write_problems
 from local_run import finish_run
 from s3_server import BUCKET, s3_server
 
+pytestmark = pytest.mark.ray
+
 MAX_SEQS = 4
 CHECKPOINT_S = 0.5
 _RUN = {"shard_rows": 10, "checkpoint_s": CHECKPOINT_S, "max_attempts": 8}

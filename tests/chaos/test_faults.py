@@ -5,6 +5,8 @@ from chaos import Driver, Nodes
 from fake_run import make_config, stable_rows, write_config, write_problems
 from local_run import finish_run
 
+pytestmark = pytest.mark.ray
+
 NUM_ROWS = 120
 
 

@@ -32,6 +32,8 @@ from dynts_batch.runner.driver.ray_fleet import RayFleet
 from dynts_batch.runner.messages import Job
 from dynts_batch.runner.prepared_run import prepare
 
+pytestmark = pytest.mark.ray
+
 class FirstWork(Exception):
     pass
 

@@ -12,6 +12,8 @@ import pytest
 from fake_run import make_config, stable_rows, write_config, write_problems
 from local_run import finish_run
 
+pytestmark = pytest.mark.ray
+
 ROOT = Path(__file__).parents[2]
 RAY = str(Path(sys.executable).parent / "ray")
 # Else Ray asks for a token, as soon as an earlier run on this machine has left one.

@@ -2,12 +2,14 @@
 
 import json
 import os
+import re
 import shlex
 import signal
 import stat
 import subprocess
 import sys
 import time
+from importlib.metadata import version
 from pathlib import Path
 
 import jsonschema
@@ -116,7 +118,23 @@ def test_the_image_copies_what_exists_and_all_that_the_wheel_needs():
     lines = (CLUSTER / "Dockerfile").read_text().splitlines()
     copied = [w for line in lines if line.startswith("COPY") for w in line.split()[2:-1]]
     assert all((ROOT / path).exists() for path in copied)
-    assert {"pyproject.toml", "README.md", "dynts_batch", "jobs", "cluster"} <= set(copied)
+    assert {"pyproject.toml", "README.md", "dynts_batch", "configs", "jobs", "cluster"} <= set(
+        copied
+    )
+
+
+def test_the_image_keeps_its_base_images_ray_and_torch():
+    """Unconstrained, pip put the newest Ray over that of the cluster, and a torch over that of the image's CUDA."""
+    text = (CLUSTER / "Dockerfile").read_text()
+    (listing, file, installation) = re.search(
+        r'^RUN python -c "(.*)" > (\S+) \\\n.*(pip install .*)$', text, re.MULTILINE
+    ).groups()
+    kept = subprocess.run(
+        [sys.executable, "-c", listing], capture_output=True, text=True, check=True
+    ).stdout.split()
+    assert {f"ray=={version('ray')}", f"torch=={version('torch')}"} <= set(kept)
+    assert f"--constraint {file}" in installation
+    assert text.count("pip install") == 1
 
 
 @pytest.mark.parametrize("script", ["slurm.sh", "local.sh", "rayjob.sh"])

@@ -1,6 +1,5 @@
-"""The engine's bookkeeping: memory, counters, errors, order and the five-line example of the README."""
+"""The engine's bookkeeping: memory, counters, errors and order."""
 
-import re
 from pathlib import Path
 
 import pytest
@@ -12,8 +11,6 @@ from dynts_batch.engine.model.memory import plan_max_seqs, room_on_gpu
 from dynts_batch.errors import ConfigError
 from dynts_batch.kvcache.arena_shape import ArenaShape
 from dynts_batch.records import Request
-
-README = Path(__file__).parents[2] / "README.md"
 
 
 def make_engine(
@@ -117,13 +114,6 @@ def test_generate_reads_ahead_no_more_than_a_batch(tiny_model_dirs: dict[str, Pa
     next(completions)
     assert len(read) <= 2 * 3
     assert len(list(completions)) == 39
-
-
-def test_the_readmes_library_example_runs() -> None:
-    example, *_ = re.findall(r"```python\n(.*?)```", README.read_text(), flags=re.DOTALL)
-    namespace: dict[str, object] = {}
-    exec(example, namespace)
-    assert "completion" in namespace
 
 
 def test_on_a_gpu_each_sequence_also_needs_its_logits() -> None:

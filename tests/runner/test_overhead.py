@@ -20,6 +20,8 @@ from dynts_batch.runner.driver.ray_fleet import RayFleet
 from dynts_batch.runner.messages import Job
 from dynts_batch.runner.prepared_run import prepare
 
+pytestmark = pytest.mark.ray
+
 NUM_ROWS = 20_000
 NUM_WORKERS = 8
 ROW_S = 0.05

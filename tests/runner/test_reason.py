@@ -139,6 +139,8 @@ def _signal_a_worker_once(checkpoints: Path, number: int) -> subprocess.Popen[by
     me = psutil.Process()
     code = f"""
 import os, pathlib, psutil, time
+
+pytestmark = pytest.mark.ray
 while not any(pathlib.Path({str(checkpoints)!r}).glob("*")):
     time.sleep(0.01)
 for child in psutil.Process({me.pid}).children(recursive=True):
