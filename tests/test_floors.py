@@ -1,11 +1,16 @@
-"""The layout's law: imports go down, siblings do not meet, and a third-party package has its owners."""
+"""The layout's law: imports go down, siblings do not meet, and a third-party package has its owners; no file or folder is too large."""
 
 import ast
+from collections import Counter
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).parents[1] / "dynts_batch"
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "dynts_batch"
+SOURCES = {".py", ".c", ".h", ".js", ".css", ".html", ".sh", ".yaml"}
+MAX_FILES = 16
 
 FLOORS = {
     "errors": 0, "config": 0, "config_rules": 0, "config_file": 0, "exit_status": 0, "records": 0,
@@ -41,15 +46,14 @@ def place(path: Path) -> str:
 
 
 def imports(path: Path) -> list[str]:
+    """Full names of all that is imported, wherever the statement stands."""
     found = []
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             found += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import"
-            found.append(str(node.module))
-            if node.module == "dynts_batch":
-                found += [f"dynts_batch.{alias.name}" for alias in node.names]
+            found += [f"{node.module}.{alias.name}" for alias in node.names]
     return found
 
 
@@ -75,3 +79,49 @@ def test_imports_go_down_and_packages_stay_with_their_owner(path: Path) -> None:
 
 def test_every_place_has_a_floor() -> None:
     assert {place(path) for path in MODULES} - {"__init__"} <= FLOORS.keys()
+
+
+def module_name(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def owner(name: str, modules: set[str]) -> str:
+    """The module of which `name` is a part, or is itself; else nothing."""
+    while name and name not in modules:
+        name = name.rpartition(".")[0]
+    return name
+
+
+def circle(imported: dict[str, set[str]]) -> list[str]:
+    """Names that import each other in turn, the first one again at the end; none where there is no circle."""
+    try:
+        TopologicalSorter(imported).prepare()
+    except CycleError as error:
+        return error.args[1]
+    return []
+
+
+def test_no_two_files_import_each_other_not_even_through_others() -> None:
+    """Six files of engine/ could only be read together: those imports stood within functions."""
+    modules = {module_name(path) for path in MODULES}
+    imported = {
+        module_name(path): {owner(name, modules) for name in imports(path)} for path in MODULES
+    }
+    assert circle(imported) == []
+
+
+@pytest.mark.parametrize("through", [["b"], ["b", "c", "d"]])
+def test_a_circle_is_found_however_long_it_is(through: list[str]) -> None:
+    around = ["a", *through]
+    imported = {name: {"e", after} for name, after in zip(around, [*through, "a"], strict=True)}
+    assert set(circle(imported)) == set(around)
+
+
+def sources() -> list[Path]:
+    folders = [PACKAGE, *(ROOT / name for name in ("jobs", "cluster", "configs", "tests"))]
+    return [path for folder in folders for path in folder.rglob("*") if path.suffix in SOURCES]
+
+
+def test_a_folder_is_seen_at_one_glance() -> None:
+    counts = Counter(path.parent for path in sources())
+    assert {str(folder): n for folder, n in counts.items() if n > MAX_FILES} == {}

@@ -2,19 +2,25 @@
 
 import dataclasses
 import shutil
+import sys
+from collections import defaultdict
 from functools import partial
 from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file, save_file
 
+import dynts_batch
 from dynts_batch.config import Config, MemoryConfig, ModelConfig, PolicyConfig, SamplingConfig
 from dynts_batch.engine.engine import Engine
 from dynts_batch.engine.factory import check_engine, load_engine
+from dynts_batch.engine.model import resolved
 from dynts_batch.engine.model.files import model_path
+from dynts_batch.engine.model.weights import weights_sha256
 from dynts_batch.errors import ConfigError
 from dynts_batch.testing.fake_engine import FakeEngine
 
+DYNTS, THINKV = PolicyConfig("dynts", budget=200), PolicyConfig("thinkv", budget=240)
 CONFIG = Config(
     sampling=SamplingConfig(max_new_tokens=8),
     policy=PolicyConfig("full"),
@@ -50,6 +56,36 @@ def test_checking_loads_nothing_and_refuses_what_loading_would(tiny_model_dirs, 
         check_engine(_with_model(name, kv_gib=1e-7), on_gpu=False)
 
 
+@pytest.mark.parametrize("policy", [DYNTS, THINKV], ids=["dynts", "thinkv"])
+def test_checking_a_model_goes_down_and_calls_each_file_from_one_other(policy):
+    """The walk went up from files that it had come down to, eight times, and four files looked for the same things."""
+    package, callers, stack = str(Path(dynts_batch.__file__).parent), defaultdict(set), [""]
+
+    def watch(frame, event, argument):
+        code = frame.f_code
+        if event not in ("call", "return") or not code.co_filename.startswith(package):
+            return
+        if event == "return":
+            stack.pop()
+            return
+        path = code.co_filename.removeprefix(package)
+        # Methods ask a record for what it holds; which of a file's own functions calls another is no step either.
+        if "." not in code.co_qualname and path.startswith("/engine") and path != stack[-1]:
+            callers[path].add(stack[-1])
+        stack.append(path)
+
+    config = dataclasses.replace(_with_model("embedded"), policy=policy)
+    check_engine(config, on_gpu=False)  # what is imported then is no call
+    sys.setprofile(watch)
+    try:
+        check_engine(config, on_gpu=False)
+    finally:
+        sys.setprofile(None)
+    assert len(callers) > 5
+    assert {path: found for path, found in callers.items() if len(found) > 1} == {}
+    assert "/engine/model/resolved.py" in callers["/engine/model/files.py"]
+
+
 def test_the_identity_of_a_model_is_the_same_in_every_process(tiny_model_dirs):
     config = _with_model(str(tiny_model_dirs["llama"]))
     on_cpu, on_gpu = (check_engine(config, on_gpu=on_gpu).identity for on_gpu in (False, True))
@@ -80,9 +116,6 @@ def test_missing_and_damaged_weights_are_refused_before_anything_loads(tiny_mode
         check_engine(_with_model(str(folder)), on_gpu=False)
 
 
-DYNTS, THINKV = PolicyConfig("dynts", budget=200), PolicyConfig("thinkv", budget=240)
-
-
 @pytest.mark.parametrize("policy", [DYNTS, THINKV], ids=["dynts", "thinkv"])
 def test_what_was_made_for_a_model_is_made_for_its_weights_wherever_they_lie(policy, tmp_path):
     """A name told nothing: other weights in a folder of the same name were taken, and a copy of the same in another not."""
@@ -105,6 +138,20 @@ def test_what_was_made_for_a_model_is_made_for_its_weights_wherever_they_lie(pol
             ConfigError, match=r"must be made for model .*`dynts-batch .*` makes? one"
         ):
             refuse(config)
+
+
+@pytest.mark.parametrize("policy", [DYNTS, THINKV], ids=["dynts", "thinkv"])
+def test_a_worker_digests_the_weights_once(policy, monkeypatch):
+    """It did so for what was made for the model, each time: a file server serves as many workers."""
+    digested = []
+
+    def digest(folder):
+        digested.append(folder)
+        return weights_sha256(folder)
+
+    monkeypatch.setattr(resolved, "weights_sha256", digest)
+    load_engine(dataclasses.replace(_with_model("embedded"), policy=policy), num_threads=1)
+    assert digested == [Path(model_path("embedded"))]
 
 
 @pytest.mark.parametrize(
