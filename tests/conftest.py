@@ -35,10 +35,11 @@ class TinyModels(dict[str, Path]):
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config: pytest.Config) -> None:
     """Two processes for the whole suite or a tier of it; named files and tests start sooner in one."""
-    is_whole = config.args_source is not pytest.Config.ArgsSource.ARGS
-    option = config.option
-    if is_whole and getattr(option, "numprocesses", 0) is None and not option.collectonly:
-        option.numprocesses, option.dist = 0 if option.usepdb else 2, "loadgroup"
+    option, is_worker = config.option, hasattr(config, "workerinput")
+    if is_worker or option.collectonly or config.args_source is pytest.Config.ArgsSource.ARGS:
+        return
+    if getattr(option, "numprocesses", 0) is None and not option.usepdb:
+        option.numprocesses, option.dist = 2, "loadgroup"
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
