@@ -18,7 +18,8 @@ class ModelConfig:
     """Which model runs, and on what."""
 
     name: str = "embedded"
-    """"embedded", a local path, or a Hugging Face hub id."""
+    """"embedded", a local path, or a Hugging Face hub id. A path may be of a folder or of a GGUF file, whose weights are
+    dequantised to `dtype` (pip install 'dynts-batch[gguf]')."""
     revision: str | None = None
     """Branch, tag or commit of a hub model."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
@@ -31,6 +32,8 @@ class ModelConfig:
     """Texts between which the model thinks: what stands after the second is its answer. null = as its chat template says:
     [<think>, </think>], Magistral's ["[THINK]", "[/THINK]"], or the channels of gpt-oss, which are
     ["<|channel|>analysis<|message|>", "<|end|><|start|>assistant<|channel|>final<|message|>"]."""
+    tokenizer: str | None = None
+    """Folder or hub id of the tokenizer; null = the model's own, which a GGUF file holds too."""
     chat_template: str | None = None
     """Path of a Jinja file, or the template itself; null = the tokenizer's own."""
     chat_template_kwargs: dict[str, Any] | None = None

@@ -44,7 +44,11 @@ def make_fingerprint(
 def fingerprint_defaults(policy_name: str) -> dict[str, Any]:
     """What a fingerprint means by a key that it lacks: it was made before that key, or an option was left out."""
     policy = PolicyConfig(name=policy_name, options=default_options(policy_name))
-    model = {"think_tags": list(THINK), "chat_template_kwargs": {}}
+    model: dict[str, Any] = {
+        "think_tags": list(THINK),
+        "chat_template_kwargs": {},
+        "tokenizer_sha256": None,
+    }
     return {**_settings(Config(policy=policy)), "model": model}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 
@@ -45,7 +46,10 @@ def _by_reason(outcomes: Sequence[Outcome]) -> list[str]:
     """The rows of a table, the reason that most types share first."""
     types = defaultdict(list)
     for outcome in outcomes:
-        types[outcome.reason.replace(f"{outcome.model_type!r}", "...")].append(outcome.model_type)
+        general = re.sub(
+            r"\d+%", "so many %", outcome.reason.replace(repr(outcome.model_type), "...")
+        )
+        types[general].append(outcome.model_type)
     rows = sorted(types.items(), key=lambda item: (-len(item[1]), item[0]))
     return [
         f"| {reason.replace('|', chr(92) + '|')} | {', '.join(f'`{name}`' for name in sorted(names))} |"

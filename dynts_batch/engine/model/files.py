@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from importlib.resources import files
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,9 @@ from transformers.utils import cached_file
 from dynts_batch.config import ModelConfig
 from dynts_batch.errors import ConfigError
 
+#: By which transformers reads GGUF files.
+GGUF_PACKAGES = ("gguf", "accelerate")
+
 
 @dataclass(frozen=True)
 class ModelFiles:
@@ -17,6 +21,10 @@ class ModelFiles:
 
     path: str
     """A local folder, or a hub id."""
+    gguf: Path | None
+    """The one file in the folder that holds all of the model, where it does."""
+    tokenizer: str | None
+    """Folder or hub id of a tokenizer that is not the model's own."""
     revision: str | None
     """Of a model on the hub, the commit that its branch or tag stands for now."""
     trust_remote_code: bool
@@ -25,31 +33,56 @@ class ModelFiles:
 
     @property
     def folder(self) -> Path | None:
-        """None for a model on the hub."""
+        """Of safetensors and what belongs to them; None for a model on the hub, or in one file."""
         path = Path(self.path)
-        return path if path.is_dir() else None
+        return path if self.gguf is None and path.is_dir() else None
 
     @property
     def source(self) -> dict[str, Any]:
         """What transformers' `from_pretrained` is told, whatever it is to load."""
+        file = {} if self.gguf is None else {"gguf_file": self.gguf.name}
         return {
             "pretrained_model_name_or_path": self.path,
             "revision": self.revision,
             "trust_remote_code": self.trust_remote_code,
+            **file,
         }
 
 
 def find_files(config: ModelConfig) -> ModelFiles:
     """Raises: ConfigError where there is no such model."""
-    path = model_path(config.name)
+    gguf = _gguf(config.name)
+    path = model_path(config.name) if gguf is None else str(gguf.parent)
     beside = Path(path)
     return ModelFiles(
         path,
+        gguf,
+        config.tokenizer,
         _commit(config, beside) or config.revision,
         config.trust_remote_code,
         predictor=Path(config.predictor or beside / "predictor.safetensors"),
         thoughts=Path(config.thoughts or beside / "thoughts.safetensors"),
     )
+
+
+def _gguf(name: str) -> Path | None:
+    """The file `name`, if it is one of GGUF.
+
+    Raises: ConfigError where there is no such file, or what reads it is not installed.
+    """
+    if not name.endswith(".gguf"):
+        return None
+    path = Path(name).expanduser().resolve()
+    if not path.is_file():
+        raise ConfigError(
+            f"model.name must be the path of a GGUF file, got {name!r}, which is none"
+        )
+    if lacking := [package for package in GGUF_PACKAGES if find_spec(package) is None]:
+        raise ConfigError(
+            f"model.name: {name!r} is read by packages that are not installed, {' and '.join(lacking)}: pip install"
+            " 'dynts-batch[gguf]'"
+        )
+    return path
 
 
 def model_path(name: str) -> str:

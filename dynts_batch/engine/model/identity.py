@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file
-from transformers import PretrainedConfig
+from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 from dynts_batch.config import ModelConfig
 from dynts_batch.engine.model.chat.template import ChatTemplate
@@ -34,6 +34,7 @@ def model_identity(
     model: ModelId,
     dtype: torch.dtype,
     checkpoint: PretrainedConfig,
+    tokenizer: PreTrainedTokenizerBase,
     think_tags: ThinkTags,
     companions: Companions,
     chat: ChatTemplate | None,
@@ -48,6 +49,8 @@ def model_identity(
         # The embedded model's comes with its weights.
         "config_sha256": None if model.name == "embedded" else _config_sha256(checkpoint),
         "weights_sha256": model.weights_sha256,
+        # A model's own comes with its weights.
+        "tokenizer_sha256": None if settings.tokenizer is None else _vocab_sha256(tokenizer),
         "chat_template_sha256": None if chat is None else _sha256(chat.source),
         "chat_template_kwargs": dict(settings.chat_template_kwargs or {}),
         "chat_date": chat.day if chat is not None else None,
@@ -90,6 +93,10 @@ def in_todays_words(
         key: today.get(key) if value in former.get(key, []) else value
         for key, value in stored.items()
     }
+
+
+def _vocab_sha256(tokenizer: PreTrainedTokenizerBase) -> str:
+    return _sha256(json.dumps(sorted(tokenizer.get_vocab().items())))
 
 
 def _config_sha256(model_config: PretrainedConfig) -> str:

@@ -67,11 +67,12 @@ def _read(resolved: ResolvedModel) -> tuple[PreTrainedModel, Mapping[str, Any]]:
     """The model, and what transformers says about its weights."""
     made_by = auto_class(resolved.checkpoint)
     assert made_by is not None
+    is_gguf = resolved.files.gguf is not None
     return made_by.from_pretrained(
         **resolved.files.source,
-        **loading_options(resolved.checkpoint),
+        **loading_options(resolved.checkpoint, is_gguf=is_gguf),
         dtype=resolved.dtype,
-        use_safetensors=True,
+        use_safetensors=None if is_gguf else True,
         output_loading_info=True,
     )
 

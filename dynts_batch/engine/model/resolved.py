@@ -23,7 +23,7 @@ from dynts_batch.engine.model.identity import in_todays_words, model_identity
 from dynts_batch.engine.model.support import check_support
 from dynts_batch.engine.model.think_tags import ThinkTags, find_think_tags
 from dynts_batch.engine.model.tokenizer import load_tokenizer
-from dynts_batch.engine.model.weights import weights_sha256
+from dynts_batch.engine.model.weights import gguf_sha256, weights_sha256
 from dynts_batch.errors import ConfigError
 from dynts_batch.kvcache.model_id import ModelId
 
@@ -75,7 +75,7 @@ def resolve_model(
     check_support(config.name, checkpoint)
     check_quantization(config.name, checkpoint)
     model_config = checkpoint.get_text_config(decoder=True)
-    weights = None if files.folder is None else weights_sha256(files.folder)
+    weights = _weights_sha256(files)
     model = ModelId(config.name, files.revision, weights)
     tokenizer = load_tokenizer(config.name, files, model_config)
     think_tags = find_think_tags(tokenizer, config.think_tags)
@@ -100,7 +100,15 @@ def resolve_model(
         stop_token_ids=stop_token_ids,
         companions=companions,
         identity=model_identity(
-            model, dtype, checkpoint, think_tags, companions, chat, config, stop_token_ids
+            model,
+            dtype,
+            checkpoint,
+            tokenizer,
+            think_tags,
+            companions,
+            chat,
+            config,
+            stop_token_ids,
         ),
     )
 
@@ -112,6 +120,13 @@ def check_weights(model: ResolvedModel) -> None:
     skeleton = make_skeleton(name, model.checkpoint, trust_remote_code=trust)
     if folder is not None and quant_method(model.checkpoint) is None:
         check_weight_names(name, sorted(folder.glob("model*.safetensors")), skeleton)
+
+
+def _weights_sha256(files: ModelFiles) -> str | None:
+    """None for a model on the hub, whose commit says it."""
+    if files.gguf is not None:
+        return gguf_sha256(files.gguf)
+    return None if files.folder is None else weights_sha256(files.folder)
 
 
 def _read_config(name: str, files: ModelFiles) -> PretrainedConfig:

@@ -1,7 +1,10 @@
 """A model's tokenizer, which must be the model's own: a wrong one writes text that the model has never seen."""
 
+from typing import Any
+
 from transformers import AutoTokenizer, PretrainedConfig, PreTrainedTokenizerBase
 
+from dynts_batch.engine.model.checkpoint.skeleton import MODEL_ERRORS, in_words
 from dynts_batch.engine.model.files import ModelFiles
 from dynts_batch.errors import ConfigError
 
@@ -12,7 +15,7 @@ def load_tokenizer(
     name: str, files: ModelFiles, model_config: PretrainedConfig
 ) -> PreTrainedTokenizerBase:
     """Raises: ConfigError where it is missing or damaged, or has more tokens than the model."""
-    folder = files.folder
+    folder = files.folder if files.tokenizer is None else None
     # Without any of these transformers makes up a tokenizer of the right class and no words.
     if folder and not any((folder / file).exists() for file in TOKENIZER_FILES):
         raise ConfigError(
@@ -20,9 +23,12 @@ def load_tokenizer(
             " without one"
         )
     try:
-        tokenizer = AutoTokenizer.from_pretrained(**files.source)
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"model.name: cannot load the tokenizer of {name!r}: {error}") from None
+        tokenizer = AutoTokenizer.from_pretrained(**_source(files))
+    except MODEL_ERRORS as error:
+        key = "name" if files.tokenizer is None else "tokenizer"
+        raise ConfigError(
+            f"model.{key}: cannot load the tokenizer of {files.tokenizer or name!r}: {in_words(error)}"
+        ) from None
     # Without the added ones: a padding token that the model has no place for is common, and never used.
     if tokenizer.vocab_size > model_config.vocab_size:
         raise ConfigError(
@@ -30,3 +36,13 @@ def load_tokenizer(
             f" {model_config.vocab_size} tokens, got {tokenizer.vocab_size}: it belongs to another model"
         )
     return tokenizer
+
+
+def _source(files: ModelFiles) -> dict[str, Any]:
+    """What `from_pretrained` is to read: the model's own tokenizer, or the one that the configuration names."""
+    if files.tokenizer is None:
+        return files.source
+    return {
+        "pretrained_model_name_or_path": files.tokenizer,
+        "trust_remote_code": files.trust_remote_code,
+    }

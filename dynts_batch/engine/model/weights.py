@@ -36,6 +36,14 @@ def weights_sha256(folder: Path) -> str:
     return digest.hexdigest()
 
 
+def gguf_sha256(file: Path) -> str:
+    """Of name, size and samples of a GGUF file, which holds a whole model."""
+    digest = hashlib.sha256(f"{file.name} {file.stat().st_size}".encode())
+    for piece in _pieces(file):
+        digest.update(piece)
+    return digest.hexdigest()
+
+
 def _pieces(path: Path) -> Iterator[bytes]:
     size = path.stat().st_size
     if size <= NUM_PIECES * PIECE_BYTES:

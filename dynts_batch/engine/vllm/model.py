@@ -52,6 +52,10 @@ def resolve_vllm_model(config: Config) -> VllmModel:
     check_rules(config)
     check_arguments(config.engine.vllm)
     files, name = find_files(config.model), config.model.name
+    if files.gguf is not None:
+        raise ConfigError(
+            f"engine.kind must be arena for a model in a GGUF file, got vllm and {name!r}"
+        )
     on_gpu = _is_on_gpu(config.model)
     model_config = _read_config(name, files)
     text_config = model_config.get_text_config()
@@ -76,6 +80,7 @@ def resolve_vllm_model(config: Config) -> VllmModel:
                 known,
                 getattr(torch, dtype),
                 model_config,
+                tokenizer,
                 think_tags,
                 Companions(),
                 chat,

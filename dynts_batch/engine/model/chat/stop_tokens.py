@@ -58,6 +58,8 @@ def named_stop_tokens(
 ) -> dict[str, Any]:
     """What the files of a model say, by where they say it; nothing that is null."""
     try:
+        if files.gguf is not None:  # what lies beside it may be another model's
+            raise OSError
         generation_config = GenerationConfig.from_pretrained(files.path, revision=files.revision)
     except OSError:  # many models have none
         generation_config = GenerationConfig.from_model_config(checkpoint)

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import transformers
 from transformers import Mxfp4Config, PretrainedConfig
 from transformers.quantizers import AutoHfQuantizer
 from transformers.quantizers.auto import AUTO_QUANTIZER_MAPPING
@@ -49,7 +50,11 @@ def quant_method(config: PretrainedConfig) -> str | None:
     return str(getattr(method, "value", method))
 
 
-def loading_options(config: PretrainedConfig) -> dict[str, Any]:
-    """What `from_pretrained` is told beside the files."""
+def loading_options(config: PretrainedConfig, *, is_gguf: bool) -> dict[str, Any]:
+    """What `from_pretrained` is told beside the files: all weights are to be plain numbers in model.dtype."""
+    if is_gguf:
+        # Recent releases leave the weights packed where they find a kernel for that; older ones never do.
+        made_by = getattr(transformers, "GgufConfig", None)
+        return {} if made_by is None else {"quantization_config": made_by(dequantize=True)}
     dequantized = _DEQUANTIZED.get(quant_method(config) or "")
     return {} if dequantized is None else {"quantization_config": dequantized(dequantize=True)}
