@@ -41,6 +41,11 @@ class LayerQueries:
         """The mean query as RoPE turns it at `positions` [...], complex64 [..., Q, D / 2]."""
         return self.mean * turns(positions, self.frequency)[..., None, :]
 
+    @property
+    def variances(self) -> torch.Tensor:
+        """The variance of each number of a query, [Q, D]."""
+        return torch.cat((self.variance, self.variance), dim=-1)
+
 
 @dataclass(frozen=True)
 class QueryStats:
@@ -52,6 +57,11 @@ class QueryStats:
 def as_pairs(states: torch.Tensor) -> torch.Tensor:
     """Queries or keys [..., D] as complex numbers [..., D / 2]: RoPE turns number f together with number f + D / 2."""
     return torch.complex(*states.float().chunk(2, dim=-1))
+
+
+def as_numbers(pairs: torch.Tensor) -> torch.Tensor:
+    """The queries or keys [..., D] of these pairs [..., D / 2]."""
+    return torch.cat((pairs.real, pairs.imag), dim=-1)
 
 
 def turns(positions: torch.Tensor, frequency: torch.Tensor) -> torch.Tensor:

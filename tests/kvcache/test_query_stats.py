@@ -5,7 +5,7 @@ import math
 import torch
 
 from dynts_batch.kvcache.layer_states import AttentionRule
-from dynts_batch.kvcache.query_stats import LayerQueries, as_pairs, turns
+from dynts_batch.kvcache.query_stats import LayerQueries, as_numbers, as_pairs, turns
 
 FREQUENCY = torch.tensor([1.0, 0.03, 0.0007])
 
@@ -33,6 +33,7 @@ def test_of_queries_that_are_one_vector_turned_the_mean_is_that_vector_and_nothi
     torch.testing.assert_close(stats.mean[0], as_pairs(query))
     torch.testing.assert_close(stats.magnitude[0], as_pairs(query).abs())
     assert stats.variance.max() < 1e-5
+    assert torch.equal(as_numbers(as_pairs(query)), query)
     far = torch.tensor([3, 70_000])
     torch.testing.assert_close(
         stats.at(far)[:, 0], as_pairs(turned(query, far)), atol=1e-4, rtol=1e-4

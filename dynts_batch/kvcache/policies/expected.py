@@ -7,7 +7,7 @@ import torch
 from dynts_batch.errors import ConfigError
 from dynts_batch.kvcache.policies import register
 from dynts_batch.kvcache.policy import HeadwisePolicy
-from dynts_batch.kvcache.query_stats import QueryStats, as_pairs
+from dynts_batch.kvcache.query_stats import QueryStats, as_numbers
 from dynts_batch.kvcache.view import LayerSlots
 
 
@@ -41,24 +41,25 @@ class Expected(HeadwisePolicy):
         return [2**power for power in range(self.horizon.bit_length())]
 
     def score_layer(self, layer: LayerSlots) -> torch.Tensor:
-        logits = self._logits(layer).masked_fill(~layer.is_candidate[:, None, None], -torch.inf)
+        is_candidate = layer.is_candidate[:, :, None, None]
+        logits = self._logits(layer).masked_fill(~is_candidate, -torch.inf)
         # A sliding-window layer may hide every candidate from a query.
-        attention = logits.softmax(dim=-1).nan_to_num().mean(dim=(1, 2))  # [R, H, C]
+        attention = logits.softmax(dim=-1).nan_to_num().mean(dim=(2, 3))  # [R, H, C]
         return attention * layer.values.float().norm(dim=-1)
 
     def _logits(self, layer: LayerSlots) -> torch.Tensor:
-        """log E exp(q.k) of the foretold queries, [R, N, G, H, C], N of them a row."""
-        stats, keys = layer.query_stats, as_pairs(layer.keys)  # [R, H, C, D / 2]
+        """log E exp(q.k) of the foretold queries, [R, H, N, G, C], N of them a row and head."""
+        stats, keys = layer.query_stats, layer.keys.float()  # [R, H, C, D]
         num_kv_heads, scale = keys.shape[1], stats.rule.scale
         distances = torch.tensor(self.distances, device=keys.device)
         positions = layer.slots.seq_len[:, None] - 2 + distances  # [R, N]
-        grouped = (num_kv_heads, -1, keys.shape[-1])
-        means = stats.at(positions).unflatten(-2, grouped[:2])  # [R, N, H, G, D / 2]
-        logits = torch.einsum("rnhgd,rhcd->rnghc", means, keys.conj()).real * scale
-        variances = stats.variance.view(grouped)
-        spread = torch.einsum("hgd,rhcd->rghc", variances, keys.abs().square())
-        logits = logits + (scale**2 / 2 * spread)[:, None]
+        queries = as_numbers(stats.at(positions)).unflatten(-2, (num_kv_heads, -1))
+        queries = queries.transpose(1, 2)  # [R, H, N, G, D]
+        products = queries.flatten(2, 3) @ keys.transpose(2, 3)
+        variances = stats.variances.unflatten(0, (num_kv_heads, -1))  # [H, G, D]
+        spread = variances @ keys.square().transpose(2, 3)  # [R, H, G, C]
+        logits = products.view(*queries.shape[:4], -1) * scale + (scale**2 / 2 * spread)[:, :, None]
         if (window := stats.rule.sliding_window) is None:
             return logits
-        distance = positions[:, :, None, None] - layer.positions[:, None]  # [R, N, H or 1, C]
-        return logits.masked_fill((distance >= window)[:, :, None], -torch.inf)
+        distance = positions[:, None, :, None] - layer.positions[:, :, None]  # [R, H or 1, N, C]
+        return logits.masked_fill((distance >= window)[:, :, :, None], -torch.inf)

@@ -6,7 +6,7 @@ import torch
 
 from dynts_batch.kvcache.policies import register
 from dynts_batch.kvcache.policy import HeadwisePolicy
-from dynts_batch.kvcache.query_stats import QueryStats, as_pairs, turns
+from dynts_batch.kvcache.query_stats import QueryStats, as_numbers, turns
 from dynts_batch.kvcache.view import LayerSlots
 
 #: How many tokens ahead the queries are whose scores are averaged.
@@ -34,16 +34,16 @@ class TriAttention(HeadwisePolicy):
         return frozenset({QueryStats})
 
     def score_layer(self, layer: LayerSlots) -> torch.Tensor:
-        stats, keys = layer.query_stats, as_pairs(layer.keys)  # [R, H, C, D / 2]
+        stats, keys = layer.query_stats, layer.keys.float()  # [R, H, C, D]
         grouped = (keys.shape[1], -1)
         distances = torch.tensor(DISTANCES, device=keys.device)
         turn = turns(distances, stats.frequency).mean(dim=0)
-        query = (stats.at(layer.slots.seq_len - 1) * turn).unflatten(
-            -2, grouped
-        )  # [R, H, G, D / 2]
+        query = as_numbers(stats.at(layer.slots.seq_len - 1) * turn).unflatten(-2, grouped)
         scattered = (stats.magnitude - stats.mean.abs()).unflatten(-2, grouped)
-        score = self.trigonometric * torch.einsum("rhgd,rhcd->rhgc", query, keys.conj()).real
-        score = score + self.norm * torch.einsum("hgd,rhcd->rhgc", scattered, keys.abs())
+        first, second = keys.square().chunk(2, dim=-1)
+        magnitudes = (first + second).sqrt()  # [R, H, C, D / 2]
+        score = self.trigonometric * (query @ keys.transpose(2, 3))  # [R, H, G, C]
+        score = score + self.norm * (scattered @ magnitudes.transpose(2, 3))
         return _standardised(score, layer.is_candidate[:, :, None]).amax(dim=2)
 
 
