@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "dynts_batch"
 SOURCES = {".py", ".c", ".h", ".js", ".css", ".html", ".sh", ".yaml"}
-MAX_FILES = 16
+MAX_FILES, MAX_LINES = 16, 300
 
 FLOORS = {
     "errors": 0, "config": 0, "config_rules": 0, "config_file": 0, "exit_status": 0, "records": 0,
@@ -132,3 +132,12 @@ CROWDED = {
 def test_a_folder_is_seen_at_one_glance() -> None:
     counts = Counter(str(path.parent.relative_to(PACKAGE.parent)) for path in sources())
     assert {folder: n for folder, n in counts.items() if n > MAX_FILES}.keys() <= CROWDED
+
+
+def test_a_file_is_read_in_one_sitting() -> None:
+    lengths = {
+        path: len(path.read_text().splitlines())
+        for path in sources()
+        if ROOT / "tests" not in path.parents
+    }
+    assert {str(path): n for path, n in lengths.items() if n > MAX_LINES} == {}

@@ -90,7 +90,7 @@ def check_engine(config: Config, *, on_gpu: bool) -> AnyModel:
     if is_fake(config.model.name):
         return FakeModel.check(config.model)
 
-    from dynts_batch.engine.model.chat.template import check_chats
+    from dynts_batch.engine.model.chat.input_chats import check_chats
 
     if config.engine.kind == "vllm":
         from dynts_batch.engine.vllm.model import resolve_vllm_model

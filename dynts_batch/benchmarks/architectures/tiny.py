@@ -20,7 +20,7 @@ from transformers import (
     PreTrainedModel,
 )
 
-from dynts_batch.engine.model.checkpoint.skeleton import auto_class
+from dynts_batch.engine.model.checkpoint.auto_class import auto_class
 from dynts_batch.engine.model.files import model_path
 
 _NAMES: dict[int, str] = {

@@ -9,8 +9,9 @@ from torch import nn
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from dynts_batch.engine.model.chat.template import ChatTemplate
+from dynts_batch.engine.model.checkpoint.auto_class import auto_class
 from dynts_batch.engine.model.checkpoint.quantization import loading_options
-from dynts_batch.engine.model.checkpoint.skeleton import auto_class, loading_errors
+from dynts_batch.engine.model.checkpoint.skeleton import loading_errors
 from dynts_batch.engine.model.checkpoint.weight_names import loaded_weights, refuse_missing
 from dynts_batch.engine.model.experts import pack_experts
 from dynts_batch.engine.model.head import head_of

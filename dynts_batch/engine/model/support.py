@@ -9,7 +9,7 @@ from typing import NamedTuple
 from transformers import MODEL_FOR_MASKED_LM_MAPPING, PretrainedConfig
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
-from dynts_batch.engine.model.checkpoint.skeleton import auto_class
+from dynts_batch.engine.model.checkpoint.auto_class import auto_class
 from dynts_batch.errors import ConfigError
 
 #: Kinds of attention layers whose cache the arena can hold.

@@ -2,19 +2,12 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
-from transformers import (
-    MODEL_FOR_CAUSAL_LM_MAPPING,
-    MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
-    AutoModelForCausalLM,
-    AutoModelForImageTextToText,
-    PretrainedConfig,
-    PreTrainedModel,
-)
+from transformers import PretrainedConfig, PreTrainedModel
 
+from dynts_batch.engine.model.checkpoint.auto_class import auto_class
 from dynts_batch.engine.out_of_memory import is_out_of_memory
 from dynts_batch.errors import ConfigError
 
@@ -23,15 +16,6 @@ MODEL_ERRORS = (
     ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, OSError, RuntimeError, StrictDataclassError,
     TypeError, ValueError,
 )  # fmt: skip
-
-
-def auto_class(config: PretrainedConfig) -> Any:
-    """What makes a model that writes text of `config`; None where nothing does."""
-    if type(config) in MODEL_FOR_CAUSAL_LM_MAPPING:
-        return AutoModelForCausalLM
-    if type(config) in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
-        return AutoModelForImageTextToText
-    return None
 
 
 def make_skeleton(
