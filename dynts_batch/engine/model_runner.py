@@ -12,10 +12,10 @@ import torch
 
 from dynts_batch.config import SamplingConfig
 from dynts_batch.engine.attention.steps import DecodeStep, KVStep, PrefillStep, asks_nothing
-from dynts_batch.engine.cuda_graphs import DecodeGraphs
-from dynts_batch.engine.decode_inputs import DecodeInputs
+from dynts_batch.engine.decoding.cuda_graphs import DecodeGraphs
+from dynts_batch.engine.decoding.decode_inputs import DecodeInputs
+from dynts_batch.engine.decoding.recorded_steps import RecordedSteps
 from dynts_batch.engine.model.loader import LoadedModel
-from dynts_batch.engine.recorded_steps import RecordedSteps
 from dynts_batch.engine.recording import Observe, Recording
 from dynts_batch.engine.sampling import sample
 from dynts_batch.engine.sequence import Sequence

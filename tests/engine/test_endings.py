@@ -6,7 +6,7 @@ import pytest
 
 from dynts_batch.config import MemoryConfig, PolicyConfig, SamplingConfig
 from dynts_batch.engine import Engine
-from dynts_batch.engine import recorded_steps as recorded_steps_module
+from dynts_batch.engine.decoding import recorded_steps as recorded_steps_module
 from dynts_batch.engine.endings import Endings
 from dynts_batch.engine.model.think_tags import THINK
 from dynts_batch.engine.sequence import Sequence

@@ -6,7 +6,7 @@ from transformers import AutoModelForCausalLM
 
 from dynts_batch.config import MemoryConfig, ModelConfig, PolicyConfig, SamplingConfig
 from dynts_batch.engine import Engine
-from dynts_batch.engine import recorded_steps as recorded_steps_module
+from dynts_batch.engine.decoding import recorded_steps as recorded_steps_module
 from dynts_batch.records import Request
 
 PROMPTS = [list(range(10, 14 + 3 * i)) for i in range(4)]

@@ -13,8 +13,8 @@ from asks_nothing import AsksNothing
 from dynts_batch.config import MemoryConfig, ModelConfig, PolicyConfig, SamplingConfig
 from dynts_batch.engine import Engine
 from dynts_batch.engine.attention import steps as attention
-from dynts_batch.engine.cuda_graphs import DecodeGraphs, graph_size
-from dynts_batch.engine.decode_inputs import DecodeInputs
+from dynts_batch.engine.decoding.cuda_graphs import DecodeGraphs, graph_size
+from dynts_batch.engine.decoding.decode_inputs import DecodeInputs
 from dynts_batch.kvcache import devices
 from dynts_batch.records import Request
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import torch
 
-from dynts_batch.engine.decode_inputs import DecodeInputs
+from dynts_batch.engine.decoding.decode_inputs import DecodeInputs
 from dynts_batch.engine.out_of_memory import is_out_of_memory
 
 log = logging.getLogger(__name__)

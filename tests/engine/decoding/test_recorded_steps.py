@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from dynts_batch.config import MemoryConfig, ModelConfig, PolicyConfig, SamplingConfig
-from dynts_batch.engine import Engine, recorded_steps
+from dynts_batch.engine import Engine
 from dynts_batch.engine.attention import native as native_attention
-from dynts_batch.engine.recorded_steps import RecordedSteps
+from dynts_batch.engine.decoding import recorded_steps
+from dynts_batch.engine.decoding.recorded_steps import RecordedSteps
 from dynts_batch.kvcache.native import can_run
 from dynts_batch.records import Request
 
