@@ -82,7 +82,8 @@ def test_checking_a_model_goes_down_and_calls_each_file_from_one_other(policy):
     finally:
         sys.setprofile(None)
     assert len(callers) > 5
-    assert {path: found for path, found in callers.items() if len(found) > 1} == {}
+    calling = set().union(*callers.values())  # what calls nothing may be asked by anyone
+    assert {path for path, found in callers.items() if len(found) > 1} & calling == set()
     assert "/engine/model/resolved.py" in callers["/engine/model/files.py"]
 
 
