@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import io
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -36,8 +37,18 @@ def open_store(filesystem: AbstractFileSystem) -> pafs.PyFileSystem:
     return pafs.PyFileSystem(_Handler(_Translated(filesystem)))
 
 
+#: What stores call the time at which a file was written; pyarrow knows the first name only.
+_TIMES = ("mtime", "LastModified", "last_modified", "created")
+
+
 class _Handler(pafs.FSSpecHandler):
     """Asks the store itself, and never what it remembers of an earlier answer."""
+
+    @staticmethod
+    def _create_file_info(path: str, info: Mapping[str, Any]) -> pafs.FileInfo:
+        found = (info.get(name) for name in _TIMES)
+        mtime = next((time for time in found if isinstance(time, datetime | float | int)), None)
+        return pafs.FSSpecHandler._create_file_info(path, {**info, "mtime": mtime})
 
     def get_file_info(self, paths: list[str]) -> list[pafs.FileInfo]:
         self.fs.invalidate_cache()

@@ -22,7 +22,7 @@ class Progress:
     num_shards: int
     finished_shards: int
     rows_per_s: float | None
-    """Over the latest commits; None before the second one."""
+    """Over the latest commits; None before the second one, or if their times are unknown."""
     idle_s: float | None
     """Since the latest commit or checkpoint; None before the first."""
     sealed: bool
@@ -51,8 +51,9 @@ def read_progress(run_dir: RunDir, now: float) -> Progress:
     # A checkpoint may become a finished shard between the listing and the look.
     checkpoints = [run_dir.read_checkpoint(shard) for shard in started]
     rows = {shard: min(shard_rows, num_rows - shard * shard_rows) for shard in finished}
-    times = [info.mtime_ns / 1e9 for info in [*finished.values(), *started.values()]]
-    commits = sorted((info.mtime_ns / 1e9, rows[shard]) for shard, info in finished.items())
+    # Few stores do not say when a file was written.
+    written = [i.mtime_ns for i in (*finished.values(), *started.values()) if i.mtime_ns]
+    commits = sorted((i.mtime_ns / 1e9, rows[s]) for s, i in finished.items() if i.mtime_ns)
     return Progress(
         num_rows=num_rows,
         finished_rows=sum(rows.values()),
@@ -61,7 +62,7 @@ def read_progress(run_dir: RunDir, now: float) -> Progress:
         num_shards=num_shards,
         finished_shards=len(finished),
         rows_per_s=_rate(commits[-_RATE_WINDOW:]),
-        idle_s=max(0.0, now - max(times)) if times else None,
+        idle_s=max(0.0, now - max(written) / 1e9) if written else None,
         sealed=run_dir.read_manifest() is not None,
     )
 

@@ -1,7 +1,7 @@
 """What a whole run will take, from the rows of a random sample of it. Arithmetic, nothing else.
 
-An interval is the mean of the sample times the number of rows, give or take 1.96 standard errors: it
-covers chance in the sample and, where it is made to, a fuller batch, but not another machine.
+An interval is the mean of the sample times the number of rows, give or take 1.96 standard errors.
+It covers chance in the sample and, if it is made to, a fuller batch. It covers no other machine.
 """
 
 from __future__ import annotations
@@ -35,9 +35,10 @@ class Interval:
         return Interval(total, self.low + other.low, self.high + other.high)
 
     def in_fuller_batch(self, share: float) -> Interval:
-        """What a device's time, energy or price may be where the sample's batch was only `share` of the run's.
+        """Time, energy or price of a device, if the sample's batch was only `share` of the run's.
 
-        A step takes no less for more rows, and a row no more: it takes from `share` of what it did up to as much.
+        In a fuller batch a row takes no more than it did, and no less than `share` of that, since a
+        step of more rows takes no less.
         """
         total = self.total if share >= _SAME_BATCH else None
         return Interval(total, self.low * share, self.high)

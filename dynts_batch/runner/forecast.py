@@ -1,7 +1,7 @@
-"""What a run will take, before it is paid for: does a random sample of its rows and adds up for all.
+"""What a run will take, before it is paid for: a random sample of its rows is done and added up.
 
-The sample is a run of its own beside the run directory, named after its settings: forecasting the same
-run again costs nothing, and other settings are other samples. It may be deleted at any time.
+The sample is a run of its own beside the run directory, and is named after its settings. So a second
+forecast of the same run costs nothing. It may be deleted at any time.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ _PLAIN: dict[str, Any] = {"highlight": False, "markup": False, "soft_wrap": True
 
 
 def _for_sample(config: Config) -> Config:
-    """The same rows with the same engine, of which there is one: the more rows share it, the more its batch is the run's."""
+    """The same rows on one worker: the more rows share it, the more its batch is like the run's."""
     plain = dataclasses.replace(config.run, dir="", max_cost_usd=None, max_hours=None, shard_rows=1)
     one = dataclasses.replace(config.workers, min=1, max=1)
     sample = dataclasses.replace(config, run=plain, workers=one)

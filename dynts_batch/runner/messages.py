@@ -144,7 +144,7 @@ class Report:
     max_seqs: int
     """Shrinks where memory ran out."""
     spent_usd: float | None
-    """Price of the time that it has held its device, loading and idling included; None if unknown."""
+    """Price of the time that it has held its device, at work or not; None if unknown."""
     has_left: bool = False
     """It has stored all it had and wants to end: its machine is going away."""
     gauges: Mapping[str, float | None] = field(default_factory=dict)
@@ -200,7 +200,10 @@ class Died:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """A worker ended with an error that another one would have too, unless others are ready and it never was."""
+    """A worker ended with an error of ours, which any other one would meet as well.
+
+    If it was not ready and others are, the error is its machine's.
+    """
 
     worker_id: str
     error: DyntsError

@@ -1,6 +1,7 @@
-"""Work on the shards of a finished run, spread over a Ray cluster: an actor with a model for each of the run's workers.
+"""Work on the shards of a finished run, spread over a Ray cluster.
 
-An actor that dies is restarted by Ray and its shard is done again. Knows nothing about what is done.
+Each of the run's workers is an actor with a model. Ray restarts an actor that dies, and its shard
+is done again. Knows nothing about what is done.
 """
 
 from __future__ import annotations
@@ -21,8 +22,9 @@ _MAX_RESTARTS = 3
 def over_shards(
     actor_class: type, args: tuple[Any, ...], config: Config, todo: Mapping[int, list[Unit]]
 ) -> Iterator[Any]:
-    """What `actor_class(model, *args).run_shard(shard, units)` returns for each shard in `todo`, as they finish, on as many
-    actors as `config.workers` allows.
+    """What `actor_class(model, *args).run_shard(shard, units)` returns for each shard in `todo`.
+
+    Results come as shards finish, from as many actors as `config.workers` allows.
 
     Raises: DyntsError: what an actor raised, or that it died again and again.
     """

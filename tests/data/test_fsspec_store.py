@@ -1,6 +1,7 @@
 """Laws of what fsspec opens: a store that fails is not an empty one, whatever its package raises."""
 
 import sys
+from datetime import UTC, datetime
 from types import ModuleType
 from typing import ClassVar
 
@@ -10,6 +11,7 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
 from dynts_batch.data import storage as storage_module
+from dynts_batch.data.progress import read_progress
 from dynts_batch.data.run_dir import RunDir
 from dynts_batch.data.storage import Storage
 from dynts_batch.errors import RunDirError
@@ -137,3 +139,22 @@ def test_our_own_mistakes_are_not_taken_for_trouble(store):
     _Trouble.trouble[:] = [TypeError("ours")]
     with pytest.raises(TypeError, match="ours"):
         store.list("rows")
+
+
+@pytest.mark.parametrize("name", ["mtime", "LastModified", "last_modified", "created", None])
+def test_a_file_has_the_time_that_its_store_gives_under_whatever_name(store, monkeypatch, name):
+    """pyarrow knows `mtime` alone: on s3fs and adlfs the progress of a run divided None by a number."""
+    then = datetime(2026, 11, 29, tzinfo=UTC)
+
+    def ls(self, path, detail=True, **options):
+        entries = MemoryFileSystem.ls(self, path, detail=True, **options)
+        times = {} if name is None else {name: then}
+        return [{k: v for k, v in e.items() if k != "created"} | times for e in entries]
+
+    monkeypatch.setattr(_Trouble, "ls", ls)
+    (info,) = store.list("rows")
+    assert info.mtime == (None if name is None else then)
+    store.write_json("fingerprint.json", {"num_units": 3, "shard_rows": 2})
+    progress = read_progress(RunDir("trouble://bucket/run"), now=then.timestamp() + 5)
+    assert progress.finished_rows == 2
+    assert progress.idle_s == (None if name is None else 5.0)

@@ -1,16 +1,21 @@
-"""What the deaths of workers say about the code and about the nodes. What they say about requests is the ledger's.
+"""What the deaths of workers say about the code and the nodes. The ledger says what of requests.
 
-**The code.** Until a run has its first good row, the first few deaths put it on trial: work is handed out one unit at a
-time, alone in a worker, another unit each time and one that nobody has been blamed for while there is one. If four or more
-kill their worker, where there are several nodes half of them elsewhere than on the worst, and nobody else is at work, it
-is the code. So three bad requests never end a run, nor do a bad node and a bad request. The first good row ends the trial
-for ever: what has worked under a fingerprint is not broken. After it a run ends only where far more workers die in a row,
-of work that nobody died of before, without one at work that outlives them.
+**The code.** A run that has worked has left a good row. Until it has, a few deaths put its code on
+trial. Then one worker at a time has work, and that is one unit: another unit each time, and one
+that nobody was blamed for while there is such a unit. The verdict is "it is the code" if three
+things hold. Four or more units killed their worker. Where there are several nodes, half of these
+deaths were elsewhere than on the worst node. Nobody else is at work. So three bad requests never
+end a run, nor do a bad node and a bad request together.
 
-**A node** on which `max_attempts` workers in a row died, in a trial one, gets no new ones for a while, longer each
-time. A good row from it clears it, except of deaths before a worker was ready: those are cleared by one that gets ready
-there, since the next one cannot load just because another one works. While no other worker is ready, and on trial, such
-a node is only the last choice: nobody waits for room elsewhere.
+The first good row ends the trial for ever: what has worked under a fingerprint is not broken.
+After it, a run ends only if far more workers die in a row, of work that nobody died of before,
+and if no worker at work outlives them.
+
+**A node** is bad once `max_attempts` workers in a row died on it; in a trial, once one did. It gets
+no new worker for a while, longer each time. A good row from it clears it of all deaths but those
+of workers that were not ready: the next one cannot load just because another one works. A worker
+that gets ready there clears it of these. If no other worker is ready, or the code is on trial, a
+bad node is only the last choice: nobody waits for room elsewhere.
 
 Pure bookkeeping: who asks says what time it is and which nodes could hold a worker.
 """
@@ -61,7 +66,10 @@ class Health:
     def add_death(
         self, node: str | None, reason: str, *, was_ready: bool, is_trial: bool, now_s: float
     ) -> None:
-        """A worker died, on a node that is unknown if it never ran; `is_trial`: it had a unit that was not tried before, or none."""
+        """A worker died; `node` is None if it never ran.
+
+        `is_trial`: it had a unit that was not tried before, or none.
+        """
         if self.is_on_trial and is_trial:
             self._failed_trials[node] += 1
         self.num_deaths += 1
@@ -71,7 +79,7 @@ class Health:
             self._last_on[node] = now_s, reason
 
     def explain(self) -> None:
-        """The latest death is one of requests that were at a death before, or of one that is found to kill."""
+        """Requests explain the latest death: one is found to kill, or all were at a death before."""
         self._num_explained = self.num_deaths
 
     @property
@@ -106,8 +114,8 @@ class Health:
                 f" {self._failed_trials.total()} of them with a single request or none, another one each"
                 f" time. The last one died of: {self._last_reason}"
             )
-        # Before the first row the trial decides, if it can. One at work that has seen half of the others die is proof that
-        # not all do.
+        # Before the first row the trial decides, if it can. A worker at work that has seen half of
+        # the others die proves that not all do.
         most = self._most_in_a_row * (1 if self._has_worked else 2)
         if num_in_a_row > max(most, 2 * max(seen, default=0)):
             return (
@@ -132,7 +140,7 @@ class Health:
         return frozenset(bad)
 
     def bad_nodes(self, nodes: Mapping[str, str], avoided: Set[str]) -> dict[str, str]:
-        """What is wrong with those of `nodes` (ids and names) that are `avoided` while others work."""
+        """What is wrong with the `avoided` ones of `nodes` (ids and names), if others work."""
         if not self._has_worked:
             return {}
         return {

@@ -12,10 +12,10 @@ attempt is alone in a worker, after all other work. So the request that kills is
 those that merely stood beside it are not. Once it is found, the other suspects are cleared of one
 death each.
 
-**Nodes.** A machine may kill whatever it is given. So where there are several, a unit is quarantined
-only once it died alone on two of them, or more than twice `max_attempts` times on one because no worker
-came to be on another; and a suspect is kept for workers on nodes where it has not died alone, as long
-as there are such workers.
+**Nodes.** A machine may kill whatever it is given. So if there are several, a unit is quarantined
+only once it died alone on two of them. If no worker comes to be on another node, it takes more than
+twice `max_attempts` deaths on one. A suspect is kept for workers on nodes where it has not died
+alone, as long as there are such workers.
 """
 
 from __future__ import annotations
@@ -56,7 +56,10 @@ class Ledger:
         max_attempts: int,
         workers: Mapping[str, WorkerRecord],
     ) -> None:
-        """`shards` are those to work on; all others count as done. `workers` say on which nodes they are."""
+        """`shards` are those to work on; all others count as done.
+
+        `workers` are those that may hold one: their records say on which nodes they are.
+        """
         self._plan, self._workers = plan, workers
         self._max_attempts = max_attempts
         self._pending = deque(sorted(shards))
@@ -101,7 +104,7 @@ class Ledger:
         return any(lease.is_trial for lease in self._leases_of(worker_id))
 
     def has_only_blamed(self, worker_id: str) -> bool:
-        """Whether every unit that `worker_id` has in flight was at an earlier death, a drawn one apart."""
+        """Whether `worker_id` has units in flight that were all at an earlier death, and none drawn."""
         leases = self._leases_of(worker_id)
         units = {unit for lease in leases for unit in self._in_flight(lease)}
         is_drawn = any(lease.is_trial for lease in leases)

@@ -96,10 +96,10 @@ class LocalFleet:
                 raise RuntimeError("it had to die")
             report = worker.work(assignments, orders, device_share=1.0)
         except DyntsError as error:
-            del self._workers[worker_id]
+            self._bury(worker_id)
             return Failed(worker_id, error)
         except Exception as error:  # noqa: BLE001  whatever it is, the process is gone
-            del self._workers[worker_id]
+            self._bury(worker_id)
             reason = f"{type(error).__name__}: {error}"
             return Died(worker_id, reason, is_out_of_memory(error), self.node_of(worker_id))
         return self._left(worker_id, report) if report.has_left else Reported(worker_id, report)
@@ -108,8 +108,19 @@ class LocalFleet:
         try:
             return self._left(worker_id, self._workers[worker_id].close())
         except DyntsError as error:
-            del self._workers[worker_id]
+            self._bury(worker_id)
             return Failed(worker_id, error)
+
+    def _bury(self, worker_id: str) -> None:
+        """Nothing of it lives on, as of a process: what its writer has not begun is never written.
+
+        A writer that went on committed shards beside the worker that ran them again.
+        """
+        worker = self._workers.pop(worker_id)
+        worker._thread.shutdown(wait=True, cancel_futures=True)
+        worker._devices.close()
+        worker._grader.close()
+        worker._warnings.close()
 
     def _left(self, worker_id: str, report: Report) -> Event:
         del self._workers[worker_id]
