@@ -448,7 +448,8 @@ def test_one_that_cannot_load_is_not_started_again_and_again_on_the_only_node(tm
 
     prepared = prepare(config, is_local=True)
     job = Job(prepared.config, prepared.source.schema, 0, os.getcwd())
-    fleet = Cramped(job, report_s=0.01)
+    # Long enough for a row: until there is one, nobody may say that the node is bad.
+    fleet = Cramped(job, report_s=0.2)
     warnings = []
     driver = Driver(
         prepared, fleet, num_workers=num_good + 1, show=lambda state: None, warn=warnings.append
