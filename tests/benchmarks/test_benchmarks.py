@@ -90,7 +90,7 @@ def test_the_parts_of_the_breakdown_are_the_whole_and_its_timers_go() -> None:
     rows = breakdown("dynts", replace(TINY, max_new_tokens=100))
     parts = {row["part"]: row["share"] for row in rows}
     assert sum(parts.values()) == pytest.approx(1)
-    wanted = {"forward", "attention", "importance", "sample", "select", "evict", "bookkeeping"}
+    wanted = {"forward", "attention", "recording", "sample", "select", "evict", "bookkeeping"}
     assert parts.keys() == wanted
     assert min(parts.values()) > 0
     assert KVArena.evict.__qualname__ == "KVArena.evict"
