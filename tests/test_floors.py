@@ -28,7 +28,7 @@ OWNERS = {
     "omegaconf": {"config_file"},
     "datasets": {"data"},
     "fsspec": {"data"},
-    "huggingface_hub": {"data", "engine"},
+    "huggingface_hub": {"data", "engine", "benchmarks"},
     "pyarrow": {"data", "runner", "report", "training", "lab", "benchmarks"},
     "pynvml": {"telemetry"},
     "psutil": {"telemetry"},

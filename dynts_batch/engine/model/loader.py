@@ -47,7 +47,8 @@ def load_model(resolved: ResolvedModel) -> LoadedModel:
     with loading_errors(f"model.name: cannot load {name!r}"):
         model, found = _read(resolved)
     refuse_missing(name, loaded_weights(found), num_weights=len(model.state_dict()))
-    decoder = _decoder(model, resolved)
+    with loading_errors(f"model.name: {name!r} has no decoder with an output layer"):
+        decoder = _decoder(model, resolved)
     pack_experts(pack_linears(model.eval().requires_grad_(False)))
     head = head_of(model, decoder, resolved.config.hidden_size)
     check_logits(name, model, decoder, head)

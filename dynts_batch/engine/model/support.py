@@ -23,8 +23,11 @@ UNSUPPORTED_KEYS = (
     "num_kv_shared_layers",
 )
 
-#: Types whose own code contradicts itself, and how.
-ODD_TYPES = {"moshi": "whose cache keeps a window of tokens while its attention sees all of them"}
+#: Types that generate otherwise than one forward pass shows, and how.
+ODD_TYPES = {
+    "moshi": "whose cache keeps a window of tokens while its attention sees all of them",
+    "paligemma": "whose attention sees later tokens of a prompt too",
+}
 
 
 class Refusal(NamedTuple):
@@ -40,7 +43,11 @@ def check_support(name: str, checkpoint: PretrainedConfig) -> None:
     Raises: ConfigError with what the first rule says that refuses the model `name`.
     """
     for rule in RULES:
-        asked = checkpoint if rule is writes_text else checkpoint.get_text_config(decoder=True)
+        asked = (
+            checkpoint
+            if rule in (writes_text, of_one_mind)
+            else checkpoint.get_text_config(decoder=True)
+        )
         if (refusal := rule(asked)) is not None:
             raise ConfigError(f"model.name must {refusal.rule}, got {name!r} {refusal.found}")
 
@@ -55,7 +62,7 @@ def writes_text(checkpoint: PretrainedConfig) -> Refusal | None:
 
 def of_one_mind(model_config: PretrainedConfig) -> Refusal | None:
     odd = ODD_TYPES.get(model_config.model_type)
-    rule = "write the same tokens with a cache and without one"
+    rule = "generate as in one causal pass"
     return None if odd is None else Refusal(rule, f"of type {model_config.model_type!r}, {odd}")
 
 
