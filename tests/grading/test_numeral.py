@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dynts_batch.grading.comparison import Comparison, NoAlgebra
 from dynts_batch.grading.notation.numeral import Numeral, agree, read_numeral
 
 
@@ -40,6 +41,13 @@ def test_a_number_has_one_value_however_it_is_written(text: str, value: str) -> 
 )
 def test_what_is_no_number_is_none(text: str) -> None:
     assert read_numeral(text) is None
+
+
+@pytest.mark.parametrize("text", ["and", "And and", "-and"])
+def test_an_answer_of_nothing_but_and_is_no_number(text: str) -> None:
+    """A model that had lost its way answered "and", which was an IndexError that took the worker along."""
+    assert read_numeral(text) is None
+    assert Comparison(NoAlgebra()).equal(text, "5") is False
 
 
 @given(st.integers(-(10**30), 10**30), st.integers(-3, 3))

@@ -31,6 +31,8 @@ def read_words(text: str) -> Fraction | None:
     if _CHINESE.fullmatch(text):
         return _chinese(text)
     words = [word for word in re.split(r"[\s~-]+", text.lower()) if word != "and"]
+    if not words:
+        return None
     part = _PARTS.get(words[-1]) or _PARTS.get(words[-1].removesuffix("s"))
     if part is None:
         value = _integer(words)
