@@ -17,7 +17,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from rich.console import Console
 from rich.table import Table
 
-from dynts_batch.data.storage import Storage
+from dynts_batch.data.files.storage import Storage
 from dynts_batch.errors import RunDirError
 from dynts_batch.exit_status import EXIT_BROKEN, EXIT_OK, exit_status_of
 from dynts_batch.runner.cluster import open_cluster

@@ -124,7 +124,7 @@ def sources() -> list[Path]:
 
 #: Grew above it on a day on which this was not checked; each is to be parted, and goes from here then.
 CROWDED = {
-    "dynts_batch/data", "dynts_batch/data/readers", "dynts_batch/kvcache/policies", "tests/runner",
+    "dynts_batch/kvcache/policies",
 }  # fmt: skip
 
 

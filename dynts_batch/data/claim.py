@@ -23,7 +23,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from dynts_batch.data.storage import Storage
+from dynts_batch.data.files.storage import Storage
 from dynts_batch.errors import RunDirError
 
 logger = logging.getLogger(__name__)

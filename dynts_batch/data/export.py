@@ -15,9 +15,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from dynts_batch.data.files.storage import Storage
 from dynts_batch.data.openai_response import response_line
 from dynts_batch.data.run_dir import RunDir
-from dynts_batch.data.storage import Storage
 from dynts_batch.data.types.json_values import json_line, json_values, with_valid_text
 from dynts_batch.errors import ConfigError, RunDirError, choices_hint
 

@@ -30,7 +30,8 @@ from pyarrow import fs as pafs
 from dynts_batch.config import Config
 from dynts_batch.config_file import load_config, to_yaml
 from dynts_batch.data.claim import Claim
-from dynts_batch.data.damage import damage_named
+from dynts_batch.data.files.damage import damage_named
+from dynts_batch.data.files.storage import Storage
 from dynts_batch.data.readers.columns import check_names, fit
 from dynts_batch.data.schema import restored, stored_schema
 from dynts_batch.data.shard_table import (
@@ -45,7 +46,6 @@ from dynts_batch.data.shard_table import (
     units_in,
     units_of,
 )
-from dynts_batch.data.storage import Storage
 from dynts_batch.data.stored_fingerprint import SHARD_KEYS, checked, refuse_another
 from dynts_batch.data.telemetry_files import read_parts, write_part
 from dynts_batch.errors import ConfigError, RunDirError

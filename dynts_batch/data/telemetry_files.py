@@ -12,11 +12,11 @@ from collections.abc import Iterator
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dynts_batch.data.damage import damage_named
+from dynts_batch.data.files.damage import damage_named
+from dynts_batch.data.files.storage import Storage
 from dynts_batch.data.readers.columns import fit
 from dynts_batch.data.readers.samples import SCHEMA
 from dynts_batch.data.shard_table import to_parquet
-from dynts_batch.data.storage import Storage
 from dynts_batch.errors import RunDirError
 
 logger = logging.getLogger(__name__)

@@ -19,8 +19,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from dynts_batch.data.files.storage import Storage
 from dynts_batch.data.settings_diff import differences
-from dynts_batch.data.storage import Storage
 from dynts_batch.errors import FingerprintError, RunDirError
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from dynts_batch.data import claim as claim_module
 from dynts_batch.data.claim import Claim
-from dynts_batch.data.storage import Storage
+from dynts_batch.data.files.storage import Storage
 from dynts_batch.errors import RunDirError
 
 FILE = "driver.json"

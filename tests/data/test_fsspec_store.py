@@ -10,10 +10,10 @@ import fsspec
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
-from dynts_batch.data import storage as storage_module
+from dynts_batch.data.files import storage as storage_module
+from dynts_batch.data.files.storage import Storage
 from dynts_batch.data.progress import read_progress
 from dynts_batch.data.run_dir import RunDir
-from dynts_batch.data.storage import Storage
 from dynts_batch.errors import RunDirError
 
 

@@ -17,9 +17,9 @@ from output_rows import SCHEMA, UNITS, output_table
 from report_runs import SAMPLE
 
 from dynts_batch.config import Config, RunConfig
+from dynts_batch.data.files.storage import Storage
 from dynts_batch.data.readers.samples import SCHEMA as SAMPLES
 from dynts_batch.data.run_dir import RunDir
-from dynts_batch.data.storage import Storage
 from dynts_batch.errors import FingerprintError, RunDirError
 
 FINGERPRINT = {"num_units": 10, "shard_rows": 4, "model": {"name": "embedded", "revision": None}}

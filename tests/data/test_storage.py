@@ -9,10 +9,10 @@ import pytest
 from s3_server import BUCKET
 
 from dynts_batch.config import InputConfig
-from dynts_batch.data import storage as storage_module
-from dynts_batch.data.filesystem import open_filesystem
+from dynts_batch.data.files import storage as storage_module
+from dynts_batch.data.files.filesystem import open_filesystem
+from dynts_batch.data.files.storage import Storage
 from dynts_batch.data.readers.reader import open_source
-from dynts_batch.data.storage import Storage
 from dynts_batch.errors import RunDirError
 
 

@@ -13,8 +13,8 @@ from importlib.resources import files
 
 from pyarrow import fs as pafs
 
-from dynts_batch.data.filesystem import open_filesystem
-from dynts_batch.data.readers.text_file import SUFFIXES as COMPRESSED
+from dynts_batch.data.files.filesystem import open_filesystem
+from dynts_batch.data.readers.formats.text_file import SUFFIXES as COMPRESSED
 from dynts_batch.errors import InputError
 
 _FORMATS = {

@@ -15,16 +15,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dynts_batch.config import InputConfig, SamplingConfig
-from dynts_batch.data.readers.columnar import ColumnarTable
-from dynts_batch.data.readers.csv_text import CsvTable
-from dynts_batch.data.readers.jsonl import JsonlTable
+from dynts_batch.data.readers.formats.columnar import ColumnarTable
+from dynts_batch.data.readers.formats.csv_text import CsvTable
+from dynts_batch.data.readers.formats.jsonl import JsonlTable
+from dynts_batch.data.readers.formats.openai_batch import ID_COLUMN, MESSAGES_COLUMN, OpenaiTable
+from dynts_batch.data.readers.formats.text_file import TextFile
 from dynts_batch.data.readers.location import Location
-from dynts_batch.data.readers.openai_batch import ID_COLUMN, MESSAGES_COLUMN, OpenaiTable
 from dynts_batch.data.readers.partition import PartitionedPart, folder_values
 from dynts_batch.data.readers.source import Source
 from dynts_batch.data.readers.table import Table
 from dynts_batch.data.readers.table_parts import ArrowFile, ParquetGroup, TablePart, open_parquet
-from dynts_batch.data.readers.text_file import TextFile
 from dynts_batch.data.readers.unreadable import readable
 from dynts_batch.data.schema import FAR_SECONDS, row_schema
 from dynts_batch.data.snapshot import Snapshot

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dynts_batch.config import InputConfig
-from dynts_batch.data.readers.json_types import JsonType
+from dynts_batch.data.readers.formats.json_types import JsonType
 from dynts_batch.data.readers.reader import open_source
 from dynts_batch.data.readers.source import Source
 from dynts_batch.data.source_columns import pack, unpack

@@ -10,10 +10,10 @@ from collections.abc import Iterator, Sequence
 
 import pyarrow as pa
 
-from dynts_batch.data.readers.csv_file import CsvFile
-from dynts_batch.data.readers.file_series import FileSeries
+from dynts_batch.data.readers.formats.csv_file import CsvFile
+from dynts_batch.data.readers.formats.file_series import FileSeries
+from dynts_batch.data.readers.formats.text_file import TextFile
 from dynts_batch.data.readers.table import Block, RawRow
-from dynts_batch.data.readers.text_file import TextFile
 from dynts_batch.data.readers.unreadable import readable
 from dynts_batch.errors import BadRowError
 

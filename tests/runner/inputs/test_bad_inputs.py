@@ -564,7 +564,7 @@ def test_a_finished_run_on_a_read_only_disk_is_found_finished(tmp_path, capsys, 
     def refuse(self, name, data):
         pytest.fail(f"{name} was written")
 
-    monkeypatch.setattr("dynts_batch.data.storage.Storage.write", refuse)
+    monkeypatch.setattr("dynts_batch.data.files.storage.Storage.write", refuse)
     assert reason(str(tmp_path / "config.yaml"), []) == 0
     assert "nothing to do" in capsys.readouterr().err
 

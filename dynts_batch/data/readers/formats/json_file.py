@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterator
 
 import pyarrow as pa
 
-from dynts_batch.data.readers.json_scan import elements
-from dynts_batch.data.readers.text_file import TextFile
+from dynts_batch.data.readers.formats.json_scan import elements
+from dynts_batch.data.readers.formats.text_file import TextFile
 from dynts_batch.errors import InputError
 
 BOM = b"\xef\xbb\xbf"

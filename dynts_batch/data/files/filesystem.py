@@ -13,7 +13,7 @@ import fsspec
 import pyarrow as pa
 from pyarrow import fs as pafs
 
-from dynts_batch.data.fsspec_store import open_store
+from dynts_batch.data.files.fsspec_store import open_store
 
 _CONNECT_TIMEOUT_S = 10
 #: A store may be slow: only one that says nothing for so long is taken for dead.

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from dynts_batch.data.readers.text_file import TextFile
+from dynts_batch.data.readers.formats.text_file import TextFile
 from dynts_batch.errors import BadRowError, InputError
 
 _BUFFER_BYTES = 1 << 20

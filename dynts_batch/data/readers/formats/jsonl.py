@@ -14,11 +14,11 @@ from typing import Any
 import pyarrow as pa
 
 from dynts_batch.data.readers.chat import is_unicode
-from dynts_batch.data.readers.file_series import FileSeries
-from dynts_batch.data.readers.json_file import BOM, JsonFile
-from dynts_batch.data.readers.json_types import JsonType
+from dynts_batch.data.readers.formats.file_series import FileSeries
+from dynts_batch.data.readers.formats.json_file import BOM, JsonFile
+from dynts_batch.data.readers.formats.json_types import JsonType
+from dynts_batch.data.readers.formats.text_file import TextFile
 from dynts_batch.data.readers.table import Block, RawRow
-from dynts_batch.data.readers.text_file import TextFile
 from dynts_batch.data.readers.unreadable import readable
 from dynts_batch.data.schema import JSON_TEXT
 from dynts_batch.errors import BadRowError, InputError

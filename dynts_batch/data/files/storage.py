@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 import pyarrow as pa
 from pyarrow import fs as pafs
 
-from dynts_batch.data.filesystem import open_filesystem
+from dynts_batch.data.files.filesystem import open_filesystem
 from dynts_batch.errors import RunDirError
 
 logger = logging.getLogger(__name__)

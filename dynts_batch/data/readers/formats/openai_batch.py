@@ -17,10 +17,10 @@ import pyarrow as pa
 
 from dynts_batch.config import SamplingConfig
 from dynts_batch.data.readers.chat import short
-from dynts_batch.data.readers.jsonl import JsonlTable
-from dynts_batch.data.readers.openai_parameters import check_parameter
+from dynts_batch.data.readers.formats.jsonl import JsonlTable
+from dynts_batch.data.readers.formats.openai_parameters import check_parameter
+from dynts_batch.data.readers.formats.text_file import TextFile
 from dynts_batch.data.readers.table import Block, RawRow
-from dynts_batch.data.readers.text_file import TextFile
 from dynts_batch.errors import BadRowError
 
 ID_COLUMN = "custom_id"

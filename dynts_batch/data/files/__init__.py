@@ -1,0 +1,1 @@
+"""Files wherever they are: local folders and object stores, written whole or not at all."""
