@@ -110,7 +110,7 @@ def test_a_policy_from_outside_the_package_runs_on_the_workers(tmp_path):
     outside = tmp_path / "outside"
     outside.mkdir()
     (outside / "my_window.py").write_text(
-        "from dynts_batch.kvcache.policies.window import Window\n\nclass Mine(Window):\n    pass\n"
+        "from dynts_batch.kvcache.policies.baselines.window import Window\n\nclass Mine(Window):\n    pass\n"
     )
     run_dir = tmp_path / "run"
     done = subprocess.run(

@@ -17,7 +17,7 @@ from dynts_batch.engine.model.checkpoint.skeleton import loading_errors
 from dynts_batch.engine.model.memory import arena_shape
 from dynts_batch.errors import ConfigError
 from dynts_batch.kvcache.arena import KVArena
-from dynts_batch.kvcache.policies.full import Full
+from dynts_batch.kvcache.policies.baselines.full import Full
 
 #: Tokens in each of the three parts of a load's check: a prompt's first chunk, its second one, and those decoded. The first is
 #: as long as a sliding window of no more than so many tokens, so that the others go beyond it.

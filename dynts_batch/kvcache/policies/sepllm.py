@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 
 from dynts_batch.kvcache.policies import register
-from dynts_batch.kvcache.policies.streaming import Streaming
+from dynts_batch.kvcache.policies.baselines.streaming import Streaming
 from dynts_batch.kvcache.view import Slots
 
 SEPARATORS = frozenset(".,;:?!\n\t")

@@ -1,0 +1,6 @@
+"""What the methods are measured against: everything, the newest, the first and the newest, and a draw."""
+
+from dynts_batch.kvcache.policies.baselines import full as full
+from dynts_batch.kvcache.policies.baselines import random as random
+from dynts_batch.kvcache.policies.baselines import streaming as streaming
+from dynts_batch.kvcache.policies.baselines import window as window
