@@ -167,6 +167,7 @@ class Engine:
                     f"the prompt must have at most {self._longest_prompt} tokens to fit the KV budget of a "
                     f"sequence ({self.arena.capacity}), got {len(token_ids)}"
                 )
+            self._check_positions(len(token_ids) + self._max_new_tokens(request))
         except RowError as error:
             self._failed.append(Completion.failed(request, error, seed=self._sampling.seed))
             return
@@ -263,6 +264,15 @@ class Engine:
     def _max_new_tokens(self, request: Request) -> int:
         largest = self._sampling.max_new_tokens
         return largest if request.max_new_tokens is None else min(request.max_new_tokens, largest)
+
+    def _check_positions(self, num_tokens: int) -> None:
+        """Of prompt and completion; PromptTooLongError where the model has learned fewer positions."""
+        positions = self._model.num_positions
+        if positions is not None and num_tokens > positions:
+            raise PromptTooLongError(
+                f"the prompt and sampling.max_new_tokens must fit the {positions} positions that the model has learned, got"
+                f" {num_tokens} tokens"
+            )
 
     def _charge(self, sequences: dict[int, Sequence], started: float) -> float:
         """Share the time since `started` equally among `sequences`; returns now."""

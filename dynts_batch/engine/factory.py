@@ -103,13 +103,13 @@ def check_engine(config: Config, *, on_gpu: bool) -> AnyModel:
     import torch
 
     from dynts_batch.engine.model.memory import check_memory
-    from dynts_batch.engine.model.resolved import check_weights, resolve_model
+    from dynts_batch.engine.model.resolved import check_skeleton, resolve_model
 
     device = torch.device("cuda" if on_gpu else "cpu")
     model = resolve_model(config.model, policy.companions, device)
     check_memory(model, policy, config.memory, config.sampling.max_new_tokens)
     check_chats(config.input, config.model.name, model.chat)
-    check_weights(model)
+    check_skeleton(model, config.sampling.max_new_tokens)
     return model
 
 

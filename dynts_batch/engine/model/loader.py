@@ -10,6 +10,7 @@ from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 
 from dynts_batch.engine.model.chat.template import ChatTemplate
 from dynts_batch.engine.model.checkpoint.auto_class import auto_class
+from dynts_batch.engine.model.checkpoint.positions import num_positions
 from dynts_batch.engine.model.checkpoint.quantization import loading_options
 from dynts_batch.engine.model.checkpoint.skeleton import loading_errors
 from dynts_batch.engine.model.checkpoint.weight_names import loaded_weights, refuse_missing
@@ -35,6 +36,8 @@ class LoadedModel:
     think_tags: ThinkTags = THINK
     identity: Mapping[str, Any] = field(default_factory=dict)
     chat: ChatTemplate | None = None
+    num_positions: int | None = None
+    """Of the table in which it looks positions up; None where it computes them."""
 
 
 def load_model(resolved: ResolvedModel) -> LoadedModel:
@@ -62,6 +65,7 @@ def load_model(resolved: ResolvedModel) -> LoadedModel:
         think_tags=resolved.think_tags,
         identity=resolved.identity,
         chat=resolved.chat,
+        num_positions=num_positions(decoder, resolved.config),
     )
 
 

@@ -14,6 +14,7 @@ from transformers import AutoConfig, PretrainedConfig, PreTrainedTokenizerBase
 from dynts_batch.config import ModelConfig
 from dynts_batch.engine.model.chat.stop_tokens import find_stop_token_ids, former_stop_token_ids
 from dynts_batch.engine.model.chat.template import ChatTemplate, pinned
+from dynts_batch.engine.model.checkpoint.positions import check_positions, num_positions
 from dynts_batch.engine.model.checkpoint.quantization import check_quantization, quant_method
 from dynts_batch.engine.model.checkpoint.skeleton import MODEL_ERRORS, make_skeleton
 from dynts_batch.engine.model.checkpoint.weight_names import check_weight_names
@@ -113,13 +114,15 @@ def resolve_model(
     )
 
 
-def check_weights(model: ResolvedModel) -> None:
-    """Raises: ConfigError where the files of a local model say that weights are missing, or no model can be made of them."""
+def check_skeleton(model: ResolvedModel, max_new_tokens: int) -> None:
+    """Raises: ConfigError where no model can be made of the configuration, the files of a local one lack weights, or it has
+    no positions for so many new tokens."""
     name, folder = model.settings.name, model.files.folder
     trust = model.files.trust_remote_code
     skeleton = make_skeleton(name, model.checkpoint, trust_remote_code=trust)
     if folder is not None and quant_method(model.checkpoint) is None:
         check_weight_names(name, sorted(folder.glob("model*.safetensors")), skeleton)
+    check_positions(name, num_positions(skeleton, model.config), max_new_tokens)
 
 
 def _weights_sha256(files: ModelFiles) -> str | None:

@@ -1,0 +1,35 @@
+"""Positions that a model looks up in a table: past its end there is nothing to look up, and the worker would die."""
+
+import re
+from itertools import chain
+
+from torch import nn
+from transformers import PretrainedConfig
+
+from dynts_batch.errors import ConfigError
+
+#: What tables of positions are called: wpe, embed_positions, position_embeddings, pos_encoding.
+_NAME = re.compile(r"(^|\.)(wpe|\w*pos\w*)(\.|$)")
+#: Rows that some tables have before that of the first position.
+_MOST_OFFSET = 8
+
+
+def num_positions(model: nn.Module, config: PretrainedConfig) -> int | None:
+    """How many positions the table of a model has, whose weights may lack storage; None where positions are computed."""
+    size = getattr(config, "max_position_embeddings", None)
+    if not isinstance(size, int):
+        return None
+    for name, tensor in chain(model.named_parameters(), model.named_buffers()):
+        is_as_long = tensor.dim() == 2 and 0 <= tensor.shape[0] - size <= _MOST_OFFSET
+        if is_as_long and _NAME.search(name):
+            return size
+    return None
+
+
+def check_positions(name: str, positions: int | None, max_new_tokens: int) -> None:
+    """Raises: ConfigError where the table has no position for a prompt beside the new tokens."""
+    if positions is not None and max_new_tokens >= positions:
+        raise ConfigError(
+            f"sampling.max_new_tokens must leave room for a prompt in the {positions} positions that {name!r} has learned,"
+            f" got {max_new_tokens}"
+        )
