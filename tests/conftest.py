@@ -1,7 +1,10 @@
 """Shared fixtures: tiny random models, made once a session; and which tests run side by side."""
 
 import os
+import re
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -35,23 +38,39 @@ class TinyModels(dict[str, Path]):
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config: pytest.Config) -> None:
     """Two processes for the whole suite or a tier of it; named files and tests start sooner in one."""
-    option, is_worker = config.option, hasattr(config, "workerinput")
-    if is_worker or option.collectonly or config.args_source is pytest.Config.ArgsSource.ARGS:
+    option, is_one_of_two = config.option, hasattr(config, "workerinput")
+    is_part = option.collectonly or config.args_source is pytest.Config.ArgsSource.ARGS
+    if is_one_of_two or is_part or option.usepdb:
         return
-    if getattr(option, "numprocesses", 0) is None and not option.usepdb:
-        option.numprocesses, option.dist = 2, "loadgroup"
+    if getattr(option, "numprocesses", 0) is None:
+        option.numprocesses, option.dist, option.loadscopereorder = 2, "loadfile", False
 
 
-@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in the same hook
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """A file stays in one process, and all files that start Ray in the same: one cluster at a time."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class Scheduler(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            path = super()._split_scope(nodeid)
+            return "ray" if starts_ray(config.rootpath / path) else path
+
+    return Scheduler(config, log) if config.option.dist == "loadfile" else None
+
+
+@cache
+def starts_ray(path: Path) -> bool:
+    return bool(re.search(r"\.mark\.ray\b|\bcluster[,:)]|\brun_dir: Path", path.read_text()))
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """What starts Ray is `ray`, and runs in one process, one after the other; every other file stays together."""
+    """What has the cluster is marked `ray`; what is marked `long` runs only where -m says that word."""
     for item in items:
         if "cluster" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.ray)
-        if config.pluginmanager.hasplugin("xdist"):
-            group = "ray" if item.get_closest_marker("ray") else item.nodeid.partition("::")[0]
-            item.add_marker(pytest.mark.xdist_group(group))
-    if "long" not in config.option.markexpr:  # whatever else -m asks for
+            assert starts_ray(item.path), f"{item.path} must say so"
+    if "long" not in config.option.markexpr:
         long = [item for item in items if item.get_closest_marker("long")]
         items[:] = [item for item in items if not item.get_closest_marker("long")]
         config.hook.pytest_deselected(items=long)
