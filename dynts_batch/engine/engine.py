@@ -15,6 +15,7 @@ from dynts_batch.engine.completions import Completions
 from dynts_batch.engine.endings import Endings
 from dynts_batch.engine.eviction import Evictor, eviction_bytes
 from dynts_batch.engine.eviction_trace import EvictionTrace
+from dynts_batch.engine.model.calibration.queries import measure_queries
 from dynts_batch.engine.model.loader import LoadedModel, load_companions, load_model
 from dynts_batch.engine.model.memory import (
     arena_shape,
@@ -22,7 +23,6 @@ from dynts_batch.engine.model.memory import (
     prefill_bytes,
     room_on_gpu,
 )
-from dynts_batch.engine.model.query_calibration import measure_queries
 from dynts_batch.engine.model.resolved import resolve_model
 from dynts_batch.engine.model_runner import ModelRunner
 from dynts_batch.engine.out_of_memory import free_memory

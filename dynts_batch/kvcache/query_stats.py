@@ -1,7 +1,7 @@
 """What the queries of a model are like before RoPE: near a fixed mean, head by head, so that later ones can be foretold.
 
 Owns the statistics and the synthetic queries made of them. Knows nothing about how they are measured
-(engine/model/query_calibration.py) nor about any policy. Axes as in kvcache/__init__.py. The two numbers of a head that RoPE
+(engine/model/calibration/queries.py) nor about any policy. Axes as in kvcache/__init__.py. The two numbers of a head that RoPE
 turns by one frequency are read as one complex number, so that D numbers are D / 2 pairs.
 """
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from dynts_batch.config import ModelConfig
+from dynts_batch.engine.model.calibration.queries import QueryStep, measure_queries
 from dynts_batch.engine.model.loader import LoadedModel, load_model
-from dynts_batch.engine.model.query_calibration import QueryStep, measure_queries
 from dynts_batch.engine.model.resolved import resolve_model
 from dynts_batch.errors import ConfigError
 from dynts_batch.kvcache.query_stats import as_pairs

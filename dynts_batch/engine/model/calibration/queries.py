@@ -14,7 +14,7 @@ from dynts_batch.errors import ConfigError
 from dynts_batch.kvcache.layer_states import AttentionRule, LayerStates
 from dynts_batch.kvcache.query_stats import LayerQueries, QueryStats, as_pairs, turns
 
-TEXT = Path(__file__).with_name("calibration.txt")
+TEXT = Path(__file__).with_name("text.txt")
 #: Where the frequencies that a model names are tried, and how far a turned query may be off, of its length.
 TRIED_POSITIONS, TURN_TOLERANCE = (1, 5, 40), 0.05
 
