@@ -95,8 +95,9 @@ class SamplingConfig:
     loop_min_tokens: int = 64
     """A text that ends in loop_repeats equal blocks of at least so many tokens (at most 512) is a loop: thinking is
     ended, or else the row, with finish_reason "loop"."""
-    loop_repeats: int = 4
-    """0 = loops are paid for until max_new_tokens."""
+    loop_repeats: int = 0
+    """How many equal blocks in a row make a loop; 4 spares tables and code. 0 = loops are paid for until max_new_tokens,
+    as in runs of before this key, which resume."""
     logprobs: bool = False
     """Keep the log-probability of every token, under the distribution that it was drawn from (temperature, top_k, top_p
     and min_p applied; at temperature 0, the model's own)."""

@@ -35,7 +35,7 @@ def unlimited():
 
 @pytest.fixture(scope="module")
 def limited():
-    return run(max_thinking_tokens=100)
+    return run(max_thinking_tokens=100, loop_repeats=4)
 
 
 def test_a_budget_cuts_thinking_and_every_row_has_an_answer(unlimited, limited):
