@@ -86,7 +86,7 @@ def test_stored_over_total_at_every_selection_is_the_published_one(
     engine = Engine(
         fake_model(tiny_model_dirs["llama"]),
         policy,
-        SamplingConfig(temperature=0.0, max_new_tokens=num_tokens - 200 + 2, loop_repeats=0),
+        SamplingConfig(temperature=0.0, max_new_tokens=num_tokens - 200 + 2),
         MemoryConfig(max_seqs=1),
         [ImportancePredictor(2, "state")],
     )
