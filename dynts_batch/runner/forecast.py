@@ -23,6 +23,7 @@ from dynts_batch.config import Config, CostConfig
 from dynts_batch.config_file import load_config, to_yaml
 from dynts_batch.errors import ConfigError, RunDirError
 from dynts_batch.exit_status import EXIT_OK
+from dynts_batch.report.positions import beyond_text
 from dynts_batch.report.units import duration, size
 from dynts_batch.runner.extrapolation import Interval, Memory, total_of
 from dynts_batch.runner.prepared_run import PreparedRun, prepare
@@ -68,7 +69,10 @@ def forecast(config_path: str, overrides: Sequence[str], *, num_rows: int) -> in
     table = Table(show_header=False)
     for name, value in lines:
         table.add_row(name, value)
-    Console(file=sys.stdout).print(table)
+    out = Console(file=sys.stdout)
+    out.print(table)
+    if (text := beyond_text(run.run_dir)) is not None:
+        out.print(f"of the sample, {text}", **_PLAIN)
     return EXIT_OK
 
 

@@ -17,6 +17,7 @@ from rich.console import Console
 from dynts_batch.config import Config
 from dynts_batch.config_file import load_config
 from dynts_batch.data.progress import read_progress
+from dynts_batch.data.run_dir import RunDir
 from dynts_batch.errors import RunDirError
 from dynts_batch.exit_status import (
     EXIT_LIMIT,
@@ -25,6 +26,7 @@ from dynts_batch.exit_status import (
     EXIT_SIGNAL,
     exit_status_of,
 )
+from dynts_batch.report.positions import beyond_text
 from dynts_batch.report.tables import show_end
 from dynts_batch.report.totals import Totals, add_up
 from dynts_batch.telemetry import setup_logging
@@ -49,7 +51,10 @@ def _reason(config_path: str, overrides: Sequence[str], console: Console) -> int
     done = run_to_end(config, console)
     if not isinstance(done, Totals):
         return done
-    show_end(done, str(config.run.dir), Console(file=sys.stdout))
+    path, out = str(config.run.dir), Console(file=sys.stdout)
+    show_end(done, path, out)
+    if (text := beyond_text(RunDir(path))) is not None:
+        _say(out, text)
     return EXIT_ROWS_FAILED if done.num_errors else EXIT_OK
 
 

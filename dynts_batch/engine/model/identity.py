@@ -17,6 +17,7 @@ from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 from dynts_batch.config import ModelConfig
 from dynts_batch.engine.model.chat.template import ChatTemplate
+from dynts_batch.engine.model.checkpoint.positions import trained_positions
 from dynts_batch.engine.model.companions import Companions
 from dynts_batch.engine.model.think_tags import ThinkTags
 from dynts_batch.kvcache.model_id import ModelId
@@ -56,6 +57,7 @@ def model_identity(
         "chat_date": chat.day if chat is not None else None,
         "think_tags": list(think_tags),
         "stop_token_ids": sorted(stop_token_ids),
+        "trained_positions": trained_positions(checkpoint.get_text_config(decoder=True)),
         # The content, not the path: another predictor under the same name keeps other tokens.
         "predictor_sha256": _tensors_sha256(companions.predictor),
         "thoughts_sha256": _tensors_sha256(companions.thoughts),
@@ -75,7 +77,8 @@ def in_todays_words(
     `given_revision`: a hub model's revision stood there as it was set. `stop_token_ids`: those of a version that did not say
     them.
     """
-    lacking = {"stop_token_ids": stop_token_ids, "chat_date": today["chat_date"]}
+    lacking = {"stop_token_ids": stop_token_ids}
+    lacking |= {key: today[key] for key in ("chat_date", "trained_positions")}
     stored = {**lacking, **stored}
     former: dict[str, list[str | None]] = {
         "revision": [given_revision],

@@ -26,6 +26,16 @@ def num_positions(model: nn.Module, config: PretrainedConfig) -> int | None:
     return None
 
 
+def trained_positions(config: PretrainedConfig) -> int | None:
+    """For how many positions a model was trained, or stretched by its kind of RoPE; None where its configuration is silent."""
+    size = getattr(config, "max_position_embeddings", None)
+    rope = getattr(config, "rope_parameters", None) or {}
+    original, factor = rope.get("original_max_position_embeddings"), rope.get("factor")
+    if isinstance(size, int) and isinstance(original, int) and isinstance(factor, int | float):
+        return max(size, int(original * factor))
+    return size if isinstance(size, int) else None
+
+
 def check_positions(name: str, positions: int | None, max_new_tokens: int) -> None:
     """Raises: ConfigError where the table has no position for a prompt beside the new tokens."""
     if positions is not None and max_new_tokens >= positions:

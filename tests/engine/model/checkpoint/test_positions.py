@@ -4,11 +4,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
+from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel, LlamaConfig
 
 from dynts_batch.config import Config, MemoryConfig, ModelConfig, PolicyConfig, SamplingConfig
 from dynts_batch.engine import Engine
 from dynts_batch.engine.factory import check_engine
+from dynts_batch.engine.model.checkpoint.positions import trained_positions
 from dynts_batch.errors import ConfigError
 from dynts_batch.records import Request
 
@@ -51,3 +52,27 @@ def test_a_prompt_that_would_go_on_past_the_learned_positions_is_an_error_row(
     assert found["fits"].finish_reason in ("stop", "length")
     assert found["not"].error_type == "PromptTooLongError"
     assert "64 positions that the model has learned, got 65" in str(found["not"].error_message)
+
+
+@pytest.mark.parametrize(
+    ("settings", "positions"),
+    [
+        ({"max_position_embeddings": 4096}, 4096),
+        (
+            {
+                "max_position_embeddings": 32,
+                "rope_parameters": {
+                    "rope_type": "yarn",
+                    "rope_theta": 1e4,
+                    "factor": 4.0,
+                    "original_max_position_embeddings": 32,
+                },
+            },
+            128,
+        ),
+    ],
+)
+def test_positions_for_which_a_model_was_trained_count_what_its_rope_adds(
+    settings: dict, positions: int
+) -> None:
+    assert trained_positions(LlamaConfig(**settings)) == positions
