@@ -87,6 +87,8 @@ def check_engine(config: Config, *, on_gpu: bool) -> AnyModel:
     from dynts_batch.kvcache.policies import make_policy
 
     policy = make_policy(config.policy)
+    if config.engine.kind == "arena":
+        _check_one_gpu(config)
     if is_fake(config.model.name):
         return FakeModel.check(config.model)
 
@@ -98,7 +100,6 @@ def check_engine(config: Config, *, on_gpu: bool) -> AnyModel:
         found = resolve_vllm_model(config)
         check_chats(config.input, config.model.name, found.chat)
         return found
-    _check_one_gpu(config)
 
     import torch
 

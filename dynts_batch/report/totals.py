@@ -205,3 +205,26 @@ def add_up(run_dir: RunDir) -> Totals:
     """
     telemetry = run_dir.read_telemetry(skip_damaged=True)
     return Totals.of(run_dir.config(), run_dir.read_rows(COLUMNS), telemetry)
+
+
+def beyond_text(run_dir: RunDir) -> str | None:
+    """How many of the committed rows went beyond the positions that their model was trained for, where nothing stops them and
+    nothing says that they are as good; None where none did, or the model does not say for how many it was trained.
+
+    Raises: RunDirError where the rows cannot be read.
+    """
+    model = run_dir.fingerprint().get("model")
+    trained = model.get("trained_positions") if isinstance(model, dict) else None
+    if trained is None:
+        return None
+    num_rows = num_beyond = 0
+    for rows in run_dir.read_rows(("prompt_tokens", "completion_tokens")):
+        lengths = pc.add(rows["prompt_tokens"], rows["completion_tokens"])
+        num_rows += rows.num_rows
+        num_beyond += pc.sum(pc.greater(lengths, trained)).as_py() or 0
+    if not num_beyond:
+        return None
+    return (
+        f"{num_beyond:,} of {num_rows:,} rows went beyond the {trained:,} positions that the model was trained for"
+        " (max_position_embeddings): what it wrote there may be worse"
+    )

@@ -23,7 +23,7 @@ from dynts_batch.config import Config, CostConfig
 from dynts_batch.config_file import load_config, to_yaml
 from dynts_batch.errors import ConfigError, RunDirError
 from dynts_batch.exit_status import EXIT_OK
-from dynts_batch.report.positions import beyond_text
+from dynts_batch.report.totals import beyond_text
 from dynts_batch.report.units import duration, size
 from dynts_batch.runner.extrapolation import Interval, Memory, total_of
 from dynts_batch.runner.prepared_run import PreparedRun, prepare

@@ -26,9 +26,8 @@ from dynts_batch.exit_status import (
     EXIT_SIGNAL,
     exit_status_of,
 )
-from dynts_batch.report.positions import beyond_text
 from dynts_batch.report.tables import show_end
-from dynts_batch.report.totals import Totals, add_up
+from dynts_batch.report.totals import Totals, add_up, beyond_text
 from dynts_batch.telemetry import setup_logging
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ import pytest
 from report_runs import write_run
 
 from dynts_batch.data.run_dir import RunDir
-from dynts_batch.report.positions import beyond_text
+from dynts_batch.report.totals import beyond_text
 
 
 @pytest.mark.parametrize(
