@@ -111,7 +111,7 @@ def test_the_hubs_snapshot_of_a_commit_is_the_model_of_that_commit(hub_model: Pa
         ("policy.window_size=16", "policy.window_size must be smaller than policy.budget (16)"),
         ("policy.name=widow", "policy.name must be one of"),
         ("model.name=fake:speed=1", "model.name: unknown setting 'speed'"),
-        ("workers.num_gpus=2", "workers.num_gpus must be at most 1, since an engine runs on one"),
+        ("workers.num_gpus=2", "workers.num_gpus must be at most 1 when engine.kind is arena"),
         (
             "sampling.num_samples=1000000000000",  # it took all memory to list their shards
             "run.shard_rows must be at least 5,000,000 for 5 prompts x 1,000,000,000,000 samples",
