@@ -17,6 +17,8 @@ from local_run import finish_run
 
 from dynts_batch.config_file import load_config
 
+pytestmark = pytest.mark.ray
+
 REPOSITORY = Path(__file__).parents[2]
 NUM_ROWS = 1_000_000
 SHARD_ROWS = 64
@@ -31,8 +33,6 @@ from dynts_batch.runner.driver.driver import Driver
 from dynts_batch.runner.driver.ray_fleet import RayFleet
 from dynts_batch.runner.messages import Job
 from dynts_batch.runner.prepared_run import prepare
-
-pytestmark = pytest.mark.ray
 
 class FirstWork(Exception):
     pass

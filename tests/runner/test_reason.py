@@ -21,6 +21,8 @@ from dynts_batch.records import Request
 from dynts_batch.runner.reason import reason
 from dynts_batch.testing.fake_model import FakeModel
 
+pytestmark = pytest.mark.ray
+
 REPOSITORY = Path(__file__).parents[2]
 
 
@@ -139,8 +141,6 @@ def _signal_a_worker_once(checkpoints: Path, number: int) -> subprocess.Popen[by
     me = psutil.Process()
     code = f"""
 import os, pathlib, psutil, time
-
-pytestmark = pytest.mark.ray
 while not any(pathlib.Path({str(checkpoints)!r}).glob("*")):
     time.sleep(0.01)
 for child in psutil.Process({me.pid}).children(recursive=True):
