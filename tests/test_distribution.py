@@ -33,7 +33,10 @@ def declared(*extras: str) -> set[str]:
 def imported(*folders: str) -> set[str]:
     """The distributions of all that the Python files in `folders` import, the standard library and our own aside."""
     names = set()
-    own = {"dynts_batch", *(path.stem for path in ROOT.rglob("*.py"))}
+    ours = [
+        path for folder in ("tests", "jobs", "cluster") for path in (ROOT / folder).rglob("*.py")
+    ]
+    own = {"dynts_batch", *(path.stem for path in ours)}
     for path in (path for folder in folders for path in (ROOT / folder).rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Import):
