@@ -46,7 +46,9 @@ class _KeyValueFormatter(logging.Formatter):
         if self._worker_id is not None:
             fields["worker_id"] = self._worker_id
         extra = {key: v for key, v in record.__dict__.items() if key not in _STANDARD_KEYS}
-        fields |= {**extra, "message": record.getMessage()}
+        # Ray, once imported, gives every record of the process a `_ray_timestamp_ns`.
+        named = {key: v for key, v in extra.items() if not key.startswith("_")}
+        fields |= {**named, "message": record.getMessage()}
         if record.exc_info:
             fields["exception"] = self.formatException(record.exc_info)
         return " ".join(f"{key}={_quoted(str(value))}" for key, value in fields.items())
