@@ -47,7 +47,6 @@ class InFlight:
     request: Request
     prompt: str | None
     prompt_token_ids: list[int]
-    added_at: float
     vllm_id: str
     device_s: float = 0.0
     held: Held = field(default_factory=Held)
@@ -165,7 +164,7 @@ class VllmEngine:
             self._sampling_params(request),
             lora_request=self._adapter,
         )
-        self._in_flight[name] = InFlight(request, prompt, token_ids, time.perf_counter(), vllm_id)
+        self._in_flight[name] = InFlight(request, prompt, token_ids, vllm_id)
 
     def _sampling_params(self, request: Request) -> Any:
         sampling, vllm = self._config.sampling, import_vllm("vllm.sampling_params")
