@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from dynts_batch.report.crossover import Crossover
 from dynts_batch.report.device_time import DeviceTime
 from dynts_batch.report.measures import AtK, Measures
 from dynts_batch.report.price import Price
@@ -13,7 +12,7 @@ from dynts_batch.report.statistics import Estimate, PairedComparison
 from dynts_batch.report.totals import Totals
 from dynts_batch.report.units import count_scale, duration, energy, money, percent, size
 
-_NO_SAMPLE = "no sample was taken while it worked"
+NO_SAMPLE = "no sample was taken while it worked"
 
 
 @dataclass(frozen=True)
@@ -144,20 +143,6 @@ def failed_text(totals: Totals, path: str) -> str:
     )
 
 
-def verdict(totals: Totals) -> str:
-    """Which side of the crossover the run was on, in a sentence."""
-    crossover = totals.crossover
-    if totals.config.policy.name == "full":
-        return "This run kept the full cache: it is what eviction is measured against."
-    if crossover is None:
-        return f"Which side of the crossover this run was on is unknown: {_why_unknown(totals)}."
-    together = f"{crossover.running:,} sequences ran together in {size(crossover.arena_bytes)}"
-    full = f"a full cache in the same bytes would have held {_full_cache(crossover)}"
-    if crossover.is_ahead:
-        return f"Eviction bought concurrency: {together}; {full}."
-    return f"Eviction bought no concurrency: {together}; {full}. With memory to spare, the full cache is the better choice."
-
-
 def comparison_text(found: PairedComparison | None) -> str:
     """`found` in words: the difference with its interval, and the test."""
     if found is None:
@@ -251,15 +236,9 @@ def _price_lines(kind: str, price: Price, show: Callable[[float], str], missing:
     ]
 
 
-def _why_unknown(totals: Totals) -> str:
-    if totals.device is None:
-        return "it has no telemetry"
-    return _NO_SAMPLE if totals.device.peak_running == 0 else "it answered nothing"
-
-
 def _together_line(device: DeviceTime) -> Line:
     if device.peak_running == 0:
-        return Line("sequences together", "n/a", _NO_SAMPLE)
+        return Line("sequences together", "n/a", NO_SAMPLE)
     note = f"most in one worker; mean {device.mean_running:.1f}"
     return Line("sequences together", f"{device.peak_running:,}", note)
 
@@ -274,12 +253,6 @@ def _shrunk_lines(device: DeviceTime) -> list[Line]:
 def _energy_note(totals: Totals) -> str:
     per_answer = totals.joules.per_answer
     return "not measured" if per_answer is None else f"{energy(per_answer)} per answer"
-
-
-def _full_cache(crossover: Crossover) -> str:
-    return (
-        f"{crossover.paged:,} at most, or {crossover.reserved:,} with room reserved for the longest"
-    )
 
 
 def _reasons(totals: Totals) -> str:

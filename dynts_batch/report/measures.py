@@ -118,7 +118,7 @@ class Measures:
 
 
 def measure(runs: list[RunRows]) -> list[Measures]:
-    """The figures of each run, labelled by policy and budget, and by folder where that is not enough."""
+    """The figures of each run, labelled by engine or policy, and by folder where that is not enough."""
     names = [_name(run) for run in runs]
     folders = [run.run_dir.path.rstrip("/").rpartition("/")[2] for run in runs]
     return [
@@ -129,8 +129,11 @@ def measure(runs: list[RunRows]) -> list[Measures]:
 
 def _name(run: RunRows) -> str:
     policy = run.config.policy
+    if run.config.engine.kind != "arena":
+        return run.config.engine.kind
     is_bounded = policy.budget is not None and policy.name != "full"
-    return f"{policy.name} {policy.budget}" if is_bounded else policy.name
+    name = f"{policy.name} {policy.budget}" if is_bounded else policy.name
+    return f"{name}+quantize={policy.quantize}" if policy.quantize else name
 
 
 def _at_k(votes: list[list[Vote]], k: int) -> AtK:

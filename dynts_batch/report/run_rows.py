@@ -35,6 +35,7 @@ _SHORT = (
     ),
     *("peak_cache_len", "peak_kv_bytes", "full_kv_bytes", "queue_s", "prefill_s", "decode_s"),
     *("device_s", "energy_j", "cost_usd", "worker_id", "attempt"),
+    *("num_preemptions", "recomputed_tokens"),
 )
 _TEXTS = (
     *("request_id", "sample_index", "prompt", "reasoning", "answer", "extracted_answer"),

@@ -13,7 +13,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from dynts_batch.report.comparison import pairs_to_show
+from dynts_batch.report.comparison.pairs import pairs_to_show
+from dynts_batch.report.comparison.side_by_side import Column, conclusion, details, overview, why
 from dynts_batch.report.lines import (
     Line,
     comparison_text,
@@ -21,13 +22,12 @@ from dynts_batch.report.lines import (
     end_lines,
     failed_text,
     quality_lines,
-    verdict,
     warnings,
     work_lines,
 )
 from dynts_batch.report.measures import Measures
-from dynts_batch.report.side_by_side import Column, conclusion, details, overview
 from dynts_batch.report.totals import Totals
+from dynts_batch.report.verdict import verdict
 
 _PAD = 2
 _MAX_LABEL = 28
@@ -70,6 +70,8 @@ def _show_several(runs: Sequence[Measures], console: Console) -> None:
     _show_blocks(labels, overview(runs), console)
     if (text := conclusion(runs)) is not None:
         _say(console, f"\n{text}")
+    for sentence in why(runs):
+        _say(console, sentence)
     for title, columns in details(runs).items():
         _say(console, f"\n{title}")
         _show_blocks(labels, columns, console)

@@ -24,6 +24,7 @@ COLUMNS = (
     *("finish_reason", "error_type", "correct", "text_matters"),
     *("prompt_tokens", "completion_tokens", "peak_cache_len"),
     *("peak_kv_bytes", "full_kv_bytes", "device_s", "energy_j", "cost_usd"),
+    *("num_preemptions", "recomputed_tokens"),
 )
 #: Of which an unknown part makes the sum unknown.
 _SUMMED = COLUMNS[4:]
@@ -144,6 +145,16 @@ class Totals:
         return self.mean_peak_bytes / self.mean_full_bytes
 
     @property
+    def num_preemptions(self) -> int | None:
+        """Times a sequence lost its cache to others."""
+        return self._count("num_preemptions")
+
+    @property
+    def recomputed_tokens(self) -> int | None:
+        """Tokens that went through the model once more for that."""
+        return self._count("recomputed_tokens")
+
+    @property
     def dollars(self) -> Price:
         return self._price("cost_usd")
 
@@ -185,6 +196,10 @@ class Totals:
             mean_tokens=self._token_steps / self.completion_tokens,
             max_tokens=self.config.memory.max_prompt_tokens + self.config.sampling.max_new_tokens,
         )
+
+    def _count(self, column: str) -> int | None:
+        total = self._sums[column]
+        return None if total is None else int(total)
 
     def _mean(self, total: float | None) -> float | None:
         return total / self.num_answers if total is not None and self.num_answers else None

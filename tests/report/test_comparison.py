@@ -3,7 +3,7 @@
 import pytest
 from report_runs import ERROR_ROW, write_run
 
-from dynts_batch.report.comparison import compare_runs, pairs_to_show
+from dynts_batch.report.comparison.pairs import compare_runs, pairs_to_show
 from dynts_batch.report.lines import comparison_text
 from dynts_batch.report.measures import Measures, measure
 from dynts_batch.report.run_rows import read_run

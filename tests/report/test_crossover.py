@@ -3,9 +3,10 @@
 import pytest
 from report_runs import SAMPLE, write_run
 
-from dynts_batch.report.lines import verdict, work_lines
+from dynts_batch.report.lines import work_lines
 from dynts_batch.report.measures import Measures, measure
 from dynts_batch.report.run_rows import read_run
+from dynts_batch.report.verdict import verdict
 
 
 def _measures(tmp_path, *, arena_bytes: int, running: int, overrides=()) -> Measures:

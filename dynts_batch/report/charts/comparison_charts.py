@@ -21,7 +21,7 @@ from dynts_batch.report.charts.canvas import (
     short,
     svg,
 )
-from dynts_batch.report.comparison import Pair
+from dynts_batch.report.comparison.pairs import Pair
 from dynts_batch.report.measures import Measures
 from dynts_batch.report.units import byte_scale, count_scale, money, percent
 

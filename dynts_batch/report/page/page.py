@@ -19,22 +19,22 @@ from markupsafe import Markup
 
 from dynts_batch.config_file import to_yaml
 from dynts_batch.report.charts import comparison_charts, run_charts
-from dynts_batch.report.comparison import Pair, pairs_to_show
+from dynts_batch.report.comparison.pairs import Pair, pairs_to_show
+from dynts_batch.report.comparison.side_by_side import cheapest, conclusion, overview, why
 from dynts_batch.report.lines import (
     Line,
     comparison_text,
     cost_lines,
     headline,
     quality_lines,
-    verdict,
     warnings,
     work_lines,
 )
 from dynts_batch.report.measures import Measures
 from dynts_batch.report.page.assets import asset
 from dynts_batch.report.page.trace_view import MAX_CHARS, TraceView, view_trace
-from dynts_batch.report.side_by_side import cheapest, conclusion, overview
 from dynts_batch.report.units import money
+from dynts_batch.report.verdict import verdict
 
 _NUM_TOP = 10
 _NUM_TRACES = 8
@@ -161,6 +161,7 @@ def render_page(runs: Sequence[Measures]) -> str:
         overview=overview(runs),
         cheapest=cheapest(runs),
         conclusion=conclusion(runs),
+        why=why(runs),
         pairs=[(pair, comparison_text(pair.found)) for pair in pairs],
     )
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from dynts_batch.report.comparison import compare_runs
+from dynts_batch.report.comparison.pairs import MAX_RUNS_WITH_ALL_PAIRS, compare_runs
+from dynts_batch.report.comparison.reasons import reasons
 from dynts_batch.report.lines import comparison_text, priced
 from dynts_batch.report.measures import Measures
 from dynts_batch.report.statistics import Estimate
+from dynts_batch.report.totals import Totals
 from dynts_batch.report.units import count_scale, duration, energy, money, percent, size
 
 
@@ -56,9 +58,7 @@ def conclusion(runs: Sequence[Measures]) -> str | None:
         return None
     line = priced(best.totals)
     text = f"Cheapest right answer: {best.label}, {line.value} {line.name.removeprefix('cost ')}"
-    others = [run for run in runs if run is not best]
-    full = [run for run in others if run.totals.config.policy.name == "full"]
-    base = full[0] if full else cheapest(others)
+    base = _base(runs, best)
     if base is None:
         return f"{text}."
     found = comparison_text(compare_runs(base, best).found)
@@ -68,6 +68,25 @@ def conclusion(runs: Sequence[Measures]) -> str | None:
     return (
         f"{text}, {1 - own / other:.0%} less than {base.label}. Right answers against it: {found}."
     )
+
+
+def why(runs: Sequence[Measures]) -> list[str]:
+    """Sentences on what makes the cheapest run's right answers cheaper than those of each other run; of many, than those of
+    the one that it is compared with."""
+    best = cheapest(runs)
+    if best is None:
+        return []
+    others = [run for run in runs if run is not best]
+    if len(runs) > MAX_RUNS_WITH_ALL_PAIRS:
+        others = [base] if (base := _base(runs, best)) else []
+    return reasons(best, others)
+
+
+def _base(runs: Sequence[Measures], best: Measures) -> Measures | None:
+    """What `best` is compared with: the first other run that keeps the full cache, or else the cheapest of the others."""
+    others = [run for run in runs if run is not best]
+    full = [run for run in others if run.totals.config.policy.name == "full"]
+    return full[0] if full else cheapest(others)
 
 
 def _quality(runs: Sequence[Measures]) -> list[Column]:
@@ -106,10 +125,26 @@ def _work(runs: Sequence[Measures]) -> list[Column]:
             "KV arena of a worker", _texts([d.arena_bytes if d else None for d in devices], _size)
         ),
         Column(
-            "sequences together", _counts([d.peak_running or None if d else None for d in devices])
+            "sequences together, mean",
+            _texts([d.mean_running if d else None for d in devices], _tenths),
         ),
+        Column(
+            "sequences together at most",
+            _counts([d.peak_running or None if d else None for d in devices]),
+        ),
+        *_preemptions(totals),
         Column("full cache, same bytes", _counts([s.paged if s else None for s in sides])),
         Column("tokens/s of a busy device", _counts([t.tokens_per_device_s for t in totals])),
+    ]
+
+
+def _preemptions(totals: Sequence[Totals]) -> list[Column]:
+    """Nothing where no sequence of any run lost its cache."""
+    if not any(t.num_preemptions for t in totals):
+        return []
+    return [
+        Column("times preempted", _counts([t.num_preemptions for t in totals])),
+        Column("tokens computed again", _counts([t.recomputed_tokens for t in totals])),
     ]
 
 
@@ -141,6 +176,10 @@ def _counts(values: Sequence[float | None]) -> tuple[str, ...]:
 
 def _texts(values: Sequence[float | None], show: Callable[[float], str]) -> tuple[str, ...]:
     return tuple("n/a" if value is None else show(value) for value in values)
+
+
+def _tenths(value: float) -> str:
+    return f"{value:,.1f}"
 
 
 def _size(num_bytes: float) -> str:

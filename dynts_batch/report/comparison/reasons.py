@@ -1,0 +1,76 @@
+"""Why a right answer of one run costs less than one of another: three factors whose product is the ratio of their prices."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+
+from dynts_batch.report.measures import Measures
+from dynts_batch.report.totals import Totals
+
+#: A ratio this near to 1 is not worth a word.
+_EQUAL = 0.005
+
+
+@dataclass(frozen=True)
+class Factors:
+    """Of the price of a right answer: dollars a device second, device seconds a token, generated tokens a right answer."""
+
+    usd_per_s: float
+    s_per_token: float
+    tokens_per_right: float
+
+    @classmethod
+    def of(cls, totals: Totals) -> Factors | None:
+        """None where prices, times or right answers are unknown, or there are none."""
+        usd, tokens = totals.dollars.total, totals.completion_tokens
+        if not usd or not totals.device_s or not tokens or not totals.num_correct:
+            return None
+        return cls(usd / totals.device_s, totals.device_s / tokens, tokens / totals.num_correct)
+
+    def over(self, other: Factors) -> Factors:
+        """What each is of `other`'s."""
+        return Factors(
+            self.usd_per_s / other.usd_per_s,
+            self.s_per_token / other.s_per_token,
+            self.tokens_per_right / other.tokens_per_right,
+        )
+
+    @property
+    def product(self) -> float:
+        return prod((self.usd_per_s, self.s_per_token, self.tokens_per_right))
+
+
+def reasons(best: Measures, others: Sequence[Measures]) -> list[str]:
+    """A sentence on each of `others` whose price is known: the factors, and what lies behind the time of a token."""
+    own, found = Factors.of(best.totals), []
+    for run in others:
+        its = Factors.of(run.totals)
+        if own is not None and its is not None:
+            found.append(_sentence(best, run, own.over(its)))
+    return found
+
+
+def _sentence(best: Measures, run: Measures, ratio: Factors) -> str:
+    parts = [
+        f"{ratio.s_per_token:.2f}x the device time per token{_behind(best.totals, run.totals)}",
+        f"{ratio.tokens_per_right:.2f}x the tokens per right answer",
+    ]
+    if abs(ratio.usd_per_s - 1) > _EQUAL:
+        parts.append(f"{ratio.usd_per_s:.2f}x the price of a device second")
+    return f"{best.label} costs {ratio.product:.2f}x of {run.label}: {', '.join(parts)}."
+
+
+def _behind(best: Totals, other: Totals) -> str:
+    """What makes a token take more or less time, as far as it is known."""
+    notes = []
+    if best.device is not None and other.device is not None:
+        together = (best.device.mean_running, other.device.mean_running)
+        notes.append("{:.1f} sequences together against {:.1f}".format(*together))
+    notes += [
+        f"{whose} was preempted {totals.num_preemptions:,} times"
+        for whose, totals in (("it", best), ("the other", other))
+        if totals.num_preemptions
+    ]
+    return f" ({'; '.join(notes)})" if notes else ""
