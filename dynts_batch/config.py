@@ -160,6 +160,7 @@ class MemoryConfig:
     """What bounds the KV arena; of `kv_gib` and `max_seqs` the smaller wins."""
 
     kv_gib: float | None = None
+    """GiB of keys and values that one worker holds, on all of its GPUs together."""
     max_seqs: int | None = None
     """Sequences decoded together by one worker."""
     max_prompt_tokens: int = 2048

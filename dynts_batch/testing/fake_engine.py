@@ -75,7 +75,9 @@ class FakeEngine:
         policy: PolicyConfig,
         sampling: SamplingConfig,
         memory: MemoryConfig,
+        num_devices: int = 1,
     ) -> None:
+        self.num_devices = num_devices
         self._settings, self._sampling = settings, sampling
         # What the policy's own class says (a test holds the two equal): asking it would cost every
         # fake worker the import of torch.
@@ -92,7 +94,8 @@ class FakeEngine:
     def load(cls, config: Config) -> Self:
         """Raises: ConfigError where the settings of `model.name` are wrong."""
         settings = FakeSettings.parse(config.model.name)
-        return cls(settings, config.policy, config.sampling, config.memory)
+        num_devices = max(1, int(config.workers.num_gpus or 0))
+        return cls(settings, config.policy, config.sampling, config.memory, num_devices)
 
     @property
     def identity(self) -> Mapping[str, Any]:
@@ -101,10 +104,6 @@ class FakeEngine:
     @property
     def max_seqs(self) -> int:
         return self.arena.max_seqs
-
-    @property
-    def num_devices(self) -> int:
-        return 1
 
     @property
     def gpu_uuids(self) -> tuple[str, ...]:

@@ -33,6 +33,7 @@ _OURS = {
     "disable_log_stats": None,
     "distributed_executor_backend": None,
     "data_parallel_size": None,
+    "prefill_context_parallel_size": None,
     "nnodes": None,
 }
 
@@ -42,36 +43,54 @@ def check_rules(config: Config) -> None:
 
     Raises: ConfigError.
     """
-    if config.policy.name != "full" or config.policy.quantize:
-        key = "name" if config.policy.name != "full" else "quantize"
-        right = {"name": "full", "quantize": "false"}[key]
-        raise ConfigError(
-            f"policy.{key} must be {right} when engine.kind is vllm, which keeps every token (its own KV formats are"
-            f" engine.vllm.kv_cache_dtype), got {getattr(config.policy, key)}; eviction needs engine.kind=arena"
-        )
-    if config.run.trace_rows:
-        raise ConfigError(
-            "run.trace_rows must be 0 when engine.kind is vllm, which evicts nothing that could be traced, got"
-            f" {config.run.trace_rows}"
-        )
-    for key, value in (
-        ("max_thinking_tokens", config.sampling.max_thinking_tokens),
-        ("logprobs", config.sampling.logprobs or None),
-    ):
-        if value is not None:
+    for key, got, right, why in _only_the_arena(config):
+        if got != right:
+            wanted = "left out" if right is None else str(right).lower()
             raise ConfigError(
-                f"sampling.{key} must be left out when engine.kind is vllm, got {value}; choices with"
-                " it: engine.kind=arena"
+                f"{key} must be {wanted} when engine.kind is vllm, {why}, got {got}; choices with it: engine.kind=arena"
             )
-    num_gpus = config.workers.num_gpus or 1
-    if num_gpus > 1 and num_gpus != int(num_gpus):
-        raise ConfigError(
-            f"workers.num_gpus must be a whole number above 1, which is vLLM's tensor parallelism, got {num_gpus:g}"
-        )
     for key in config.engine.vllm:
         if key in _OURS:
             wanted = f": set {_OURS[key]}" if _OURS[key] else ", since this engine sets it itself"
             raise ConfigError(f"engine.vllm.{key} must not be given{wanted}")
+    _ranks(config)
+
+
+def _only_the_arena(config: Config) -> list[tuple[str, Any, Any, str]]:
+    """Keys, what they are set to, what they must be with vLLM, and why."""
+    policy, sampling = config.policy, config.sampling
+    formats = "whose own KV formats are engine.vllm.kv_cache_dtype"
+    return [
+        ("policy.name", policy.name, "full", "which keeps every token"),
+        ("policy.quantize", policy.quantize, False, formats),
+        ("run.trace_rows", config.run.trace_rows, 0, "which evicts nothing that could be traced"),
+        (
+            "sampling.max_thinking_tokens",
+            sampling.max_thinking_tokens,
+            None,
+            "which ends no thinking",
+        ),
+        ("sampling.logprobs", sampling.logprobs, False, "which is not asked for them"),
+    ]
+
+
+def _ranks(config: Config) -> tuple[int, int]:
+    """GPUs of a worker, and how many of them hold each layer.
+
+    Raises: ConfigError.
+    """
+    num_gpus = config.workers.num_gpus or 1
+    num_stages = config.engine.vllm.get("pipeline_parallel_size", 1)
+    if num_gpus > 1 and num_gpus != int(num_gpus):
+        raise ConfigError(
+            f"workers.num_gpus must be a whole number above 1, which is vLLM's tensor parallelism, got {num_gpus:g}"
+        )
+    num_ranks = max(1, int(num_gpus))
+    if not isinstance(num_stages, int) or num_stages < 1 or num_ranks % num_stages:
+        raise ConfigError(
+            f"engine.vllm.pipeline_parallel_size must divide workers.num_gpus ({num_ranks}), got {num_stages!r}"
+        )
+    return num_ranks, num_ranks // num_stages
 
 
 def engine_arguments(
@@ -79,16 +98,15 @@ def engine_arguments(
 ) -> dict[str, Any]:
     """Keyword arguments of vLLM's EngineArgs; `dtype`: float32, bfloat16 or float16.
 
-    Raises: ConfigError where the installed vLLM has no such argument, or would take more memory than it is given.
+    Raises: ConfigError where it would take more memory than it is given.
     """
-    check_arguments(config.engine.vllm)
     memory, sampling = config.memory, config.sampling
     if not on_gpu and memory.kv_gib is None:
         raise ConfigError(
             "memory.kv_gib is required when engine.kind is vllm on a CPU, where vLLM would take nearly all memory, got"
             " nothing"
         )
-    num_ranks = max(1, int(config.workers.num_gpus or 1))
+    num_ranks, num_per_layer = _ranks(config)
     arguments: dict[str, Any] = {
         "model": config.model.name,
         "revision": config.model.revision,
@@ -103,12 +121,12 @@ def engine_arguments(
         "async_scheduling": False,  # a step returns what it computed, so that its time is charged to who was in it
         "enable_prefix_caching": sampling.num_samples > 1,
         "enforce_eager": not on_gpu,  # compiling takes minutes, and a CPU gains little by it
-        "tensor_parallel_size": num_ranks,
+        "tensor_parallel_size": num_per_layer,
         # Named, because inside a Ray actor vLLM would choose Ray for it.
         "distributed_executor_backend": "mp" if num_ranks > 1 else "uni",
     }
     if memory.kv_gib is not None:
-        arguments["kv_cache_memory_bytes"] = int(memory.kv_gib * 2**30)  # of each rank
+        arguments["kv_cache_memory_bytes"] = int(memory.kv_gib * 2**30) // num_ranks
     else:
         arguments["gpu_memory_utilization"] = GPU_SHARE * gpu_share
     if config.engine.lora is not None:

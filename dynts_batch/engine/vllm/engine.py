@@ -277,6 +277,7 @@ def _adapter(config: Config) -> Any:
 
 
 def _reason(error: Exception) -> str:
-    """One line: pydantic puts the key on the second and the rule on the third."""
+    """One line: pydantic puts the key on the second and the rule on the third, and then what it was given, at length."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return " ".join(lines[:3]) if lines else type(error).__name__
+    text = " ".join(lines[:3]) if lines else type(error).__name__
+    return text.partition(" [type=")[0]

@@ -17,6 +17,7 @@ from dynts_batch.config import (
 )
 from dynts_batch.config_rules import validate
 from dynts_batch.engine.factory import check_engine
+from dynts_batch.engine.vllm.arguments import engine_arguments
 from dynts_batch.errors import ConfigError
 
 
@@ -46,8 +47,15 @@ def refused(**groups) -> str:
         ({"policy": PolicyConfig("full", quantize="int4")}, "policy.quantize must be false"),
         ({"run": RunConfig(trace_rows=3)}, "run.trace_rows must be 0"),
         ({"sampling": SamplingConfig(max_thinking_tokens=9)}, "sampling.max_thinking_tokens"),
-        ({"sampling": SamplingConfig(logprobs=True)}, "sampling.logprobs must be left out"),
+        ({"sampling": SamplingConfig(logprobs=True)}, "sampling.logprobs must be false"),
         ({"workers": WorkersConfig(num_gpus=1.5)}, "workers.num_gpus must be a whole number"),
+        (
+            {
+                "workers": WorkersConfig(num_gpus=2),
+                "engine": EngineConfig("vllm", {"pipeline_parallel_size": 3}),
+            },
+            r"pipeline_parallel_size must divide workers.num_gpus \(2\), got 3",
+        ),
         ({"engine": EngineConfig("vllm", {"model": "x"})}, "engine.vllm.model .* model.name"),
         ({"engine": EngineConfig("vllm", {"max_num_seqs": 3})}, "memory.max_seqs"),
         ({"engine": EngineConfig("vllm", {"disable_log_stats": True})}, "sets it itself"),
@@ -61,6 +69,31 @@ def test_what_contradicts_vllm_is_refused_in_one_line(groups, words):
 @pytest.mark.skipif(find_spec("vllm") is not None, reason="vLLM is installed")
 def test_a_machine_without_vllm_says_what_to_install():
     assert "dynts-batch[vllm]" in refused(model=ModelConfig("embedded"))
+
+
+def told(num_gpus: int, **arguments) -> dict:
+    config = Config(
+        policy=PolicyConfig("full"),
+        engine=EngineConfig("vllm", arguments),
+        memory=MemoryConfig(kv_gib=8),
+        workers=WorkersConfig(num_gpus=num_gpus),
+    )
+    return engine_arguments(config, dtype="bfloat16", on_gpu=True)
+
+
+@pytest.mark.parametrize(
+    ("num_gpus", "num_stages", "num_per_layer"), [(1, 1, 1), (2, 1, 2), (4, 2, 2), (2, 2, 1)]
+)
+def test_a_model_is_spread_over_the_gpus_of_its_worker(num_gpus, num_stages, num_per_layer):
+    arguments = told(num_gpus, **({"pipeline_parallel_size": num_stages} if num_stages > 1 else {}))
+    assert arguments["tensor_parallel_size"] == num_per_layer
+    assert arguments["distributed_executor_backend"] == ("mp" if num_gpus > 1 else "uni")
+    assert arguments["kv_cache_memory_bytes"] * num_gpus == 8 * 2**30  # those of all of them
+
+
+def test_an_argument_of_the_user_comes_before_a_choice_of_ours():
+    assert told(1)["async_scheduling"] is False
+    assert told(1, async_scheduling=True)["async_scheduling"] is True
 
 
 @pytest.mark.parametrize("engine", [EngineConfig(vllm={"x": 1}), EngineConfig(lora="folder")])

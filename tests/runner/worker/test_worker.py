@@ -230,10 +230,12 @@ def test_rows_carry_the_gpu_and_sum_to_its_energy(make_worker, monkeypatch):
 
 def test_a_model_on_two_gpus_costs_the_time_and_the_energy_of_both(make_worker, monkeypatch):
     monkeypatch.setattr(FakeEngine, "gpu_uuids", ("GPU-1", "GPU-2"))
-    monkeypatch.setattr(FakeEngine, "num_devices", 2)
     monkeypatch.setattr("dynts_batch.runner.worker.devices.DeviceMeter", _Meter)
     worker, run = make_worker(
-        model={"name": "fake:step_s=0.1,simulated=true"}, cost={"usd_per_gpu_hour": 3600.0}
+        model={"name": "fake:step_s=0.1,simulated=true"},
+        engine={"kind": "vllm"},
+        workers={"num_gpus": 2},
+        cost={"usd_per_gpu_hour": 3600.0},
     )
     report = worker.work([_assignment(run, 0)], Orders(), device_share=1.0)
     while not report.is_idle:
