@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from dynts_batch.report.comparison.pairs import pairs_to_show
-from dynts_batch.report.comparison.side_by_side import Column, conclusion, details, overview, why
+from dynts_batch.report.comparison.side_by_side import RunColumn, conclusion, details, overview, why
 from dynts_batch.report.lines import (
     Line,
     comparison_text,
@@ -96,15 +96,15 @@ def _lines(groups: Iterable[Sequence[Line]]) -> Table:
     return table
 
 
-def _show_blocks(labels: Sequence[str], columns: Sequence[Column], console: Console) -> None:
+def _show_blocks(labels: Sequence[str], columns: Sequence[RunColumn], console: Console) -> None:
     for number, table in enumerate(_blocks(labels, columns, console.width)):
         console.print(*([""] if number else []), table, sep="\n")
 
 
-def _blocks(labels: Sequence[str], columns: Sequence[Column], width: int) -> Iterator[Table]:
+def _blocks(labels: Sequence[str], columns: Sequence[RunColumn], width: int) -> Iterator[Table]:
     """A row a run; columns that do not fit go on in another table with the same rows."""
     label_width = min(_MAX_LABEL, max(map(len, labels)))
-    left: list[Column] = []
+    left: list[RunColumn] = []
     room = width - label_width - _PAD
     for column in columns:
         if left and _width(column) + _PAD > room:
@@ -116,7 +116,7 @@ def _blocks(labels: Sequence[str], columns: Sequence[Column], width: int) -> Ite
         yield _block(labels, label_width, left)
 
 
-def _block(labels: Sequence[str], label_width: int, columns: Sequence[Column]) -> Table:
+def _block(labels: Sequence[str], label_width: int, columns: Sequence[RunColumn]) -> Table:
     table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, _PAD, 0, 0), show_edge=False)
     table.add_column("run", width=label_width, overflow="fold", vertical="bottom")
     for column in columns:
@@ -126,7 +126,7 @@ def _block(labels: Sequence[str], label_width: int, columns: Sequence[Column]) -
     return table
 
 
-def _width(column: Column) -> int:
+def _width(column: RunColumn) -> int:
     """Of its values, and of its name broken between words."""
     words = max(map(len, column.name.split()))
     return max(words, min(_MAX_WORDS, len(column.name)), *map(len, column.values))

@@ -15,28 +15,28 @@ from dynts_batch.report.units import count_scale, duration, energy, money, perce
 
 
 @dataclass(frozen=True)
-class Column:
+class RunColumn:
     """One figure of every run, in their order; "n/a" where it is not known."""
 
     name: str
     values: tuple[str, ...]
 
 
-def overview(runs: Sequence[Measures]) -> list[Column]:
+def overview(runs: Sequence[Measures]) -> list[RunColumn]:
     """What one looks at first: is it right, what does it cost, what does it hold, how fast is it."""
     totals = [run.totals for run in runs]
     columns = [
-        Column("right answers", _texts([run.right_share for run in runs], percent)),
-        Column("95%", tuple(_interval(run.accuracy) for run in runs)),
+        RunColumn("right answers", _texts([run.right_share for run in runs], percent)),
+        RunColumn("95%", tuple(_interval(run.accuracy) for run in runs)),
         _priced("right answer", [t.dollars.per_correct for t in totals]),
-        Column("KV memory of full", _texts([t.stored_share for t in totals], percent)),
-        Column("tokens/s", _counts([t.tokens_per_s for t in totals])),
+        RunColumn("KV memory of full", _texts([t.stored_share for t in totals], percent)),
+        RunColumn("tokens/s", _counts([t.tokens_per_s for t in totals])),
         _against_full(runs),
     ]
     return [column for column in columns if set(column.values) != {"n/a"}]
 
 
-def details(runs: Sequence[Measures]) -> dict[str, list[Column]]:
+def details(runs: Sequence[Measures]) -> dict[str, list[RunColumn]]:
     """All the rest, under its headings; what no run knows is left out."""
     found = {"Right answers": _quality(runs), "Cost": _cost(runs), "Work and memory": _work(runs)}
     return {
@@ -89,79 +89,83 @@ def _base(runs: Sequence[Measures], best: Measures) -> Measures | None:
     return full[0] if full else cheapest(others)
 
 
-def _quality(runs: Sequence[Measures]) -> list[Column]:
+def _quality(runs: Sequence[Measures]) -> list[RunColumn]:
     totals = [run.totals for run in runs]
     at_k = [{f"{name}@{found.k}": getattr(found, f"{name}_at_k") for found in run.at_k[1:] for name in ("pass", "majority")} for run in runs]  # fmt: skip
     names = dict.fromkeys(name for found in at_k for name in found)
     return [
-        Column("rows", tuple(f"{t.num_rows:,}" for t in totals)),
-        Column("failed", tuple(f"{t.num_errors:,}" for t in totals)),
-        Column("judged", tuple(f"{t.num_judged:,}" for t in totals)),
-        *(Column(name, _texts([found.get(name) for found in at_k], percent)) for name in names),
-        Column("tokens per problem", _counts([t.tokens_per_problem for t in totals])),
-        Column("at the token limit", _texts([t.truncated_share for t in totals], percent)),
+        RunColumn("rows", tuple(f"{t.num_rows:,}" for t in totals)),
+        RunColumn("failed", tuple(f"{t.num_errors:,}" for t in totals)),
+        RunColumn("judged", tuple(f"{t.num_judged:,}" for t in totals)),
+        *(RunColumn(name, _texts([found.get(name) for found in at_k], percent)) for name in names),
+        RunColumn("tokens per problem", _counts([t.tokens_per_problem for t in totals])),
+        RunColumn("at the token limit", _texts([t.truncated_share for t in totals], percent)),
     ]
 
 
-def _cost(runs: Sequence[Measures]) -> list[Column]:
+def _cost(runs: Sequence[Measures]) -> list[RunColumn]:
     totals = [run.totals for run in runs]
     devices = [t.device for t in totals]
     return [
         _priced("answer", [t.dollars.per_answer for t in totals]),
-        Column("per million tokens", _texts([t.dollars.per_million_tokens for t in totals], money)),
-        Column("all rows", _texts([t.dollars.total for t in totals], money)),
-        Column("energy per right answer", _texts([t.joules.per_correct for t in totals], energy)),
-        Column("device time held", _texts([d.held_s if d else None for d in devices], duration)),
-        Column("at work", _texts([d.busy_share if d else None for d in devices], percent)),
+        RunColumn(
+            "per million tokens", _texts([t.dollars.per_million_tokens for t in totals], money)
+        ),
+        RunColumn("all rows", _texts([t.dollars.total for t in totals], money)),
+        RunColumn(
+            "energy per right answer", _texts([t.joules.per_correct for t in totals], energy)
+        ),
+        RunColumn("device time held", _texts([d.held_s if d else None for d in devices], duration)),
+        RunColumn("at work", _texts([d.busy_share if d else None for d in devices], percent)),
     ]
 
 
-def _work(runs: Sequence[Measures]) -> list[Column]:
+def _work(runs: Sequence[Measures]) -> list[RunColumn]:
     totals = [run.totals for run in runs]
     devices, sides = [t.device for t in totals], [t.crossover for t in totals]
     return [
-        Column("peak KV of a sequence", _texts([t.mean_peak_bytes for t in totals], _size)),
-        Column(
+        RunColumn("peak KV of a sequence", _texts([t.mean_peak_bytes for t in totals], _size)),
+        RunColumn(
             "KV arena of a worker", _texts([d.arena_bytes if d else None for d in devices], _size)
         ),
-        Column(
+        RunColumn(
             "sequences together, mean",
             _texts([d.mean_running if d else None for d in devices], _tenths),
         ),
-        Column(
+        RunColumn(
             "sequences together at most",
             _counts([d.peak_running or None if d else None for d in devices]),
         ),
         *_preemptions(totals),
-        Column("full cache, same bytes", _counts([s.paged if s else None for s in sides])),
-        Column("tokens/s of a busy device", _counts([t.tokens_per_device_s for t in totals])),
+        RunColumn("full cache, same bytes", _counts([s.paged if s else None for s in sides])),
+        RunColumn("tokens/s of a busy device", _counts([t.tokens_per_device_s for t in totals])),
     ]
 
 
-def _preemptions(totals: Sequence[Totals]) -> list[Column]:
+def _preemptions(totals: Sequence[Totals]) -> list[RunColumn]:
     """Nothing where no sequence of any run lost its cache."""
     if not any(t.num_preemptions for t in totals):
         return []
     return [
-        Column("times preempted", _counts([t.num_preemptions for t in totals])),
-        Column("tokens computed again", _counts([t.recomputed_tokens for t in totals])),
+        RunColumn("times preempted", _counts([t.num_preemptions for t in totals])),
+        RunColumn("tokens computed again", _counts([t.recomputed_tokens for t in totals])),
     ]
 
 
-def _against_full(runs: Sequence[Measures]) -> Column:
+def _against_full(runs: Sequence[Measures]) -> RunColumn:
     """Speed on the same devices, beside the first run that kept everything."""
     full = next((run.totals for run in runs if run.totals.config.policy.name == "full"), None)
     speed = None if full is None else full.tokens_per_device_s
     own = [run.totals.tokens_per_device_s for run in runs]
     ratios = [mine / speed if mine is not None and speed else None for mine in own]
-    return Column("speed of full", _texts(ratios, lambda ratio: f"{ratio:.2f}x"))
+    return RunColumn("speed of full", _texts(ratios, lambda ratio: f"{ratio:.2f}x"))
 
 
-def _priced(what: str, prices: Sequence[float | None]) -> Column:
+def _priced(what: str, prices: Sequence[float | None]) -> RunColumn:
     """Per so many that the cheapest reads well."""
     count, words = count_scale(min((price for price in prices if price), default=0.0))
     name = f"per {words}{what}{'s' if words else ''}"
-    return Column(name, _texts([price and price * count for price in prices], money))
+    return RunColumn(name, _texts([price and price * count for price in prices], money))
 
 
 def _interval(accuracy: Estimate | None) -> str:
