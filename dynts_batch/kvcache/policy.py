@@ -194,6 +194,7 @@ class HeadwisePolicy(Policy):
     """
 
     shared_index: bool = False
+    """Policies normally choose tokens per layer and head; true: one set for all of them."""
 
     @property
     def per_head(self) -> bool:

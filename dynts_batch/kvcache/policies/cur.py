@@ -23,6 +23,7 @@ class CUR(HeadwisePolicy):
     """
 
     num_projections: int = 20
+    """Width of the random projection. At least 1."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

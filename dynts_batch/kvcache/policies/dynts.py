@@ -26,7 +26,9 @@ class DynTS(Policy):
     requires = ("importance",)
 
     bottom: bool = False
+    """Keep the least important tokens: the paper's ablation."""
     prompt_in_ratio: bool = False
+    """`keep_ratio` counts the prompt too, as in the reference code. Needs `protect_prompt`."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

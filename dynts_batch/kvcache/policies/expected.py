@@ -25,6 +25,7 @@ class Expected(HeadwisePolicy):
     """
 
     horizon: int = 16
+    """Farthest of the foretold queries, in tokens ahead. At least 1."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

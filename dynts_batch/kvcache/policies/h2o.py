@@ -20,6 +20,7 @@ class H2O(HeadwisePolicy):
     """
 
     accumulate: bool = True
+    """Sum the attention of all queries so far; false: of the last one only."""
 
     @property
     def requires(self) -> tuple[str, ...]:

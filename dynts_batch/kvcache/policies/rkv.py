@@ -30,9 +30,13 @@ class RKV(HeadwisePolicy):
     """
 
     importance_weight: float = 0.1
+    """Weight of importance; the rest is that of redundancy. In [0, 1]."""
     observation_window: int = 8
+    """Last queries that tell importance."""
     kernel_size: int = 7
+    """Neighbours over which importance is pooled; odd."""
     similarity_threshold: float = 0.5
+    """Cosine similarity above which two keys are near-duplicates."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

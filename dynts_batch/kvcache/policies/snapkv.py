@@ -23,7 +23,9 @@ class SnapKV(HeadwisePolicy):
     """
 
     observation_window: int = 32
+    """Last queries whose attention counts."""
     kernel_size: int = 5
+    """Neighbours over which attention is pooled; odd."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

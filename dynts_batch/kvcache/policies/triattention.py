@@ -27,7 +27,9 @@ class TriAttention(HeadwisePolicy):
     """
 
     trigonometric: bool = True
+    """Count the series of distances."""
     norm: bool = True
+    """Count the length of the key."""
 
     @property
     def companions(self) -> frozenset[type]:

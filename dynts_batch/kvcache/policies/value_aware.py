@@ -21,7 +21,9 @@ class ValueAware(HeadwisePolicy):
     """
 
     value_share: float = 0.25
+    """Share of the budget that the widest values get. In [0, 1]."""
     observation_window: int = 32
+    """Last queries whose attention the draw follows."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -20,6 +20,7 @@ class Streaming(Policy):
     """
 
     num_sink_tokens: int = 4
+    """First tokens of a sequence, which stay. At least 0."""
 
     def __post_init__(self) -> None:
         if self.num_sink_tokens < 0:

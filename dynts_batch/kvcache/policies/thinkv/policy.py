@@ -39,7 +39,10 @@ class ThinKV(Policy):
     """
 
     segment_size: int | None = None
+    """Tokens of a segment of thinking. null = 128, or an eighth of the budget if that is less."""
     survivors: str = "kmeans"
+    """Which tokens of a segment stay: `kmeans`, those that stand for the others; `importance`,
+    those that `dynts` would keep."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
