@@ -1,4 +1,4 @@
-"""What a comparison asks about expressions, and the one that answers nothing."""
+"""What a comparison asks about expressions, and the algebra that never finds an equality."""
 
 from __future__ import annotations
 
@@ -12,11 +12,14 @@ class Algebra(Protocol):
         """Whether their values are equal wherever both are defined."""
 
     def proportional(self, answer: str, reference: str) -> bool:
-        """Whether one is a constant multiple of the other: `answer` = 0 and `reference` = 0 are one equation."""
+        """Whether one is a constant multiple of the other.
+
+        `answer` = 0 and `reference` = 0 are then the same equation.
+        """
 
 
 class NoAlgebra:
-    """For where nothing is left to it."""
+    """For comparisons that leave nothing to algebra."""
 
     def same(self, answer: str, reference: str) -> bool:
         return False

@@ -1,7 +1,8 @@
 r"""How the answers of well-known benchmarks are read: one entry each, for `grading.benchmark`.
 
-Without an entry the grader goes by the reference: a letter is a multiple-choice key, all else is mathematics.
-An entry is stricter where the benchmark is: an AIME answer that is no integer is wrong, whatever it equals.
+Without an entry the grader goes by the reference: a letter is a multiple-choice key, and all else
+is mathematics. An entry is stricter if its benchmark is: an AIME answer that is no integer is
+wrong, whatever it equals.
 """
 
 from __future__ import annotations
@@ -17,16 +18,18 @@ from dynts_batch.grading.notation.numeral import parse_number
 
 @dataclass(frozen=True, slots=True)
 class AnswerForm:
-    """What an answer of it is.
+    """The form of a benchmark's answers.
 
-    `expression`: whatever mathematics the reference is. `number`: a number, units and a choice label aside; an
-    expression that equals it counts with `grading.kind=math`. `integer`: nothing but an integer. `choice`: one of
-    `letters`.
+    - `expression`: any mathematics, as the reference is.
+    - `number`: a number. Units and a choice label do not matter. With `grading.kind=math` an
+      expression that equals it counts too.
+    - `integer`: nothing but an integer.
+    - `choice`: one of `letters`.
     """
 
     form: Literal["expression", "number", "integer", "choice"]
     letters: str = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-    """Of multiple-choice questions, which any benchmark may hold."""
+    """Keys of multiple-choice questions, which any benchmark may hold."""
 
 
 ANSWER_FORMS = {
@@ -46,8 +49,10 @@ _DECORATION = re.compile(r"[\s$.{}~\u00b0\u20ac\u00a3^]*")
 
 
 def read_number(text: str) -> Fraction | None:
-    r"""The one number that a short answer states: "18", "x = 18", "\$1,080", "(C) 27 \text{ cm}^2"; None if it
-    states none, several, or an expression."""
+    r"""The one number that a short answer states; None if it has none, several, or an expression.
+
+    Examples: "18", "x = 18", "\$1,080", "(C) 27 \text{ cm}^2".
+    """
     label = _CHOICE_LABEL.match(text)
     text = text[label.end() :] if label is not None else text
     for candidate in (text, text.rpartition("=")[2]):

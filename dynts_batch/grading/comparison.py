@@ -1,8 +1,9 @@
-"""Whether two answers are the same, by what they are: structure here, algebra by whoever is asked for it.
+"""Whether two answers are the same, by what they are. Structure is compared here.
 
-What both sides are is read first. Lists are compared in any order, tuples in theirs, intervals by their ends, times as
-times, values by their units; only plain expressions are left to algebra. So what a parser of mathematics would make
-of "10:30" or "3 1/2" never matters. The order of the arguments does: a reference decides what an answer may leave out.
+Both sides are read first. Lists are compared in any order, tuples in theirs, intervals by their
+ends, times as times, and values by their units. Only plain expressions are left to an `Algebra`, so
+it never matters what a parser of mathematics would make of "10:30" or "3 1/2". The order of the
+arguments does matter: a reference decides what an answer may leave out.
 """
 
 from __future__ import annotations
@@ -37,12 +38,12 @@ _T = TypeVar("_T")
 _SET_OR_MATRIX = re.compile(r"\\begin\{|\\c[au]p(?![A-Za-z])|\\setminus|\\\{")
 _MAX_DEPTH = 6
 
-#: Of an answer or a reference; longer ones are equal only as text.
+#: Longer answers and references are equal only as text.
 MAX_CHARS = 500
 
 
 def compare_numbers(answer: str, reference: str) -> bool | None:
-    """Whether they are the same, where both are numbers with or without a unit; None where one is something else."""
+    """Whether two numbers, with or without units, are the same; None if either is no number."""
     if same_text(answer, reference):
         return True
     if max(len(answer), len(reference)) > MAX_CHARS:
@@ -63,7 +64,7 @@ def equal_without_algebra(answer: str, reference: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Of answers with references."""
+    """Compares answers with references."""
 
     algebra: Algebra
 
@@ -111,7 +112,7 @@ class Comparison:
     def _different_forms(
         self, mine: Reading, theirs: Reading, texts: tuple[str, str], depth: int
     ) -> bool:
-        """Where one side says more than the other: `x = 5` for 5, one solution in braces."""
+        """Handles a side that says more than the other: `x = 5` for 5, one solution in braces."""
         if isinstance(theirs, Relation):
             return self._for_relation(mine, theirs, texts[0], depth)
         if isinstance(mine, Relation):
@@ -125,7 +126,7 @@ class Comparison:
         return False
 
     def _states(self, mine: Relation, reference: str, depth: int) -> bool:
-        """Whether the value that an answer `x = ... = 5` ends with, or begins with, is the reference's."""
+        """Whether an answer `x = ... = 5` ends with, or begins with, the reference's value."""
         terms = [mine.terms[-1]]
         if is_name(mine.terms[-1]):
             terms.append(mine.terms[0])
@@ -178,7 +179,7 @@ class Comparison:
         return len(mine) == len(theirs) and all(self._same_in_order(a, b, depth) for a, b in pairs)
 
     def _same_vector(self, mine: Reading, theirs: Reading, depth: int) -> bool:
-        """A row or a column is the tuple of its numbers."""
+        """A row or a column equals the tuple of its numbers."""
         items = [_cells(mine), _cells(theirs)]
         return (
             items[0] is not None
@@ -187,7 +188,7 @@ class Comparison:
         )
 
     def _same_builder(self, mine: Builder, theirs: Builder, depth: int) -> bool:
-        """Conditions are the same text, or the same equation; a domain is never left to algebra."""
+        """Two conditions match as text or as equations. Algebra never decides about a domain."""
 
         def same(a: str, b: str) -> bool:
             is_domain = r"\in" in a + b or r"\mathbb" in a + b
@@ -220,7 +221,7 @@ class Comparison:
 
 
 def _as_tuple(group: Group) -> Group:
-    """`x = 2, y = 3` is (2, 3)."""
+    """`x = 2, y = 3` becomes (2, 3)."""
     relations = [read(item) for item in group.items]
     if group.kind != "list" or not all(
         isinstance(r, Relation) and r.is_equation for r in relations
@@ -248,7 +249,9 @@ def _ratio_is_quotient(mine: Reading, theirs: Reading) -> bool:
     if len(ratio.items) != 2 or quantity.numeral is None or not quantity.is_bare:
         return False
     first, second = (parse_number(item) for item in ratio.items)
-    return first is not None and bool(second) and first / second == quantity.numeral.value  # type: ignore[operator]
+    if first is None or not second:
+        return False
+    return first / second == quantity.numeral.value
 
 
 def _match(mine: Sequence[_T], theirs: Sequence[_T], same: Callable[[_T, _T], bool]) -> bool:
@@ -265,7 +268,10 @@ def _match(mine: Sequence[_T], theirs: Sequence[_T], same: Callable[[_T, _T], bo
 
 
 def _is_computed(mine: Reading, theirs: Reading) -> bool:
-    """Whether `mine` is an expression for what `theirs` writes out: 3 times a matrix, a union of sets."""
+    """Whether `mine` is a computation of what `theirs` writes out.
+
+    Examples: 3 times a matrix, a union of sets.
+    """
     return (
         isinstance(mine, Quantity)
         and isinstance(theirs, Matrix | Group)

@@ -1,4 +1,4 @@
-"""Equations that give a name a value: what they define, and when two names may be of one thing."""
+"""Equations that give a name a value: what they define, and when two names may mean one thing."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def is_name(term: str) -> bool:
 
 
 def definition(relation: Relation) -> tuple[str, str] | None:
-    """The name that an equation gives a value, and the value: ("y", "2x") of y = 2x."""
+    """The name that an equation gives a value, and the value: ("y", "2x") of y = 2x; else None."""
     first, last = relation.terms[0], relation.terms[-1]
     if is_name(first):
         return first, last
@@ -23,7 +23,7 @@ def definition(relation: Relation) -> tuple[str, str] | None:
 
 
 def name_one_thing(mine: tuple[str, str], theirs: tuple[str, str]) -> bool:
-    """Whether two names may be of one function: y, f(x) and f."""
+    """Whether two names may be one function's: y, f(x) and f."""
     names = [name.replace(" ", "").replace("~", "") for name, _ in (mine, theirs)]
     heads = [name.partition("(")[0].partition("_")[0] for name in names]
     if names[0] == names[1] or heads[0] == heads[1]:

@@ -1,6 +1,7 @@
-r"""Cheap, exact comparison of two short answers: the same rational number, or the same text once it is typeset.
+r"""Cheap, exact comparison of two short answers: as rational numbers, or as typeset text.
 
-Knows typography (`\dfrac`, `\text{}`, `$`, `1{,}234`, a trailing full stop) and numerals, no algebra.
+Knows typography (`\dfrac`, `\text{}`, `$`, `1{,}234`, a trailing full stop) and numerals. Knows no
+algebra.
 """
 
 from __future__ import annotations
@@ -11,11 +12,10 @@ from fractions import Fraction
 from dynts_batch.grading.notation.numeral import parse_number
 from dynts_batch.grading.notation.typography import typeset
 
-_MAX_CHARS = 10_000  # of what may be a short answer
+_MAX_CHARS = 10_000  # a longer text is no short answer
 _SPACE_AFTER_COMMA = re.compile(r",[\s~]+")
-_IDLE_SPACE = re.compile(
-    r"(?<![\d,])[\s~]+|[\s~]+(?!\d)"
-)  # 3 1/2 is not 31/2, and 2, 600 not 2,600
+# 3 1/2 is not 31/2, and 2, 600 not 2,600.
+_IDLE_SPACE = re.compile(r"(?<![\d,])[\s~]+|[\s~]+(?!\d)")
 _NOT_COMPARED = str.maketrans("", "", '~$%°*"')
 
 
@@ -37,7 +37,7 @@ def canonical_answer(text: str) -> Fraction | str:
 
 
 def same_text(answer: str, reference: str) -> bool:
-    """Whether they are one text once they are typeset, signs of percent and currency included; not if it is empty."""
+    """Whether both are one typeset text, percent and currency signs included, and not empty."""
     if max(len(answer), len(reference)) > _MAX_CHARS:
         return answer == reference
     mine, theirs = (_one_case(_IDLE_SPACE.sub("", typeset(text))) for text in (answer, reference))
@@ -46,7 +46,7 @@ def same_text(answer: str, reference: str) -> bool:
 
 def comparable_text(text: str) -> str:
     """`text` without what makes no difference: typography, spaces, and the case of words."""
-    # "2, 600" is a pair, "2,600" may be a number: the space after a comma carries meaning.
+    # "2, 600" is a pair and "2,600" may be a number, so the space after a comma carries meaning.
     compact = "".join(_SPACE_AFTER_COMMA.sub(";", typeset(text)).translate(_NOT_COMPARED).split())
     return _one_case(compact)
 

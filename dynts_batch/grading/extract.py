@@ -1,15 +1,15 @@
 r"""Finds the final answer in a model's text, or the reference in a data set's answer column.
 
-Where an answer is looked for, first hit wins:
+An answer is looked for in this order; the first hit wins:
 
-1. the last balanced `\boxed{...}`, `\fbox{...}`, `\framebox{...}` or bare `\boxed 5`; boxes joined
-   by nothing but commas, "and" or "or" are one answer (`\boxed{2}` and `\boxed{3}` is "2, 3");
-2. the last line `#### x` (GSM8K) that holds a number or ends the text: elsewhere it is a heading;
+1. the last balanced `\boxed{...}`, `\fbox{...}`, `\framebox{...}` or bare `\boxed 5`. Boxes joined
+   by nothing but commas, "and" or "or" are one answer: `\boxed{2}` and `\boxed{3}` is "2, 3";
+2. the last line `#### x` (GSM8K) that holds a number or ends the text. Elsewhere it is a heading;
 3. the last stated answer: "the final answer is x", "Answer: x";
 4. the last number, or the formula (`$...$`, `\(...\)`, `\[...\]`) that holds it.
 
-A fenced code block is text: 2 to 4 look for nothing inside one, and a block that 4 finds nothing behind
-is itself the answer.
+A fenced code block counts as text: rules 2 to 4 do not look inside one. If rule 4 finds nothing
+after the last block, the block itself is the answer.
 
 Every step is one scan with bounded lookahead: text is untrusted, and model loops make long ones.
 """
@@ -29,7 +29,8 @@ _MAX_SEPARATOR_CHARS = 20
 _HASH_LINE = re.compile(r"^[ \t]*####(?!#)[ \t]*(\S[^\n]*)$", re.MULTILINE)
 
 _STATED = re.compile(
-    r"(?:\bans(?:wer)?\b[^.\n:=]{0,60}?(?:\bis\b|\bequals\b|[:=])|(?:答案|答え|正解)[^.\n:是为は]{0,9}[:是为は])"
+    r"(?:\bans(?:wer)?\b[^.\n:=]{0,60}?(?:\bis\b|\bequals\b|[:=])"
+    r"|(?:答案|答え|正解)[^.\n:是为は]{0,9}[:是为は])"
     r"[\s*_:=]{0,16}",
     re.IGNORECASE,
 )
@@ -86,9 +87,9 @@ def extract_answer(text: str) -> str | None:
 def extract_choice(text: str) -> str | None:
     """The chosen letter of a multiple-choice answer, "A" to "Z"; None if `text` names none.
 
-    Looked for in the last box, after `####`, after "answer", "option" or "choice", in the last line, then in the
-    whole text as a letter in parentheses or at the start. A box that holds something else is a
-    decision against every letter.
+    The places, in order: the last box; after `####`; after "answer", "option" or "choice"; the last
+    line; the whole text. In the last two it is a letter in parentheses or at the start. A box that
+    holds something else rules out every letter.
     """
     boxed = extract_box(text)
     if boxed is not None:
@@ -117,7 +118,7 @@ def extract_reference(reference: str) -> str | None:
     """The answer inside a reference: its box or `####` line if it has one, else all of it.
 
     Prose is not searched: a reference such as "Quadrant 3" is an answer, not a text around one.
-    None if it is blank.
+    A blank reference gives None.
     """
     return extract_box(reference) or _after_hashes(reference) or reference.strip() or None
 
@@ -149,7 +150,7 @@ def _with_joined_boxes(text: str, spans: list[tuple[int, int, int]], start: int,
 def _box_spans(text: str) -> list[tuple[int, int, int]]:
     """(box start, content start, content end) of every balanced box, by box start, in one pass.
 
-    Escaped braces (`\\{`) are no braces, and a box that is never closed hides none of the others.
+    Escaped braces (`\\{`) do not count, and a box that is never closed hides none of the others.
     """
     spans: list[tuple[int, int, int]] = []
     open_braces: list[tuple[int, int] | None] = []  # (box start, content start), None: plain brace
@@ -189,13 +190,13 @@ def _stated(text: str) -> str | None:
     sentence = _SENTENCE_END.split(rest, maxsplit=1)[0]
     sentence = sentence.strip(" \t\r*_`,;")
     formula = _FORMULA.search(sentence)
-    # Beside words the formula is the answer; "20 $cm^2$" and "$5$ or $9$" are one answer.
+    # Beside words the formula is the answer. "20 $cm^2$" and "$5$ or $9$" are one answer each.
     if formula is not None and (formula[0] == sentence or _has_prose(_FORMULA.sub("", sentence))):
         return _formula_value(formula)
     if formula is not None:
         return sentence
     number = NUMBER.search(sentence)
-    # "the answer is 42 apples" means 42, "2x + 1" and "5 or 9" mean themselves.
+    # "the answer is 42 apples" means 42. "2x + 1" and "5 or 9" mean themselves.
     if number is not None and _has_prose(sentence):
         return sentence if read_quantity(typeset(sentence)).unit is not None else number[0]
     return sentence.strip("$") or None
@@ -207,7 +208,7 @@ def _last_formula_or_number(text: str) -> str | None:
         found.end() if found else 0 for found in (number, formula)
     ):
         return time[0]
-    # Prose between two dollar signs is no formula: "he pays $5 and gets $2 back".
+    # Two dollar signs around prose make no formula: "he pays $5 and gets $2 back".
     if formula is None or _has_prose(formula[0]) or (number and number.end() > formula.end()):
         return number[0] if number is not None else None
     return _formula_value(formula)

@@ -36,26 +36,27 @@ class Grade:
 
     extracted_answer: str | None
     correct: bool | None
-    """None: not judged (no usable reference, or grading is off). Never None for a slow answer."""
+    """None: not judged, because grading is off or the reference cannot be used. A slow answer is
+    judged: it is wrong."""
     text_matters: bool | None = field(default=None, compare=False)
-    """Whether the other `text` would judge it otherwise; None: not judged, or by a function of the user's, which is
-    asked once."""
+    """Whether the other `text` would change the verdict. None: not judged, or judged by a user's
+    function, which is asked only once."""
 
 
 class Grader:
-    """Judges answers; a context manager that ends its child process on exit.
+    """Judges answers. A context manager that ends its child process on exit.
 
     - `exact`: the extracted answer equals the reference as normalised text or as a number.
-    - `math`: that, else mathematical equality by math-verify, at most `timeout_s` seconds per
-      answer; an answer that takes longer or crashes the checker is wrong.
+    - `math`: as `exact`, or equal by math-verify, at most `timeout_s` seconds per answer. An answer
+      that takes longer or crashes the checker is wrong.
     - `none`: answers are extracted, nothing is judged.
-    - `module:function`: what `function(answer, reference)` of an importable module returns, True,
-      False or None for "no judgement". It gets the whole text after the end of thinking (None if
-      the model never got there) and the reference as text, and runs in a process of its own, with
-      the same bound.
+    - `module:function`: the verdict of `function(answer, reference)`: True, False, or None for "no
+      judgement". It gets the whole text after the end of thinking (None if the model never got
+      there) and the reference as text. It runs in its own process, with the same time limit.
 
-    `text` is what is read. `answer`: what follows the end of thinking. `completion`: where thinking
-    never ended, the last box in it too, as the field's harnesses do; a function gets all of it then.
+    `text` is what is read. `answer`: what follows the end of thinking. `completion`: if thinking
+    never ended, the last box in it too, as the field's harnesses do; a function then gets all of
+    the thinking.
 
     A reference that is one capital letter is a multiple-choice key: letters are compared.
     `benchmark` names an entry of `ANSWER_FORMS`, which says more about the answers.
@@ -74,7 +75,8 @@ class Grader:
             raise ConfigError(f"grading.timeout_s must be above 0, got {timeout_s}")
         if benchmark is not None and benchmark not in ANSWER_FORMS:
             raise ConfigError(
-                f"grading.benchmark must be one of {', '.join(ANSWER_FORMS)} or null, got {benchmark!r}"
+                f"grading.benchmark must be one of {', '.join(ANSWER_FORMS)} or null, "
+                f"got {benchmark!r}"
             )
         if kind == "math" and importlib.util.find_spec("math_verify") is None:
             raise ConfigError("grading.kind=math needs the package math-verify; or use exact, none")
@@ -110,11 +112,12 @@ class Grader:
         module, _, function = self._kind.partition(":")
         if not module or not function:
             raise ConfigError(
-                f"grading.kind must be one of {', '.join(KINDS)} or module:function, got {self._kind!r}"
+                f"grading.kind must be one of {', '.join(KINDS)} or module:function, "
+                f"got {self._kind!r}"
             )
         if benchmark is not None:
             raise ConfigError(
-                f"grading.benchmark must be null where grading.kind is a function, got {benchmark!r}"
+                f"grading.benchmark must be null if grading.kind is a function, got {benchmark!r}"
             )
         try:
             self._verifier.start()
@@ -124,13 +127,16 @@ class Grader:
     def grade(
         self, answer: str | None, reference: str | float | None, reasoning: str | None = None
     ) -> Grade:
-        """Judge `answer`, the text after the end of thinking, None if the model never got there;
+        """Judge an answer against its reference.
+
+        `answer` is the text after the end of thinking; None if the model never got there.
         `reasoning` is the text before.
 
         `reference` is the cell of the data set: text (a whole GSM8K solution included) or a number.
-        Where it is null, blank, NaN or of another shape (a list, a struct) there is nothing to
-        compare with and `correct` is None. With a reference, an answer that cannot be found is
-        wrong. RuntimeError only if math-verify's process cannot be started.
+        If it is null, blank, NaN or of another shape (a list, a struct), `correct` is None. If
+        there is a reference, an answer that cannot be found is wrong.
+
+        Raises: RuntimeError, only if math-verify's process cannot be started.
         """
         if answer is not None or reasoning is None:
             strict = self._grade(answer, reference)
@@ -157,9 +163,8 @@ class Grader:
             return Grade(letter or extract_answer(text), letter == key)
         if self._benchmark.form in ("number", "integer") and parse_number(expected) is not None:
             return self._grade_number(text, expected)
-        if len(text) <= _SHORT_CHARS and self._equal_as_text(
-            text, expected
-        ):  # "1:58 am" alone is an answer, though it holds a number
+        if len(text) <= _SHORT_CHARS and self._equal_as_text(text, expected):
+            # "1:58 am" alone is an answer, though it holds a number.
             return Grade(text.strip(), correct=True)
         extracted = extract_answer(text)
         return Grade(extracted, extracted is not None and self._equal(extracted, expected))
@@ -185,7 +190,7 @@ class Grader:
 
 
 def _shown(number: Fraction) -> str:
-    """As a decimal where that is exact and short: what a reader compares with."""
+    """A decimal if that is exact and short, because readers compare with decimals."""
     decimal = f"{float(number):g}"
     return decimal if Fraction(decimal) == number else str(number)
 

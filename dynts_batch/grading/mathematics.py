@@ -1,13 +1,13 @@
-r"""Whether two expressions have one value: sympy and math-verify, asked so that neither's slips become a verdict.
+r"""Whether two expressions have the same value, by sympy and math-verify.
 
-Runs in the judge's child process. latex2sympy2 reads an expression; its value is then computed to 30 digits, at a few
-fixed points where it has variables, and two values are equal if they agree relatively. That is stricter than
-math-verify, which takes all numbers below 1e-17 for one, and finds identities that `simplify` does not. What has no
-value (sets, relations) is left to math-verify.
+Runs in the judge's child process. latex2sympy2 reads an expression. Its value is computed to 30
+digits, at a few fixed points if it has variables. Two values are equal if their relative difference
+is tiny. This is stricter than math-verify, which does not tell numbers below 1e-17 apart, and it
+finds identities that `simplify` misses. Sets and relations have no value; math-verify decides them.
 
-sympy asks an expression's assumptions in a random order, and contradicts itself on some (a product of infinities is
-"zero" once in a hundred orders). So its memory is cleared and its seed set before every question, and where
-math-verify decides, an equality must hold in each of several orders.
+sympy asks for an expression's assumptions in a random order, and contradicts itself on some: a
+product of infinities is "zero" once in a hundred orders. So its cache is cleared and its seed set
+before every question. An equality that math-verify decides must hold in each of several orders.
 """
 
 from __future__ import annotations
@@ -31,13 +31,18 @@ _SEEDS = (0, 1, 2)
 _DIGITS = 30
 _MAX_RELATIVE = sympy.Float("1e-15", _DIGITS)
 _ZERO = sympy.Float("1e-60", _DIGITS)
-# Positive ones first, as radicals and logarithms want; then some with signs. Small and large: |x - 2| is not 2 - x.
+# Positive points first, because radicals and logarithms need them; then some with signs. They are
+# small and large, so that |x - 2| is not taken for 2 - x.
 _POINTS = (
     *(("0.7391", "1.4142", "0.3183"), ("2.6180", "0.5772", "5.2360")),
-    *(("9.8696", "7.0710", "3.5449"), ("-1.2599", "-0.6931", "1.7320"), ("-7.3891", "8.1548", "-4.6692")),
-)  # fmt: skip
+    *(
+        ("9.8696", "7.0710", "3.5449"),
+        ("-1.2599", "-0.6931", "1.7320"),
+        ("-7.3891", "8.1548", "-4.6692"),
+    ),
+)
 _NUM_POSITIVE = 3
-# Units and equations are read before; boxes are how math-verify reads LaTeX from end to end.
+# Units and equations have been read before. Boxes make math-verify read LaTeX from end to end.
 _CONFIG = LatexExtractionConfig(
     normalization_config=NormalizationConfig(
         basic_latex=True,
@@ -100,7 +105,7 @@ class Mathematics:
 
 
 def _parse(text: str) -> Any:
-    """The sympy object of typeset LaTeX, numbers exact; None if it cannot be read as one."""
+    """The sympy object of typeset LaTeX, with exact numbers; None if it cannot be read as one."""
     found = parse(rf"\boxed{{{_for_parser(text)}}}", [_CONFIG], parsing_timeout=None)
     if not found or isinstance(found[0], str):
         return None
@@ -143,7 +148,7 @@ def _choose(found: re.Match[str]) -> str:
 
 
 def _same_values(a: Any, b: Any) -> bool | None:
-    """None where there are no values to compare."""
+    """None if there are no values to compare."""
     if isinstance(a, sympy.MatrixBase) and isinstance(b, sympy.MatrixBase):
         if a.shape != b.shape:
             return False
@@ -159,19 +164,19 @@ def _same_values(a: Any, b: Any) -> bool | None:
 
 
 def _values(expressions: Sequence[sympy.Expr]) -> list[tuple[Any, ...]]:
-    """The values of `expressions` at each point; None where one has none there."""
+    """The values of `expressions` at each point; None for one that has none there."""
     symbols = sorted(set().union(*(e.free_symbols for e in expressions)), key=str)
     points = _POINTS if symbols else _POINTS[:1]
     found = []
     for number, point in enumerate(points):
-        # Powers of the coordinates tell any number of variables apart.
+        # Powers of the coordinates give every variable its own value, however many there are.
         places = {
             s: sympy.Rational(point[i % 3]) ** (1 + i // 3) + i // 3 for i, s in enumerate(symbols)
         }
         values = tuple(_value(e, places) for e in expressions)
         has_signs = number >= _NUM_POSITIVE
         if has_signs and any(value is not None and not value.is_real for value in values):
-            continue  # of a power or logarithm of a negative number: branches may differ
+            continue  # a power or logarithm of a negative number: branches may differ
         found.append(values)
     return found
 
@@ -206,7 +211,7 @@ def _are_close(a: Any, b: Any) -> bool:
 
 
 def _is_rounded(text: str, exact: Any, *, is_reference: bool) -> bool:
-    """Whether `text` is a number that stands for `exact` by the rule of `numeral.py`."""
+    """Whether `text` is a number that stands for `exact` by the rule in `numeral.py`."""
     numeral: Numeral | None = read_numeral(text)
     if numeral is None or not isinstance(exact, sympy.Expr) or exact.free_symbols:
         return False
@@ -217,7 +222,7 @@ def _is_rounded(text: str, exact: Any, *, is_reference: bool) -> bool:
 
 
 def _verified(seed: int, answer: str, reference: str) -> bool:
-    """math-verify's verdict; the same whatever this process judged before."""
+    """math-verify's verdict, which does not depend on what this process judged before."""
     clear_cache()
     random.seed(seed)
     gold, target = (

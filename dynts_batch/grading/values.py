@@ -1,4 +1,4 @@
-"""When two values are the same: their numbers, their units, what is counted, and what a percentage is of."""
+"""When two values are the same: their numbers, units, nouns and percentages."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _DEGREE = (("degree", 1),)
 
 
 def same_quantity(mine: Quantity, theirs: Quantity, algebra: Algebra) -> bool:
-    """Whether a value is the reference's, in its unit or in one that can be converted to it."""
+    """Whether a value is the reference's, in its unit or in one that converts to it."""
     if mine.is_percent or theirs.is_percent:
         return _same_share(mine, theirs, algebra)
     if not _nouns_fit(mine, theirs):
@@ -37,7 +37,7 @@ def _same_value(
 
 
 def _same_angle(mine: Quantity, theirs: Quantity, algebra: Algebra) -> bool:
-    """Degrees for radians, which are told by their pi."""
+    """Whether degrees on one side equal radians on the other. Only a pi tells radians."""
     units = [
         quantity.unit.dimensions if quantity.unit is not None else () for quantity in (mine, theirs)
     ]
@@ -52,7 +52,7 @@ def _same_angle(mine: Quantity, theirs: Quantity, algebra: Algebra) -> bool:
 
 
 def _same_share(mine: Quantity, theirs: Quantity, algebra: Algebra) -> bool:
-    """25% is 25 to the question "how many percent?", and 1/4; half a percent is not 0.5."""
+    """25% is 25, as an answer to "how many percent?", and 1/4. Half a percent is not 0.5."""
     if mine.is_percent and theirs.is_percent:
         return _same_value(mine, theirs, algebra)
     percent, other = (mine, theirs) if mine.is_percent else (theirs, mine)
@@ -64,7 +64,7 @@ def _same_share(mine: Quantity, theirs: Quantity, algebra: Algebra) -> bool:
 
 
 def _nouns_fit(mine: Quantity, theirs: Quantity) -> bool:
-    """Whether what is counted may be the same: one side leaves it out, or they share a word."""
+    """Whether both may count the same thing: one side leaves it out, or they share a word."""
     if not (mine.noun or mine.unit) or not (theirs.noun or theirs.unit):
         return True
     if mine.noun and theirs.noun:

@@ -1,10 +1,11 @@
 """The parent's side of judging: one child process, restarted when it is slow or dies.
 
-math-verify may hang, eat all memory or crash, and uses SIGALRM, which works in a main thread only; a
-grader of the user's may do anything. So they run in `verifier_child.py`, started as a script: it
-imports neither torch nor Ray, and nothing is forked from a process with their threads. The protocol
-over one socket pair is a line of JSON to the child and one back; when either end dies the other
-reads end-of-file.
+math-verify may hang, eat all memory or crash. It also uses SIGALRM, which works only in a main
+thread. A user's grader may do anything. So both run in `verifier_child.py`, started as a script: it
+imports neither torch nor Ray, and no process with their threads is forked.
+
+The protocol runs over one socket pair: a line of JSON to the child, and one back. If either end
+dies, the other reads end-of-file.
 """
 
 from __future__ import annotations
@@ -30,13 +31,13 @@ _MAX_CHARS = 500
 
 
 class JudgeError(RuntimeError):
-    """The function that judges cannot be loaded; the message is what its import raised."""
+    """The function that judges cannot be loaded. The message is what its import raised."""
 
 
 class Verifier:
     """Whether an answer equals its reference, each pair decided within `timeout_s` seconds.
 
-    `function` is "math-verify" or "module:function", which is called with an answer and a reference
+    `function` is "math-verify" or "module:function". It is called with an answer and a reference,
     and returns True, False or None for "no judgement". The child starts with the first call. Any
     thread may call; calls run one at a time.
     """
@@ -50,7 +51,7 @@ class Verifier:
 
     @property
     def child_pid(self) -> int | None:
-        """Process id of the child, None while there is none."""
+        """Process id of the child; None if there is none."""
         return self._process.pid if self._process is not None else None
 
     def start(self) -> None:
@@ -59,11 +60,11 @@ class Verifier:
             self._ready_channel()
 
     def verify(self, answer: str | None, reference: str) -> bool | None:
-        """What the function says of the two.
+        """The function's verdict on the two.
 
-        False also if it takes longer than `timeout_s` or brings its process down, and, for
-        math-verify, if it raises or either is longer than 500 characters. None also if a function
-        of the user's raises, which is logged.
+        False also if it takes longer than `timeout_s` or brings its process down. math-verify also
+        gives False if it raises, or if either text is longer than 500 characters. None also if a
+        user's function raises, which is logged.
 
         Raises:
             JudgeError: the function cannot be loaded.
@@ -102,7 +103,7 @@ class Verifier:
         return None
 
     def _ready_channel(self) -> socket.socket:
-        """The socket to a living child. One that died between two rows costs neither of them."""
+        """The socket to a living child. A child that died between two rows costs neither row."""
         if self._process is not None and self._process.poll() is not None:
             self._stop(grace_s=0.0)
         if self._channel is not None:
@@ -111,7 +112,7 @@ class Verifier:
             return self._start()
         except OSError:
             self._stop(grace_s=0.0)
-        try:  # once more: the first may have been killed from outside
+        try:  # once more: something outside may have killed the first
             return self._start()
         except OSError as error:
             self._stop(grace_s=0.0)
@@ -132,9 +133,9 @@ class Verifier:
                 stdin=child_end.fileno(),
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
-                # The child must find modules wherever this process does, zip and venv included, and
-                # a user's module in the folder that the job was started from. The order of sympy's
-                # sets, which its verdicts may depend on, is the same in every child.
+                # The child must find modules wherever this process does, zip and venv included,
+                # and a user's module in the folder that the job was started from. The hash seed
+                # fixes the order of sympy's sets, on which its verdicts may depend.
                 env={
                     **os.environ,
                     "PYTHONPATH": os.pathsep.join([*filter(None, sys.path), "."]),
@@ -161,7 +162,7 @@ class Verifier:
 
 
 def _exchange(channel: socket.socket, request: bytes, timeout_s: float) -> dict[str, object]:
-    """Send `request`, return the line that answers it. TimeoutError, or OSError if it died."""
+    """Send `request`, return the line that answers it. TimeoutError; OSError if the child died."""
     deadline_s = time.monotonic() + timeout_s
     channel.settimeout(timeout_s)
     channel.sendall(request)

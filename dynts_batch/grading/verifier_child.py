@@ -1,6 +1,7 @@
-"""The child's side of judging: a script, never imported; see `verifier.py` for the protocol.
+"""The child's side of judging: a script, never imported. `verifier.py` has the protocol.
 
-Nothing outlives the parent: waiting, the child reads end-of-file; computing, its alarm kills it.
+The child never outlives the parent. While it waits it reads end-of-file; while it computes, its
+alarm kills it.
 """
 
 import importlib
@@ -18,10 +19,10 @@ _ORPHAN_GRACE_S = 1.0  # the parent's own timeout comes first
 def main() -> None:
     timeout_s, memory_bytes, function_name = float(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
     logging.disable()
-    # Ctrl-C reaches the whole process group; the parent decides what becomes of the row in flight.
+    # Ctrl-C reaches the whole process group. The parent decides what becomes of the row in flight.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # The default action is the kernel's: it ends even a long computation inside one C call, which a
-    # Python handler, and so math-verify's own timeout, cannot.
+    # The kernel's default action ends even a long computation inside one C call. A Python handler,
+    # and so math-verify's own timeout, cannot.
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     if memory_bytes:
         resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
@@ -29,7 +30,7 @@ def main() -> None:
     with socket.socket(fileno=sys.stdin.fileno()) as channel, channel.makefile() as requests:
         try:
             judge = _load(function_name)
-        except Exception as error:  # noqa: BLE001  a user's module may raise anything while it loads
+        except Exception as error:  # noqa: BLE001  a user's module may raise anything
             channel.sendall(_line(error=f"{type(error).__name__}: {error}"))
             return
         channel.sendall(_line(verdict=None))
@@ -39,7 +40,7 @@ def main() -> None:
                 request = loads(line)
                 reply = _line(verdict=_checked(judge(request["answer"], request["reference"])))
             except MemoryError:
-                raise  # what is left of this process is worth nothing
+                raise  # a process out of memory must not judge another row
             except Exception as error:  # noqa: BLE001  one row, not the run
                 reply = _line(error=f"{type(error).__name__}: {error}")
             signal.setitimer(signal.ITIMER_REAL, 0.0)
@@ -47,7 +48,7 @@ def main() -> None:
 
 
 def _load(name: str) -> Callable[..., bool | None]:
-    """The function of "module:function"; "math-verify" is ours, which asks it."""
+    """The function of "module:function"; for "math-verify" our own, which asks it."""
     if name == "math-verify":
         from dynts_batch.grading.mathematics import (
             equal,

@@ -1,8 +1,9 @@
-"""When a vote among the samples of one question is decided, from the votes cast so far in the order of their samples.
+"""When a vote among the samples of one question is decided.
 
-Two rules. `posterior` is Adaptive-Consistency's (Aggarwal et al. 2023, arXiv 2305.11860): the field's, and no error rate.
-`evidence` is an e-process (Ramdas et al. 2023): of all questions, it names an answer that is not the most frequent one
-in at most 1 - confidence. Neither knows whether an answer is right.
+A rule sees the votes cast so far, in the order of their samples. There are two. `posterior` is
+Adaptive-Consistency's (Aggarwal et al. 2023, arXiv 2305.11860), which the field uses; it bounds no
+error rate. `evidence` is an e-process (Ramdas et al. 2023). It names an answer that is not the most
+frequent one for at most 1 - confidence of all questions. Neither knows whether an answer is right.
 """
 
 from __future__ import annotations
@@ -16,23 +17,23 @@ from typing import Literal
 
 RuleName = Literal["posterior", "evidence"]
 
-#: Of the error rate, what the first answer named may use up; each further one has half of what is left then. At a
-#: confidence of .95 the first one still wins with 7 votes of 7.
+#: The share of the error rate that the first answer named may use up. Each further answer may use
+#: half of what is left then. At a confidence of .95 the first one still wins with 7 votes of 7.
 _SHARE_OF_FIRST = Fraction(95, 100)
 
 
 def winner(votes: Sequence[Hashable | None], rule: RuleName, confidence: float) -> Hashable | None:
     """The answer that has won, or None while the vote is open.
 
-    `votes` holds the answers of the samples so far, in the order of their indices, in a form in which equal answers are
-    equal; None is a sample without an answer. `confidence` is between .5 and 1.
+    `votes` holds the answers of the samples so far, in the order of their indices. Equal answers
+    must compare equal; None is a sample without an answer. `confidence` is at least .5, below 1.
     """
     assert 0.5 <= confidence < 1, confidence
     return _RULES[rule](votes, Fraction(str(confidence)))
 
 
 def fewest_votes(rule: RuleName, confidence: float) -> int:
-    """How many equal votes, and no other, decide: fewer samples can never do."""
+    """How many equal votes, and no others, decide. Fewer samples never can."""
     num = 1
     while winner(["same"] * num, rule, confidence) is None:
         num += 1
@@ -40,7 +41,10 @@ def fewest_votes(rule: RuleName, confidence: float) -> int:
 
 
 def _by_posterior(votes: Sequence[Hashable | None], confidence: Fraction) -> Hashable | None:
-    """The leader, once it has more than half of its votes and the runner-up's with a posterior chance of `confidence`."""
+    """The leader, once its posterior chance to beat the runner-up reaches `confidence`.
+
+    To beat it is to have more than half of the votes of the two.
+    """
     ranking = Counter(vote for vote in votes if vote is not None).most_common(2)
     if not ranking:
         return None
@@ -49,10 +53,11 @@ def _by_posterior(votes: Sequence[Hashable | None], confidence: Fraction) -> Has
 
 
 def _by_evidence(votes: Sequence[Hashable | None], confidence: Fraction) -> Hashable | None:
-    """An answer whose e-process against every rival has reached the bound that its place in line asks for.
+    """An answer whose e-process against every rival has reached the bound of its place in line.
 
-    An answer comes into question with its first vote, which must not count as evidence: each process is divided by its
-    value at that vote, so that it starts at 1. Samples without an answer are a rival that cannot win.
+    An answer comes into question with its first vote, which must not count as evidence. So each
+    process is divided by its value at that vote, and starts at 1. Samples without an answer are a
+    rival that cannot win.
     """
     error_left, share = 1 - confidence, _SHARE_OF_FIRST
     for answer in dict.fromkeys(vote for vote in votes if vote is not None):
@@ -82,8 +87,12 @@ def _chance_above_half(first: int, second: int) -> Fraction:
 
 @lru_cache(maxsize=1 << 12)
 def _evidence(first: int, second: int) -> Fraction:
-    """How much likelier the votes are if `first` is the more frequent of two answers, by a share uniform on 1/2..1, than
-    if both are equally frequent: 2^(n + 1) times the integral of x^first (1 - x)^second over 1/2..1."""
+    """How much likelier the votes are if `first` is the more frequent of two answers than if
+    neither is.
+
+    In the first case its share is uniform on 1/2..1. The ratio is 2^(n + 1) times the integral of
+    x^first (1 - x)^second over 1/2..1, with n = first + second.
+    """
     num = first + second
     return _chance_above_half(first, second) * 2 ** (num + 1) / ((num + 1) * comb(num, first))
 

@@ -1,1 +1,4 @@
-"""What a short answer is, as it is written: its spelling, numerals, units, times, brackets and signs. No mathematics."""
+"""How a short answer is written: spelling, numerals, units, times, brackets, signs.
+
+Knows no mathematics.
+"""

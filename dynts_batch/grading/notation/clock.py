@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 _HALF = r"(?P<half>[ap])\.?[ ~]*m\b\.?"
 _CLOCK = re.compile(
-    rf"(?:(?P<hour>\d{{1,2}}):(?P<minute>[0-5]\d)(?::(?P<second>[0-5]\d))?(?:[ ~]*(?:{_HALF}|(?P<word>noon|midnight)))?"
+    rf"(?:(?P<hour>\d{{1,2}}):(?P<minute>[0-5]\d)(?::(?P<second>[0-5]\d))?"
+    rf"(?:[ ~]*(?:{_HALF}|(?P<word>noon|midnight)))?"
     rf"|(?P<only>\d{{1,2}})[ ~]*{_HALF.replace('half', 'its_half')})",
     re.IGNORECASE,
 )
@@ -17,13 +18,13 @@ _HALF_DAY_S = 12 * 3600
 
 @dataclass(frozen=True, slots=True)
 class Clock:
-    """A time of day in seconds since midnight; without am or pm the 24-hour one."""
+    """A time of day in seconds since midnight. Without am or pm it is read on the 24-hour clock."""
 
     seconds: int
 
 
 def read_clock(text: str) -> Clock | None:
-    """The time of day that typeset `text` is; None if it is none."""
+    """The time of day that typeset `text` states; None if it states none."""
     if text.lower() in _WORDS:
         return Clock(_WORDS[text.lower()])
     time = _CLOCK.fullmatch(text)

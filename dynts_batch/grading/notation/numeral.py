@@ -1,13 +1,16 @@
-r"""Numbers as people write them, and when two of them are the same.
+r"""Numbers as people write them, and the rule for when two of them are the same.
 
-A numeral is exact: a fraction of integers, whatever its notation ("1,234", "3 1/2", "0.\overline{3}", "1.6\times
-10^{-19}", "two thirds"). Two are the same where their values are. A rounded value is taken for an exact one in two
-cases, both relative to what is written, for no absolute bound fits a charge in coulomb and a prime:
+A numeral is exact, whatever its notation: a fraction of integers. Examples are "1,234", "3 1/2",
+"0.\overline{3}", "1.6\times 10^{-19}" and "two thirds". Two numerals are the same if their values
+are. A rounded value also stands for an exact one in two cases. Both are relative to what is
+written, because no absolute bound fits both a charge in coulomb and a prime:
 
-- a decimal of at least six decimals and six significant digits that is the other's correct rounding (0.333333 is 1/3,
-  0.33 is not). Six decimals are math-verify's `float_rounding`; the digits keep 2e-17 apart from -2e-17.
-- a reference in scientific notation with at least three digits is a measured value, which a more precise one may round
-  to: 1.6022e-19 is 1.602e-19. Nothing less precise is.
+- A decimal with at least six decimals and six significant digits that is the other's correct
+  rounding: 0.333333 is 1/3, 0.33 is not. Six decimals are math-verify's `float_rounding`; the
+  digits keep 2e-17 apart from -2e-17. From 15 digits on, floating-point noise counts as rounding:
+  0.30000000000000004 is 3/10.
+- A reference in scientific notation with at least three digits. It is a measured value, to which a
+  more precise answer may round: 1.6022e-19 is 1.602e-19. A less precise answer is not equal.
 
 Integers are never rounded: 1000001 is not 1000000.
 """
@@ -31,15 +34,18 @@ _INTEGER = rf"(?:(?:{_GROUPED})(?!\d)|\d{{1,64}})"
 _PERIOD = r"\\(?:overline|bar|dot)\s*\{\d{1,32}\}|\(\d{1,32}\)"
 _EXPONENT = (
     r"(?:[eE](?P<e>[-+]?\d{1,3})"
-    r"|[ ~]*(?:\\times|\\cdot|[x*])[ ~]*10[ ~]*\^[ ~]*(?:\{[ ~]*(?P<ten>[-+]?\d{1,3})[ ~]*\}|(?P<bare>[-+]?\d{1,3})))"
+    r"|[ ~]*(?:\\times|\\cdot|[x*])[ ~]*10[ ~]*\^[ ~]*"
+    r"(?:\{[ ~]*(?P<ten>[-+]?\d{1,3})[ ~]*\}|(?P<bare>[-+]?\d{1,3})))"
 )
 _DECIMAL = re.compile(
-    rf"(?P<integer>{_INTEGER}|(?=\.\d))(?P<point>\.(?P<decimals>\d{{0,64}})(?P<period>{_PERIOD})?(?P<dots>\.\.\.)?)?"
+    rf"(?P<integer>{_INTEGER}|(?=\.\d))"
+    rf"(?P<point>\.(?P<decimals>\d{{0,64}})(?P<period>{_PERIOD})?(?P<dots>\.\.\.)?)?"
     rf"{_EXPONENT}?"
 )
 _TEN = re.compile(r"10\^(?:\{([-+]?\d{1,3})\}|(\d))")
 _FRACTION = re.compile(
-    r"\\frac[ ~]*\{[ ~]*([-+]?[^{}]{1,80})\}[ ~]*\{[ ~]*([-+]?[^{}]{1,80})\}|\{?([^{}/]{1,80})\}?/\{?([^{}/]{1,80})\}?"
+    r"\\frac[ ~]*\{[ ~]*([-+]?[^{}]{1,80})\}[ ~]*\{[ ~]*([-+]?[^{}]{1,80})\}"
+    r"|\{?([^{}/]{1,80})\}?/\{?([^{}/]{1,80})\}?"
 )
 _MIXED = re.compile(
     r"(\d{1,64})(?:[ ~]*(?:and[ ~]+)?\\frac[ ~]*\{(\d{1,64})\}[ ~]*\{(\d{1,64})\}"
@@ -49,7 +55,7 @@ _REPEATED = re.compile(r"(\d{0,12}?)(\d{1,12}?)\2{1,}")
 _SCALE = re.compile(r"(.{1,80}?)[ ~]+(hundred|thousand|million|billion|trillion)", re.IGNORECASE)
 _SCALES = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12}
 
-#: A numeral in a text, for where one begins; `read_numeral` says whether it is one.
+#: Where a mixed numeral may begin in a text. `read_numeral` says whether it is one.
 MIXED_PATTERN = r"\d{1,64}(?:[ ~]*\\frac\{\d+\}\{\d+\}|[ ~]+\d{1,9}/\d{1,9})"
 
 
@@ -59,12 +65,12 @@ class Numeral:
 
     value: Fraction
     decimals: int | None = None
-    """Digits behind the point, less the power of ten; None: written exactly, as an integer or a fraction."""
+    """Digits after the point, less the power of ten. None: an exact integer or fraction."""
     is_scientific: bool = False
 
     @property
     def digits(self) -> int | None:
-        """Significant digits; None: written exactly."""
+        """Significant digits. None: the number is exact."""
         if self.decimals is None:
             return None
         return len(str(abs(int(self.value * Fraction(10) ** self.decimals))))
@@ -76,7 +82,7 @@ class Numeral:
         return Fraction(1, 2) / Fraction(10) ** self.decimals
 
     def scaled(self, factor: Fraction) -> Numeral:
-        """In another unit; precise to as many digits only where `factor` is a power of ten."""
+        """This number in another unit. Only a power of ten as `factor` keeps its precision."""
         decimals = self.decimals
         for power in range(-30, 31):
             if decimals is not None and factor == Fraction(10) ** power:
@@ -96,14 +102,14 @@ def agree(answer: Numeral, reference: Numeral) -> bool:
 
 
 def agree_with(numeral: Numeral, exact: Fraction, *, is_reference: bool) -> bool:
-    """Whether `numeral` stands for the irrational number `exact`, of which this is a close fraction."""
+    """Whether `numeral` stands for an irrational number, of which `exact` is a close fraction."""
     if _is_rounding_of(numeral, exact):
         return True
     return is_reference and _refines(Numeral(exact), numeral)
 
 
 def read_numeral(text: str) -> Numeral | None:
-    """The numeral that `text` is, a sign and a percent or currency sign aside; None if it is none."""
+    """The numeral that `text` is, without percent and currency signs; None if it is none."""
     text = typeset(text).strip("$€£¥₹~ ").rstrip("%°~ ").replace("\\%", "")
     if text.startswith("(") and text.endswith(")") and "," not in text:  # (1,200) is a point
         text = text[1:-1].strip("~ ")
@@ -115,7 +121,7 @@ def read_numeral(text: str) -> Numeral | None:
 
 
 def parse_number(text: str) -> Fraction | None:
-    """The exact value of "1,234", "-.5", "3 1/2", "\\frac{3}{4}", "50%" (50) or "2e3", else None."""
+    """Exact value of "1,234", "-.5", "3 1/2", "\\frac{3}{4}", "50%" (50) or "2e3"; else None."""
     numeral = read_numeral(text)
     return None if numeral is None else numeral.value
 

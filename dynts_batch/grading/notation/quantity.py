@@ -1,7 +1,8 @@
 r"""A value and its unit: "18 apples", "\$1,080", "36\sqrt{7} cm^3", "1 hour 30 minutes", "25%".
 
-What follows a value is a unit only where it cannot be algebra: 2 h is two hours, and 2h is twice h. An answer `5m` to a
-question whose answer is a number is an exception, made by whoever asks for it (`may_be_attached`).
+What follows a value is a unit only if it cannot be algebra: 2 h is two hours, and 2h is twice h.
+The caller may make one exception (`may_be_attached`): an answer `5m` to a question whose answer is
+a number.
 """
 
 from __future__ import annotations
@@ -19,9 +20,12 @@ _CURRENCY = re.compile(
     rf"([-+]?)[ ~]*([{CURRENCY_SIGNS}]|Rs\.?[ ~]|(?:US|USD|EUR)[ ~]*\$?(?=[ ~]*\d))[ ~]*"
 )
 _VALUE = re.compile(
-    r"[-+]?[ ~]*(?:\d{1,64}(?:[ ~]*\\frac\{\d+\}\{\d+\}|[ ~]+\d{1,9}/\d{1,9})|\\frac\{[^{}]{1,80}\}\{[^{}]{1,80}\}"
-    r"|(?:\d[\d,']*|(?=\.\d))(?:[ ~]\d{3}(?!\d))*(?:\.\d*)?(?:\\(?:overline|bar|dot)\{\d+\}|\.\.\.)?(?:[eE][-+]?\d{1,3}(?!\d))?"
-    r"(?:[ ~]*(?:\\times|\\cdot|[x*])[ ~]*10[ ~]*\^[ ~]*(?:\{[^{}]{1,8}\}|[-+]?\d+))?(?:/\d+)?|10\^(?:\{[-+\d]{1,8}\}|\d))"
+    r"[-+]?[ ~]*(?:\d{1,64}(?:[ ~]*\\frac\{\d+\}\{\d+\}|[ ~]+\d{1,9}/\d{1,9})"
+    r"|\\frac\{[^{}]{1,80}\}\{[^{}]{1,80}\}"
+    r"|(?:\d[\d,']*|(?=\.\d))(?:[ ~]\d{3}(?!\d))*(?:\.\d*)?"
+    r"(?:\\(?:overline|bar|dot)\{\d+\}|\.\.\.)?(?:[eE][-+]?\d{1,3}(?!\d))?"
+    r"(?:[ ~]*(?:\\times|\\cdot|[x*])[ ~]*10[ ~]*\^[ ~]*(?:\{[^{}]{1,8}\}|[-+]?\d+))?"
+    r"(?:/\d+)?|10\^(?:\{[-+\d]{1,8}\}|\d))"
     r"(?:[ ~]*(?:hundred|thousand|million|billion|trillion)\b)?",
     re.IGNORECASE,
 )
@@ -46,13 +50,13 @@ _MAX_WORDS = 6
 
 @dataclass(frozen=True, slots=True)
 class Quantity:
-    """A value, in typeset text, with what stands beside it."""
+    """A value, in typeset text, and what stands beside it."""
 
     text: str
     numeral: Numeral | None = None
-    """Its number, if it is one."""
+    """The number that `text` is; None if it is none."""
     unit: Unit | None = None
-    """None: none, or a noun."""
+    """None: there is none, or `noun` stands for it."""
     noun: str = ""
     is_percent: bool = False
 
@@ -62,7 +66,7 @@ class Quantity:
 
 
 def read_quantity(text: str, *, may_be_attached: bool = False) -> Quantity:
-    """The quantity that typeset `text` is; an expression without a unit where it is nothing else."""
+    """The quantity that typeset `text` is. If nothing else fits, an expression without a unit."""
     text = _HEDGE.sub("", text, count=1) if _HEDGE.match(text) else text
     if not set(text) & _SIGNS and (numeral := read_numeral(text)) is not None:
         return Quantity(text, numeral)
@@ -119,7 +123,7 @@ def _is_noun(rest: str) -> bool:
 
 
 def _named(noun: str) -> tuple[Unit | None, str]:
-    """The unit that a noun phrase begins with ("hours of sleep", "more minutes"), else the phrase."""
+    """The unit that a noun phrase begins with ("hours of sleep", "more minutes"), or the phrase."""
     phrase = _FILLERS.sub("", noun)
     words = phrase.replace("~", " ").split(" ")
     for count in range(len(words), 0, -1):
@@ -130,7 +134,7 @@ def _named(noun: str) -> tuple[Unit | None, str]:
 
 
 def read_sum(text: str) -> Quantity | None:
-    """ "1 hour 30 minutes", "5 feet, 6 inches": in the unit of the first."""
+    """ "1 hour 30 minutes", "5 feet, 6 inches": the sum, in the first unit."""
     parts = re.split(r"(?<=[A-Za-z.])[ ~]*(?:,|and\b)?[ ~]+(?:and[ ~]+)?(?=\d)", text)
     if len(parts) < 2:
         return None
@@ -152,12 +156,12 @@ def read_sum(text: str) -> Quantity | None:
 
 
 def _expression(text: str) -> Quantity:
-    """`text` less the unit at its end, which stands apart and behind nothing that has variables."""
+    """`text` without the unit at its end. A unit stands apart, and never after variables."""
     if text.endswith("%"):
         return Quantity(text[:-1].rstrip("~ "), is_percent=True)
     for start in _UNIT_START.finditer(text):
         head, tail = text[: start.start()], text[start.start() :]
-        if tail == "°" and _ANGLE_FUNCTION.search(head):  # of its argument
+        if tail == "°" and _ANGLE_FUNCTION.search(head):  # degrees of the function's argument
             break
         if head[-1:].isalpha() and "\\" not in head[-10:]:
             continue

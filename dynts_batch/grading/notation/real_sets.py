@@ -1,6 +1,7 @@
-r"""Sets of reals: `[2,\infty)`, "x \ge 2", `\{x | x \ge 2\}`, `\mathbb{R} \setminus \{0\}` and their unions.
+r"""Sets of reals: `[2,\infty)`, "x \ge 2", `\{x | x \ge 2\}`, `\mathbb{R} \setminus \{0\}`.
 
-A set is its intervals. Their ends stay text, to be compared by whoever compares numbers.
+A set, or a union of sets, is its intervals. Their ends stay text: whoever compares numbers compares
+them.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ class Interval:
 class RealSet:
     intervals: tuple[Interval, ...]
     variable: str | None = None
-    """Of which a condition was written."""
+    """The name that the condition was written about."""
 
 
 _EVERYTHING = Interval(MINUS_INFINITY, has_low=False, high=INFINITY, has_high=False)
@@ -144,7 +145,7 @@ def _without(points: tuple[str, ...], variable: str | None) -> RealSet | None:
 
 
 def _intersection(parts: list[RealSet | None]) -> RealSet | None:
-    """Of "x > 2 and x < 5", or with a comma: the part of the line between two half-lines. None if it is no interval."""
+    """The interval of "x > 2 and x < 5", "and" or a comma between them; None if it is none."""
     match parts:
         case [RealSet((a,), x), RealSet((b,), y)] if x == y and x is not None:
             low, high = (a, b) if a.high == INFINITY else (b, a)

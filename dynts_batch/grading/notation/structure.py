@@ -1,6 +1,7 @@
-r"""What an answer is: a set of reals, a list, a set, a tuple, a matrix, an equation, a ratio, a time, or one quantity.
+r"""What an answer is: a set of reals, list, set, tuple, matrix, equation, ratio, time or quantity.
 
-Reads typeset text by its brackets and signs alone. Its parts stay text, to be read in turn by whoever compares them.
+Reads typeset text by its brackets and signs alone. The parts stay text: whoever compares them reads
+them in turn.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from dynts_batch.grading.notation.typography import typeset
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Items in any order, but for a tuple. A list is what no bracket holds: "2 and 3"."""
+    """Items, whose order matters in a tuple only. A list has no brackets: "2 and 3"."""
 
     kind: Literal["list", "set", "tuple"]
     items: tuple[str, ...]
@@ -27,7 +28,7 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Builder:
-    r"""`\{x | x = 3k, k \in \mathbb{Z}\}`: the conditions, and what they are about."""
+    r"""`\{x | x = 3k, k \in \mathbb{Z}\}`: the conditions, and their subject."""
 
     subject: str
     conditions: tuple[str, ...]
@@ -40,7 +41,7 @@ class Matrix:
 
 @dataclass(frozen=True, slots=True)
 class Relation:
-    """`terms[0] signs[0] terms[1] ...`, turned so that a chain of inequalities ascends."""
+    """`terms[0] signs[0] terms[1] ...`. A chain of inequalities is turned so that it ascends."""
 
     terms: tuple[str, ...]
     signs: tuple[str, ...]
@@ -57,7 +58,7 @@ class Ratio:
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """Text in which no mathematics is; without articles and plurals."""
+    """Text without mathematics. Articles and plural endings are removed."""
 
     words: tuple[str, ...]
 
@@ -84,7 +85,7 @@ _SPELLED = {"<=": r"\le", ">=": r"\ge"}
 
 
 def read(text: str, *, may_be_attached: bool = False) -> Reading:
-    """What the short answer `text` is. A quantity where it is nothing else."""
+    """What the short answer `text` is. If it is nothing else, it is a quantity."""
     text = typeset(text)
     if (clock := read_clock(text)) is not None:
         return clock
@@ -110,7 +111,7 @@ def _structure(text: str) -> Group | Builder | Matrix | Relation | Ratio | Words
 
 
 def split_items(text: str, *, keep_digits_together: bool = True) -> tuple[str, ...]:
-    r"""The items of a list that no bracket holds; `\pm 3` is two. One item: it is no list."""
+    r"""The items of a list without brackets; `\pm 3` is two. One item means that it is no list."""
     if keep_digits_together:
         text = _GROUPED_DIGITS.sub(lambda number: number[0].replace(",", ""), text)
     parts = [part for comma in split(text, ",;") for part in _split_conjunctions(comma)]
@@ -184,10 +185,16 @@ def _bracketed(text: str) -> Group | Builder | Matrix | None:
 
 
 def _is_one_bracket(text: str) -> bool:
-    """Whether the first bracket closes at the very end: not so in "(1,2)(3,4)"."""
+    """Whether the first bracket closes at the very end. It does not in "(1,2)(3,4)"."""
     last = len(text) - 1
-    return all(depth > 0 or position in (0, last) or (position == 1 and text[0] == "\\") or position == last - 1
-               for position, depth in _depths(text) if position)  # fmt: skip
+    return all(
+        depth > 0
+        or position in (0, last)
+        or (position == 1 and text[0] == "\\")
+        or position == last - 1
+        for position, depth in _depths(text)
+        if position
+    )
 
 
 def _builder(inner: str) -> Builder | Group | None:
@@ -203,7 +210,7 @@ def _builder(inner: str) -> Builder | Group | None:
 
 
 def _values_of(subject: str, conditions: str) -> tuple[str, ...] | None:
-    """Of "x = 1 or x = 2", if every condition gives a value of `subject`."""
+    """The values in "x = 1 or x = 2", if every condition gives a value of `subject`; else None."""
     relations = [_relation(item) for item in split_items(conditions)]
     if not all(r is not None and r.signs == ("=",) and r.terms[0] == subject for r in relations):
         return None

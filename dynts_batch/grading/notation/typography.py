@@ -1,9 +1,10 @@
 # ruff: noqa: RUF001  letters and signs that look alike are what this file is about
-r"""One spelling for what can be typed in many ways: scripts' digits, Unicode mathematics, LaTeX commands.
+r"""One spelling for what can be typed in many ways: digits, Unicode mathematics, LaTeX commands.
 
-`fold` is for any text: it replaces characters. `typeset` is for a short answer: it also replaces commands, so that what
-follows need know one of each kind (`\dfrac`, `\tfrac` -> `\frac`). In its result, `~` is a space that was meant
-(`\,`, the end of a `\text{}`), `$` is the currency, and `°` a degree. Knows nothing about numbers or mathematics.
+`fold` takes any text and replaces characters. `typeset` takes a short answer and also replaces
+commands, so that later steps need to know only one of each kind (`\dfrac`, `\tfrac` -> `\frac`).
+In its result `~` is a space that was meant (`\,`, the end of a `\text{}`), `$` is the currency and
+`°` a degree. Knows nothing about numbers or mathematics.
 """
 
 from __future__ import annotations
@@ -16,13 +17,19 @@ _SYMBOLS = str.maketrans(
     {
         **dict.fromkeys("\u2010\u2011\u2012\u2013\u2212\ufe63\uff0d", "-"),
         **dict.fromkeys("\u00b7\u22c5\u2219", r"\cdot "),
-        **{"×": r"\times ", "÷": "/", "∕": "/", "±": r"\pm ", "∓": r"\mp ", "∞": r"\infty ", "∠": r"\angle "},
-        **{"≤": r"\le ", "⩽": r"\le ", "≥": r"\ge ", "⩾": r"\ge ", "≠": r"\ne ", "≈": r"\approx ", "∶": ":"},
+        **{"×": r"\times ", "÷": "/", "∕": "/", "±": r"\pm ", "∓": r"\mp ", "∞": r"\infty ",
+           "∠": r"\angle "},
+        **{"≤": r"\le ", "⩽": r"\le ", "≥": r"\ge ", "⩾": r"\ge ", "≠": r"\ne ", "≈": r"\approx ",
+           "∶": ":"},
         **{"∪": r"\cup ", "∩": r"\cap ", "∈": r"\in ", "∖": r"\setminus ", "∅": r"\emptyset "},
-        **{"ℝ": r"\mathbb{R}", "ℤ": r"\mathbb{Z}", "ℕ": r"\mathbb{N}", "ℚ": r"\mathbb{Q}", "ℂ": r"\mathbb{C}"},
-        **{"π": r"\pi ", "θ": r"\theta ", "α": r"\alpha ", "β": r"\beta ", "γ": r"\gamma ", "λ": r"\lambda "},
-        **{"⟨": r"\langle ", "⟩": r"\rangle ", "º": "°", "˚": "°", "µ": "μ", "\u2126": "ohm", "\u03a9": "ohm", "Å": "angstrom"},
-        **{"٫": ".", "٬": ",", "،": ",", "؛": ";", "٪": "%", "、": ",", "。": ".", "❘": "|", "∣": "|"},
+        **{"ℝ": r"\mathbb{R}", "ℤ": r"\mathbb{Z}", "ℕ": r"\mathbb{N}", "ℚ": r"\mathbb{Q}",
+           "ℂ": r"\mathbb{C}"},
+        **{"π": r"\pi ", "θ": r"\theta ", "α": r"\alpha ", "β": r"\beta ", "γ": r"\gamma ",
+           "λ": r"\lambda "},
+        **{"⟨": r"\langle ", "⟩": r"\rangle ", "º": "°", "˚": "°", "µ": "μ", "\u2126": "ohm",
+           "\u03a9": "ohm", "Å": "angstrom"},
+        **{"٫": ".", "٬": ",", "،": ",", "؛": ";", "٪": "%", "、": ",", "。": ".", "❘": "|",
+           "∣": "|"},
         **{"‘": "'", "’": "'", "“": '"', "”": '"'},
     }
 )  # fmt: skip
@@ -42,19 +49,24 @@ _COMMANDS = {
     **dict.fromkeys(("quad", "qquad", "thinspace", "enspace", "space", "rm", "bf", "it"), "~"),
     **dict.fromkeys(("degree", "degrees", "textdegree"), "°"),
     **dict.fromkeys(("textdollar", "dollar"), "$"),
-    **{"neq": r"\ne ", "lt": "<", "gt": ">", "div": "/", "ast": "*", "colon": ":", "percent": "%", "euro": "€"},
-    **{"pounds": "£", "textsterling": "£", "yen": "¥", "varnothing": r"\emptyset ", "infin": r"\infty "},
-    **{"lbrace": r"\{", "rbrace": r"\}", "langle": "(", "rangle": ")", "prime": "'", "smallsetminus": r"\setminus "},
+    **{"neq": r"\ne ", "lt": "<", "gt": ">", "div": "/", "ast": "*", "colon": ":", "percent": "%",
+       "euro": "€"},
+    **{"pounds": "£", "textsterling": "£", "yen": "¥", "varnothing": r"\emptyset ",
+       "infin": r"\infty "},
+    **{"lbrace": r"\{", "rbrace": r"\}", "langle": "(", "rangle": ")", "prime": "'",
+       "smallsetminus": r"\setminus "},
 }  # fmt: skip
 _COMMAND = re.compile(rf"\\({'|'.join(sorted(_COMMANDS, key=len, reverse=True))})(?![A-Za-z])[ ]*")
 _NOTHING = re.compile(
-    r"\\(?:left|right|middle|displaystyle|textstyle|limits|[bB]igg?[lr]?)(?![A-Za-z])|\\[!()]|(?<!\\)\\[\[\]]"
+    r"\\(?:left|right|middle|displaystyle|textstyle|limits|[bB]igg?[lr]?)(?![A-Za-z])"
+    r"|\\[!()]|(?<!\\)\\[\[\]]"
 )
 _FONT = re.compile(
-    r"\\(?:text(?:bf|it|rm|sf|tt|normal)?|math(?:bf|rm|it|sf|tt|normal)|mbox|hbox|operatorname\*?|bold(?:symbol)?|bm)"
+    r"\\(?:text(?:bf|it|rm|sf|tt|normal)?|math(?:bf|rm|it|sf|tt|normal)|mbox|hbox"
+    r"|operatorname\*?|bold(?:symbol)?|bm)"
     r"(?![A-Za-z])\s*(?:\{((?:[^{}]|\{[^{}]*\})*)\}|([A-Za-z0-9]))"
 )
-_SPACE = re.compile(r"(?<!\\)\\[,;: ]|~")  # not the second half of what ends a row
+_SPACE = re.compile(r"(?<!\\)\\[,;: ]|~")  # not the second half of a `\\` that ends a row
 _DEGREE = re.compile(r"[ ~]*\^[ ]*(?:\\circ(?![A-Za-z])|\{[ ~]*\\circ[ ~]*\})")
 _BARE_ARGUMENT = re.compile(r"(\\sqrt|\\frac(?:\s*\{[^{}]*\})?)\s*([0-9A-Za-z])")
 _BARE_PAIR = re.compile(r"\\frac\s*([0-9])\s*([0-9])")
@@ -65,7 +77,7 @@ _FULL_STOP = re.compile(r"(?<!\.)\.$")
 
 
 def fold(text: str) -> str:
-    """`text` with ASCII digits, and Unicode's mathematical signs as LaTeX; ASCII text is returned as it is."""
+    """`text` with ASCII digits, and with Unicode's mathematical signs as LaTeX."""
     if text.isascii():
         return text
     text = _SUPERSCRIPTS.sub(lambda found: f"^{{{_plain(found[0])}}}", text)
@@ -78,7 +90,10 @@ def fold(text: str) -> str:
 
 @lru_cache(maxsize=256)
 def typeset(text: str) -> str:
-    r"""A short answer in one spelling: "\text{18 apples}" and "18\,\mathrm{apples}." are "18~apples"."""
+    r"""A short answer in one spelling.
+
+    "\text{18 apples}" and "18\,\mathrm{apples}." both become "18~apples".
+    """
     text = _without_math_signs(fold(text).replace("{,}", ",").replace("\\%", "%"))
     text = _COMMAND.sub(lambda found: _COMMANDS[found[1]], _NOTHING.sub("", text))
     text = _DEGREE.sub("°", _SPACE.sub("~", text))
@@ -97,7 +112,10 @@ def _plain(text: str) -> str:
 
 
 def _without_math_signs(text: str) -> str:
-    r"""`$` that delimits mathematics is gone; `\$`, or the one `$` before a number that closes nowhere, is `$`."""
+    r"""`text` without the `$` around mathematics. `\$` becomes `$`.
+
+    A `$` before a number that is never closed is the currency, and stays.
+    """
     parts = re.split(r"(?<!\\)\$+", text)
     if len(parts) % 2:
         return "".join(parts).replace("\\$", "$")
@@ -109,7 +127,7 @@ def _without_math_signs(text: str) -> str:
 
 
 def _without_braces(text: str) -> str:
-    """`{x}` is x, where the two braces are a pair."""
+    """`{x}` becomes x if the two braces are a pair."""
     while text.startswith("{") and text.endswith("}"):
         depth = 0
         for position, char in enumerate(text):
