@@ -1,11 +1,12 @@
-"""The KV arena: preallocated keys and values of all running sequences. The only file that moves them.
+"""The KV arena: preallocated keys and values of all running sequences. Only this file moves them.
 
-Axes as in kvcache/__init__.py: what tells layers and heads apart is [.., L, H, ..] where each keeps its own tokens, and
-[.., 1, 1, ..] where all keep the same (`granularity`).
+Axes as in kvcache/__init__.py. A tensor that tells layers and heads apart is [.., L, H, ..] if each
+keeps its own tokens, and [.., 1, 1, ..] if all keep the same (`granularity`).
 
-A lane holds one sequence; its live slots are 0..cache_len-1, in ascending position, so attention needs no hole mask.
-Whoever drives the arena knows each lane's cache_len; only a quantised arena keeps a copy, since it tells what is packed
-from what is not. Knows nothing about policies, models or requests.
+A lane holds one sequence. Its live slots are 0..cache_len-1, in ascending position, so attention
+needs no mask for holes. The arena's caller tracks each lane's cache_len. Only a quantised arena
+keeps a copy, because it must tell packed slots from others. Knows nothing about policies, models or
+requests.
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,7 +20,7 @@ from dynts_batch.kvcache.stores.native_packed import SOURCE, NativePackedStore
 from dynts_batch.kvcache.stores.packed import PackedStore
 from dynts_batch.kvcache.stores.plain import LayerStore, PlainStore
 
-#: Bytes of dequantised keys that `keys_in_place` holds at once, as long as one layer's fit.
+#: Most bytes of dequantised keys that `keys_in_place` holds at once. One layer is always held.
 COPIED_BYTES = 64 * 2**20
 
 
@@ -47,7 +48,7 @@ class KVArena:
             for column in shape.columns
         }
         remembered = (max_seqs, shape.num_query_heads, shape.num_queries, shape.head_dim)
-        # A ring per lane: the query at position p stands at p % num_queries.
+        # A ring per lane: the query at position p is at p % num_queries.
         self._queries = [
             torch.zeros(remembered, dtype=shape.dtype, device=device)
             for _ in range(shape.num_layers if shape.num_queries else 0)
@@ -56,24 +57,31 @@ class KVArena:
 
     @property
     def num_bytes(self) -> int:
-        """Bytes this arena was built to hold: max_seqs x bytes_per_sequence."""
+        """Bytes of this arena as designed: max_seqs x bytes_per_sequence."""
         return self.max_seqs * self.shape.bytes_per_sequence(self.capacity)
 
     def stored(
         self, layer: int, num_lanes: int, num_slots: int
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Keys and values of the first lanes and slots, [R, H, S, D] each: views, or dequantised copies."""
+        """Keys and values of the first lanes and slots, [R, H, S, D] each.
+
+        They are views, or dequantised copies.
+        """
         return self.layers[layer].stored(num_lanes, num_slots)
 
     def keys(self, layer: int, lanes: torch.Tensor, num_slots: int) -> torch.Tensor:
-        """Keys of the first `num_slots` slots of `lanes` [R], [R, H, S, D], as a copy."""
+        """A copy of the keys in the first `num_slots` slots of `lanes` [R]: [R, H, S, D]."""
         return self.layers[layer].keys(lanes, num_slots)
 
     def keys_in_place(
         self, lanes: torch.Tensor, num_slots: int
     ) -> Iterator[tuple[list[torch.Tensor], torch.Tensor]]:
-        """Every layer's keys, [*, H, S, D] each, some layers at a time, and where in them `lanes` [R] are, [R]: what is
-        stored itself, to be read only, or where it is quantised, copies of those lanes' first `num_slots` slots."""
+        """Every layer's keys, [*, H, S, D] each, some layers at a time.
+
+        Beside them, [R]: where the rows of `lanes` [R] are in these tensors. A plain arena yields
+        the stored tensors themselves, to be read only. A quantised one yields copies of the first
+        `num_slots` slots of those lanes.
+        """
         if self.shape.stored_in is None:
             yield [store.keys_in_place(lanes, num_slots) for store in self.layers], lanes
             return
@@ -84,7 +92,7 @@ class KVArena:
             yield [store.keys_in_place(lanes, num_slots) for store in layers], where
 
     def values(self, layer: int, lanes: torch.Tensor, num_slots: int) -> torch.Tensor:
-        """Values of the first `num_slots` slots of `lanes` [R], [R, H, S, D], as a copy."""
+        """A copy of the values in the first `num_slots` slots of `lanes` [R]: [R, H, S, D]."""
         return self.layers[layer].values(lanes, num_slots)
 
     def write_queries(
@@ -97,7 +105,7 @@ class KVArena:
     def read_queries(
         self, layer: int, lanes: torch.Tensor, positions: torch.Tensor
     ) -> torch.Tensor:
-        """The remembered queries of `lanes` [R] at `positions` [R, T], [R, Q, T, D], as a copy."""
+        """A copy of the remembered queries of `lanes` [R] at `positions` [R, T]: [R, Q, T, D]."""
         ring, rows = positions % self.shape.num_queries, lanes[:, None]
         return self._queries[layer][rows, :, ring].transpose(1, 2)
 
@@ -110,8 +118,10 @@ class KVArena:
         value_states: torch.Tensor,
         start: int = 0,
     ) -> None:
-        """Store a chunk of prompts, `lengths` [R] tokens of each, right-padded, [R, H, T, D], from slot `start` of
-        `lanes` [R] on."""
+        """Store a chunk of prompts, [R, H, T, D], from slot `start` of `lanes` [R] on.
+
+        Chunks are right-padded: row r has `lengths[r]` tokens.
+        """
         if self.shape.stored_in:
             self._cache_len[lanes] = start + lengths
         self.layers[layer].write(lanes, start, lengths, key_states, value_states)
@@ -119,14 +129,14 @@ class KVArena:
     def append(
         self, layer: int, slots: torch.Tensor, key_states: torch.Tensor, value_states: torch.Tensor
     ) -> None:
-        """Store one token, [R, H, 1, D], at slot `slots` [R] of each of the first R lanes."""
+        """Store one token per lane, [R, H, 1, D], at `slots` [R] of the first R lanes."""
         lanes = self._lanes[: len(slots)]
         if self.shape.stored_in:
             self._cache_len[: len(slots)] = slots + 1
         self.layers[layer].append(lanes, slots, key_states[:, :, 0], value_states[:, :, 0])
 
     def positions_of(self, layer: int) -> torch.Tensor:
-        """Positions of the tokens that `layer` stores, [max_seqs, H or 1, C], a view."""
+        """Positions of the tokens that `layer` stores, [max_seqs, H or 1, C]: a view."""
         return self.positions[:, layer if self.shape.per_head else 0]
 
     def write_column(
@@ -145,20 +155,26 @@ class KVArena:
         slots: torch.Tensor,
         values: torch.Tensor,
     ) -> None:
-        """Store `values` [R, H, T] of a layer in `slots` [R, T] of `lanes` [R], in a column that tells heads apart."""
+        """Store a layer's `values` [R, H, T] in `slots` [R, T] of `lanes` [R].
+
+        The column must have a value for each layer and head.
+        """
         column = self.columns[name]
         assert column.shape[1] == self.shape.num_layers, f"{name}: a column that tells layers apart"
         column[:, layer][lanes[:, None], :, slots] = values.transpose(1, 2).to(column.dtype)
 
     def set_column(self, name: str, lanes: torch.Tensor, values: torch.Tensor) -> None:
-        """Replace the column of `lanes` [R] by `values` [R, L or 1, H or 1, C], as many as it tells apart."""
+        """Replace the column of `lanes` [R] by `values` [R, L or 1, H or 1, C], shaped like the
+        column."""
         self.columns[name][lanes] = values.to(torch.float32)
 
     def add_to_column(
         self, name: str, layer: int, lanes: torch.Tensor, values: torch.Tensor
     ) -> None:
-        """Add `values` [R, H, T] of a layer to the first T slots of `lanes` [R]; where all layers and heads share
-        a column, their mean is what adds up in it."""
+        """Add a layer's `values` [R, H, T] to the first T slots of `lanes` [R].
+
+        A column that all layers and heads share sums up their mean.
+        """
         column = self.columns[name]
         if shared := column.shape[1:3] != (self.shape.num_layers, self.shape.num_kv_heads):
             values = values.mean(dim=1, keepdim=True) / self.shape.num_layers
@@ -168,9 +184,12 @@ class KVArena:
     def evict(
         self, lanes: Sequence[int], kept_slots: torch.Tensor, retained_len: Sequence[int]
     ) -> None:
-        """Keep only the first `retained_len` [R] of `kept_slots` [R, L or 1, H or 1, K] of `lanes`, ascending, moved to
-        the lanes' first slots; [R, L, 1, K] where all heads of a layer keep the same. Whatever slots a row lists
-        behind them, they end up beyond its new cache_len.
+        """Keep the first `retained_len` [R] of `kept_slots` [R, L or 1, H or 1, K], and drop the
+        others.
+
+        The kept slots are ascending, and move to the first slots of `lanes`. The shape is [R, L, 1,
+        K] if all heads of a layer keep the same. Slots that a row lists beyond its `retained_len`
+        are padding: they end up beyond its new cache_len.
         """
         rows, lengths = torch.tensor([lanes, retained_len], device=kept_slots.device)
         num_kept = kept_slots.shape[-1]
@@ -196,12 +215,13 @@ class KVArena:
             self._cache_len[target] = cache_len
 
     def clear(self, lane: int) -> None:
-        """Zeros for all keys and values of a lane, which may hold what is not finite."""
+        """Zero all keys and values of a lane: they may have become infinite or NaN."""
         for store in self.layers:
             store.clear(lane)
 
     def _is_coarse(self, layer: int, lanes: torch.Tensor, num_slots: int) -> torch.Tensor | None:
-        """Which of the first slots of `lanes` [R] a layer may store more coarsely, bool [R, H or 1, S]."""
+        """Which of the first slots of `lanes` [R] may be stored more coarsely, bool [R, H
+        or 1, S]."""
         marked = self.shape.coarse_column
         if marked is None or marked.coarse_value is None:
             return None

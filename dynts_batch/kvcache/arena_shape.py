@@ -1,4 +1,4 @@
-"""What an arena's size follows from, before there is one: layers, heads, formats and the columns that go along."""
+"""What determines an arena's size, before it is allocated: layers, heads, formats and columns."""
 
 from dataclasses import dataclass
 from math import prod
@@ -12,14 +12,14 @@ POSITION_BYTES = torch.int32.itemsize
 
 
 class Column(NamedTuple):
-    """One float32 value for every stored token, which moves with it."""
+    """One float32 value for every stored token. It moves with the token."""
 
     name: str
     per_head: bool = False
-    """Each layer and KV head has its own. If not, they have one together, unless the policy keeps tokens of their own for
-    each: a column always tells those apart."""
+    """Each layer and KV head has its own value. If false, they share one, unless the policy keeps
+    other tokens in each: then every column is separate too."""
     coarse_value: float | None = None
-    """The value of tokens whose keys and values may be stored more coarsely than others."""
+    """The value that marks tokens whose keys and values may be stored more coarsely."""
 
     @property
     def bytes_per_value(self) -> int:
@@ -28,11 +28,12 @@ class Column(NamedTuple):
 
 @dataclass(frozen=True)
 class ArenaShape:
-    """What the arena's size follows from.
+    """What determines the arena's size.
 
-    `columns`: the per-slot values that a policy needs. `num_queries`: how many of the newest queries of its
-    `num_query_heads` heads each lane remembers for the policy. `stored_in`: the formats of stored keys and values but
-    for the newest tokens, fewer than 16, which are stored as they are; head_dim is a multiple of 16 then. None: all are.
+    `columns`: the per-slot values that a policy needs. `num_queries`: how many of the newest
+    queries each lane remembers for the policy, of `num_query_heads` heads. `stored_in`: the formats
+    of stored keys and values; None: they are stored as they are. Formats need a head_dim that is a
+    multiple of 16. The newest tokens, fewer than 16, stay as they are.
     """
 
     num_layers: int
@@ -55,7 +56,7 @@ class ArenaShape:
 
     @property
     def coarse_column(self) -> Column | None:
-        """What says which groups are stored in TERNARY; None: no group is."""
+        """The column that says which groups are stored in TERNARY; None: no group is."""
         if self.stored_in is None or self.stored_in.keys != NVFP4:
             return None
         return next((c for c in self.columns if c.coarse_value is not None), None)
@@ -72,8 +73,10 @@ class ArenaShape:
 
     @property
     def stored_bytes_per_token(self) -> int:
-        """Keys and values of one token in all layers as they are stored, with scales where they are quantised. A
-        ternary group is given the room of any other, and leaves half of its codes unused."""
+        """Stored keys and values of one token in all layers, scales included if they are quantised.
+
+        A ternary group takes the room of any other group, and leaves half of its codes unused.
+        """
         if self.stored_in is None:
             return self.kv_bytes_per_token
         numbers = self.num_layers * self.num_kv_heads * self.head_dim
@@ -81,14 +84,15 @@ class ArenaShape:
 
     @property
     def bytes_per_token(self) -> int:
-        """All that one stored token takes: keys, values, its position and the columns."""
+        """Bytes of one stored token: keys, values, position and columns."""
         num_bytes = self.stored_bytes_per_token + prod(self.granularity) * POSITION_BYTES
         for column in self.columns:
             num_bytes += prod(self.granularity_of(column)) * column.bytes_per_value
         return num_bytes
 
     def peak_kv_bytes(self, peak_cache_len: int) -> int:
-        """The most that keys and values of a lane took while it grew to `peak_cache_len` tokens."""
+        """Most bytes that a lane's keys and values took while it grew to `peak_cache_len`
+        tokens."""
         if self.stored_in is None:
             return peak_cache_len * self.kv_bytes_per_token
         packed = peak_cache_len // GROUP * GROUP
@@ -96,19 +100,21 @@ class ArenaShape:
         now += (peak_cache_len - packed) * self.kv_bytes_per_token
         if not packed:
             return now
-        # One token before the newest group was packed.
+        # The peak: one token before the newest group was packed.
         before = (packed - GROUP) * self.stored_bytes_per_token
         return max(now, before + (GROUP - 1) * self.kv_bytes_per_token)
 
     def bytes_per_sequence(self, capacity: int) -> int:
-        """A lane of `capacity` slots: keys, values, positions, columns, and the queries it remembers."""
+        """Bytes of a lane of `capacity` slots: keys, values, positions, columns, remembered
+        queries."""
         query_bytes = self.num_query_heads * self.head_dim * self.dtype.itemsize
         num_bytes = (
             capacity * self.bytes_per_token + self.num_layers * self.num_queries * query_bytes
         )
         if self.stored_in is None:
             return num_bytes
-        # The last slots make no group; a buffer; a mark for each group, where some may be ternary; the copy of cache_len.
+        # The last slots make no whole group. Added are the buffer, a mark per group if some may be
+        # ternary, and the copy of cache_len.
         num_bytes -= capacity % GROUP * self.stored_bytes_per_token
         marks = 0
         if self.coarse_column is not None:

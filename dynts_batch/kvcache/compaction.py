@@ -1,6 +1,6 @@
-"""Moves the slots that stay to the front of their lanes. Knows nothing about what stands in them.
+"""Moves the slots that stay to the front of their lanes. Knows nothing about their contents.
 
-Axes as in kvcache/__init__.py. On a CPU it is done in C, in place.
+Axes as in kvcache/__init__.py. On a CPU, C code does it in place.
 """
 
 import torch
@@ -11,8 +11,10 @@ SOURCE = "compaction.c"
 
 
 def ascending(stays: torch.Tensor, longest: int) -> torch.Tensor:
-    """The slots that stay, ascending, int64 [..., K], of bool [..., C]; behind them the first others, where a row has fewer
-    than K = `longest`."""
+    """The slots that stay, ascending, int64 [..., K] with K = `longest`, of bool [..., C].
+
+    A row with fewer than K is filled up with the first of its other slots.
+    """
     if not _in_c(stays):
         # A stable sort on "goes" leaves each group in order.
         return (~stays).to(torch.uint8).argsort(dim=-1, stable=True)[..., :longest]
@@ -28,8 +30,12 @@ def ascending(stays: torch.Tensor, longest: int) -> torch.Tensor:
 def compact(
     stored: torch.Tensor, lanes: torch.Tensor, kept: torch.Tensor, retained_len: torch.Tensor
 ) -> None:
-    """In `stored` [parts, lanes, H, C, ...], contiguous, the first `retained_len` [R] of the slots `kept` [R, H or 1, K], ascending,
-    become the first of `lanes` [R]. What lies behind them afterwards is anything that was in the lane."""
+    """Move the slots `kept` [R, H or 1, K] of `lanes` [R] to the front of their lanes.
+
+    `stored` is contiguous, [parts, lanes, H, C, ...]. `kept` is ascending, and of each row its
+    first `retained_len` [R] slots count. What lies behind them afterwards is anything that was in
+    the lane.
+    """
     if not _in_c(stored):
         heads = torch.arange(stored.shape[2], device=stored.device)[:, None]
         # Indexing copies before the assignment, so the overlap of source and target is harmless.

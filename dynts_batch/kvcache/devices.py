@@ -1,4 +1,4 @@
-"""What a device can run of the code that is faster than torch's operations, beside native/, which is for CPUs."""
+"""Which fast code a device can run. native/ decides for itself: it is for CPUs."""
 
 from importlib.util import find_spec
 
@@ -6,5 +6,6 @@ import torch
 
 
 def runs_triton(device: torch.device) -> bool:
-    """Whether Triton's kernels run there; their modules cannot be imported where Triton is not installed."""
+    """Whether Triton's kernels run there. If Triton is not installed, their modules cannot be
+    imported."""
     return device.type == "cuda" and find_spec("triton") is not None

@@ -12,7 +12,7 @@ class AttentionRule(NamedTuple):
     sliding_window: int | None
     """In tokens."""
     sinks: torch.Tensor | None
-    """Of each query head, [Q]."""
+    """One per query head, [Q]."""
 
 
 class LayerStates(NamedTuple):

@@ -1,6 +1,7 @@
-"""Which model something was made for: told by its weights or, of a model from the hub, by the commit.
+"""For which model something was made: a hash of the weights, or the commit of a hub model.
 
-Owns the comparison and what stands of it in a file's header. Knows nothing about how weights are read.
+Owns the comparison, and what a file's header says about the model. Knows nothing about how weights
+are read.
 """
 
 import logging
@@ -16,7 +17,10 @@ _COMMIT = re.compile("[0-9a-f]{40}")
 
 @dataclass(frozen=True)
 class ModelId:
-    """`weights_sha256` is known of a model in a folder, `revision` of one from the hub: its commit, when a run looked."""
+    """`weights_sha256` is known for a model in a folder, `revision` for a hub model.
+
+    `revision` is the commit that the run found.
+    """
 
     name: str
     revision: str | None = None
@@ -24,7 +28,7 @@ class ModelId:
 
     @classmethod
     def of(cls, name: str, known: Mapping[str, Any]) -> Self:
-        """From a fingerprint's model or a file's header."""
+        """From the model of a fingerprint, or from a file's header."""
         return cls(name, known.get("revision"), known.get("weights_sha256"))
 
     @property
@@ -33,10 +37,13 @@ class ModelId:
         return self.revision if _COMMIT.fullmatch(self.revision or "") else None
 
     def is_same(self, other: Self) -> bool:
-        """By what both know: the weights, else the commit, else the last part of the name, by which a hub id and a local
-        copy of it name the same model. A fine-tune may be called the same: it is a warning that no more was compared.
+        """Whether both are the same model, by what is known of both.
 
-        The configuration is not compared: written out, it changes with transformers' releases.
+        The hash of the weights decides, else the commit, else the last part of the name. By that
+        part a hub id and a local copy of it name the same model. A fine-tune may share it too, so a
+        warning says that no more was compared.
+
+        The configuration is not compared: its written form changes with transformers' releases.
         """
         for mine, theirs in (
             (self.weights_sha256, other.weights_sha256),
@@ -47,16 +54,19 @@ class ModelId:
         is_same = _last_part(self.name) == _last_part(other.name)
         if is_same:
             logger.warning(
-                "what was made for model %s is taken to fit %s, since their names end alike: neither weights nor commit are"
-                " known of both",
+                "what was made for model %s is taken to fit %s, since their names end alike:"
+                " neither weights nor commit are known of both",
                 self,
                 other,
             )
         return is_same
 
     def remedy(self, model: Self) -> str:
-        """How what was made for this model can be used where `model` is the same repository on the hub at another commit,
-        which may have changed no more than its README; else nothing."""
+        """How to use, with `model`, what was made for this one; empty if there is no way.
+
+        There is one if `model` is another commit of the same hub repository. That commit may have
+        changed no more than its README.
+        """
         if self.name != model.name or not self.commit or model.commit in (None, self.commit):
             return ""
         return f"set model.revision={self.commit}, for which it was made, or make another; "

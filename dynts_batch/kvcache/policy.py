@@ -1,9 +1,11 @@
-"""What an eviction policy is: it scores slots and says which are protected, hence which stay. It moves nothing.
+"""What an eviction policy is: it scores slots and protects some, which decides what stays. It moves
+nothing.
 
-To add a method: write `policies/NAME.py` with a frozen dataclass that derives from `Policy`, or from `HeadwisePolicy`
-if it scores each layer and KV head apart; give it a docstring with the paper and its parameters as fields, declare what
-it `requires`, return scores, and `@register` it under its name. The laws in tests/kvcache/test_policies.py then hold it
-to its contract. A policy in a module of its own, outside this package, is `policy.name=module:Class`.
+To add a method, write `policies/NAME.py` with a frozen dataclass that derives from `Policy`. Derive
+from `HeadwisePolicy` if it scores each layer and KV head apart. Give it a docstring with the paper,
+and its parameters as fields. Declare what it `requires`, return scores, and `@register` it under
+its name. The laws in tests/kvcache/test_policies.py then hold it to its contract. A policy outside
+this package is named `policy.name=module:Class`.
 """
 
 from collections.abc import Mapping
@@ -20,12 +22,12 @@ from dynts_batch.kvcache.select import all_but, select, share_of_candidates
 from dynts_batch.kvcache.stores.formats import KV_FORMATS, KVFormat
 from dynts_batch.kvcache.view import LayerSlots, Slots
 
-#: What ranking one slot of one layer and head takes: its score, the sort's results and the masks.
+#: Bytes to rank one slot of one layer and head: its score, the sort's results and the masks.
 RANKED_BYTES = 48
 
 
 class Counts(NamedTuple):
-    """How many of a row's oldest and newest stored tokens stay, and of the candidates between them."""
+    """What stays of a row: how many oldest tokens, newest tokens, and candidates between them."""
 
     first: int
     last: int
@@ -34,11 +36,12 @@ class Counts(NamedTuple):
 
 @dataclass(frozen=True)
 class Policy(PolicyParameters):
-    """Base of all policies: the contract, and the common parameters, which are the configuration's.
+    """Base of all policies: the contract, and the parameters that all policies share.
 
-    An eviction leaves what `keep_ratio` or `interval` says; if neither is given, `default_interval` holds.
+    `keep_ratio` or `interval` says what an eviction leaves. If both are null, `default_interval`
+    does.
 
-    Raises: ConfigError where the parameters break a rule.
+    Raises: ConfigError if the parameters break a rule.
     """
 
     #: The name in `policy.name`.
@@ -53,20 +56,21 @@ class Policy(PolicyParameters):
         self._check_schedule()
         if not 0 <= self.num_queries <= self.budget:
             raise ConfigError(
-                f"policy.{self.name} can look at no more queries than policy.budget ({self.budget}), and no fewer"
-                f" than none, got {self.num_queries}"
+                f"policy.{self.name} can look at no more queries than policy.budget"
+                f" ({self.budget}), and no fewer than none, got {self.num_queries}"
             )
         if self.budget <= self.window_size + self.num_sinks:
             raise ConfigError(
-                f"policy.window_size must be smaller than policy.budget ({self.budget}) by more than the "
-                f"{self.num_sinks} sink tokens, got {self.window_size}"
+                f"policy.window_size must be smaller than policy.budget ({self.budget}) by more"
+                f" than the {self.num_sinks} sink tokens, got {self.window_size}"
             )
 
     def _check_schedule(self) -> None:
         if self.keep_ratio is not None and self.interval is not None:
             raise ConfigError(
-                "policy.keep_ratio and policy.interval exclude each other, since each says what an eviction leaves: set"
-                f" one of them to null, got {self.keep_ratio} and {self.interval}"
+                "policy.keep_ratio and policy.interval exclude each other, since each says what an"
+                f" eviction leaves: set one of them to null, got {self.keep_ratio} and"
+                f" {self.interval}"
             )
         if self.keep_ratio is not None and not 0 < self.keep_ratio <= 1:
             raise ConfigError(f"policy.keep_ratio must be in (0, 1], got {self.keep_ratio}")
@@ -75,12 +79,15 @@ class Policy(PolicyParameters):
 
     @property
     def default_interval(self) -> int:
-        """The policy's own schedule: a sixteenth of the budget, 128 tokens of 2,048 as the field's harnesses evict."""
+        """The policy's own schedule: a sixteenth of the budget.
+
+        That is 128 tokens of 2,048, as in the field's harnesses.
+        """
         assert self.budget is not None, "config.validate() requires a budget"
         return max(1, self.budget // 16)
 
     def num_kept(self, num_candidates: int) -> int:
-        """How many of so many candidates an eviction keeps, by the schedule; never all of them."""
+        """How many of the candidates an eviction keeps, by the schedule; never all of them."""
         if self.keep_ratio is not None:
             return share_of_candidates(num_candidates, self.keep_ratio)
         return all_but(num_candidates, self.interval or self.default_interval)
@@ -89,38 +96,43 @@ class Policy(PolicyParameters):
     def stored_in(self) -> KVFormat | None:
         """The number formats of stored keys and values; None: the model's own.
 
-        Raises: ConfigError for one that there is not.
+        Raises: ConfigError for an unknown format.
         """
         if self.quantize is False:
             return None
         if self.quantize not in KV_FORMATS:
             raise ConfigError(
-                f"policy.quantize must be false, true or one of {', '.join(KV_FORMATS)} (true is nvfp4), got"
-                f" {self.quantize!r}"
+                f"policy.quantize must be false, true or one of {', '.join(KV_FORMATS)} (true is"
+                f" nvfp4), got {self.quantize!r}"
             )
         return KV_FORMATS[self.quantize]
 
     def eviction_bytes(self, shape: ArenaShape, capacity: int) -> int:
-        """What evicting from one row takes at most beside the arena, while slots are scored, ranked and moved."""
+        """Most bytes that evicting from one row takes beside the arena, to score, rank and move
+        slots."""
         layers, heads = shape.granularity
         return capacity * (RANKED_BYTES * layers * heads + 2 * shape.state_bytes)
 
-    # What a policy needs of the forward pass; it pays for nothing else. A plain class attribute overrides each.
+    # What a policy needs of the forward pass. It pays for nothing else. A class attribute may
+    # override each property.
 
     @property
     def requires(self) -> tuple[str, ...]:
-        """Columns, one value for every stored token, that are recorded for this policy: see kvcache/recorders."""
+        """Columns that are recorded for this policy, one value per stored token: see
+        kvcache/recorders."""
         return ()
 
     @property
     def companions(self) -> frozenset[type]:
-        """The types of what was made for the model and is needed beside it."""
+        """Types of the objects, made for the model, that the policy needs: an importance predictor,
+        say."""
         needed = (RECORDERS[name].companion for name in self.requires)
         return frozenset(kind for kind in needed if kind is not None)
 
     @property
     def num_queries(self) -> int:
-        """How many of each row's newest queries the engine remembers for this policy, at most `budget`."""
+        """How many of each row's newest queries the engine remembers for this policy; at most
+        `budget`."""
         return 0
 
     @property
@@ -138,21 +150,24 @@ class Policy(PolicyParameters):
         return max(prompt_tokens if self.protect_prompt else 0, self.num_sinks)
 
     def num_protected_last(self, answer_tokens: int, num_free: int) -> int:
-        """How many of the newest stored tokens may not be evicted, of the `num_free` behind the first ones.
+        """How many of the newest stored tokens may not be evicted, of `num_free` behind the first
+        ones.
 
-        The window, and the whole answer as long as that leaves a candidate: the memory promise comes first.
+        They are the window, and the whole answer as long as that leaves a candidate. The memory
+        promise comes first.
         """
         return answer_tokens if self.window_size < answer_tokens < num_free else self.window_size
 
     def counts(self, *, prompt_tokens: int, answer_tokens: int, cache_len: int) -> Counts:
-        """What of a row of `cache_len` stored tokens stays; at least one goes."""
+        """What stays of a row of `cache_len` stored tokens; at least one token goes."""
         num_first = self.num_protected_first(prompt_tokens)
         num_last = self.num_protected_last(answer_tokens, cache_len - num_first)
         num_candidates = cache_len - num_first - num_last
         return Counts(num_first, num_last, self.num_kept(num_candidates))
 
     def capacity(self, max_prompt_tokens: int, max_new_tokens: int) -> int:
-        """Slots that a sequence needs: the budget, whatever its prompt and completion may grow to."""
+        """Slots that a sequence needs: the budget, however long its prompt and completion
+        become."""
         assert self.budget is not None, "config.validate() requires a budget"
         return self.budget
 
@@ -162,13 +177,19 @@ class Policy(PolicyParameters):
         return self.budget - 1 - (self.window_size if self.protect_prompt else 0)
 
     def next_look(self, *, prompt_tokens: int, num_processed: int) -> int | None:
-        """How many tokens a row that has processed `num_processed` will have when it is to be looked at next, whether it
-        has reached its budget or not; None: only then, as every row is."""
+        """The number of processed tokens at which the engine looks at the row again, even below its
+        budget.
+
+        The row has processed `num_processed` so far. None: the engine looks only when the budget is
+        reached, as it does for every row.
+        """
         return None
 
     def relabel(self, slots: Slots) -> Mapping[str, torch.Tensor]:
-        """Columns as they are from now on, by name, as `slots.column` gives them; those of which nothing new is known are left
-        out. Asked before `stays` is. Pure."""
+        """New contents of columns, by name, in the shape of `slots.column`.
+
+        Columns that do not change are left out. Called before `stays`. Pure.
+        """
         return {}
 
     def score(self, slots: Slots) -> torch.Tensor:
@@ -179,8 +200,10 @@ class Policy(PolicyParameters):
         raise NotImplementedError
 
     def stays(self, slots: Slots) -> torch.Tensor:
-        """Which slots stay, bool [R, L or 1, H or 1, C], equally many in all layers and heads: of the
-        candidates those with the highest scores, as many as `counts` says."""
+        """Which slots stay, bool [R, L or 1, H or 1, C], equally many in all layers and heads.
+
+        Of the candidates those with the highest scores stay, as many as `counts` says.
+        """
         counts = (slots.cache_len, slots.num_first, slots.num_last, slots.num_kept)
         return select(self.score(slots).expand_as(slots.positions), *counts)
 
@@ -189,8 +212,8 @@ class Policy(PolicyParameters):
 class HeadwisePolicy(Policy):
     """Base of the policies that score every layer and KV head apart, from keys, values or queries.
 
-    `shared_index`: all layers and heads keep the same tokens, those with the highest mean score, as DynTS does and as
-    the baselines of its paper do.
+    `shared_index`: all layers and heads keep the same tokens, those with the highest mean score.
+    DynTS and the baselines of its paper do that.
     """
 
     shared_index: bool = False
@@ -201,7 +224,8 @@ class HeadwisePolicy(Policy):
         return not self.shared_index
 
     def eviction_bytes(self, shape: ArenaShape, capacity: int) -> int:
-        """With what a layer takes: a few copies of its keys or values in float32, and of what its queries pay to them."""
+        """Adds what one layer takes in float32: some copies of its keys or values, and of its
+        attention."""
         numbers = shape.num_kv_heads * shape.head_dim + shape.num_query_heads * self.num_queries
         return super().eviction_bytes(shape, capacity) + 16 * capacity * numbers
 

@@ -1,6 +1,7 @@
 """The importance predictor: an MLP that says how much the answer will attend to a thinking token.
 
-Owns the module and its file format (one safetensors file with metadata). Knows nothing about training.
+Owns the module and its file format (one safetensors file with metadata). Knows nothing about
+training.
 """
 
 from collections.abc import Mapping
@@ -19,11 +20,12 @@ from dynts_batch.kvcache.model_id import ModelId
 
 FORMAT = "dynts-predictor-1"
 
-#: What a predictor reads of a token: its final-norm hidden state alone, as in the paper, or its place as well.
+#: What a predictor reads of a token: only its final-norm hidden state, as in the paper, or its
+#: place as well.
 Inputs = Literal["state", "state+place"]
-#: How many numbers `place_of` makes of a place.
+#: Numbers that `place_of` makes of a place.
 PLACE_SIZE = 3
-#: Places so many standard deviations from the training's mean, or farther, are all the same to a predictor.
+#: Places are clipped this many standard deviations from the training's mean.
 FARTHEST_PLACE = 3.0
 
 
@@ -37,21 +39,25 @@ class PredictorMetadata:
 
 
 def place_of(positions: torch.Tensor, prompt_tokens: torch.Tensor) -> torch.Tensor:
-    """Where tokens stand, as far as it is known when they are written: [..., PLACE_SIZE] of `positions` in the sequence
-    and the lengths of their prompts, [...] each or broadcastable.
+    """The places of tokens as far as they are known at writing time, [..., PLACE_SIZE].
 
-    How many tokens follow the prompt up to this one, the logarithm of that, and the prompt's length: problems that take
-    longer to state take longer to solve, so the two hint at how near the answer is.
+    `positions` are in the sequence, `prompt_tokens` are lengths of prompts, [...] each or
+    broadcastable.
+
+    The three numbers are: how many tokens follow the prompt up to this one, the logarithm of that,
+    and the length of the prompt. A longer problem takes longer to solve, so they hint at how near
+    the answer is.
     """
     number = (positions - prompt_tokens).clamp(min=0).float() + 1
     return torch.stack(torch.broadcast_tensors(number, number.log(), prompt_tokens.float()), dim=-1)
 
 
 class ImportancePredictor(nn.Sequential):
-    """d -> 2d -> d/2 -> 1, bias-free, Softplus after every layer (arXiv 2601.18383), so that scores are positive.
+    """d -> 2d -> d/2 -> 1, without bias, Softplus after every layer (arXiv 2601.18383): scores are
+    positive.
 
-    One of `inputs` "state+place" reads d + `PLACE_SIZE` numbers: the place is standardised by `place_mean` and
-    `place_scale`, which are saved with the weights.
+    With `inputs` "state+place" it reads d + `PLACE_SIZE` numbers. `place_mean` and `place_scale`
+    standardise the place, and are saved with the weights.
     """
 
     place_mean: torch.Tensor
@@ -72,8 +78,11 @@ class ImportancePredictor(nn.Sequential):
     def forward(  # type: ignore[override]  # the layers in order, but two inputs
         self, hidden_states: torch.Tensor, places: torch.Tensor
     ) -> torch.Tensor:
-        """Scores [...] of tokens by their final-norm hidden states [..., hidden_size] and what `place_of` says,
-        [..., PLACE_SIZE]."""
+        """Scores [...] of tokens.
+
+        `hidden_states` [..., hidden_size] are final-norm, `places` [..., PLACE_SIZE] are from
+        `place_of`.
+        """
         if self.inputs == "state+place":
             places = (places - self.place_mean) / self.place_scale
             places = places.clamp(-FARTHEST_PLACE, FARTHEST_PLACE)
@@ -87,7 +96,8 @@ def save_predictor(
     metadata: PredictorMetadata,
     notes: Mapping[str, str],
 ) -> None:
-    """Write weights, metadata and free-form `notes` (training settings, metrics) to one safetensors file."""
+    """Write weights, metadata and free `notes` (settings of the training, metrics) to one
+    safetensors file."""
     made_for = {"hidden_size": str(metadata.hidden_size), "inputs": metadata.inputs}
     header = {**metadata.model.header(), **made_for}
     weights = {name: tensor.contiguous() for name, tensor in predictor.state_dict().items()}
@@ -97,7 +107,7 @@ def save_predictor(
 def load_predictor(path: str | Path, *, model: ModelId, hidden_size: int) -> ImportancePredictor:
     """Read a predictor, in float32 on the CPU, for `model` with this width.
 
-    Raises: ConfigError where the file is missing, damaged, or made for another model or width.
+    Raises: ConfigError if the file is missing, damaged, or made for another model or width.
     """
     try:
         with safe_open(path, framework="pt") as file:
@@ -109,18 +119,22 @@ def load_predictor(path: str | Path, *, model: ModelId, hidden_size: int) -> Imp
         ) from None
     if header.get("format") != FORMAT:
         raise ConfigError(
-            f"model.predictor: {str(path)!r} must have format {FORMAT}, got {header.get('format')!r}"
+            f"model.predictor: {str(path)!r} must have format {FORMAT}, got"
+            f" {header.get('format')!r}"
         )
     made_for, width = ModelId.of(header.get("model", ""), header), header.get("hidden_size")
     if not made_for.is_same(model) or width != str(hidden_size):
         raise ConfigError(
-            f"model.predictor: {str(path)!r} must be made for model {model} with hidden_size {hidden_size}, got one for"
-            f" model {made_for} with hidden_size {width}; {made_for.remedy(model)}`dynts-batch label` and `dynts-batch train-predictor` make one"
+            f"model.predictor: {str(path)!r} must be made for model {model} with hidden_size"
+            f" {hidden_size}, got one for model {made_for} with hidden_size {width};"
+            f" {made_for.remedy(model)}`dynts-batch label` and `dynts-batch train-predictor` make"
+            " one"
         )
-    inputs = header.get("inputs", "state")  # files older than the key
+    inputs = header.get("inputs", "state")  # older files lack the key
     if inputs not in get_args(Inputs):
         raise ConfigError(
-            f"model.predictor: {str(path)!r} must read one of {', '.join(get_args(Inputs))}, got {inputs!r}"
+            f"model.predictor: {str(path)!r} must read one of {', '.join(get_args(Inputs))}, got"
+            f" {inputs!r}"
         )
     predictor = ImportancePredictor(hidden_size, inputs)
     try:

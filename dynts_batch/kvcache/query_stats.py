@@ -1,8 +1,10 @@
-"""What the queries of a model are like before RoPE: near a fixed mean, head by head, so that later ones can be foretold.
+"""Statistics of a model's queries before RoPE. Each head's queries stay near a mean, so later ones
+can be predicted.
 
-Owns the statistics and the synthetic queries made of them. Knows nothing about how they are measured
-(engine/model/calibration/queries.py) nor about any policy. Axes as in kvcache/__init__.py. The two numbers of a head that RoPE
-turns by one frequency are read as one complex number, so that D numbers are D / 2 pairs.
+Owns the statistics, and the synthetic queries made from them. Knows nothing about how they are
+measured (engine/model/calibration/queries.py), nor about any policy. Axes as in
+kvcache/__init__.py. RoPE turns two numbers of a head by one frequency. They are read as one complex
+number, so D numbers are D / 2 pairs.
 """
 
 from collections.abc import Sequence
@@ -15,9 +17,12 @@ from dynts_batch.kvcache.layer_states import AttentionRule
 
 @dataclass(frozen=True)
 class LayerQueries:
-    """Of one layer, by query head and pair: the `mean` of its queries, complex64, their mean `magnitude`, and the `variance` of
-    each of the two numbers around the mean; by pair, the angle `frequency` by which RoPE turns it from one position to the
-    next; and how the layer attends."""
+    """Statistics of one layer.
+
+    By query head and pair: the `mean` of its queries, complex64, their mean `magnitude`, and the
+    `variance` around the mean of each of the two numbers. By pair: the angle `frequency` by which
+    RoPE turns it from one position to the next. `rule`: how the layer attends.
+    """
 
     mean: torch.Tensor
     magnitude: torch.Tensor
@@ -29,7 +34,7 @@ class LayerQueries:
     def of(
         cls, queries: torch.Tensor, frequency: torch.Tensor, rule: AttentionRule
     ) -> "LayerQueries":
-        """Of `queries` [Q, T, D] at positions 0..T-1, RoPE applied."""
+        """From `queries` [Q, T, D] at positions 0..T-1, RoPE applied."""
         positions = torch.arange(queries.shape[1], device=queries.device)
         pairs = as_pairs(queries.float()) * turns(-positions, frequency)
         mean = pairs.mean(dim=1)
@@ -49,23 +54,26 @@ class LayerQueries:
 
 @dataclass(frozen=True)
 class QueryStats:
-    """Of all layers, in their order."""
+    """Statistics of all layers, in their order."""
 
     layers: Sequence[LayerQueries]
 
 
 def as_pairs(states: torch.Tensor) -> torch.Tensor:
-    """Queries or keys [..., D] as complex numbers [..., D / 2]: RoPE turns number f together with number f + D / 2."""
+    """Queries or keys [..., D] as complex numbers [..., D / 2].
+
+    RoPE turns number f together with number f + D / 2.
+    """
     return torch.complex(*states.float().chunk(2, dim=-1))
 
 
 def as_numbers(pairs: torch.Tensor) -> torch.Tensor:
-    """The queries or keys [..., D] of these pairs [..., D / 2]."""
+    """Queries or keys [..., D] from their pairs [..., D / 2]."""
     return torch.cat((pairs.real, pairs.imag), dim=-1)
 
 
 def turns(positions: torch.Tensor, frequency: torch.Tensor) -> torch.Tensor:
-    """By what RoPE multiplies the pairs at `positions` [...], complex64 [..., D / 2]."""
-    # In float64: at position 100,000 the angle of the first pair would be a hundredth off.
+    """The factors by which RoPE turns pairs at `positions` [...], complex64 [..., D / 2]."""
+    # float64, because in float32 the first pair's angle is off by a hundredth at position 100,000.
     angles = positions[..., None].double() * frequency.double()
     return torch.polar(torch.ones_like(angles), angles).to(torch.complex64)

@@ -1,4 +1,5 @@
-"""Chooses how many slots stay, and which, from a policy's scores and counts of protected tokens. Moves nothing."""
+"""Chooses which slots stay, from a policy's scores and counts of protected tokens. Moves
+nothing."""
 
 import torch
 
@@ -9,7 +10,8 @@ def share_of_candidates(num_candidates: int, keep_ratio: float) -> int:
 
 
 def all_but(num_candidates: int, interval: int) -> int:
-    """How many of the candidates stay if `interval` tokens go, or all where there are fewer."""
+    """How many of the candidates stay if `interval` tokens go; none if there are no more
+    than that."""
     return max(num_candidates - interval, 0)
 
 
@@ -22,9 +24,9 @@ def select(
 ) -> torch.Tensor:
     """Which slots stay, bool [R, L or 1, H or 1, C].
 
-    Of each row, the `num_first` oldest and `num_last` newest of its `cache_len` slots stay, and of the candidates
-    between them the `num_kept` with the highest `scores` [R, L or 1, H or 1, C]; of equal scores the older
-    slot stays. All counts are int64 [R].
+    Of each row's `cache_len` slots the `num_first` oldest and the `num_last` newest stay. The slots
+    between them are candidates, and the `num_kept` with the highest `scores` [R, L or 1, H or 1, C]
+    stay. Of equal scores the older slot wins. All counts are int64 [R].
     """
     slot = torch.arange(scores.shape[-1], device=scores.device)
     by_row = (slice(None), None, None, None)

@@ -1,4 +1,5 @@
-"""What a policy sees of the rows to evict from. Everything here is a copy: a policy moves and changes nothing.
+"""What a policy sees of the rows to evict from. All of it is a copy: a policy moves and changes
+nothing.
 
 Axes as in kvcache/__init__.py. Knows nothing about any policy.
 """
@@ -28,9 +29,10 @@ T = TypeVar("T")
 class Row(NamedTuple):
     """One row to evict from.
 
-    `lane`: where it is. `cache_len`: live slots. `seq_len`: logical length, the token that has been drawn but not
-    processed included. `num_first`, `num_last`: oldest and newest slots that stay, `num_kept`: how many of those between
-    them do. `rng_key`: key of the sequence's randomness.
+    `lane`: where it is. `cache_len`: live slots. `seq_len`: logical length, which includes the
+    token that is drawn but not yet processed. `num_first`, `num_last`: how many of the oldest and
+    newest slots stay. `num_kept`: how many of those between them stay. `rng_key`: key of the
+    sequence's randomness.
     """
 
     lane: int
@@ -49,10 +51,10 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True)
 class Slots:
-    """The rows to evict from, and, under the same names, their numbers as int64 [R].
+    """The rows to evict from, with the fields of `Row` as int64 [R].
 
-    `rules`: how each layer attends, as far as queries were recorded. `token_text`: the text of a token id. `companions`:
-    what was made for the model.
+    `rules`: how each layer attends, if its queries were recorded. `token_text`: the text of a token
+    id. `companions`: objects made for the model, such as an importance predictor.
     """
 
     arena: KVArena
@@ -112,11 +114,11 @@ class Slots:
         return self.arena.columns[name][self.lanes]
 
     def companion(self, kind: type[T]) -> T | None:
-        """What was made for the model and is of this type, if there is something."""
+        """The companion of this type, or None."""
         return companion_of(kind, self.companions)
 
     def layers(self) -> Iterator["LayerSlots"]:
-        """The layers, one at a time: what one has copied is freed before the next."""
+        """The layers, one at a time, so that the copies of one are freed before the next."""
         for layer in range(self.arena.shape.num_layers):
             yield self.layer(layer)
 
@@ -125,7 +127,7 @@ class Slots:
 
 
 class LayerSlots:
-    """One layer of the rows; nothing is copied or computed before it is asked for."""
+    """One layer of the rows. Nothing is copied or computed until it is asked for."""
 
     def __init__(self, slots: Slots, layer: int) -> None:
         self.slots, self.layer = slots, layer
@@ -142,7 +144,8 @@ class LayerSlots:
 
     @cached_property
     def keys(self) -> torch.Tensor:
-        """Stored keys, RoPE applied, [R, H, C, D]; slots beyond a row's cache_len hold anything finite."""
+        """Stored keys, RoPE applied, [R, H, C, D]. Slots beyond a row's cache_len hold anything
+        finite."""
         arena = self.slots.arena
         return arena.keys(self.layer, self.slots.lanes, arena.capacity)
 
@@ -154,7 +157,7 @@ class LayerSlots:
 
     @property
     def query_stats(self) -> LayerQueries:
-        """What the layer's queries are like, for a policy whose `companions` name QueryStats."""
+        """Statistics of the layer's queries, for a policy whose `companions` name QueryStats."""
         stats = self.slots.companion(QueryStats)
         assert stats is not None, "the engine measures what a policy needs"
         return stats.layers[self.layer]
@@ -170,20 +173,28 @@ class LayerSlots:
         return self.slots.arena.read_queries(self.layer, self.slots.lanes, positions)
 
     def logits(self, num_queries: int) -> torch.Tensor:
-        """Scaled attention logits of the last queries, minus infinity where the layer hides a slot, [R, H, G, T, C]."""
+        """Scaled attention logits of the last queries, [R, H, G, T, C].
+
+        Minus infinity if the layer hides a slot.
+        """
         logits = attention_logits(self.queries(num_queries), self.keys, self._rule.scale)
         return logits.masked_fill(~self._visible(num_queries).unsqueeze(2), -torch.inf)
 
     def attention(self, num_queries: int) -> torch.Tensor:
-        """The attention that the last queries pay to the stored tokens, sinks counted, [R, H, G, T, C]."""
+        """The attention of the last queries to the stored tokens, sinks counted, [R, H, G,
+        T, C]."""
         mask = additive_mask(self._visible(num_queries), torch.float32)
         probs = attention_probs(self.queries(num_queries), self.keys, mask, self._rule)
-        # In a sliding-window layer all that an older query saw may be gone: it pays nothing then, not NaN.
+        # In a sliding-window layer, all that an older query saw may be gone. It then pays nothing,
+        # not NaN.
         return probs.nan_to_num()
 
     def draws(self) -> torch.Tensor:
-        """Uniform draws in [0, 1), float64 [R, H, C]: a function of the sequence, its length, the layer, the head and the
-        token, so that they depend on neither the batch nor a restart."""
+        """Uniform draws in [0, 1), float64 [R, H, C].
+
+        A draw is a function of the sequence, its length, the layer, the head and the token. So it
+        depends on neither the batch nor a restart.
+        """
         rows, num_heads = len(self.slots.lanes), self.slots.arena.shape.num_kv_heads
         heads = torch.arange(num_heads, device=self.slots.lanes.device) + self.layer * num_heads
         draw = uniform(self.slots.rng_keys, self.slots.seq_len)

@@ -1,7 +1,7 @@
-"""C code for float32 keys and values on a CPU, built by the machine's own C compiler when first needed.
+"""C code for float32 keys and values on a CPU, built by the machine's own C compiler at first use.
 
-Owns how it is built; who calls a function says what it does. Where there is no compiler, or for other types, torch does
-the same.
+Owns how it is built; each caller documents its function. Without a compiler, or for other types,
+torch does the same.
 """
 
 import ctypes
@@ -26,7 +26,7 @@ FLAGS = (
     "-shared",
     "-fPIC",
 )
-#: Floats that the C code takes at a time: head_dim must be a multiple.
+#: Floats that the C code takes at a time. head_dim must be a multiple.
 VECTOR = 16
 TYPES = {"p": ctypes.c_void_p, "l": ctypes.c_long, "f": ctypes.c_float, "d": ctypes.c_double}
 
@@ -35,14 +35,16 @@ _operations = torch.library.Library("dynts_batch", "FRAGMENT")
 
 
 def can_run(source: str, dtype: torch.dtype, device: torch.device, head_dim: int) -> bool:
-    """Whether the code of the file `source` takes such keys and values here; builds it on the first call."""
+    """Whether the code in the file `source` takes such keys and values here. Builds it on the first
+    call."""
     fits = dtype == torch.float32 and device.type == "cpu" and head_dim % VECTOR == 0
     return fits and _library(source) is not None
 
 
 @cache
 def function(source: str, name: str, arguments: str) -> Callable[..., None]:
-    """A function of the file `source`, which `can_run` has built; `arguments`: a letter of `TYPES` each."""
+    """A function of the file `source`, which `can_run` has built. `arguments`: one letter of
+    `TYPES` each."""
     library = _library(source)
     assert library is not None, "ask can_run first"
     found = getattr(library, name)
@@ -51,7 +53,8 @@ def function(source: str, name: str, arguments: str) -> Callable[..., None]:
 
 
 def operation(schema: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Decorator: torch knows the function as an operation of that schema, so that a decode step can be recorded."""
+    """Decorator: make the function a torch operation of that schema, so that a decode step can be
+    recorded."""
 
     def define(function: Callable[..., Any]) -> Callable[..., Any]:
         name = _operations.define(schema)
@@ -70,7 +73,7 @@ def _library(source: str) -> ctypes.CDLL | None:
             " about half the speed. Install one, for example with apt-get install gcc libc6-dev"
         )
         return None
-    # Built anew by every process: what suits this machine's processor may not run on another that shares its disk.
+    # Built anew by every process: machines that share a disk may have different processors.
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / "native.so"
         built = subprocess.run(
@@ -84,6 +87,6 @@ def _library(source: str) -> ctypes.CDLL | None:
             return None
         try:
             return ctypes.CDLL(str(target))
-        except OSError as error:  # a folder for temporary files that nothing may be run from
+        except OSError as error:  # a temporary folder may forbid running code
             log.warning("cannot load %s, doing without it: %s", source, error)
             return None

@@ -11,7 +11,8 @@ static inline vec products(const float *a, const float *b, long D) {
     return dot;
 }
 
-/* logits[g, 0..length) = scale * (query[g] . each of the keys [length, D]), for the G query heads of a key head. */
+/* logits[g, 0..length) = scale * (query[g] . each key of [length, D]), for the G query heads of a
+   key head. */
 static void multiply(float *logits, const float *query, const float *keys, long stride, long length, long G, long D,
                      float scale) {
     long s = 0;
@@ -25,7 +26,8 @@ static void multiply(float *logits, const float *query, const float *keys, long 
         for (long g = 0; g < G; g++) logits[g * stride + s] = sum(products(query + g * D, keys + s * D, D)) * scale;
 }
 
-/* Softmax of logits[0..length) in place; `sink` is one more logit that takes mass and gives nothing, or NULL. */
+/* Softmax of logits[0..length) in place. `sink`, or NULL, is one more logit that takes mass and
+   gives nothing. */
 static void softmax(float *logits, long length, const float *sink) {
     long padded = (length + VEC - 1) / VEC * VEC;
     for (long s = length; s < padded; s++) logits[s] = -1e30f;
@@ -44,8 +46,8 @@ static void softmax(float *logits, long length, const float *sink) {
     for (long s = 0; s < padded; s += VEC) store(logits + s, load(logits + s) * share);
 }
 
-/* For M query heads: out[m, 0..N * VEC) += the sum over s of weights[m, s] * values[s, 0..N * VEC). M and N are constants,
-   so the sums stay in registers. */
+/* For M query heads: out[m, 0..N * VEC) += the sum over s of weights[m, s] * values[s, 0..N * VEC).
+   M and N are constants, so the sums stay in registers. */
 INLINE void add_weighted(float *out, const float *weights, const float *values, long stride, long length, long D,
                          const long M, const long N) {
     vec part[2][4];
@@ -67,14 +69,16 @@ INLINE void add_rows(float *out, const float *weights, const float *values, long
     for (; d < D; d += VEC) add_weighted(out + d, weights, values + d, stride, length, D, M, 1);
 }
 
-/* For the G query heads of a key head: out [G, D] += the sum over s of weights[g, s] * values[s]. */
+/* For the G query heads of a key head: out [G, D] += the sum over s of weights[g, s] *
+   values[s]. */
 static void add_values(float *out, const float *weights, const float *values, long stride, long length, long G, long D) {
     long g = 0;
     for (; g + 2 <= G; g += 2) add_rows(out + g * D, weights + g * stride, values, stride, length, D, 2);
     if (g < G) add_rows(out + g * D, weights + g * stride, values, stride, length, D, 1);
 }
 
-/* The first of slots 0..last whose stored position, ascending in `stored`, is in the window of a token at `position`. */
+/* The first of slots 0..last whose stored position is in the window of a token at `position`.
+   Positions ascend in `stored`. */
 static inline long first_visible(const int32_t *stored, long last, long position, long window) {
     long first = 0;
     while (window > 0 && first < last && stored[first] <= position - window) first++;

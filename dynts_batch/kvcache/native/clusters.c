@@ -1,6 +1,7 @@
-/* What kvcache/policies/thinkv/clusters.py does, a set of points after another: the same rule of what is equal, so the same choice.
+/* What kvcache/policies/thinkv/clusters.py does, one set of points after another. The rule of
+   equality is the same, so the choice is the same.
 
-   Axes as there. All from the products of the points, in double. */
+   Axes as there. All is computed from the products of the points, in double. */
 
 #include <math.h>
 #include <stdint.h>
@@ -12,7 +13,8 @@ typedef double vec __attribute__((vector_size(8 * VEC)));
 
 static long num_vectors(long H, long D) { return (H * D + VEC - 1) / VEC; }
 
-/* products[i, j] of N points, whose parts are `stride` floats apart; `wide` [N, padded] is room for them as doubles. */
+/* products[i, j] of N points, whose parts are `stride` floats apart. `wide` [N, padded] is scratch
+   for them as doubles. */
 static void multiply(double *products, vec *wide, const float *parts, long stride, long N, long H, long D) {
     long padded = num_vectors(H, D);
     memset(wide, 0, N * padded * sizeof *wide);
@@ -29,7 +31,7 @@ static void multiply(double *products, vec *wide, const float *parts, long strid
         }
 }
 
-/* The first of `values` that is smallest but for rounding. */
+/* The first of `values` that is smallest within the tolerance. */
 static long first_smallest(const double *values, long length, double tolerance) {
     double least = INFINITY;
     for (long i = 0; i < length; i++) least = values[i] < least ? values[i] : least;
@@ -38,8 +40,9 @@ static long first_smallest(const double *values, long length, double tolerance) 
     return first;
 }
 
-/* Centres to start with, as their products with all points, [K, N], and with themselves, [K]: the first point, and then
-   that farthest from all before. `nearness` [N] is room. */
+/* The first centres, as their products with all points, [K, N], and with themselves, [K]. The first
+   centre is the first point. Each next one is the point farthest from all before. `nearness` [N] is
+   scratch. */
 static void start(double *to_points, double *squares, double *nearness, const double *products, long N, long K,
                   double tolerance) {
     long chosen = 0;
@@ -55,7 +58,7 @@ static void start(double *to_points, double *squares, double *nearness, const do
     }
 }
 
-/* Moves each centre that has points to their mean. `sizes` [K] is room. */
+/* Moves each centre that has points to their mean. `sizes` [K] is scratch. */
 static void move_centres(double *to_points, double *squares, int32_t *sizes, const int32_t *owner, const double *products,
                          long N, long K) {
     memset(sizes, 0, K * sizeof *sizes);
@@ -74,8 +77,8 @@ static void move_centres(double *to_points, double *squares, int32_t *sizes, con
         if (sizes[c]) squares[c] /= sizes[c];
 }
 
-/* Each point's cluster, after Lloyd's steps. `costs` [K, N], `least` [N] and `sizes` [K] are room; a cluster after another, so
-   that the compiler takes several points at once. */
+/* Each point's cluster, after Lloyd's steps. `costs` [K, N], `least` [N] and `sizes` [K] are
+   scratch. Clusters are the outer loop, so that the compiler takes several points at once. */
 static void assign(int32_t *owner, double *to_points, double *squares, double *costs, double *least, int32_t *sizes,
                    const double *products, long N, long K, long max_steps, double tolerance) {
     for (long step = 0; step < max_steps; step++) {
@@ -98,7 +101,8 @@ static void assign(int32_t *owner, double *to_points, double *squares, double *c
     }
 }
 
-/* Marks in `kept` [N] the member nearest each centre, and the first points left where clusters are empty. */
+/* Marks in `kept` [N] the member nearest each centre. For each empty cluster it marks the first
+   point left. */
 static void mark(uint8_t *kept, const int32_t *owner, const double *to_points, double *distances, const double *products,
                  long N, long K, double tolerance) {
     long num_left = K;
@@ -116,11 +120,11 @@ static void mark(uint8_t *kept, const int32_t *owner, const double *to_points, d
         if (!kept[i]) kept[i] = 1, num_left--;
 }
 
-/* A stretch of points: of row `row`, from `start` on, `size` points, of which `num_kept` stay. */
+/* A stretch of points: of row `row`, `size` points from `start` on, of which `num_kept` stay. */
 struct stretch { int64_t row, start, size, num_kept; };
 
-/* kept [cuts, L, N]: which points of the cuts, in each of the `layers` [L] of parts [*, H, S, D], stand for the others; row r
-   of a stretch is where[r] there. */
+/* kept [cuts, L, N]: which points of the cuts stand for the others in each of the `layers` [L]. A
+   layer's parts are [*, H, S, D], and a stretch's row r is at where[r] in them. */
 void representatives(uint8_t *kept, const float **layers, const int64_t *where, const struct stretch *stretches, long num_cuts,
                      long L, long N, long H, long S, long D, long max_steps, double share, long threads) {
     memset(kept, 0, num_cuts * L * N);

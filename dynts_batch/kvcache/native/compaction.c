@@ -13,8 +13,9 @@ void ascending(int64_t *kept, const uint8_t *stays, long R, long C, long K) {
     }
 }
 
-/* In stored [parts, lanes, H, C, bytes], of lane lanes[r] slot kept[r, h or 0, j] goes to slot j, for the first retained[r] j. The
-   slots ascend, so none is overwritten before it has moved; slots side by side move together, or not at all. */
+/* In stored [parts, lanes, H, C, bytes], slot kept[r, h or 0, j] of lane lanes[r] goes to slot j,
+   for the first retained[r] j. The slots ascend, so none is overwritten before it has moved. Slots
+   side by side move together, or not at all. */
 void compact(char *stored, const int64_t *lanes, const int64_t *kept, const int64_t *retained, long R, long kept_heads, long K,
              long num_parts, long num_lanes, long H, long C, long bytes, long threads) {
 #pragma omp parallel for collapse(3) num_threads(threads)

@@ -1,17 +1,19 @@
-/* One decode step of grouped-query attention over the arena, float32: each row reads its own live slots once, in place.
+/* One decode step of grouped-query attention over the arena, float32. Each row reads its own live
+   slots once, in place.
 
-   Axes as in kvcache/__init__.py; D is a multiple of VEC.
-   A row's result depends on that row alone, bit for bit: no sum runs over rows, and none is cut by the number of
-   threads. */
+   Axes as in kvcache/__init__.py; D is a multiple of VEC. A row's result depends on that row alone,
+   bit for bit. No sum runs over rows, and the number of threads cuts none. */
 
 #include <omp.h>
 
 #include "attention.h"
 
-/* Slots whose values stay in the first-level cache while every query head of the group adds them up. */
+/* Slots per tile: its values stay in the first-level cache while every query head of the group adds
+   them. */
 #define TILE 64
 
-/* One key/value head of one row: query and out [G, D], keys and values [length, D]; scratch [G, padded length]. */
+/* One key/value head of one row. query and out [G, D]; keys and values [length, D]; scratch [G,
+   padded length]. */
 static void attend(float *out, const float *query, const float *keys, const float *values, const float *sinks,
                    float *scratch, long stride, long length, long G, long D, float scale) {
     multiply(scratch, query, keys, stride, length, G, D, scale);
@@ -23,9 +25,10 @@ static void attend(float *out, const float *query, const float *keys, const floa
     }
 }
 
-/* query and out [R, H, G, D] contiguous; keys and values [R, H, S, D] with strides `lane_stride` and `head_stride`.
-   Row r attends to its slots 0..last_slots[r]; with window > 0 only to those whose stored position, ascending in
-   `stored` [R, H or 1, S], is above positions[r] - window. sinks: [H, G] or NULL. scratch: threads x G x scratch_stride. */
+/* query and out [R, H, G, D] are contiguous; keys and values [R, H, S, D] have strides
+   `lane_stride` and `head_stride`. Row r attends to its slots 0..last_slots[r]. With window > 0 it
+   attends only to those with a stored position above positions[r] - window; positions ascend in
+   `stored` [R, H or 1, S]. sinks: [H, G] or NULL. scratch: threads x G x scratch_stride. */
 void decode_attention(float *out, const float *query, const float *keys, const float *values, const int64_t *last_slots,
                       const int64_t *positions, const int32_t *stored, const float *sinks, float *scratch, long R, long H,
                       long G, long D, long lane_stride, long head_stride, long stored_lane_stride,

@@ -1,5 +1,6 @@
-/* Packed keys and values, float32: what kvcache/stores/packed.py does with groups and buffers, the same bits; and decode
-   attention, which unpacks each group where it reads it, into the first-level cache.
+/* Packed keys and values, float32. It does what kvcache/stores/packed.py does with groups and
+   buffers, to the same bits. Decode attention unpacks each group where it reads it, into the
+   first-level cache.
 
    Axes as in kvcache/__init__.py. A row's result depends on that row alone. */
 
@@ -28,8 +29,9 @@ void append_packed(const packed_store *s, const int64_t *lanes, const int64_t *s
         }
 }
 
-/* Packs the complete groups of `states` [2, R, H, T, D], of which `lengths` [R] tokens count, from group `first` of
-   `lanes` [R] on, and keeps the rest in the buffers; `is_ternary` has been set. */
+/* Packs the complete groups of `states` [2, R, H, T, D], from group `first` of `lanes` [R] on. Of
+   each row `lengths` [R] tokens count; those behind the last group stay in the buffers.
+   `is_ternary` has been set. */
 void write_packed(const packed_store *s, const int64_t *lanes, long first, const int64_t *lengths, const float *states,
                   long R, long T, long threads) {
 #pragma omp parallel for schedule(static) num_threads(threads)
@@ -42,8 +44,8 @@ void write_packed(const packed_store *s, const int64_t *lanes, long first, const
     }
 }
 
-/* The group of keys or values from `slot` on, a multiple of GROUP, of a lane of `length` slots: unpacked to `numbers`,
-   or in the buffer. */
+/* The group of keys or values from `slot` on, a multiple of GROUP, of a lane of `length` slots. It
+   is unpacked to `numbers`, or in the buffer. */
 static const float *find_group(float *numbers, const packed_store *s, long part, long lane, long h, long slot,
                                long length) {
     if (slot + GROUP > length) return buffer_of(s, part, lane, h);
@@ -51,8 +53,8 @@ static const float *find_group(float *numbers, const packed_store *s, long part,
     return numbers;
 }
 
-/* The first `num_slots` slots of keys or values of `lanes` [R], which hold `cache_len` [lane], to `out`
-   [R, H, num_slots, D]; slots beyond a lane's end become 0. */
+/* The first `num_slots` slots of keys or values of `lanes` [R], to `out` [R, H, num_slots, D]. The
+   lanes hold `cache_len` [lane] slots; slots beyond become 0. */
 void read_packed(float *out, const packed_store *s, long part, const int64_t *lanes, const int64_t *cache_len, long R,
                  long num_slots, long threads) {
 #pragma omp parallel for schedule(static) num_threads(threads)
@@ -69,7 +71,8 @@ void read_packed(float *out, const packed_store *s, long part, const int64_t *la
     }
 }
 
-/* One head of one lane: query and out [G, D] attend to slots `first`..`last`; scratch [G, stride]. */
+/* One head of one lane: query and out [G, D] attend to slots `first`..`last`; scratch [G,
+   stride]. */
 typedef struct {
     const packed_store *store;
     float *out, *scratch;
@@ -78,7 +81,7 @@ typedef struct {
     float scale;
 } head;
 
-/* Goes through the keys, which give logits, or through the values, which are added up. */
+/* Goes through the keys, which give logits, or the values, which are added up. */
 static void walk(const head *one, long part) {
     long D = one->store->D, stop = one->last + 1;
     float numbers[GROUP * D];
@@ -101,8 +104,8 @@ static void attend(const head *one) {
     walk(one, VALUES);
 }
 
-/* query and out [R, H, G, D] contiguous. Row r, in lane r, attends to its slots 0..last_slots[r]; the rest as in
-   decode_attention.c. */
+/* query and out [R, H, G, D] are contiguous. Row r, in lane r, attends to its slots
+   0..last_slots[r]. The rest is as in decode_attention.c. */
 void packed_attention(float *out, const float *query, const packed_store *s, const int64_t *last_slots,
                       const int64_t *positions, const int32_t *stored, const float *sinks, float *scratch, long R, long G,
                       long stored_lane_stride, long stored_head_stride, long window, long scratch_stride, long threads,

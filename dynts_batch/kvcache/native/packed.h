@@ -1,6 +1,6 @@
-/* Groups of 16 tokens of one head, packed and unpacked exactly as kvcache/stores/formats.py does: codes of 2 bits (ternary),
-   4 (NVFP4, or keys' INT4) or 8 (FP8), scales of FP8 E4M3. Keys share a scale along 16 tokens of a channel, values along 16 channels
-   of a token. */
+/* Groups of 16 tokens of one head, packed and unpacked exactly as kvcache/stores/formats.py does.
+   Codes have 2 bits (ternary), 4 (NVFP4, or INT4 for keys) or 8 (FP8), and scales are FP8 E4M3.
+   Keys share a scale along 16 tokens of a channel, values along 16 channels of a token. */
 
 #include "vectors.h"
 
@@ -8,8 +8,9 @@
 #define KEYS 0
 #define VALUES 1
 
-/* The arena's store of one layer, of `num_lanes` lanes and N groups a head; the first axis of the arrays:
-   keys, values. `zero_points` [num_lanes, H, N, D] of keys in INT4, or NULL. `is_ternary` [num_lanes, H or 1, N], or NULL. */
+/* The arena's store of one layer, of `num_lanes` lanes and N groups a head. The first axis of the
+   arrays: keys, values. `zero_points` [num_lanes, H, N, D] are for keys in INT4, else NULL.
+   `is_ternary` is [num_lanes, H or 1, N], or NULL. */
 typedef struct {
     uint8_t *codes, *scales;
     int16_t *zero_points;
@@ -35,7 +36,7 @@ static inline uint8_t *codes_of(const packed_store *s, long part, long lane, lon
 static inline uint8_t *scales_of(const packed_store *s, long part, long lane, long h, long group) {
     return s->scales + (head_of(s, part, lane, h) * s->N + group) * s->D;
 }
-/* The zero-points of a group, or NULL where it has none. */
+/* The zero-points of a group, or NULL if it has none. */
 static inline int16_t *zero_points_of(const packed_store *s, long part, long lane, long h, long group) {
     if (part != KEYS || !s->zero_points) return NULL;
     return s->zero_points + ((lane * s->H + h) * s->N + group) * s->D;
@@ -43,7 +44,7 @@ static inline int16_t *zero_points_of(const packed_store *s, long part, long lan
 static inline float *buffer_of(const packed_store *s, long part, long lane, long h) {
     return s->buffer + head_of(s, part, lane, h) * GROUP * s->D;
 }
-/* The mark of a group, or NULL where none is ever ternary. */
+/* The mark of a group, or NULL if none is ever ternary. */
 static inline uint8_t *mark_of(const packed_store *s, long lane, long h, long group) {
     if (!s->is_ternary) return NULL;
     return s->is_ternary + (lane * s->marks_per_lane + (s->marks_per_lane > 1 ? h : 0)) * s->N + group;
@@ -56,7 +57,8 @@ static inline long bits_of(const packed_store *s, long lane, long h, long group)
 static inline vec either(ivec mask, vec a, vec b) { return (vec)((mask & (ivec)a) | (~mask & (ivec)b)); }
 static inline vec magnitude(vec v) { return (vec)((ivec)v & 0x7fffffff); }
 
-/* E4M3 codes without sign of numbers in [0, 448], ties to even; below 2^-6 they count steps of 2^-9. */
+/* E4M3 codes without sign of numbers in [0, 448], ties to even. Below 2^-6 codes count steps of
+   2^-9. */
 static inline ivec to_e4m3(vec v) {
     ivec bits = (ivec)v, normal = ((bits + 0x7ffff + ((bits >> 20) & 1)) >> 20) - (120 << 3);
     ivec small = (ivec)(v * 512.0f + 8388608.0f) - (ivec)((vec){} + 8388608.0f);
@@ -70,7 +72,8 @@ static inline vec from_e4m3(ivec codes) {
     return (vec)((ivec)either(rest < 8, small, normal) | (codes & 0x80) << 24);
 }
 
-/* VEC codes of `bits` each, which begin at `from`: a lane takes the 32-bit word that holds its code, and shifts it. */
+/* VEC codes of `bits` each, from `from` on. A lane takes the 32-bit word that holds its code, and
+   shifts it. */
 INLINE ivec load_codes(const uint8_t *from, const long bits) {
     uint64_t first = 0, second = 0;
     memcpy(&first, from, bits == 2 ? 4 : 8);
@@ -82,7 +85,7 @@ INLINE ivec load_codes(const uint8_t *from, const long bits) {
     return (ivec)(__builtin_shuffle(low, high, word) >> SHIFTS(bits)) & (int32_t)((1 << bits) - 1);
 }
 
-/* The reverse: codes are shifted up, and lanes that share a word brought together. */
+/* The reverse: codes are shifted up, and lanes that share a word are merged. */
 INLINE void store_codes(uint8_t *to, ivec codes, const long bits) {
     words all = (words)codes << SHIFTS(bits);
     all |= __builtin_shuffle(all, LANES ^ 1);
@@ -101,7 +104,8 @@ INLINE vec numbers_of(ivec codes, const long bits) {
     return __builtin_shuffle((vec){0, 1, 0, -1}, codes);
 }
 
-/* The codes of numbers under their scales: the nearest magnitude's, ties to the even code; what is not 0 has a sign. */
+/* Codes of numbers under their scales: the nearest magnitude, ties to the even code. Only numbers
+   that are not 0 get a sign. */
 INLINE ivec codes_of_numbers(vec numbers, vec scales, const long bits) {
     vec steps = magnitude(numbers) / either(scales == 0.0f, (vec){} + 1.0f, scales);
     ivec codes;
@@ -115,18 +119,18 @@ INLINE ivec codes_of_numbers(vec numbers, vec scales, const long bits) {
     return codes | ((numbers < 0.0f) & (codes > 0) & (1 << (bits - 1)));
 }
 
-/* Rounded to whole numbers, ties to even; of magnitudes below 2^22. */
+/* Rounded to whole numbers, ties to even. Magnitudes must be below 2^22. */
 static inline vec rounded(vec v) {
     vec large = (vec){} + 12582912.0f;
     return v + large - large;
 }
 
-/* E4M3 codes of the scales of groups of such extents, which are put at `top`; subnormal ones are rounded up. */
+/* E4M3 codes of the scales that put such extents at `top`. Subnormal scales are rounded up. */
 static inline ivec scale_codes(vec extents, float top) {
     vec scales = larger(extents / top, (vec){} + 0.001953125f);
     scales = either(scales < 448.0f, scales, (vec){} + 448.0f);
     vec units = scales * 512.0f, whole = rounded(units);
-    whole -= __builtin_convertvector(whole < units, vec); /* a comparison that holds is -1 */
+    whole -= __builtin_convertvector(whole < units, vec); /* a true comparison is -1 */
     scales = either(scales < 0.015625f, whole * 0.001953125f, scales);
     return to_e4m3(scales) & (extents != 0.0f);
 }

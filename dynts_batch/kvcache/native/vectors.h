@@ -1,7 +1,7 @@
 #ifndef VECTORS_H
 #define VECTORS_H
 
-/* Vectors of VEC floats, whatever the processor's own are: the compiler cuts them. */
+/* Vectors of VEC floats. The compiler cuts them to the processor's own. */
 
 #include <stdint.h>
 #include <string.h>
@@ -28,7 +28,8 @@ static inline float sum(vec v) {
     return v[0];
 }
 
-/* The sums of 16 vectors, each added up in the order of `sum`: halves of two vectors make one, four times over. */
+/* The sums of 16 vectors, each added up in the order of `sum`: halves of two vectors make one, four
+   times. */
 static inline vec sums(vec v[VEC]) {
     for (int i = 0; i < 8; i++)
         v[i] = __builtin_shuffle(v[2 * i], v[2 * i + 1], (ivec){0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23}) +
@@ -49,7 +50,8 @@ static inline float maximum(vec v) {
     return most;
 }
 
-/* exp(x) for x <= 0: 2^n * e^r with the polynomial of Cephes' expf, error below 2 ulp; what underflows gives 0. */
+/* exp(x) for x <= 0: 2^n * e^r with the polynomial of Cephes' expf, error below 2 ulp. Underflow
+   gives 0. */
 static inline vec exponential(vec x) {
     x = larger(x, (vec){} - 87.3f);
     ivec n = __builtin_convertvector(x * 1.44269504f - 0.5f, ivec);

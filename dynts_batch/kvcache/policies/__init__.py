@@ -1,4 +1,5 @@
-"""The registry of eviction policies: one method per file; importing this package registers them all."""
+"""The registry of eviction policies: one method per file. Importing this package registers them
+all."""
 
 from collections.abc import Callable
 from dataclasses import MISSING, Field, fields
@@ -18,7 +19,7 @@ POLICIES: dict[str, type[Policy]] = {}
 def register(name: str) -> Callable[[type[Policy]], type[Policy]]:
     """Class decorator: make a policy available as `policy.name=NAME`.
 
-    Raises: ConfigError where another policy has that name.
+    Raises: ConfigError if another policy has that name.
     """
 
     def add(policy_class: type[Policy]) -> type[Policy]:
@@ -43,16 +44,17 @@ def make_policy(config: PolicyConfig) -> Policy:
         _check_option(config.name, key, value, own)
     common = {f.name: getattr(config, f.name) for f in fields(Policy)}
     policy = policy_class(**common, **config.options)
-    _ = policy.stored_in  # refuses what is no format
+    _ = policy.stored_in  # raises for an unknown format
     if unknown := set(policy.requires) - RECORDERS.keys():
         raise ConfigError(
-            f"policy {config.name!r} must require only {', '.join(sorted(RECORDERS))}, got {min(unknown)!r}"
+            f"policy {config.name!r} must require only {', '.join(sorted(RECORDERS))}, got"
+            f" {min(unknown)!r}"
         )
     return policy
 
 
 def default_options(name: str) -> dict[str, Any]:
-    """The values that a policy's own parameters have where none is given.
+    """The defaults of a policy's own parameters.
 
     Raises: ConfigError for an unknown policy.
     """
@@ -66,9 +68,9 @@ def _own_fields(policy_class: type[Policy]) -> list[Field[Any]]:
 
 
 def _import_policy(name: str) -> type[Policy]:
-    """The class that `name`, "module:Class", stands for: only the name has to reach a worker, and the module its path.
+    """The class that `name`, "module:Class", names. A worker imports it again by that name.
 
-    Raises: ConfigError where it stands for none.
+    Raises: ConfigError if there is no such class.
     """
     module_name, _, class_name = name.partition(":")
     rule = f"policy.name must be one of {', '.join(sorted(POLICIES))} or module:Class, got {name!r}"
@@ -90,7 +92,7 @@ def _check_option(policy: str, key: str, value: object, own: dict[str, Any]) -> 
             f"unknown config key policy.{key} for policy {policy!r}. {choices_hint(key, choices)}"
         )
     wanted = get_args(own[key]) or (own[key],)  # the types of a union, or the one
-    # An integer is a fine float, a bool is no integer.
+    # An integer is a fine float, but a bool is no integer.
     if type(value) not in wanted and not (float in wanted and type(value) is int):
         names = " or ".join("null" if kind is NoneType else kind.__name__ for kind in wanted)
         raise ConfigError(f"policy.{key} must be of type {names}, got {value!r}")

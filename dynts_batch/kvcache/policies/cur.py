@@ -1,4 +1,4 @@
-"""CUR: tokens whose keys and values weigh most in a random projection, drawn afresh each time, stay."""
+"""CUR: tokens whose keys and values weigh most in a fresh random projection stay."""
 
 import math
 from dataclasses import dataclass
@@ -15,11 +15,14 @@ from dynts_batch.kvcache.view import LayerSlots
 @register("cur")
 @dataclass(frozen=True)
 class CUR(HeadwisePolicy):
-    """Keeps the candidates with the largest |k G|^2 |v G|^2, per layer and KV head, where G [head_dim, `num_projections`] is
-    Gaussian: an estimate of the leverage of keys and values (kvpress's leverage scores, resampled at every eviction as in VaSE,
-    arXiv 2606.03928). No query is read.
+    """Keeps the candidates with the largest |k G|^2 |v G|^2, per layer and KV head.
 
-    G is a function of the sequence, its length and the layer, so that a row depends on neither its batch-mates nor a restart.
+    G [head_dim, `num_projections`] is Gaussian, so the product estimates the leverage of keys and
+    values. These are kvpress's leverage scores, resampled at every eviction as in VaSE (arXiv
+    2606.03928). No query is read.
+
+    G is a function of the sequence, its length and the layer. So a row depends on neither its
+    batch-mates nor a restart.
     """
 
     num_projections: int = 20
@@ -44,6 +47,6 @@ class CUR(HeadwisePolicy):
         key = (draw * 2.0**53).long()[:, None, None] + (layer.layer << 53)
         number = torch.arange(2 * math.prod(size), device=draw.device).view(2, *size)
         first, second = uniform(key[:, None], number).unbind(dim=1)
-        # Box and Muller 1958: two uniform draws make a normal one.
+        # Box and Muller 1958: two uniform draws make one normal draw.
         normal = (-2 * (1 - first).log()).sqrt() * (2 * math.pi * second).cos()
         return normal.float()[:, None]

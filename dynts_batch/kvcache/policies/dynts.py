@@ -15,12 +15,14 @@ from dynts_batch.kvcache.view import Slots
 class DynTS(Policy):
     """Keeps the candidates with the highest predicted importance (arXiv 2601.18383).
 
-    The importance predictor reads a token's final hidden state, and its place where it was trained to (kvcache/predictor.py),
-    once, when its keys are stored; all layers and heads keep the same tokens. `bottom`: keep the least important ones, the
-    paper's ablation. `prompt_in_ratio`: the kept
-    share is one of all tokens older than the window and the prompt takes its part of it, as in the reference code, so
-    that a prompt longer than that share loses its newest tokens; it needs `protect_prompt`. Deviation where it is off,
-    the default: the prompt is protected outside the ratio.
+    The importance predictor reads a token's final hidden state once, when its keys are stored. If
+    it was trained to, it also reads the token's place (kvcache/predictor.py). All layers and heads
+    keep the same tokens. `bottom`: keep the least important tokens, the paper's ablation.
+
+    `prompt_in_ratio` needs `protect_prompt`. The kept share is then one of all tokens older than
+    the window, and the prompt takes its part of it, as in the reference code. A prompt longer than
+    that share loses its newest tokens. Deviation, and our default: the prompt is protected outside
+    the ratio.
     """
 
     requires = ("importance",)
@@ -49,7 +51,7 @@ class DynTS(Policy):
 
     def longest_prompt(self, max_prompt_tokens: int) -> int:
         longest = super().longest_prompt(max_prompt_tokens)
-        # A prompt that may be cut needs to leave no room for the window.
+        # A prompt that may be cut need not leave room for the window.
         return longest + self.window_size if self.prompt_in_ratio else longest
 
     def score(self, slots: Slots) -> torch.Tensor:

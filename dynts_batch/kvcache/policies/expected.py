@@ -1,4 +1,5 @@
-"""Expected attention: the tokens that the queries to come will attend to stay, as far as their statistics foretell them."""
+"""Expected attention: tokens that coming queries will attend to stay, as far as statistics
+predict."""
 
 from dataclasses import dataclass
 
@@ -14,18 +15,22 @@ from dynts_batch.kvcache.view import LayerSlots
 @register("expected")
 @dataclass(frozen=True)
 class Expected(HeadwisePolicy):
-    """Keeps the candidates that give most to what attention will put out, per layer and KV head: the expected attention of
-    the queries that are 1, 2, 4, ... and at most `horizon` tokens ahead, mean over them and the query heads of the group,
-    times the length of the value. Ours, out of TriAttention's finding that the queries of a head stay near their mean before
-    RoPE (arXiv 2604.04921) and the estimate of Expected Attention (arXiv 2510.00636).
+    """Keeps the candidates that will add most to the output of attention, per layer and KV head.
 
-    Queries are taken for normal around the mean, with the same variance for the two numbers of a pair; then the mean of
-    exp(q.k) is exp(mean.k + variance of q.k / 2), and what follows is a softmax over the candidates. The statistics are
-    measured on a text while the model is loaded; while it decodes, no query is read.
+    A score is the expected attention of coming queries times the length of the value. The queries
+    are 1, 2, 4, ... and at most `horizon` tokens ahead; the score is the mean over them and over
+    the query heads of the group. The method is ours. It joins TriAttention's finding that a head's
+    queries stay near their mean before RoPE (arXiv 2604.04921) with the estimate of Expected
+    Attention (arXiv 2510.00636).
+
+    Queries are modelled as normal around their mean, with one variance for the two numbers of a
+    pair. Then the mean of exp(q.k) is exp(mean.k + variance of q.k / 2), and a softmax over the
+    candidates follows. The statistics are measured on a text while the model is loaded. No query is
+    read during decoding.
     """
 
     horizon: int = 16
-    """Farthest of the foretold queries, in tokens ahead. At least 1."""
+    """Farthest predicted query, in tokens ahead. At least 1."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -38,7 +43,7 @@ class Expected(HeadwisePolicy):
 
     @property
     def distances(self) -> list[int]:
-        """How many tokens after the newest stored one the foretold queries are."""
+        """How many tokens after the newest stored one the predicted queries are."""
         return [2**power for power in range(self.horizon.bit_length())]
 
     def score_layer(self, layer: LayerSlots) -> torch.Tensor:
@@ -49,7 +54,7 @@ class Expected(HeadwisePolicy):
         return attention * layer.values.float().norm(dim=-1)
 
     def _logits(self, layer: LayerSlots) -> torch.Tensor:
-        """log E exp(q.k) of the foretold queries, [R, H, N, G, C], N of them a row and head."""
+        """log E exp(q.k) of the predicted queries, [R, H, N, G, C], N of them per row and head."""
         stats, keys = layer.query_stats, layer.keys.float()  # [R, H, C, D]
         num_kv_heads, scale = keys.shape[1], stats.rule.scale
         distances = torch.tensor(self.distances, device=keys.device)

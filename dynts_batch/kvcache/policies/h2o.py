@@ -1,4 +1,4 @@
-"""H2O: the heavy hitters, the tokens that gathered most attention so far, stay."""
+"""H2O: the heavy hitters stay, which are the tokens with most attention so far."""
 
 from dataclasses import dataclass
 
@@ -12,15 +12,17 @@ from dynts_batch.kvcache.view import LayerSlots, Slots
 @register("h2o")
 @dataclass(frozen=True)
 class H2O(HeadwisePolicy):
-    """Keeps the candidates with the most attention, summed over all queries since the token was stored and over the
-    query heads of its group, per layer and KV head (Zhang et al. 2023, arXiv 2306.14048).
+    """Keeps the candidates with the most attention, per layer and KV head (Zhang et al. 2023, arXiv
+    2306.14048).
 
-    An evicted token's sum goes with it. `accumulate: false` counts the last query only, which with `shared_index: true`
-    is what the DynTS paper calls H2O. Deviation: it evicts when the budget is reached, not at every token.
+    Attention is summed over the query heads of the group, and over all queries since the token was
+    stored. An evicted token's sum goes with it. `accumulate: false` counts only the last query;
+    with `shared_index: true` that is what the DynTS paper calls H2O. Deviation: it evicts when the
+    budget is reached, not at every token.
     """
 
     accumulate: bool = True
-    """Sum the attention of all queries so far; false: of the last one only."""
+    """Sum the attention of all queries so far; false: only the last one's."""
 
     @property
     def requires(self) -> tuple[str, ...]:

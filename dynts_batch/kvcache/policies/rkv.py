@@ -1,4 +1,4 @@
-"""R-KV: tokens that recent queries attend to and that no newer token repeats stay."""
+"""R-KV: tokens stay if recent queries attend to them and no newer token repeats them."""
 
 from dataclasses import dataclass
 
@@ -11,28 +11,35 @@ from dynts_batch.kvcache.policies.snapkv import check_pooling
 from dynts_batch.kvcache.policy import HeadwisePolicy
 from dynts_batch.kvcache.view import LayerSlots
 
-#: Bytes of similarities held at once.
+#: Most bytes of similarities held at once.
 _CHUNK_BYTES = 64 * 2**20
 
 
 @register("rkv")
 @dataclass(frozen=True)
 class RKV(HeadwisePolicy):
-    """Keeps the candidates with the highest `importance_weight` x importance - (1 - importance_weight) x redundancy, per
-    layer and KV head (Cai et al. 2025, arXiv 2505.24133).
+    """Keeps the candidates with the highest w x importance - (1 - w) x redundancy, per layer and KV
+    head.
 
-    Importance: softmax over the candidates of the last `observation_window` queries' logits (maximum over the query
-    heads of the group), mean over the queries, max-pooled over `kernel_size` neighbours. Redundancy: softmax over the
-    candidates of the mean cosine similarity of a key to the others; each key's most recent near-duplicate (similarity
-    above `similarity_threshold`) is spared its part, so that the newest copy of a repeated thought survives. Deviations:
-    it evicts when the budget is reached, not every 128 tokens; each row has its own redundancy, where the public code
-    takes the first row's for all; a key without near-duplicates spares no other, where that code spares the oldest.
+    w is `importance_weight` (Cai et al. 2025, arXiv 2505.24133).
+
+    Importance: the logits of the last `observation_window` queries, of each the maximum over the
+    query heads of the group. Then a softmax over the candidates, the mean over the queries, and
+    max-pooling over `kernel_size` neighbours.
+
+    Redundancy: the mean cosine similarity of a key to the others, then a softmax over the
+    candidates. Near-duplicates have a similarity above `similarity_threshold`. Each key adds
+    nothing to its most recent near-duplicate, so the newest copy of a repeated thought survives.
+
+    Deviations: it evicts when the budget is reached, not every 128 tokens. Each row has its own
+    redundancy; the public code uses the first row's for all. A key without near-duplicates spares
+    no other; that code spares the oldest.
     """
 
     importance_weight: float = 0.1
-    """Weight of importance; the rest is that of redundancy. In [0, 1]."""
+    """Weight of importance; redundancy has the rest. In [0, 1]."""
     observation_window: int = 8
-    """Last queries that tell importance."""
+    """Last queries whose attention is the importance."""
     kernel_size: int = 7
     """Neighbours over which importance is pooled; odd."""
     similarity_threshold: float = 0.5

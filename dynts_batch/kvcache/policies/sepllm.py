@@ -1,4 +1,4 @@
-"""SepLLM: separators stay, and with them what their segments said."""
+"""SepLLM: separators stay, since they summarise their segments."""
 
 from dataclasses import dataclass
 
@@ -14,10 +14,12 @@ SEPARATORS = frozenset(".,;:?!\n\t")
 @register("sepllm")
 @dataclass(frozen=True)
 class SepLLM(Streaming):
-    """Keeps separator tokens, the first `num_sink_tokens` and the window (Chen et al. 2024, arXiv 2412.12094).
+    """Keeps separator tokens, the first `num_sink_tokens` and the window (Chen et al. 2024, arXiv
+    2412.12094).
 
-    A separator is a token whose text is made of `. , ; : ? !`, newlines, tabs and spaces, and not of spaces alone. Of
-    more separators than there is room for the newest stay; room that they leave goes to the newest other tokens.
+    A separator's text consists of `. , ; : ? !`, newlines, tabs and spaces, but not of spaces
+    alone. If there are too many separators, the newest stay. If there are too few, the newest other
+    tokens fill the room.
     """
 
     requires = ("token_id",)
@@ -27,7 +29,7 @@ class SepLLM(Streaming):
         token_ids, index = slots.column("token_id").long().unique(return_inverse=True)
         flags = [is_separator(slots.token_text(token_id)) for token_id in token_ids.tolist()]
         is_sep = torch.tensor(flags, device=positions.device)[index]
-        # Any separator outranks every other token; within each kind the newer does.
+        # Any separator outranks every other token. Within each kind the newer wins.
         return positions + is_sep * slots.seq_len[:, None, None, None]
 
 

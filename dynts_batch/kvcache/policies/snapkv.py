@@ -1,4 +1,4 @@
-"""SnapKV: the tokens that the last queries attend to stay, with their neighbours."""
+"""SnapKV: tokens that the last queries attend to stay, and their neighbours."""
 
 from dataclasses import dataclass
 
@@ -14,12 +14,14 @@ from dynts_batch.kvcache.view import LayerSlots
 @register("snapkv")
 @dataclass(frozen=True)
 class SnapKV(HeadwisePolicy):
-    """Keeps the candidates with the most attention from the last `observation_window` queries, average-pooled over
-    `kernel_size` neighbours, mean over the query heads of a KV head (Li et al. 2024, arXiv 2404.14469).
+    """Keeps the candidates with the most attention from the last `observation_window` queries.
 
-    Deviations: the decoding form, run at every eviction and not once after the prompt; the pooling runs over stored
-    neighbours that are candidates, whose positions may have gaps. Public codes take the mean or the maximum over the
-    group of query heads; here it is the mean.
+    The attention is average-pooled over `kernel_size` neighbours, and is the mean over the query
+    heads of a KV head (Li et al. 2024, arXiv 2404.14469).
+
+    Deviations: it runs at every eviction, not once after the prompt. The neighbours are stored
+    candidates, whose positions may have gaps. Public codes take the mean or the maximum over the
+    query heads; this is the mean.
     """
 
     observation_window: int = 32
@@ -37,7 +39,7 @@ class SnapKV(HeadwisePolicy):
 
     def score_layer(self, layer: LayerSlots) -> torch.Tensor:
         attention = layer.attention(self.num_queries).sum(dim=3).mean(dim=2)
-        # Zeros around the candidates count, as in the padding of the original.
+        # Zeros around the candidates count, as in the original's padding.
         return F.avg_pool1d(
             attention.masked_fill(~layer.is_candidate, 0.0),
             self.kernel_size,
@@ -47,7 +49,10 @@ class SnapKV(HeadwisePolicy):
 
 
 def check_pooling(observation_window: int, kernel_size: int) -> None:
-    """Raises: ConfigError where a policy cannot look back or pool this way."""
+    """Check how a policy looks back and pools.
+
+    Raises: ConfigError if it cannot do so.
+    """
     if observation_window < 1:
         raise ConfigError(f"policy.observation_window must be at least 1, got {observation_window}")
     if kernel_size < 1 or kernel_size % 2 == 0:

@@ -12,10 +12,11 @@ from dynts_batch.kvcache.view import LayerSlots
 @register("tova")
 @dataclass(frozen=True)
 class TOVA(HeadwisePolicy):
-    """Keeps the candidates with the most attention from the last query, mean over all heads of the layer, which keep the
-    same tokens (Oren et al. 2024, arXiv 2401.06104).
+    """Keeps the candidates with the most attention from the last query (Oren et al. 2024, arXiv
+    2401.06104).
 
-    Deviation: it evicts when the budget is reached, not at every token.
+    The attention is the mean over all heads of the layer, so they keep the same tokens. Deviation:
+    it evicts when the budget is reached, not at every token.
     """
 
     num_queries = 1

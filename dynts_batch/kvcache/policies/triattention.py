@@ -1,4 +1,5 @@
-"""TriAttention: a key's score is a sum of cosines in its distance, from the fixed mean of the queries before RoPE."""
+"""TriAttention: a key's score is a sum of cosines, from the fixed mean of the queries
+before RoPE."""
 
 from dataclasses import dataclass
 
@@ -9,21 +10,24 @@ from dynts_batch.kvcache.policy import HeadwisePolicy
 from dynts_batch.kvcache.query_stats import QueryStats, as_numbers, turns
 from dynts_batch.kvcache.view import LayerSlots
 
-#: How many tokens ahead the queries are whose scores are averaged.
+#: How many tokens ahead the averaged queries are.
 DISTANCES = tuple(2**power for power in range(17))
 
 
 @register("triattention")
 @dataclass(frozen=True)
 class TriAttention(HeadwisePolicy):
-    """Keeps the candidates with the highest score, per layer and KV head (arXiv 2604.04921): the mean over 17 distances, up to
-    65,536 tokens, of the product of the key with the mean query there, plus, for each frequency, the product of magnitudes
-    times what of the queries is not their mean. Standardised over the candidates for each query head, then the largest of
-    the group.
+    """Keeps the candidates with the highest score, per layer and KV head (arXiv 2604.04921).
 
-    The mean over distances is one fixed query, turned to the row's length, so that neither positions nor live queries are
-    read. `trigonometric`, `norm`: the two terms, for the paper's ablations. Deviations: each layer keeps its own tokens, where
-    the paper's settings share them over layers; ties go to the older token, where public code adds noise.
+    The score has two terms. One is the product of the key with the mean query, averaged over 17
+    distances up to 65,536 tokens. The other sums, over the frequencies, the product of magnitudes
+    times the part of the queries that is not their mean. Scores are standardised over the
+    candidates for each query head, and the largest of the group counts.
+
+    The mean over distances is one fixed query, turned to the row's length. So neither positions nor
+    live queries are read. `trigonometric`, `norm`: the two terms, for the paper's ablations.
+    Deviations: each layer keeps its own tokens; the paper's settings share them over layers. Ties
+    go to the older token; public code adds noise.
     """
 
     trigonometric: bool = True
@@ -50,7 +54,7 @@ class TriAttention(HeadwisePolicy):
 
 
 def _standardised(score: torch.Tensor, is_candidate: torch.Tensor) -> torch.Tensor:
-    """`score` [..., C] minus its mean over the candidates, over their deviation."""
+    """`score` [..., C], standardised over the candidates."""
     num = is_candidate.sum(dim=-1, keepdim=True)
     mean = (score * is_candidate).sum(dim=-1, keepdim=True) / num
     centred = (score - mean) * is_candidate

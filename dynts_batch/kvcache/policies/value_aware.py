@@ -1,4 +1,4 @@
-"""VaSE: tokens with large values stay, and a draw from the window's attention fills the rest."""
+"""VaSE: tokens with large values stay, and a draw by the window's attention fills the rest."""
 
 from dataclasses import dataclass
 
@@ -13,17 +13,21 @@ from dynts_batch.kvcache.view import LayerSlots
 @register("value_aware")
 @dataclass(frozen=True)
 class ValueAware(HeadwisePolicy):
-    """Keeps the candidates with the widest value range, max(v) - min(v), as many as `value_share` of the budget, and draws the
-    others without replacement in proportion to the attention of the last `observation_window` queries, per layer and KV
-    head (VaSE, arXiv 2606.03928). Large-magnitude values are what prevents repetition loops.
+    """Keeps the candidates with the widest value range, and draws the others, per layer and KV
+    head.
 
-    The share is the public code's: n_large = B/4. Deviation: the number of queries is a field with a default of ours.
+    The range is max(v) - min(v), and `value_share` of the budget stays by it. The others are drawn
+    without replacement, in proportion to the attention of the last `observation_window` queries
+    (VaSE, arXiv 2606.03928). Large-magnitude values are what prevents repetition loops.
+
+    The share is the public code's: n_large = B/4. Deviation: the number of queries is a field, and
+    its default is ours.
     """
 
     value_share: float = 0.25
     """Share of the budget that the widest values get. In [0, 1]."""
     observation_window: int = 32
-    """Last queries whose attention the draw follows."""
+    """Last queries whose attention weights the draw."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -47,7 +51,8 @@ class ValueAware(HeadwisePolicy):
         num_by_value = layer.slots.num_kept.clamp(max=int(self.budget * self.value_share))
         is_wide = order.argsort(dim=-1) < num_by_value.view(-1, 1, 1)
         weights = layer.attention(self.num_queries).sum(dim=(2, 3)).double()
-        # The largest log(u) / w are a draw without replacement in proportion to w (Efraimidis and Spirakis 2006).
+        # Taking the largest log(u) / w draws without replacement in proportion to w (Efraimidis and
+        # Spirakis 2006).
         drawn = layer.draws().clamp(min=1e-300).log() / weights.clamp(min=1e-300)
-        # Ranks, because the draws' sizes mean nothing and would not bear a mean over heads.
+        # Ranks, because a mean over heads of the draws' own sizes would mean nothing.
         return drawn.argsort(dim=-1).argsort(dim=-1) / drawn.shape[-1] + is_wide

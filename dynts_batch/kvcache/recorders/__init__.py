@@ -1,6 +1,7 @@
-"""The registry of columns, by the recorder that writes each: importing this package registers those that it has.
+"""The registry of columns, by the recorder that writes each. Importing this package registers its
+own.
 
-ThinKV's is registered with its policy, and so is a column of a policy outside this package.
+ThinKV's column is registered with its policy. So is a column of a policy outside this package.
 """
 
 from collections.abc import Iterable
@@ -18,7 +19,7 @@ R = TypeVar("R", bound=type[Recorder])
 def register(recorder: R) -> R:
     """Class decorator: a policy may require the recorder's column.
 
-    Raises: ConfigError where another recorder's column has that name.
+    Raises: ConfigError if another recorder's column has that name.
     """
     name = recorder.column.name
     if name in RECORDERS or name == "positions":
@@ -28,7 +29,8 @@ def register(recorder: R) -> R:
 
 
 def recorders_of(names: Iterable[str], companions: Iterable[object]) -> list[type[Recorder]]:
-    """Of the columns `names`, the recorders of those that have a use with such companions."""
+    """Recorders of the columns `names`, without those that cannot record anything with
+    `companions`."""
     found = [RECORDERS[name] for name in names]
     return [recorder for recorder in found if recorder.has_use(companions)]
 

@@ -1,7 +1,7 @@
-"""Records the attention that each slot receives from all queries since it was stored, summed over the queries and over the
-query heads of its group.
+"""Records the attention that each slot has received since it was stored.
 
-The queries are those that the fast attention has anyway, and the fast attention stays on.
+It is summed over the queries and over the query heads of the group. The fast attention has these
+queries anyway, and stays on.
 """
 
 import torch
@@ -19,9 +19,7 @@ class Attention(Recorder):
     is_repeatable = False  # sums grow
 
     def begin(self, tokens: Tokens) -> None:
-        self.write(
-            tokens, torch.zeros_like(tokens.slots)
-        )  # a lane's slots are used again and again
+        self.write(tokens, torch.zeros_like(tokens.slots))  # lanes reuse slots
 
     def observe(self, tokens: Tokens, states: LayerStates) -> None:
         arena, layer, lanes = self.arena, states.layer, tokens.lanes

@@ -1,7 +1,8 @@
 """Records how much the answer will attend to each token, as the importance predictor says.
 
-A policy reads the scores when it evicts, so those of decoded tokens can wait: the predictor runs over the hidden states of
-several steps at once, which costs a fraction of as many runs over one token a lane. Knows nothing about policies.
+A policy reads the scores only when it evicts, so those of decoded tokens can wait. The predictor
+then runs once over the hidden states of several steps, at a fraction of the cost. Knows nothing
+about policies.
 """
 
 from collections.abc import Iterable
@@ -14,7 +15,7 @@ from dynts_batch.kvcache.predictor import ImportancePredictor, place_of
 from dynts_batch.kvcache.recorders import register
 from dynts_batch.kvcache.recorders.recorder import LaneState, Recorder, Tokens, companion_of
 
-#: Decode steps whose scores may be outstanding.
+#: Most decode steps whose scores may be outstanding.
 MAX_PENDING_STEPS = 16
 
 
@@ -28,14 +29,15 @@ class Importance(Recorder):
         predictor = companion_of(ImportancePredictor, companions)
         assert predictor is not None, "whoever requires importance brings a predictor"
         self._predictor, self._lane_state = predictor, lanes
-        # A ring per lane: the token in slot s stands at s % MAX_PENDING_STEPS.
+        # A ring per lane: the token in slot s is at s % MAX_PENDING_STEPS.
         self._hidden_states = torch.zeros(
             arena.max_seqs, MAX_PENDING_STEPS, predictor.hidden_size, device=lanes.next_slots.device
         )
         self._num_steps = self._num_lanes = 0
 
     def end(self, tokens: Tokens, hidden_states: torch.Tensor) -> None:
-        """Score a prompt's tokens, and remember the hidden states of decoded ones; doing it again changes nothing."""
+        """Score a prompt's tokens, and remember the hidden states of decoded ones. Repeating it is
+        harmless."""
         if tokens.is_prompt:
             self._score(hidden_states, tokens.lanes, tokens.slots)
         else:
@@ -48,7 +50,7 @@ class Importance(Recorder):
             self.settle()
 
     def settle(self) -> None:
-        """Score what is outstanding. The lanes were the same in all steps of it."""
+        """Score what is outstanding. The lanes were the same in all its steps."""
         if self._num_steps:
             next_slots = self._lane_state.next_slots[: self._num_lanes, None]
             lanes = torch.arange(self._num_lanes, device=next_slots.device)
@@ -58,8 +60,10 @@ class Importance(Recorder):
             self._num_steps = 0
 
     def _score(self, hidden_states: torch.Tensor, lanes: torch.Tensor, slots: torch.Tensor) -> None:
-        """Write the scores of the tokens in `slots` [R, T] of `lanes` [R], by their hidden states [R, T, E] and the places
-        that the arena has for them."""
+        """Write the scores of the tokens in `slots` [R, T] of `lanes` [R].
+
+        `hidden_states` [R, T, E] are theirs; their places follow from the arena's positions.
+        """
         positions = self.arena.positions[lanes[:, None], 0, 0, slots]
         places = place_of(positions, self._lane_state.prompt_tokens[lanes, None])
         scores = self._predictor(hidden_states.float(), places)

@@ -1,9 +1,12 @@
-"""What a recorder is: it writes one column of the arena, a value for every stored token, as the model runs.
+"""What a recorder is: as the model runs, it writes one column of the arena, a value per stored
+token.
 
-To add a column, derive from `Recorder`, name the column, and override what it needs of the forward pass: `begin` sees
-the tokens before the model does, `observe` the queries, keys and values of each layer, `end` the final hidden states. What
-is not overridden costs nothing. `@register` it, in this package or in the module of the policy that uses it. That policy
-names the column in its `requires`, reads it with `slots.column(name)`, and may rewrite it with `relabel`.
+To add a column, derive from `Recorder`, name the column, and override what it needs of the forward
+pass. `begin` sees the tokens before the model does. `observe` sees the queries, keys and values of
+each layer. `end` sees the final hidden states. What is not overridden costs nothing.
+
+`@register` it, in this package or in the module of the policy that uses it. That policy names the
+column in its `requires`, reads it with `slots.column(name)`, and may rewrite it with `relabel`.
 """
 
 from collections.abc import Iterable
@@ -21,8 +24,9 @@ T = TypeVar("T")
 class Tokens(NamedTuple):
     """The tokens of one forward pass: chunks of prompts, or one token of each lane.
 
-    Chunks are right-padded: what goes to slots from `cache_len` on is padding. In a decode step that is repeated, lanes
-    run along that hold no sequence: what is written for them goes to slots that are written again before they are read.
+    Chunks are right-padded: slots from `cache_len` on get padding. A repeated decode step also runs
+    lanes that hold no sequence. What is written for them goes to slots that are written again
+    before they are read.
     """
 
     lanes: torch.Tensor
@@ -36,12 +40,12 @@ class Tokens(NamedTuple):
     cache_len: torch.Tensor
     """What each lane stores with them, [R]."""
     max_len: int
-    """The largest of `cache_len`, or more."""
+    """At least the largest of `cache_len`."""
     is_prompt: bool
 
 
 class LaneState(NamedTuple):
-    """What the engine knows of each lane, and keeps up to date on the device, int64 [max_seqs] each."""
+    """What the engine knows of each lane, kept up to date on the device, int64 [max_seqs] each."""
 
     next_slots: torch.Tensor
     """Where its next token will go."""
@@ -52,15 +56,16 @@ class LaneState(NamedTuple):
 class Recorder:
     """Base of all recorders.
 
-    A decode step is repeated without its Python where all recorders allow it (`is_repeatable`): `begin`, `observe` and
-    `end` may then do nothing but operations of torch that ask no values of the host, on tensors that stay where they
-    are. `step_done` is called after every step.
+    If all recorders are repeatable (`is_repeatable`), a decode step is repeated without its Python.
+    Then `begin`, `observe` and `end` may only use torch operations that read no values on the host,
+    on tensors that stay in place. `step_done` is called after every step.
     """
 
     column: ClassVar[Column]
-    #: The type of what was made for the model and is needed beside it, as an importance predictor is; None: nothing.
+    #: The type of an object, made for the model, that it needs: an importance predictor, say. None:
+    #: nothing.
     companion: ClassVar[type | None] = None
-    #: How many of each row's newest queries the policy needs to make use of the column.
+    #: How many of each row's newest queries a policy needs to use the column.
     num_queries: ClassVar[int] = 0
     #: Whether doing a decode step again changes nothing.
     is_repeatable: ClassVar[bool] = True
@@ -70,29 +75,31 @@ class Recorder:
 
     @classmethod
     def has_use(cls, companions: Iterable[object]) -> bool:
-        """Whether there is anything to record with such companions; if not, the arena has no such column."""
+        """Whether there is anything to record with such companions. If not, the arena has no such
+        column."""
         return True
 
     def begin(self, tokens: Tokens) -> None:
-        """Before the model runs."""
+        """Called before the model runs."""
 
     def observe(self, tokens: Tokens, states: LayerStates) -> None:
-        """In each layer, after it has stored keys and values."""
+        """Called in each layer, after it has stored keys and values."""
 
     def end(self, tokens: Tokens, hidden_states: torch.Tensor) -> None:
-        """After the model has run: final-norm hidden states [R, T, E]."""
+        """Called after the model has run, with final-norm hidden states [R, T, E]."""
 
     def step_done(self, num_lanes: int) -> None:
-        """A decode step of the first `num_lanes` lanes is done."""
+        """Called after a decode step of the first `num_lanes` lanes."""
 
     def settle(self) -> None:
-        """Write what is recorded late. Called before the column is read, and before lanes move or are refilled."""
+        """Write what is recorded late. Called before the column is read, moved or given to a new
+        sequence."""
 
     def write(self, tokens: Tokens, values: torch.Tensor) -> None:
-        """Values [R, T] of the tokens, for all layers and heads."""
+        """Write values [R, T] of the tokens, for all layers and heads."""
         self.arena.write_column(self.column.name, tokens.lanes, tokens.slots, values)
 
 
 def companion_of(kind: type[T], companions: Iterable[object]) -> T | None:
-    """The one of `companions` that is of this type; None: there is none."""
+    """The one of `companions` that is of this type, or None."""
     return next((one for one in companions if isinstance(one, kind)), None)

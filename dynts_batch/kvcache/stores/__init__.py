@@ -1,1 +1,1 @@
-"""Where keys and values lie: plain or packed, in torch, C and Triton."""
+"""The stores of keys and values: plain or packed, in torch, C and Triton."""

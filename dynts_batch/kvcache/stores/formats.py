@@ -1,22 +1,27 @@
-"""Number formats of stored keys and values: groups of 16 numbers that share an FP8 E4M3 scale, packed into bytes.
+"""Number formats of stored keys and values: 16 numbers share an FP8 E4M3 scale, packed into bytes.
 
-- `NVFP4`: sign and E2M1 magnitude, 0 .5 1 1.5 2 3 4 6; 4.5 bits a number with its share of the scale.
+- `NVFP4`: sign and E2M1 magnitude, 0 .5 1 1.5 2 3 4 6; 4.5 bits per number, scale included.
 - `TERNARY`: -1 0 1; 2.5 bits.
-- `FP8`: E4M3, of which the group's largest number is put at 16; 8.5 bits.
-- `INT4`: 16 steps of one size, from a zero-point of the group's own (KIVI, arXiv 2402.02750); 5.5 bits. For keys: a channel
-  whose numbers lie far from 0 and close together, as a bias makes them, keeps its differences.
+- `FP8`: E4M3, with the group's largest number at 16; 8.5 bits.
+- `INT4`: 16 equal steps from the group's own zero-point (KIVI, arXiv 2402.02750); 5.5 bits. It is
+  for keys. A bias can put a channel's numbers far from 0 and close together; this format keeps
+  their differences.
 
-Rules, the same for all: the scale is the group's extent over what the format puts its largest number at, its own largest
-magnitude as a rule, rounded to E4M3 (ties to even; up where E4M3 is subnormal and coarse, lest the largest numbers be cut
-off), at most 448 and, unless the group is all zero, at least the smallest E4M3 number 2**-9, so that tiny numbers lose no
-more than half a step of that. FP8 has room above 16: at 448, scales would be subnormal for most groups. The extent is the largest magnitude; of INT4 the distance of the largest number from the
-smallest. A number over its scale is computed in float32, held within the format's range and rounded to the nearest of its
-magnitudes, ties to the even code; a zero has no sign. In all but FP8, quantising what was dequantised gives the
-same codes and scales again, as long as the scale is none of E4M3's subnormal numbers.
+Scale. It is the group's extent over `top`, where the format puts that extent; `top` is the format's
+largest magnitude, except for FP8. The extent is the largest magnitude, and for INT4 the largest
+number minus the smallest. The scale is rounded to E4M3, ties to even. Subnormal E4M3 numbers are
+coarse, so there it is rounded up, lest the largest numbers be cut off. It is at most 448. Unless
+the group is all zero, it is at least 2**-9, the smallest E4M3 number, so tiny numbers lose at most
+half a step of that. FP8 uses 16, since at 448 the scales of most groups would be subnormal.
 
-INT4's zero-point is a whole number of eighths of a step, such that the 16 steps lie in the middle of the group: so the
-first and the last are both in use, whichever way the scale was rounded, and rounding again changes nothing. That
-holds for groups no more than 120 times their extent away from 0; beyond, a step is 2**-11 of the largest magnitude.
+Codes. A number over its scale is computed in float32, clipped to the format's range, and rounded to
+the nearest magnitude, ties to the even code. A zero has no sign. Quantising dequantised numbers
+gives the same codes and scales again, except in FP8, and unless the scale is subnormal in E4M3.
+
+INT4's zero-point is a whole number of eighths of a step. It puts the middle of the 16 steps at the
+middle of the group. So the first and the last step are in use however the scale was rounded, and
+rounding again changes nothing. That holds for groups at most 120 times their extent away from 0.
+Beyond, a step is 2**-11 of the largest magnitude.
 
 Knows nothing about who stores what, nor where groups begin.
 """
@@ -31,17 +36,20 @@ import torch
 GROUP = 16
 SCALE_DTYPE = torch.float8_e4m3fn
 LARGEST_SCALE = 448.0
-#: The smallest E4M3 number, which its subnormal numbers, below 2**-6, are multiples of.
+#: The smallest E4M3 number; those below 2**-6 are subnormal and its multiples.
 SMALLEST_SCALE, SMALLEST_NORMAL = 2.0**-9, 2.0**-6
-#: Of a step of INT4, what its zero-point counts in; and the smallest step, relative to the group's largest magnitude.
+#: The unit of INT4's zero-point, in steps, and the largest zero-point in that unit.
 ZERO_POINT_UNIT, LAST_ZERO_POINT = 1 / 8, 32767
+#: The smallest step of INT4, relative to the group's largest magnitude.
 SMALLEST_STEP = 2.0**-11
 
 
 @dataclass(frozen=True)
 class Format:
-    """`bits` a code; `magnitudes`: what the codes without sign stand for, ascending from 0. With a zero-point, no code has
-    a sign. `top`: what a group's extent is put at."""
+    """`bits` of a code, and `magnitudes`: what the codes without sign stand for, ascending from 0.
+
+    With a zero-point, no code has a sign. `top`: where a group's extent is put.
+    """
 
     name: str
     bits: int
@@ -55,17 +63,17 @@ class Format:
 
     @property
     def bits_per_number(self) -> float:
-        """With the number's share of the scale and the zero-point."""
+        """Its share of the scale and the zero-point included."""
         return self.bits + (8 + 16 * self.has_zero_point) / GROUP
 
     @property
     def sign(self) -> int:
-        """What a code has more where its number is below 0."""
+        """What is added to the code of a number below 0."""
         return 0 if self.has_zero_point else 1 << (self.bits - 1)
 
 
 def _e4m3_magnitudes() -> tuple[float, ...]:
-    codes = torch.arange(127, dtype=torch.uint8)  # the 128th stands for NaN
+    codes = torch.arange(127, dtype=torch.uint8)  # the 128th is NaN
     return tuple(codes.view(SCALE_DTYPE).float().tolist())
 
 
@@ -76,7 +84,7 @@ INT4 = Format("int4", 4, tuple(map(float, range(16))), top=15.0, has_zero_point=
 
 
 class KVFormat(NamedTuple):
-    """How keys and values are stored; their codes have the same number of bits."""
+    """How keys and values are stored. Their codes have the same number of bits."""
 
     keys: Format
     values: Format
@@ -86,7 +94,7 @@ class KVFormat(NamedTuple):
         return self.keys.bits
 
 
-#: By the name that `policy.quantize` has for them.
+#: By their names in `policy.quantize`.
 KV_FORMATS = {
     "nvfp4": KVFormat(NVFP4, NVFP4),
     "int4": KVFormat(INT4, NVFP4),
@@ -95,7 +103,8 @@ KV_FORMATS = {
 
 
 class Quantised(NamedTuple):
-    """Groups [..., 16]: codes uint8 [..., 16], scales E4M3 [...] and, where the format has them, zero-points int16 [...]."""
+    """Groups [..., 16]: codes uint8 [..., 16], scales E4M3 [...], and zero-points int16 [...] if
+    the format has them."""
 
     codes: torch.Tensor
     scales: torch.Tensor
@@ -110,13 +119,14 @@ def quantise(numbers: torch.Tensor, form: Format) -> Quantised:
     if form.has_zero_point:
         low, high = numbers.aminmax(dim=-1)
         extent = torch.maximum(high - low, largest * (SMALLEST_STEP * form.top))
-    # By a tensor: by a number, a GPU multiplies with its reciprocal, which rounds otherwise.
+    # A tensor as divisor, because a GPU multiplies with a number's reciprocal, which rounds
+    # otherwise.
     scales = extent / torch.full_like(extent, form.top)
     scales = scales.clamp(SMALLEST_SCALE, LARGEST_SCALE)
     up = (scales / SMALLEST_SCALE).ceil() * SMALLEST_SCALE
     scales = torch.where(scales < SMALLEST_NORMAL, up, scales)
     scales = scales.masked_fill(extent == 0, 0.0).to(SCALE_DTYPE)
-    # Where the scale is 0, all numbers are.
+    # If the scale is 0, all numbers are 0.
     divisors = scales.float().masked_fill(extent == 0, 1.0)
     steps, zero_points = numbers / divisors.unsqueeze(-1), None
     if form.has_zero_point:
@@ -139,7 +149,8 @@ def dequantise(groups: Quantised, form: Format) -> torch.Tensor:
 
 
 def pack(codes: torch.Tensor, form: Format) -> torch.Tensor:
-    """Codes [..., N] in bytes, uint8 [..., N * bits / 8]; the first code of a byte has the lowest bits."""
+    """Codes [..., N] in bytes, uint8 [..., N * bits / 8]. A byte's first code has the
+    lowest bits."""
     parts = codes.unflatten(-1, (-1, form.codes_per_byte)).unbind(-1)
     packed = parts[0].clone()
     for place, part in enumerate(parts[1:], start=1):
@@ -154,13 +165,14 @@ def unpack(packed: torch.Tensor, form: Format) -> torch.Tensor:
 
 
 def unscaled(packed: torch.Tensor, form: Format) -> torch.Tensor:
-    """The numbers [..., N] that packed codes stand for, before zero-points and scales: one look-up a byte."""
+    """The numbers [..., N] of packed codes, before zero-points and scales: one look-up per byte."""
     return _numbers_of_byte(form, packed.device)[packed.int()].flatten(-2)
 
 
 @cache
 def _bounds(form: Format, device: torch.device) -> torch.Tensor:
-    """Above bound c, a number belongs to a code above c: the middle between two magnitudes belongs to the even code."""
+    """A number above bound c has a code above c. A middle between two magnitudes goes to the even
+    code."""
     magnitudes = torch.tensor(form.magnitudes, dtype=torch.float32)
     middles = (magnitudes[1:] + magnitudes[:-1]) / 2
     below = torch.nextafter(middles, torch.zeros_like(middles))
@@ -170,7 +182,7 @@ def _bounds(form: Format, device: torch.device) -> torch.Tensor:
 
 @cache
 def _numbers(form: Format, device: torch.device) -> torch.Tensor:
-    """What each code stands for; one that `quantise` never gives stands for 0."""
+    """The number of each code; 0 for a code that `quantise` never gives."""
     numbers = torch.zeros(1 << form.bits)
     magnitudes = torch.tensor(form.magnitudes)
     numbers[: len(magnitudes)] = magnitudes

@@ -1,4 +1,5 @@
-"""The packed store with its groups and buffers read and written in C: the same bits, without the passes that torch needs.
+"""The packed store, with groups and buffers read and written in C: the same bits in fewer passes
+than torch.
 
 Axes as in kvcache/__init__.py.
 """
@@ -46,7 +47,8 @@ class CStore(ctypes.Structure):
 
 
 class NativePackedStore(PackedStore):
-    """For float32 on a CPU, where `native.can_run` says so. `parts` is what `CStore` is made of."""
+    """For float32 on a CPU, if `native.can_run` says so. `parts` are what `CStore` is built
+    from."""
 
     @property
     def parts(
@@ -92,7 +94,8 @@ class NativePackedStore(PackedStore):
 
 @operation(
     "append_packed(Tensor(a!) codes, Tensor(b!) scales, Tensor(c!)? zero_points, Tensor(d!) buffer,"
-    " Tensor(e!)? is_ternary, int bits, Tensor lanes, Tensor slots, Tensor keys, Tensor values) -> ()"
+    " Tensor(e!)? is_ternary, int bits, Tensor lanes, Tensor slots, Tensor keys, Tensor values) ->"
+    " ()"
 )
 def _append(
     codes: torch.Tensor,

@@ -23,16 +23,20 @@ from dynts_batch.kvcache.stores.formats import (
 class PackedStore:
     """Quantised: 16 consecutive slots of a lane are a group, packed once it is complete.
 
-    Slots behind the last complete group, 15 at most, are in a buffer of full precision. A key's numbers share a scale
-    with those of the same channel in the group's 16 tokens, a value's with 16 neighbouring channels of its token. Groups
-    have the formats of `form`; after an eviction, one whose 16 tokens may all be stored more coarsely is ternary, in the
-    first of its bytes. `num_marks`: how many heads tell such groups apart, 1 if all have the same; 0: there are none.
+    Slots behind the last complete group, at most 15, are in a buffer of full precision. A key
+    shares a scale with the same channel of the group's 16 tokens. A value shares one with 16
+    neighbouring channels of its token. Groups have the formats of `form`. If all 16 tokens of a
+    group may be stored more coarsely, an eviction makes the group ternary, in the first of its
+    bytes. `num_marks`: how many heads tell such groups apart; 1: all have the same; 0: there are
+    none.
 
-    An eviction regroups: survivors are dequantised, moved together and packed again, so that slots stay dense and so many
-    bits a number. In NVFP4 values come out as they were, and so do the keys of groups that lose nobody, in INT4 too but for
-    the rounding to the model's own precision; other keys share scales with new neighbours and are rounded once more. In FP8, all that moves may be rounded once more.
+    An eviction regroups: survivors are dequantised, moved together and packed again. So slots stay
+    dense, and the bits per number stay the same. In NVFP4 values come out unchanged, and so do keys
+    of groups that lose no token. In INT4 too, except for the rounding to the model's own precision.
+    Other keys share scales with new neighbours and are rounded once more. In FP8, all that moves
+    may be rounded once more.
 
-    `cache_len` [max_seqs] is the arena's: where each lane's buffer begins follows from it.
+    `cache_len` [max_seqs] is the arena's. It says where each lane's buffer begins.
     """
 
     def __init__(
@@ -52,7 +56,7 @@ class PackedStore:
         # The first axis: keys, values.
         self.codes = torch.zeros((*groups, num_bytes), dtype=torch.uint8, device=device)
         self.scales = torch.zeros((*groups, head_dim), dtype=torch.uint8, device=device)
-        #: Of keys only.
+        #: For keys only.
         self.zero_points = (
             torch.zeros((*groups[1:], head_dim), dtype=torch.int16, device=device)
             if form.keys.has_zero_point
@@ -111,7 +115,8 @@ class PackedStore:
         keys: torch.Tensor,
         values: torch.Tensor,
     ) -> None:
-        """What lies beyond `lengths` may fill groups that nothing reads before they are packed again."""
+        """Tokens beyond `lengths` may fill groups. Nothing reads these before they are packed
+        again."""
         assert start % GROUP == 0, "a chunk of a prompt ends where a group does"
         self._write(lanes, start // GROUP, lengths, torch.stack((keys, values)), None)
 
@@ -179,8 +184,11 @@ class PackedStore:
         states: torch.Tensor,
         is_coarse: torch.Tensor | None,
     ) -> None:
-        """Pack the complete groups of keys and values `states` [2, R, H, T, D], from group `first` on, and keep
-        the rest in the buffers."""
+        """Pack the complete groups of keys and values `states` [2, R, H, T, D], from group `first`
+        on.
+
+        The rest stays in the buffers.
+        """
         num_groups = states.shape[3] // GROUP
         is_ternary = None
         if is_coarse is not None:
@@ -199,7 +207,7 @@ class PackedStore:
         states: torch.Tensor,
         is_ternary: torch.Tensor | None,
     ) -> None:
-        """What `_write` does, but for marking the groups that are ternary, [R, H or 1, groups]."""
+        """`_write` without marking the groups that are ternary, [R, H or 1, groups]."""
         longest = states.shape[3]
         num_groups = longest // GROUP
         groups = slice(first, first + num_groups)
@@ -225,8 +233,8 @@ class PackedStore:
 
 
 class PackedGroups(NamedTuple):
-    """Groups of keys or values as they are stored: bytes [..., bytes], scales uint8 [..., D], and zero-points int16 [..., D]
-    where the format has them."""
+    """Stored groups of keys or values: bytes [..., bytes], scales uint8 [..., D], and zero-points
+    int16 [..., D] if the format has them."""
 
     codes: torch.Tensor
     scales: torch.Tensor
@@ -245,7 +253,8 @@ def pack_groups(part: int, numbers: torch.Tensor, form: Format) -> PackedGroups:
 
 
 def _where(is_ternary: torch.Tensor, coarse: PackedGroups, fine: PackedGroups) -> PackedGroups:
-    """`coarse` groups where `is_ternary` [R, H or 1, groups], which leave the last of their bytes unused."""
+    """`coarse` groups if `is_ternary` [R, H or 1, groups], else `fine` ones. Coarse ones leave
+    their last bytes unused."""
     unused = fine.codes.shape[-1] - coarse.codes.shape[-1]
     mark = is_ternary.unsqueeze(-1)
     return PackedGroups(

@@ -1,7 +1,7 @@
-"""Keys and values of one layer for all lanes, as they are stored: what every store does, and the plain one.
+"""Keys and values of one layer for all lanes: the verbs of every store, and the plain store.
 
-All kinds have the same verbs, so who holds one need not know which. Only kvcache/arena.py writes to them. Axes as in
-kvcache/__init__.py.
+All kinds have the same verbs, so a caller need not know the kind. Only kvcache/arena.py writes to
+them. Axes as in kvcache/__init__.py.
 """
 
 from typing import Protocol
@@ -19,15 +19,16 @@ class LayerStore(Protocol):
         ...
 
     def keys(self, lanes: torch.Tensor, num_slots: int) -> torch.Tensor:
-        """[R, H, S, D], as a copy; slots beyond a lane's end hold anything finite."""
+        """A copy, [R, H, S, D]. Slots beyond a lane's end hold anything finite."""
         ...
 
     def values(self, lanes: torch.Tensor, num_slots: int) -> torch.Tensor:
-        """[R, H, S, D], as a copy."""
+        """A copy, [R, H, S, D]."""
         ...
 
     def keys_in_place(self, lanes: torch.Tensor, num_slots: int) -> torch.Tensor:
-        """All that is stored, [max_seqs, H, C, D], to be read only; or where it is quantised, what `keys` gives."""
+        """All that is stored, [max_seqs, H, C, D], to be read only. If it is quantised: what `keys`
+        gives."""
         ...
 
     def write(
@@ -38,8 +39,11 @@ class LayerStore(Protocol):
         keys: torch.Tensor,
         values: torch.Tensor,
     ) -> None:
-        """Store the first `lengths` [R] tokens of keys and values [R, H, T, D] from slot `start` on, a
-        multiple of 16, where all that is before it has been stored."""
+        """Store the first `lengths` [R] tokens of keys and values [R, H, T, D] from slot `start`
+        on.
+
+        `start` is a multiple of 16, and all slots before it are stored.
+        """
         ...
 
     def append(
@@ -55,8 +59,11 @@ class LayerStore(Protocol):
         retained_len: torch.Tensor,
         is_coarse: torch.Tensor | None,
     ) -> None:
-        """Keep the first `retained_len` [R] of the slots `kept` [R, H or 1, K] of lanes `rows`, in that order;
-        `is_coarse`: which of them may be stored more coarsely."""
+        """Keep the first `retained_len` [R] of the slots `kept` [R, H or 1, K] of lanes `rows`, in
+        that order.
+
+        `is_coarse`: which of them may be stored more coarsely.
+        """
         ...
 
     def move(self, source: int, target: int, cache_len: int) -> None:
@@ -64,7 +71,7 @@ class LayerStore(Protocol):
         ...
 
     def clear(self, lane: int) -> None:
-        """Zeros in all slots of a lane."""
+        """Zero all slots of a lane."""
         ...
 
 
@@ -74,7 +81,7 @@ class PlainStore:
     def __init__(
         self, size: tuple[int, int, int, int], dtype: torch.dtype, device: torch.device
     ) -> None:
-        # Zeros, not garbage: a masked slot has weight 0 in the attention, and 0 x NaN would still be NaN.
+        # Zeros, not garbage: a masked slot has weight 0 in the attention, and 0 x NaN is NaN.
         self._states = torch.zeros(2, *size, dtype=dtype, device=device)
         self._keys, self._values = self._states
 
@@ -99,7 +106,8 @@ class PlainStore:
         keys: torch.Tensor,
         values: torch.Tensor,
     ) -> None:
-        """What lies beyond `lengths` is stored too; nothing reads it before a later token overwrites it."""
+        """Tokens beyond `lengths` are stored too. Nothing reads them before a later token
+        overwrites them."""
         stop = start + keys.shape[2]
         self._keys[lanes, :, start:stop] = keys
         self._values[lanes, :, start:stop] = values
@@ -127,5 +135,6 @@ class PlainStore:
 
 
 def head_strides(stored: torch.Tensor) -> tuple[int, int]:
-    """Between lanes and between heads of [R, H or 1, ...]: where heads share what is stored, they are 0 apart."""
+    """Strides between lanes and between heads of [R, H or 1, ...]; 0 for heads that share what is
+    stored."""
     return stored.stride(0), stored.stride(1) if stored.shape[1] > 1 else 0

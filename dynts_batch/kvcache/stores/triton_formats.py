@@ -1,10 +1,14 @@
-"""The formats of kvcache/stores/formats.py inside Triton's kernels, the same bits, by integer arithmetic that every GPU has.
+"""The formats of kvcache/stores/formats.py inside Triton's kernels: the same bits, by integer
+arithmetic that every GPU has.
 
-A code becomes a float32 by moving its bits: the sign to the sign, the rest to the low end of the exponent and the high end
-of the mantissa, where the smallest codes are float32's subnormal numbers. That is what the code stands for, but for a power
-of two: most of it comes back with the scale, and `unit` is left, for the sums. All of these products are exact, in bfloat16 and
-float16 too. Of formats with a zero-point, a code's bits are the low ones of a number from 2**20 on, which has steps of 1/8; that
-it is so large, the zero-point takes back.
+A code becomes a float32 by moving its bits. The sign goes to the sign; the rest goes to the low end
+of the exponent and the high end of the mantissa. The smallest codes become float32's subnormal
+numbers. The result is the code's number, except for a power of two. Most of that power comes back
+with the scale; `unit` is left, for the sums. All of these products are exact, in bfloat16 and
+float16 too.
+
+In formats with a zero-point, a code's bits are the low ones of a number from 2**20 on, which has
+steps of 1/8. The zero-point subtracts the 2**20 again.
 """
 
 import triton
@@ -13,13 +17,14 @@ import triton.language as tl
 
 @triton.jit
 def unit(BITS: tl.constexpr, HAS_ZERO_POINT: tl.constexpr):  # type: ignore[no-untyped-def]
-    """What numbers times `factors` lack: with it, the scales would leave the range of float32."""
+    """The factor that numbers times `factors` still lack. With it, the scales would leave float32's
+    range."""
     return 1.0 if HAS_ZERO_POINT else 4.0 if BITS == 8 else 256.0
 
 
 @triton.jit
 def _bits(codes, BITS: tl.constexpr, HAS_ZERO_POINT: tl.constexpr):  # type: ignore[no-untyped-def]
-    """Bits of float32 numbers, from codes in the highest bits of int32 ones; lower bits don't matter."""
+    """Bits of float32 numbers, from codes in the highest bits of int32; lower bits don't matter."""
     if HAS_ZERO_POINT:
         bits = ((codes >> 25) & 0x78) | 0x49800000
     elif BITS == 8:
@@ -39,7 +44,8 @@ def _every(  # type: ignore[no-untyped-def]
     BITS: tl.constexpr,
     HAS_ZERO_POINT: tl.constexpr,
 ):
-    """Of each word, the codes that shifts by SHIFT, SHIFT - STEP, ... bring to the top, side by side."""
+    """Of each word, the codes that shifts by SHIFT, SHIFT - STEP, ... bring to the top, side by
+    side."""
     if STEP == 32:
         bits = _bits(words << SHIFT, BITS, HAS_ZERO_POINT)
     else:
@@ -51,31 +57,33 @@ def _every(  # type: ignore[no-untyped-def]
 
 @triton.jit
 def unpack(words, BITS: tl.constexpr, HAS_ZERO_POINT: tl.constexpr):  # type: ignore[no-untyped-def]
-    """Bits of numbers before zero-points and scales, int32 [R, N * 32 // BITS], of packed codes, int32 [R, N]."""
+    """Bits of numbers before zero-points and scales, int32 [R, N * 32 // BITS], from packed codes,
+    int32 [R, N]."""
     return _every(words, 32 - BITS, BITS, BITS, HAS_ZERO_POINT)
 
 
 @triton.jit
 def from_zero_points(zero_points):  # type: ignore[no-untyped-def]
-    """What numbers that `unpack` gave the bits of lack, float32; int16 zero-points are in eighths."""
+    """What to add to the numbers of `unpack`, float32. int16 zero-points are in eighths."""
     return zero_points.to(tl.float32) * 0.125 - 1048576.0
 
 
 @triton.jit
 def _scales(codes):  # type: ignore[no-untyped-def]
-    """float32 scales of their E4M3 codes, uint8."""
+    """float32 scales from their E4M3 codes, uint8."""
     return (codes.to(tl.int32) << 20).to(tl.float32, bitcast=True) * 2.0**120
 
 
 @triton.jit
 def factors(scales, HAS_ZERO_POINT: tl.constexpr):  # type: ignore[no-untyped-def]
-    """float32 factors of numbers that `unpack` gave the bits of; `scales` are E4M3 codes, uint8."""
+    """float32 factors of the numbers of `unpack`. `scales` are E4M3 codes, uint8."""
     return _scales(scales) if HAS_ZERO_POINT else _scales(scales) * 2.0**118
 
 
 @triton.jit
 def _to_e4m3(numbers):  # type: ignore[no-untyped-def]
-    """Codes, int32, of numbers in [0, 448], ties to even; below 2**-6 they count steps of 2**-9."""
+    """Codes, int32, of numbers in [0, 448], ties to even. Below 2**-6 codes count steps of
+    2**-9."""
     bits = numbers.to(tl.int32, bitcast=True)
     normal = ((bits + 0x7FFFF + ((bits >> 20) & 1)) >> 20) - (120 << 3)
     small = (numbers * 512.0 + 8388608.0).to(tl.int32, bitcast=True) - 0x4B000000
@@ -84,13 +92,14 @@ def _to_e4m3(numbers):  # type: ignore[no-untyped-def]
 
 @triton.jit
 def _rounded(numbers):  # type: ignore[no-untyped-def]
-    """To whole ones, ties to even; magnitudes are below 2**22."""
+    """Rounded to whole numbers, ties to even. Magnitudes must be below 2**22."""
     return numbers + 12582912.0 - 12582912.0
 
 
 @triton.jit
 def _scale_codes(extents, TOP: tl.constexpr):  # type: ignore[no-untyped-def]
-    """E4M3 codes, uint8, of the scales of groups of such extents, which are put at TOP; subnormal ones are rounded up."""
+    """E4M3 codes, uint8, of the scales that put such extents at TOP. Subnormal scales are rounded
+    up."""
     scales = tl.div_rn(extents, tl.full(extents.shape, TOP, tl.float32))
     scales = tl.minimum(tl.maximum(scales, 0.001953125), 448.0)
     up = tl.ceil(scales * 512.0) * 0.001953125
@@ -100,21 +109,22 @@ def _scale_codes(extents, TOP: tl.constexpr):  # type: ignore[no-untyped-def]
 
 @triton.jit
 def scale(largest, BITS: tl.constexpr):  # type: ignore[no-untyped-def]
-    """E4M3 codes of scales, of groups without zero-points whose largest magnitudes are `largest`."""
+    """E4M3 codes of scales, for groups without zero-points with the largest magnitudes
+    `largest`."""
     return _scale_codes(largest, 16.0 if BITS == 8 else 6.0 if BITS == 4 else 1.0)
 
 
 @triton.jit
 def quantise(numbers, scales, BITS: tl.constexpr):  # type: ignore[no-untyped-def]
     """Codes, int32, of float32 numbers under their scales, E4M3 codes, all [R, N]."""
-    # Where the scale is 0, all numbers are.
+    # If the scale is 0, all numbers are 0.
     steps = tl.div_rn(tl.abs(numbers), tl.where(scales == 0, 1.0, _scales(scales)))
     if BITS == 8:
         codes = _to_e4m3(tl.minimum(steps, 448.0))
     elif BITS == 2:
         codes = (steps > 0.5).to(tl.int32)
     else:
-        # A middle between two magnitudes belongs to the even code.
+        # A middle between two magnitudes goes to the even code.
         codes = (steps > 0.25).to(tl.int32) + (steps >= 0.75) + (steps > 1.25) + (steps >= 1.75)
         codes += (steps > 2.5).to(tl.int32) + (steps >= 3.5) + (steps > 5.0)
     return tl.where((numbers < 0.0) & (codes > 0), codes | (1 << (BITS - 1)), codes)
@@ -122,7 +132,10 @@ def quantise(numbers, scales, BITS: tl.constexpr):  # type: ignore[no-untyped-de
 
 @triton.jit
 def quantise_from_zero_point(numbers):  # type: ignore[no-untyped-def]
-    """INT4 of groups [16, N] along the first axis: codes, int32 [16, N], E4M3 codes of scales and int16 zero-points [N]."""
+    """INT4 codes of groups [16, N] along the first axis: int32 [16, N].
+
+    Beside them, [N] each: E4M3 codes of scales and int16 zero-points.
+    """
     low, high = tl.min(numbers, axis=0), tl.max(numbers, axis=0)
     largest = tl.maximum(tl.abs(low), tl.abs(high))
     scales = _scale_codes(tl.maximum(high - low, largest * 0.00732421875), 15.0)

@@ -1,7 +1,7 @@
-"""The packed store with its groups and buffers read and written by Triton's kernels: the same bits, and nothing is asked of
-the host.
+"""The packed store, with groups and buffers read and written by Triton's kernels.
 
-A kernel has a program for each head of each row, and some for 16 or more of its slots.
+The bits are the same, and nothing waits for the host. A kernel has a program for each head of each
+row, and some for 16 or more of its slots.
 """
 
 import torch
@@ -22,7 +22,7 @@ from dynts_batch.kvcache.stores.triton_formats import (
     unpack,
 )
 
-#: That a program reads.
+#: Slots that a program reads.
 BLOCK_SLOTS = 32
 
 
@@ -32,8 +32,11 @@ def _load_codes(  # type: ignore[no-untyped-def]
     HEAD_DIM: tl.constexpr, DIMS: tl.constexpr, BITS: tl.constexpr, ROOM: tl.constexpr,
     HAS_ZERO_POINT: tl.constexpr,
 ):  # fmt: skip
-    """Bits of numbers before their scales, int32 [SLOTS, DIMS], from BITS each, of the slots where `is_read`; their
-    groups have room for ROOM bits a number."""
+    """Bits of numbers before their scales, int32 [SLOTS, DIMS], BITS each, of the slots with
+    `is_read`.
+
+    Their groups have room for ROOM bits a number.
+    """
     words: tl.constexpr = HEAD_DIM * BITS // 32
     word = tl.arange(0, DIMS * BITS // 32)
     begin = slot // 16 * (HEAD_DIM * ROOM // 2) + slot % 16 * words
@@ -48,7 +51,8 @@ def load_numbers(  # type: ignore[no-untyped-def]
     HEAD_DIM: tl.constexpr, DIMS: tl.constexpr, BITS: tl.constexpr,
     HAS_ZERO_POINT: tl.constexpr, HAS_TERNARY: tl.constexpr,
 ):  # fmt: skip
-    """Numbers before zero-points and scales, float32 [SLOTS, DIMS]. Ternary ones have the unit of those of 4 bits."""
+    """Numbers before zero-points and scales, float32 [SLOTS, DIMS]. Ternary numbers have the unit
+    of 4-bit ones."""
     tl.static_assert(not HAS_TERNARY or BITS == 4)
     is_fine = is_live & ~is_ternary if HAS_TERNARY else is_live
     bits = _load_codes(codes, slot, is_fine, HEAD_DIM, DIMS, BITS, BITS, HAS_ZERO_POINT)
@@ -64,7 +68,10 @@ def _pack_group(  # type: ignore[no-untyped-def]
     HEAD_DIM: tl.constexpr, DIMS: tl.constexpr, BITS: tl.constexpr,
     IS_KEYS: tl.constexpr, HAS_ZERO_POINT: tl.constexpr,
 ):  # fmt: skip
-    """Pack float32 keys or values [16, DIMS] of one head to where its codes, scales and zero-points begin."""
+    """Pack float32 keys or values [16, DIMS] of one head.
+
+    `codes`, `scales` and `zero_points` point to the group's first of each.
+    """
     token, dim = tl.arange(0, 16), tl.arange(0, DIMS)
     if HAS_ZERO_POINT:
         quantised, own, begins = quantise_from_zero_point(numbers)
@@ -94,7 +101,7 @@ def _read_slots(  # type: ignore[no-untyped-def]
     BITS: tl.constexpr, IS_KEYS: tl.constexpr, HAS_ZERO_POINT: tl.constexpr,
     HAS_TERNARY: tl.constexpr,
 ):  # fmt: skip
-    """Keys or values of a block of `slots` of one head of one row, dequantised or from the buffer."""
+    """Read a block of `slots` of one head of one row, dequantised or from the buffer."""
     of_row, dim = tl.program_id(0).to(tl.int64), tl.arange(0, DIMS)
     row, head = of_row // NUM_HEADS, of_row % NUM_HEADS
     lane = tl.load(lanes + row)
@@ -142,7 +149,8 @@ def _write_group(  # type: ignore[no-untyped-def]
     NUM_HEADS: tl.constexpr, HEAD_DIM: tl.constexpr, DIMS: tl.constexpr, BITS: tl.constexpr,
     IS_KEYS: tl.constexpr, HAS_ZERO_POINT: tl.constexpr, HAS_TERNARY: tl.constexpr,
 ):  # fmt: skip
-    """16 tokens' keys or values of one head of one row: packed, or where they are fewer, to the buffer."""
+    """Store 16 tokens' keys or values of one head of one row: packed, or in the buffer if they are
+    fewer."""
     of_row, own_group = tl.program_id(0).to(tl.int64), tl.program_id(1)
     row, head = of_row // NUM_HEADS, of_row % NUM_HEADS
     lane, length = tl.load(lanes + row), tl.load(lengths + row)
@@ -163,7 +171,7 @@ def _write_group(  # type: ignore[no-untyped-def]
             _pack_group(
                 wide, codes, scales, zero_points, HEAD_DIM, DIMS, 2, IS_KEYS, HAS_ZERO_POINT
             )
-            # Half of the room for four bits is left.
+            # The last half of the room for four bits is unused.
             rest = 4 * HEAD_DIM + tl.arange(0, 16)[:, None] * (HEAD_DIM // 4) + dim[None, :]
             tl.store(codes + rest, 0, mask=(dim < HEAD_DIM // 4)[None, :])
         else:
@@ -182,7 +190,7 @@ def _append(  # type: ignore[no-untyped-def]
     NUM_HEADS: tl.constexpr, HEAD_DIM: tl.constexpr, DIMS: tl.constexpr, BITS: tl.constexpr,
     IS_KEYS: tl.constexpr, HAS_ZERO_POINT: tl.constexpr, HAS_TERNARY: tl.constexpr,
 ):  # fmt: skip
-    """Keys or values of one head of one new token, to the buffer; a group that they complete is packed."""
+    """Store one head of one new token in the buffer. If that completes a group, pack it."""
     row, head = tl.program_id(0).to(tl.int64) // NUM_HEADS, tl.program_id(0) % NUM_HEADS
     lane, slot = tl.load(lanes + row), tl.load(slots + row)
     place, of_lane = slot % 16, lane * NUM_HEADS + head
@@ -207,7 +215,7 @@ def _append(  # type: ignore[no-untyped-def]
 
 
 class TritonPackedStore(PackedStore):
-    """For a GPU, where `devices.runs_triton` says so."""
+    """For a GPU, if `devices.runs_triton` says so."""
 
     def append(
         self, lanes: torch.Tensor, slots: torch.Tensor, keys: torch.Tensor, values: torch.Tensor
@@ -233,7 +241,8 @@ class TritonPackedStore(PackedStore):
 
     @property
     def ternary_marks(self) -> tuple[tuple[int, int], torch.Tensor]:
-        """`is_ternary` as kernels take it: its strides, and itself; anything where there is none."""
+        """The strides of `is_ternary`, and itself, as kernels take it; any tensor if there
+        is none."""
         if self.is_ternary is None:
             return (0, 0), self.scales
         return head_strides(self.is_ternary), self.is_ternary.view(torch.uint8)
@@ -244,7 +253,7 @@ class TritonPackedStore(PackedStore):
 
     @property
     def _zero_points(self) -> torch.Tensor:
-        """Anything where there are none."""
+        """The zero-points; any tensor if there are none."""
         return self.scales if self.zero_points is None else self.zero_points
 
     @property

@@ -1,4 +1,4 @@
-"""What the methods are measured against: everything, the newest, the first and the newest, and a draw."""
+"""The baselines: keep everything, the newest, the first and the newest, or a random draw."""
 
 from dynts_batch.kvcache.policies.baselines import full as full
 from dynts_batch.kvcache.policies.baselines import random as random

@@ -1,4 +1,4 @@
-"""The full cache: nothing is evicted. The reference that every other policy is held against."""
+"""The full cache: nothing is evicted. Every other policy is compared to it."""
 
 from dataclasses import dataclass
 
@@ -9,11 +9,14 @@ from dynts_batch.kvcache.policy import Policy
 @register("full")
 @dataclass(frozen=True)
 class Full(Policy):
-    """Never evicts. A sequence has room for memory.max_prompt_tokens + sampling.max_new_tokens, and the budget, the
-    window and the ratio mean nothing, so that `policy.name=full` alone turns any run into its own reference."""
+    """Never evicts. A sequence has room for memory.max_prompt_tokens + sampling.max_new_tokens.
+
+    Budget, window and ratio have no effect, so `policy.name=full` alone turns any run into its own
+    reference.
+    """
 
     def __post_init__(self) -> None:
-        pass  # nothing here to check
+        pass  # nothing to check
 
     def capacity(self, max_prompt_tokens: int, max_new_tokens: int) -> int:
         return max_prompt_tokens + max_new_tokens

@@ -12,10 +12,11 @@ from dynts_batch.kvcache.view import LayerSlots
 @register("random")
 @dataclass(frozen=True)
 class Random(HeadwisePolicy):
-    """Keeps candidates uniformly at random, drawn independently per layer and KV head (arXiv 2609.03430).
+    """Keeps candidates uniformly at random, drawn independently per layer and KV head (arXiv
+    2609.03430).
 
-    Draws are a function of the sequence, its length, the layer, the head and the token, so a row's choice depends on
-    neither its batch-mates nor a restart.
+    A draw is a function of the sequence, its length, the layer, the head and the token. So a row's
+    choice depends on neither its batch-mates nor a restart.
     """
 
     def score_layer(self, layer: LayerSlots) -> torch.Tensor:

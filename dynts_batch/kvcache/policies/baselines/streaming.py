@@ -13,10 +13,11 @@ from dynts_batch.kvcache.view import Slots
 @register("streaming")
 @dataclass(frozen=True)
 class Streaming(Policy):
-    """Keeps the first `num_sink_tokens` and the newest candidates (Xiao et al. 2023, arXiv 2309.17453).
+    """Keeps the first `num_sink_tokens` and the newest candidates (Xiao et al. 2023, arXiv
+    2309.17453).
 
-    Deviation: keys keep the RoPE positions of the text instead of being renumbered inside the cache. With a
-    protected prompt the sinks are part of it, and this equals `window`.
+    Deviation: keys keep the RoPE positions of the text, and are not renumbered inside the cache. A
+    protected prompt contains the sinks, so the policy then equals `window`.
     """
 
     num_sink_tokens: int = 4

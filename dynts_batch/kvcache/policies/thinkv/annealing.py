@@ -1,21 +1,21 @@
-"""How many tokens of each segment of a trace stay, after ThinKV's schedule (arXiv 2510.01290).
+"""How many tokens of each segment of a trace stay, by ThinKV's schedule (arXiv 2510.01290).
 
-Plain Python on the sizes of one sequence's segments, oldest first: which tokens stay is decided elsewhere, and nothing here
-knows of slots or positions.
+Plain Python on the sizes of one sequence's segments, oldest first. Which tokens stay is decided
+elsewhere. Knows nothing of slots or positions.
 """
 
 from collections.abc import Sequence
 
 from dynts_batch.kvcache.policies.thinkv.thoughts import EXECUTION, REASONING, TRANSITION
 
-#: Sizes that a segment steps down to; with fewer than the last left, traces loop for ever.
+#: Sizes that a segment steps down to. With fewer tokens than the last size, traces loop for ever.
 SCHEDULE = (64, 32, 16, 8, 4)
-#: Types by what is lost with them, the least first.
+#: Types by how much is lost with them, the least first.
 LEAST_IMPORTANT_FIRST = (TRANSITION, EXECUTION, REASONING)
 
 
 def step_down(size: int) -> int:
-    """The next size of the schedule; a segment at the floor stays as it is."""
+    """The next size of the schedule. A segment at the last size stays as it is."""
     return next((smaller for smaller in SCHEDULE if smaller < size), size)
 
 
@@ -29,10 +29,10 @@ def anneal(sizes: Sequence[int], num_steps: Sequence[int]) -> list[int]:
 
 
 def make_room(sizes: Sequence[int], types: Sequence[int], excess: int) -> list[int]:
-    """Sizes after `excess` tokens or more have gone, or all of them.
+    """Sizes after at least `excess` tokens have gone, or all of them.
 
-    Again and again the oldest segment above the floor of the least important type steps down; once all are at the floor,
-    segments go entirely in the same order.
+    Of the least important type, the oldest segment above the schedule's last size steps down, again
+    and again. Once all are at that size, segments go entirely, in the same order.
     """
     left, total = list(sizes), sum(sizes)
     target = total - excess

@@ -1,4 +1,4 @@
-"""ThinKV: a thought's kind and age say how much of it stays, and of that the tokens that stand for the others."""
+"""ThinKV: a thought's kind and age decide how many of its tokens stay, and then which."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,20 +22,26 @@ SURVIVORS = ("kmeans", "importance")
 @register("thinkv")
 @dataclass(frozen=True)
 class ThinKV(Policy):
-    """Cuts the thinking into segments of `segment_size` tokens, which lose tokens step by step (arXiv 2510.01290); null = the
-    paper's 128, but at most an eighth of the budget, as it was in the paper.
+    """Cuts the thinking into segments, which lose tokens step by step (arXiv 2510.01290).
 
-    A segment is labelled as it ends, by the sparsity of attention then: a transition, reasoning or execution. With a
-    transition every earlier segment steps down once: to 64, 32, 16, 8, 4 tokens. Where there is no room for the next
-    segment, the oldest of the least important type (transitions, then executions, then reasoning) steps down, again and
-    again; when all have come to 4, they go entirely, in the same order. `survivors`: "kmeans", in each layer those
-    nearest the centres of as many clusters of its keys; "importance", those that DynTS's predictor finds most important,
-    the same in all layers. The prompt (or nothing), the segment being written, and those that the window or the answer
-    reaches into, are protected; `keep_ratio` and `interval` mean nothing.
+    A segment has `segment_size` tokens. null = the paper's 128, but at most an eighth of the
+    budget, as it was in the paper. When it ends, the sparsity of attention labels it as a
+    transition, reasoning or execution. With each transition every earlier segment steps down once:
+    to 64, 32, 16, 8, 4 tokens.
 
-    Not published and our choice: a row that still fits its budget loses nothing, and what transitions asked for until
-    then is made up for when it first does not. An eviction makes room to the end of the segment being written, so that
-    there is one for a segment at most.
+    If there is no room for the next segment, the oldest of the least important type steps down,
+    again and again. Transitions are the least important, then executions, then reasoning. Once all
+    are at 4 tokens, segments go entirely, in the same order.
+
+    `survivors` says which tokens stay. "kmeans": in each layer the keys nearest the centres of as
+    many clusters. "importance": the most important ones by DynTS's predictor, the same in all
+    layers. Protected are the prompt (unless `protect_prompt` is false), the segment being written,
+    and segments that the window or the answer reaches into. `keep_ratio` and `interval` have no
+    effect.
+
+    Not published, and our choice: a row that still fits its budget loses nothing. The steps that
+    transitions asked for until then happen when it first does not fit. An eviction makes room to
+    the end of the segment being written, so there is at most one per segment.
     """
 
     segment_size: int | None = None
@@ -52,8 +58,9 @@ class ThinKV(Policy):
             )
         if self.segment_len < 1 or self.longest_prompt(0) < 1:
             raise ConfigError(
-                "policy.segment_size must be at least 1, and policy.budget leave room for the window's segments, one more"
-                f" and a prompt, got {self.segment_len}, budget {self.budget} and window {self.window_size}"
+                "policy.segment_size must be at least 1, and policy.budget leave room for the"
+                f" window's segments, one more and a prompt, got {self.segment_len}, budget"
+                f" {self.budget} and window {self.window_size}"
             )
 
     @cached_property
@@ -71,10 +78,10 @@ class ThinKV(Policy):
         return self.survivors == "kmeans"
 
     def counts(self, *, prompt_tokens: int, answer_tokens: int, cache_len: int) -> Counts:
-        """The candidates here are all that the whole segments of `score` are cut out of."""
+        """The candidates are all tokens from which `stays` cuts whole segments."""
         assert self.budget is not None, "config.validate() requires a budget"
         num_first = min(self.num_protected_first(prompt_tokens), cache_len)
-        # Whole segments are protected, and a whole one has to fit besides.
+        # Whole segments are protected, and one more has to fit.
         fits = num_first + answer_tokens + 2 * self.segment_len <= self.budget
         num_last = max(self.window_size, answer_tokens if fits else 0)
         num_last = min(num_last, cache_len - num_first)
@@ -87,7 +94,7 @@ class ThinKV(Policy):
         return self.budget - (room if self.protect_prompt else 1)
 
     def next_look(self, *, prompt_tokens: int, num_processed: int) -> int:
-        """At the end of the segment that is written next."""
+        """The end of the segment that is written next."""
         num_free = num_processed - self.num_protected_first(prompt_tokens)
         return num_processed + self.segment_len - num_free % self.segment_len
 
@@ -100,7 +107,7 @@ class ThinKV(Policy):
         types = thoughts.classify(torch.stack(measured).mean(dim=0))
         column = slots.column("thought")
         slot = torch.arange(slots.arena.capacity, device=column.device)
-        # Of the segment that was written until now no token is missing.
+        # The segment that has just been written has lost no token.
         is_new = (slot >= (slots.cache_len - self.segment_len)[:, None]) & (
             slot < slots.cache_len[:, None]
         )
@@ -122,13 +129,14 @@ class ThinKV(Policy):
         sizes, types, num_free = segments.sizes, segments.types, row.num_processed - row.num_first
         has_lost = row.cache_len < row.num_processed
         newest, num_written = num_free // self.segment_len - 1, num_free % self.segment_len
-        # What transitions ask for is done at once, but for those that came while the row still fitted its budget.
+        # Transitions take effect at once, except those that came while the row still fitted its
+        # budget.
         asks = [
             kind == TRANSITION and (not has_lost or (index == newest and num_written == 0))
             for index, kind in enumerate(types)
         ]
         asked_later = [*accumulate(reversed(asks), initial=0)][-2::-1]
-        end = (num_free - row.num_last) // self.segment_len  # of those that are not protected
+        end = (num_free - row.num_last) // self.segment_len  # of unprotected segments
         annealed = anneal(sizes[:end], asked_later[:end])
         room = self.segment_len - num_written
         excess = row.num_first + sum(annealed) + sum(sizes[end:]) - (self.budget - room)

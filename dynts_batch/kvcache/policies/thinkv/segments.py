@@ -1,8 +1,10 @@
-"""The segments of the stored tokens: runs of equal logical length, counted from the first token that may be evicted.
+"""The segments of the stored tokens: runs of equal logical length, from the first evictable token
+on.
 
-Slots are in ascending position, so a segment's tokens stand side by side, and where all layers and heads keep as many of
-each, in the same slots everywhere. Plain Python but for what is read and written: there are few segments. Knows nothing about
-which tokens stay, nor about schedules.
+Slots are in ascending position, so a segment's tokens are side by side. If all layers and heads
+keep equally many of each segment, it has the same slots everywhere. There are few segments, so this
+is plain Python except for reading and writing. Knows nothing about which tokens stay, nor about
+schedules.
 """
 
 from bisect import bisect_left
@@ -19,15 +21,17 @@ from dynts_batch.kvcache.view import Row, Slots
 
 @dataclass(frozen=True)
 class Segments:
-    """Of a row, the tokens left of each segment, oldest first, and its type: the same in all layers and heads. A segment
-    without tokens, or of which nothing is recorded, is REASONING."""
+    """How many tokens of each segment of a row are left, oldest first, and the segments' types.
+
+    All layers and heads have the same. A segment without tokens or without a record is REASONING.
+    """
 
     sizes: list[int]
     types: list[int]
 
 
 def segments_of(slots: Slots, segment_size: int) -> list[Segments]:
-    """Of each row."""
+    """The segments of each row."""
     positions = slots.arena.positions[:, 0, 0].index_select(0, slots.lanes).tolist()
     thoughts = slots.arena.columns.get("thought")
     recorded = None if thoughts is None else thoughts[:, 0, 0][slots.lanes].tolist()
@@ -49,8 +53,11 @@ def segments_of(slots: Slots, segment_size: int) -> list[Segments]:
 def staying(
     rows: Sequence[Row], cuts: Sequence[Cut], survivors: torch.Tensor | None, capacity: int
 ) -> torch.Tensor:
-    """The slots that stay, bool [R, L or 1, 1, C]: all of `rows` but those of `cuts`, and of these the
-    `survivors` [cuts, L or 1, longest size]; None: there are no cuts."""
+    """The slots that stay, bool [R, L or 1, 1, C].
+
+    All slots of `rows` stay, except that of `cuts` only the `survivors` [cuts, L or 1, longest
+    size] do. None: there are no cuts.
+    """
     num_layers = 1 if survivors is None else survivors.shape[1]
     found = b"" if survivors is None else survivors.cpu().numpy().tobytes()
     longest = 0 if survivors is None else survivors.shape[2]

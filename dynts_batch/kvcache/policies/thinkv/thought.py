@@ -12,7 +12,8 @@ from dynts_batch.kvcache.recorders.recorder import Recorder, Tokens, companion_o
 
 @register
 class Thought(Recorder):
-    """Thoughts that a model's calibration cannot tell apart are not recorded. To tell them, the newest query is needed."""
+    """Nothing is recorded if a model's calibration cannot tell thoughts apart. Telling them takes
+    the newest query."""
 
     column = Column("thought", coarse_value=TRANSITION)
     companion = Thoughts

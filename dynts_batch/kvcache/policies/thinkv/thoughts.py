@@ -1,7 +1,7 @@
-"""Thoughts: what a segment of a trace does, told by how sparse attention is at its end (ThinKV, arXiv 2510.01290).
+"""Thoughts: what a segment of a trace does, judged by the sparsity of attention at its end.
 
-Owns the types, the measure of sparsity, and the file of a model's calibration. Knows nothing about how a model is calibrated,
-nor about what becomes of a thought.
+Owns ThinKV's types (arXiv 2510.01290), the measure of sparsity, and the file of a model's
+calibration. Knows nothing about how a model is calibrated, nor about what becomes of a thought.
 """
 
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ from dynts_batch.kvcache.model_id import ModelId
 
 FORMAT = "dynts-thoughts-1"
 
-#: Values of the column "thought". A token's is REASONING until that of its segment is known.
+#: Values of the column "thought". A token is REASONING until its segment's type is known.
 TRANSITION, REASONING, EXECUTION = 0, 1, 2
 #: Attention below this share of its row's maximum counts as none.
 NEGLIGIBLE = 0.01
@@ -25,8 +25,11 @@ NEGLIGIBLE = 0.01
 
 @dataclass(frozen=True)
 class Thoughts:
-    """How one model's thoughts are told apart: by the mean sparsity of attention in `layers`. Above the threshold `high`
-    it is a transition, below `low` an execution, else reasoning. Without layers there is but one type, reasoning."""
+    """How one model's thoughts are told apart, by the mean sparsity of attention in `layers`.
+
+    Above `high` it is a transition, below `low` an execution, else reasoning. Without layers, all
+    is reasoning.
+    """
 
     layers: tuple[int, ...] = ()
     low: float = 0.0
@@ -48,8 +51,12 @@ class Thoughts:
 
 
 def sparsity(logits: torch.Tensor) -> torch.Tensor:
-    """Share of the visible tokens whose attention is negligible, [R, T], from logits [R, H, G, T, S] of T queries, minus
-    infinity where a token is hidden: the largest in each group of query heads, softmax, mean over the groups."""
+    """Share of the visible tokens whose attention is negligible, [R, T].
+
+    `logits` [R, H, G, T, S] are those of T queries, minus infinity if a token is hidden. The
+    largest logit of each group of query heads counts; a softmax and the mean over the groups
+    follow.
+    """
     visible = logits.amax(dim=(1, 2)) > -torch.inf
     probs = logits.amax(dim=2).softmax(dim=-1).mean(dim=1)
     negligible = visible & (probs < NEGLIGIBLE * probs.amax(dim=-1, keepdim=True))
@@ -59,7 +66,8 @@ def sparsity(logits: torch.Tensor) -> torch.Tensor:
 def save_thoughts(
     path: str | Path, thoughts: Thoughts, *, model: ModelId, notes: Mapping[str, str]
 ) -> None:
-    """Write the calibration of `model`, and free-form `notes` on how it came to be, to one safetensors file."""
+    """Write the calibration of `model`, and free `notes` on how it was made, to one safetensors
+    file."""
     tensors = {
         "layers": torch.tensor(thoughts.layers, dtype=torch.int64),
         "thresholds": torch.tensor([thoughts.low, thoughts.high], dtype=torch.float64),
@@ -70,7 +78,7 @@ def save_thoughts(
 def load_thoughts(path: str | Path, *, model: ModelId, num_layers: int) -> Thoughts:
     """Read the calibration of `model`.
 
-    Raises: ConfigError where the file is missing, damaged, or made for another model.
+    Raises: ConfigError if the file is missing, damaged, or made for another model.
     """
     try:
         with safe_open(path, framework="pt") as file:
@@ -86,8 +94,9 @@ def load_thoughts(path: str | Path, *, model: ModelId, num_layers: int) -> Thoug
     made_for = ModelId.of(header.get("model", ""), header)
     if not made_for.is_same(model) or max(layers, default=0) >= num_layers:
         raise ConfigError(
-            f"model.thoughts: {str(path)!r} must be made for model {model} with {num_layers} layers, got one"
-            f" for model {made_for} and layers {layers}; {made_for.remedy(model)}`dynts-batch calibrate-thoughts` makes one"
+            f"model.thoughts: {str(path)!r} must be made for model {model} with {num_layers}"
+            f" layers, got one for model {made_for} and layers {layers};"
+            f" {made_for.remedy(model)}`dynts-batch calibrate-thoughts` makes one"
         )
     low, high = found["thresholds"].tolist()
     return Thoughts(layers, low, high)
