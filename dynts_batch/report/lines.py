@@ -13,6 +13,11 @@ from dynts_batch.report.totals import Totals
 from dynts_batch.report.units import count_scale, duration, energy, money, percent, size
 
 NO_SAMPLE = "no sample was taken while it worked"
+_AT_THE_END = {
+    "rows", "right answers", "grading.text", "tokens per problem", "cost", "cost, all rows",
+    "cost per right answer", "energy per right answer", "tokens/s",
+    "peak KV of a sequence", "arena shrunk to", "sequences together",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -40,17 +45,25 @@ def headline(run: Measures) -> list[Line]:
 
 
 def end_lines(totals: Totals) -> list[Line]:
-    """What is said at the end of a run, without a look at its questions."""
+    """The few figures to look at first when a run has ended, without a look at its questions."""
+    lines = [
+        *_rows_lines(totals),
+        *_lengths_lines(totals),
+        *cost_lines(totals),
+        *work_lines(totals),
+    ]
+    return [line for line in lines if line.name in _AT_THE_END]
+
+
+def _rows_lines(totals: Totals) -> list[Line]:
+    text_decides = totals.num_text_matters or totals.num_text_known < (totals.num_judged or 0)
     right = "no row was judged"
     if totals.num_correct is not None:
         right = f"{totals.num_correct:,} of {totals.num_judged:,} judged"
     return [
         Line("rows", f"{totals.num_rows:,}", _reasons(totals)),
         Line("right answers", percent(totals.right_share), right),
-        *_text_lines(totals),
-        *_lengths_lines(totals),
-        *cost_lines(totals),
-        *work_lines(totals),
+        *(_text_lines(totals) if text_decides else []),
     ]
 
 
@@ -92,7 +105,7 @@ def work_lines(totals: Totals) -> list[Line]:
     device, crossover = totals.device, totals.crossover
     lines = [
         Line("generated tokens", f"{totals.completion_tokens:,}"),
-        Line("time", "n/a" if device is None else duration(device.wall_s), "in which any worker was loaded and had work"),
+        Line("time", "n/a" if device is None else duration(device.wall_s), "while any worker had work"),
         Line("tokens/s", _number(totals.tokens_per_s), "of finished rows, all workers"),
         Line("tokens/s of a busy device", _number(totals.tokens_per_device_s)),
         Line(

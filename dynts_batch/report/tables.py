@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from rich.box import SIMPLE_HEAD
+from rich.box import SIMPLE_HEAD, SQUARE, Box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -44,13 +44,14 @@ def show_report(runs: Sequence[Measures], console: Console) -> None:
 
 
 def show_end(totals: Totals, path: str, console: Console) -> None:
-    """Print what a run that has just ended adds up to, and where its files are."""
-    console.print(_lines([end_lines(totals)]))
+    """Print what one looks at first when a run has ended, and where the rest is."""
+    console.print(_lines([end_lines(totals)], box=None))
     _say(console, verdict(totals))
     if totals.num_errors:
         _say(console, failed_text(totals, path))
     # Not in the table: a path that is broken into lines cannot be copied.
     _say(console, f"{path}/rows/*.parquet")
+    _say(console, f"dynts-batch report {path} --open")
 
 
 def _show_one(run: Measures, console: Console) -> None:
@@ -82,9 +83,9 @@ def _show_several(runs: Sequence[Measures], console: Console) -> None:
         _say(console, f"  {names}: {comparison_text(pair.found)}{left_out}")
 
 
-def _lines(groups: Iterable[Sequence[Line]]) -> Table:
+def _lines(groups: Iterable[Sequence[Line]], box: Box | None = SQUARE) -> Table:
     """Names, values and notes, a rule between the groups."""
-    table = Table(show_header=False)
+    table = Table(show_header=False, box=box)
     table.add_column(style="bold")
     table.add_column(justify="right", no_wrap=True)
     table.add_column(overflow="fold")

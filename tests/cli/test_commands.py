@@ -194,3 +194,14 @@ except SystemExit as status:
     assert status.code == 3
 """)
     assert printed == f"{name} a b=c\n"
+
+
+def test_a_report_is_opened_in_the_browser_and_says_where_it_is(tmp_path, monkeypatch, capfd):
+    """BROWSER is how Python is told which browser to start."""
+    run = finish_run(make_config(tmp_path, 3)).path
+    monkeypatch.setenv("BROWSER", "echo opened %s")
+    page = tmp_path / "page.html"
+    assert main(["report", run, "--html", str(page), "--open"]) == 0
+    printed = capfd.readouterr().out
+    assert f"wrote {page} (" in printed
+    assert f"opened {page.as_uri()}" in printed

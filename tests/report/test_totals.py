@@ -9,7 +9,7 @@ from rich.console import Console
 
 from dynts_batch.data.readers.samples import SCHEMA
 from dynts_batch.data.run_dir import RunDir
-from dynts_batch.report.lines import Line, end_lines
+from dynts_batch.report.lines import Line, cost_lines, end_lines, work_lines
 from dynts_batch.report.measures import measure
 from dynts_batch.report.run_rows import read_run
 from dynts_batch.report.tables import show_end
@@ -39,10 +39,10 @@ def _text(totals: Totals) -> str:
 
 
 def _line(totals: Totals, name: str) -> tuple[str, str]:
-    """Value and note."""
-    lines = [line.split("│") for line in _text(totals).splitlines() if line.startswith("│")]
-    (found,) = [line for line in lines if line[1].strip() == name]
-    return found[2].strip(), found[3].strip()
+    """Value and note, wherever they are told."""
+    lines = [*end_lines(totals), *cost_lines(totals), *work_lines(totals)]
+    (found,) = {(line.value, line.note) for line in lines if line.name == name}
+    return found
 
 
 def test_the_lines_follow_from_the_rows():
@@ -57,7 +57,8 @@ def test_the_lines_follow_from_the_rows():
     assert _line(totals, "energy per answer") == ("6 J", "")
     assert _line(totals, "cost per answer") == ("$0.250", "")
     assert _line(totals, "cost per right answer")[0] == "$0.500"
-    assert _text(totals).endswith("\nruns/r1/rows/*.parquet\n")
+    end = "\nruns/r1/rows/*.parquet\ndynts-batch report runs/r1 --open\n"
+    assert _text(totals).endswith(end)
 
 
 def test_the_end_names_the_errors_of_failed_rows_and_what_to_do():
@@ -117,6 +118,14 @@ def test_time_is_when_any_worker_worked_and_the_nights_between_starts_do_not_cou
     assert totals.device.held_s == pytest.approx(30 + 20 + 10)
     assert _line(totals, "time")[0] == "0:50"
     assert totals.tokens_per_s == pytest.approx(91 / 50)
+
+
+def test_the_end_of_a_run_is_read_at_one_glance():
+    totals = _totals({"text_matters": True}, {"correct": False}, ERROR_ROW)
+    lines = _text(totals).splitlines()
+    assert len(lines) <= 14
+    names = [line.split("  ")[0].strip() for line in lines]
+    assert set(names) >= {line.name for line in end_lines(totals)}
 
 
 def test_loading_is_held_and_is_no_time_of_the_tokens():

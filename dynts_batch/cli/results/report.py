@@ -1,12 +1,13 @@
 """What did each right answer cost?
 
-Prints the figures of the runs side by side; with --html it also writes them, with charts and
-traces, as one file that opens in any browser without a network. Reads run directories only,
-finished or not. Exit status: 0, or 2 if one of them is unusable.
+Prints the figures of the runs side by side. With --html it also writes them, with charts and
+traces, as one file that opens in any browser without a network; --open shows it. Reads run
+directories only, finished or not. Exit status: 0, or 2 if one of them is unusable.
 """
 
 from __future__ import annotations
 
+import webbrowser
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from dynts_batch.report.measures import measure
 from dynts_batch.report.run_rows import read_run
 from dynts_batch.report.tables import show_report
 
+_PAGE = Path("report.html")
+
 
 def main(arguments: Sequence[str]) -> int:
     parser = command_parser("report", __doc__)
@@ -27,13 +30,20 @@ def main(arguments: Sequence[str]) -> int:
     )
     parser.add_argument("--html", metavar="OUT.html", type=Path, help="write the page to this file")
     parser.add_argument(
+        "--open", action="store_true", help=f"show the page in a browser; default file: {_PAGE}"
+    )
+    parser.add_argument(
         "--picture",
         metavar="OUT.svg",
         type=Path,
         help="write what a right answer costs as a picture",
     )
     args = parser.parse_intermixed_args(arguments)
-    return _report(args.run_dirs, args.html, args.picture)
+    html = args.html or (_PAGE if args.open else None)
+    status = _report(args.run_dirs, html, args.picture)
+    if html is not None and args.open and not webbrowser.open(html.resolve().as_uri()):
+        print(f"no browser could be started here: open {html.resolve()} in one")
+    return status
 
 
 def _report(run_dirs: list[str], html: Path | None, picture: Path | None) -> int:
@@ -57,4 +67,4 @@ def _write(path: Path, text: str) -> None:
         path.write_text(text, encoding="utf-8", errors="replace")
     except OSError as error:
         raise InputError(f"cannot write {path}: {error}") from None
-    print(f"wrote {path} ({len(text) / 1e6:.1f} MB)")
+    print(f"wrote {path.resolve()} ({len(text) / 1e6:.1f} MB)")

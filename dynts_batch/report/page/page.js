@@ -8,12 +8,36 @@ for (const replay of document.querySelectorAll(".replay")) {
   }));
   const slider = replay.querySelector("input");
   const output = replay.querySelector("output");
-  slider.addEventListener("input", () => {
+  // Lengths of the sequence at which something was evicted.
+  const moments = replay.dataset.moments.split(" ").map(Number);
+
+  function show() {
     const length = Number(slider.value);
     for (const { span, start, at } of pieces) {
       span.classList.toggle("future", start >= length);
       span.classList.toggle("gone", at <= length);
+      span.classList.toggle("leaving", at === length);
     }
-    output.textContent = `${length} of ${slider.max} tokens`;
+    const eviction = moments.indexOf(length) + 1;
+    const which = eviction ? `, eviction ${eviction} of ${moments.length}` : "";
+    output.textContent = `${length} of ${slider.max} tokens${which}`;
+  }
+
+  function step(isForward) {
+    const now = Number(slider.value);
+    const next = isForward ? moments.find((at) => at > now) : moments.findLast((at) => at < now);
+    slider.value = next ?? (isForward ? slider.max : slider.min);
+    show();
+    text.querySelector(".leaving")?.scrollIntoView({ block: "nearest" });
+  }
+
+  slider.addEventListener("input", show);
+  const [back, forward] = replay.querySelectorAll("button");
+  back.addEventListener("click", () => step(false));
+  forward.addEventListener("click", () => step(true));
+  // Wherever in the trace the focus is.
+  replay.closest(".trace").addEventListener("keydown", (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    if (event.key === "p" || event.key === "n") step(event.key === "n");
   });
 }

@@ -120,6 +120,32 @@ def test_replaying_a_trace_shows_what_the_cache_held(pages):
         assert 0 < future < pieces
 
 
+def test_keys_step_from_eviction_to_eviction(pages):
+    """n and p, wherever in the trace the focus is; the ends are the whole text and its first token."""
+    with chromium.open_page(pages["one"]) as page:
+        page.emulate(width=390)
+        press = """
+        ((key) => {
+          const replay = document.querySelector('.replay');
+          const event = new KeyboardEvent('keydown', {key, bubbles: true});
+          replay.closest('.trace').querySelector('summary').dispatchEvent(event);
+          const leaving = replay.nextElementSibling.querySelectorAll('.leaving').length;
+          const moments = replay.dataset.moments.split(' ').map(Number);
+          return [Number(replay.querySelector('input').value), leaving, moments];
+        })
+        """
+        length, leaving, moments = page.evaluate(f"{press}('p')")
+        assert length == moments[-1]
+        assert leaving > 0
+        passed = [page.evaluate(f"{press}('p')")[0] for _ in moments]
+        assert passed == [*moments[-2::-1], 1]
+        assert [page.evaluate(f"{press}('n')")[0] for _ in moments] == moments
+        last, leaving, _ = page.evaluate(f"{press}('n')")
+        assert last > moments[-1]
+        assert leaving == 0
+        assert page.complaints == []
+
+
 def test_evicted_and_kept_tokens_look_different(pages):
     with chromium.open_page(pages["one"]) as page:
         style = "(css) => { const s = getComputedStyle(document.querySelector(css)); return [s.color, s.backgroundColor, s.boxShadow]; }"
