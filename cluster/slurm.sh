@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # One run on a Slurm allocation: sbatch cluster/slurm.sh CONFIG [key=value ...]
 #
-# The run directory must lie on a file system that all nodes share. SIGTERM comes two minutes before the time limit: the run
-# stores what it has, and the same sbatch command resumes it (--requeue does so by itself after a preemption).
+# The run directory must lie on a file system that all nodes share. SIGTERM comes two minutes before the time limit or with
+# a preemption. The run then stores what it has, and the job requeues itself: a run longer than the limit needs no hand.
+# A run that breaks off (status 1) is tried again too, until the job has started MAX_STARTS times.
 #SBATCH --job-name=dynts-batch
 #SBATCH --nodes=2
 #SBATCH --ntasks-per-node=1
@@ -47,4 +48,9 @@ trap 'kill -TERM "$run" 2>/dev/null || true' TERM
 wait "$run" || true
 status=0
 wait "$run" || status=$?
+starts=$((${SLURM_RESTART_COUNT:-0} + 1))
+if ((status == 143 || status == 1 && starts < ${MAX_STARTS:-10})); then
+    echo "the run is not finished (status $status): requeueing job $SLURM_JOB_ID" >&2
+    scontrol requeue "$SLURM_JOB_ID"
+fi
 exit "$status"

@@ -152,14 +152,19 @@ def _stub(folder: Path, name: str, body: str) -> None:
 def allocation(tmp_path):
     """An allocation of two nodes whose Slurm, Ray and Python only write down what they are told."""
     log = tmp_path / "log"
-    _stub(tmp_path, "scontrol", "printf 'node-a\\nnode-b\\n'")
+    scontrol = f'[[ $1 == requeue ]] && echo "requeued $2" >> {log} || printf "node-a\\nnode-b\\n"'
+    _stub(tmp_path, "scontrol", scontrol)
     srun = "node=; while [[ $1 == --* ]]; do [[ $1 == --nodelist=* ]] && node=${1#*=}; shift; done"
     _stub(tmp_path, "srun", f'{srun}; echo "srun $node $*" >> {log}; exec "$@"')
     _stub(tmp_path, "hostname", "echo 10.0.0.1")
     head = '[[ $2 == --head && -n "${STUB_HEAD:-}" ]] && exec $STUB_HEAD'
     _stub(tmp_path, "ray", f"{head}; [[ $1 == start ]] && exec sleep 20; exit ${{STUB_HEALTH:-0}}")
     trap = f"trap 'echo stored >> {log}; exit 143' TERM"
-    _stub(tmp_path, "python", f'{trap}; echo "python $*" >> {log}; sleep "${{STUB_S}}" & wait')
+    _stub(
+        tmp_path,
+        "python",
+        f'{trap}; echo "python $*" >> {log}; sleep "${{STUB_S}}" & wait; exit "${{STUB_STATUS:-0}}"',
+    )
     environment = {
         **os.environ,
         "PATH": f"{tmp_path}:{os.environ['PATH']}",
@@ -220,7 +225,22 @@ def test_slurms_notice_reaches_the_run_and_its_status_is_the_jobs(allocation):
     os.kill(process.pid, signal.SIGTERM)
     assert process.wait(timeout=30) == 143
     os.killpg(process.pid, signal.SIGKILL)
-    assert "stored" in log.read_text()
+    assert log.read_text().splitlines()[-2:] == ["stored", "requeued 4711"]
+
+
+@pytest.mark.parametrize(
+    ("status", "restarts", "is_requeued"),
+    [("0", "0", 0), ("1", "0", 1), ("1", "9", 0), ("2", "0", 0), ("3", "0", 0), ("4", "0", 0)],
+)
+def test_slurm_starts_a_run_again_that_broke_off_and_no_other(
+    allocation, status, restarts, is_requeued
+):
+    """One with wrong settings would end in the same way each time."""
+    log, environment = allocation
+    process = _sbatch(environment | {"STUB_STATUS": status, "SLURM_RESTART_COUNT": restarts}, "0")
+    assert process.wait(timeout=60) == int(status)
+    os.killpg(process.pid, signal.SIGKILL)
+    assert log.read_text().count("requeued 4711") == is_requeued
 
 
 def test_preflight_names_every_node_that_does_not_fit():
