@@ -18,6 +18,7 @@ from dynts_batch.engine import Engine
 from dynts_batch.engine.model.loader import LoadedModel, load_model
 from dynts_batch.engine.model.resolved import resolve_model
 from dynts_batch.errors import ConfigError
+from dynts_batch.kvcache import policies
 from dynts_batch.kvcache.arena import KVArena
 from dynts_batch.kvcache.policies import POLICIES, make_policy, register
 from dynts_batch.kvcache.policies.cur import CUR
@@ -366,7 +367,7 @@ def test_a_wrong_policy_is_refused_by_name_rule_and_value(
 @pytest.fixture
 def outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """The policy of the README's guide, in a module of its own; its name."""
-    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    readme = (Path(policies.__file__).parent / "README.md").read_text()
     (module,) = re.findall(r"```python\n(# my_policies.py.*?)```", readme, flags=re.DOTALL)
     (tmp_path / "my_policies.py").write_text(module)
     monkeypatch.syspath_prepend(tmp_path)
