@@ -61,8 +61,8 @@ def test_a_submitted_run_that_is_stopped_resumes_by_submitting_it_again(tmp_path
     workers = {"num_cpus": 0.5, "max": 2}
     model = {"name": "fake:step_s=0.2"}
     config = write_config(tmp_path, problems, model=model, run=run, workers=workers)
-    submit = ["--working-dir", str(ROOT), "--", "python", "jobs/reason.py", str(config)]
-    first = _ray_job("submit", "--no-wait", "--submission-id=first", *submit, address=address)
+    from_clone = ["--working-dir", str(ROOT), "--", "python", "jobs/reason.py", str(config)]
+    first = _ray_job("submit", "--no-wait", "--submission-id=first", *from_clone, address=address)
     assert first.returncode == 0, first.stderr
     deadline_s = time.monotonic() + 300
     while not list((tmp_path / "run" / "rows").glob("*")):
@@ -73,7 +73,8 @@ def test_a_submitted_run_that_is_stopped_resumes_by_submitting_it_again(tmp_path
     num_kept = len(list((tmp_path / "run" / "rows").glob("*")))
     assert 0 < num_kept < 30
 
-    second = _ray_job("submit", *submit, "model.name=fake", address=address)
+    installed = ["--", "dynts-batch", "run", str(config), "model.name=fake"]
+    second = _ray_job("submit", *installed, address=address)
     assert second.returncode == 0, second.stdout + second.stderr
     assert "resuming" in second.stdout + second.stderr
     assert stable_rows(tmp_path / "run") == undisturbed
