@@ -113,6 +113,20 @@ class SamplingConfig:
     logprobs: bool = False
     """Keep the log-probability of every token, under the distribution that it was drawn from: after
     temperature, top_k, top_p and min_p. At temperature 0 it is the model's own."""
+    stop_when: Literal["agreed", "right"] | None = None
+    """When a question gets no more samples; `num_samples` are the most. agreed: the vote among its
+    samples is decided. right: a sample is graded right, which is how training sets are made. A
+    sample that is not run is a row with finish_reason `skipped`. null = all are run."""
+    stop_rule: Literal["posterior", "evidence"] = "posterior"
+    """How a vote is decided. posterior: Adaptive-Consistency's rule, by which 4 equal votes decide;
+    its confidence is no error rate. evidence: an e-process, by which 7 equal votes decide. It names
+    another answer than the model's most frequent one in at most 1 - `stop_confidence` of all
+    questions."""
+    stop_confidence: float = 0.95
+    """In [0.5, 1)."""
+    stop_window: int = 1
+    """Samples of a question that are begun together, if they may be needed. A larger window ends a
+    hard question sooner, and runs a few samples more. At least 1."""
     seed: int = 0
     """With the request's id, the sample's index and the position it fixes every draw. In
     [0, 2**63)."""
@@ -193,7 +207,8 @@ class RunConfig:
     """Required. The run directory, a path or a URI as `input.path`. The same one again resumes."""
     shard_rows: int = 64
     """Units (request x sample) of a shard, which is what a worker takes and what a file holds. At
-    least 1."""
+    least 1. A multiple of
+    `sampling.num_samples` with `sampling.stop_when`."""
     checkpoint_s: float = 60.0
     """Finished rows of an unfinished shard are saved this often. Above 0."""
     max_attempts: int = 3

@@ -36,6 +36,7 @@ def validate(config: Config) -> None:
     _check_engine(config.engine)
     _check_input(config.input)
     _check_sampling(config.sampling)
+    _check_stopping(config)
     _check_resources(config.memory, config.workers, config.cost)
     _check_run(config.run, config.grading)
     _check_limits(config.run, config.cost)
@@ -146,6 +147,31 @@ def _check_sampling(config: SamplingConfig) -> None:
             "sampling.num_samples must be 1 when sampling.temperature is 0 (greedy samples are all"
             f" the same), got {config.num_samples}"
         )
+
+
+def _check_stopping(config: Config) -> None:
+    sampling = config.sampling
+    if not 0.5 <= sampling.stop_confidence < 1:
+        raise ConfigError(
+            f"sampling.stop_confidence must be in [0.5, 1), got {sampling.stop_confidence}"
+        )
+    _at_least("sampling.stop_window", sampling.stop_window, 1)
+    if sampling.stop_when is None:
+        return
+    key = f"sampling.stop_when={sampling.stop_when}"
+    if sampling.num_samples == 1:
+        more = "" if sampling.temperature else ", and sampling.temperature above 0"
+        raise ConfigError(f"{key} needs sampling.num_samples, the most, above 1{more}, got 1")
+    if config.run.shard_rows % sampling.num_samples:
+        raise ConfigError(
+            f"run.shard_rows must be a multiple of sampling.num_samples ({sampling.num_samples}) for {key}, since the"
+            f" samples of a question wait for each other, got {config.run.shard_rows}"
+        )
+    if sampling.stop_when == "right":
+        if config.input.reference_column is None:
+            raise ConfigError(f"{key} needs input.reference_column, the right answers, got nothing")
+        if config.grading.kind == "none":
+            raise ConfigError(f"{key} needs answers that are graded, got grading.kind=none")
 
 
 def _check_resources(memory: MemoryConfig, workers: WorkersConfig, cost: CostConfig) -> None:

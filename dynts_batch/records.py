@@ -10,7 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypedDict
 
-FinishReason = Literal["stop", "length", "loop", "error"]
+FinishReason = Literal["stop", "length", "loop", "error", "skipped"]
+#: Finish reasons without an answer: it could not be made, or was not needed (sampling.stop_when).
+NOT_RUN = ("error", "skipped")
 ForcedEnd = Literal["budget", "loop"]
 
 
@@ -95,6 +97,11 @@ class Completion:
     """This sequence's share of the time of the batches it was in; shares sum to the total."""
     token_trace: TokenTrace | None = None
     """For a request with `trace`."""
+
+    @classmethod
+    def skipped(cls, request_id: str, sample_index: int) -> Completion:
+        """That of a sample which its question does not need."""
+        return cls(request_id, sample_index, finish_reason="skipped")
 
     @classmethod
     def failed(cls, request: Request, error: Exception, *, seed: int | None = None) -> Completion:

@@ -15,6 +15,7 @@ from dynts_batch.config_file import load_config, to_yaml
 from dynts_batch.config_rules import validate
 from dynts_batch.errors import ConfigError
 
+_STOP = ("sampling.stop_when=right", "sampling.num_samples=16")
 MINIMAL = """
 input: {path: problems.jsonl, prompt_column: question}
 policy: {name: dynts, budget: 512}
@@ -163,6 +164,28 @@ def test_an_unknown_key_or_a_wrong_type_is_named_with_the_choices(minimal, overr
         (
             ["sampling.num_samples=2", "sampling.temperature=0"],
             "sampling.num_samples must be 1 whe",
+        ),
+        (
+            ["sampling.stop_confidence=1", *_STOP],
+            "sampling.stop_confidence must be in [0.5, 1), got 1.0",
+        ),
+        (["sampling.stop_window=0", *_STOP], "sampling.stop_window must be at least 1, got 0"),
+        (
+            ["sampling.stop_when=agreed"],
+            "sampling.stop_when=agreed needs sampling.num_samples, the most, above 1, got 1",
+        ),
+        (
+            ["sampling.stop_when=agreed", "sampling.temperature=0"],
+            "sampling.stop_when=agreed needs sampling.num_samples, the most, above 1, and sampling.temperature above 0",
+        ),
+        (
+            [*_STOP, "run.shard_rows=20"],
+            "run.shard_rows must be a multiple of sampling.num_samples (16) for sampling.stop_when=right, since",
+        ),
+        (_STOP, "sampling.stop_when=right needs input.reference_column, the right answers"),
+        (
+            [*_STOP, "input.reference_column=answer", "grading.kind=none"],
+            "sampling.stop_when=right needs answers that are graded, got grading.kind=none",
         ),
         (["sampling.max_new_tokens=0"], "sampling.max_new_tokens must be at least 1, got 0"),
         (["memory.kv_gib=0"], "memory.kv_gib must be above 0, got 0.0"),

@@ -11,13 +11,16 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from dynts_batch.records import NOT_RUN
+
 
 def response_line(rows: Sequence[Mapping[str, Any]], model: str, created: int) -> dict[str, Any]:
-    """The response to one request: `rows` are its samples, in order, as in the output schema. `created` is Unix time."""
+    """The response to one request: `rows` are its samples, in order, as in the output schema, of which those that were not
+    needed are no choices. `created` is Unix time."""
     id_ = str(rows[0]["request_id"])
     digest = hashlib.blake2b(id_.encode(), digest_size=12).hexdigest()
     failed = [row for row in rows if row["finish_reason"] == "error"]
-    answered = [row for row in rows if row["finish_reason"] != "error"]
+    answered = [row for row in rows if row["finish_reason"] not in NOT_RUN]
     error = None
     if failed:
         error = {"code": failed[0]["error_type"], "message": failed[0]["error_message"]}

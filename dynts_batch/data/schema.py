@@ -58,7 +58,10 @@ RESULT = (
     _field("answer", _TEXT, "Generated text after the end of thinking; null if it never ended"),
     _field("extracted_answer", _TEXT, "The final answer found in the answer"),
     _always(
-        "finish_reason", _TEXT, "stop, length (token limit), loop (it repeats itself) or error"
+        "finish_reason",
+        _TEXT,
+        "stop, length (token limit), loop (it repeats itself), error, or skipped: the question did not need this sample"
+        " (sampling.stop_when), which cost nothing and counts nowhere",
     ),
     _field("error_type", _TEXT, "Class of the error of a failed row"),
     _field("error_message", _TEXT, "Message of the error of a failed row"),

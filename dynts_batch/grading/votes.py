@@ -32,12 +32,26 @@ def winner(votes: Sequence[Hashable | None], rule: RuleName, confidence: float) 
     return _RULES[rule](votes, Fraction(str(confidence)))
 
 
+@lru_cache(maxsize=16)
 def fewest_votes(rule: RuleName, confidence: float) -> int:
     """How many equal votes, and no others, decide. Fewer samples never can."""
     num = 1
     while winner(["same"] * num, rule, confidence) is None:
         num += 1
     return num
+
+
+def votes_missing(votes: Sequence[Hashable | None], rule: RuleName, confidence: float) -> int:
+    """How many more votes it takes at least until one answer can have won; 0: one has."""
+    if winner(votes, rule, confidence) is not None:
+        return 0
+    ranking = [n for _, n in Counter(vote for vote in votes if vote is not None).most_common(2)]
+    first, second = (*ranking, 0, 0)[:2]
+    missing = max(1, fewest_votes(rule, confidence) - first)
+    if rule == "posterior":  # the leader, who has the best chance, may get all of them
+        while _chance_above_half(first + missing, second) < Fraction(str(confidence)):
+            missing += 1
+    return missing
 
 
 def _by_posterior(votes: Sequence[Hashable | None], confidence: Fraction) -> Hashable | None:

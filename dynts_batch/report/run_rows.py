@@ -22,6 +22,7 @@ from dynts_batch.config import Config
 from dynts_batch.data.run_dir import RunDir
 from dynts_batch.data.shard_table import read_columns
 from dynts_batch.errors import RunDirError
+from dynts_batch.records import NOT_RUN
 
 _SHORT = (
     *("request_id", "sample_index", "finish_reason", "error_type", "extracted_answer", "correct"),
@@ -79,8 +80,9 @@ class RunRows:
         return values.to_numpy(zero_copy_only=False)
 
     def is_run(self) -> np.ndarray:
-        """Which rows were run [rows]: those that are no error rows."""
-        return ~self.is_equal("finish_reason", "error")
+        """Which rows were run [rows]: those that are no error rows, and were not skipped."""
+        is_not_run = pc.is_in(self.table["finish_reason"], pa.array(NOT_RUN))
+        return ~is_not_run.combine_chunks().to_numpy(zero_copy_only=False)
 
     def is_equal(self, column: str, value: str) -> np.ndarray:
         """Which rows have `value` in `column` [rows]; null equals nothing."""

@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 
 from dynts_batch.config import Config
 from dynts_batch.data.run_dir import RunDir
+from dynts_batch.records import NOT_RUN
 from dynts_batch.report.crossover import Crossover, find_crossover
 from dynts_batch.report.device_time import DeviceTime, measure_device_time
 from dynts_batch.report.price import Price
@@ -32,7 +33,7 @@ _SUMMED = COLUMNS[4:]
 
 @dataclass
 class Totals:
-    """Sums over rows. Error rows count as such and in nothing else; what nothing is known of is None."""
+    """Sums over rows. Error rows and skipped ones count as such and in nothing else; what nothing is known of is None."""
 
     config: Config
     device: DeviceTime | None = None
@@ -66,7 +67,7 @@ class Totals:
         self._num_right += pc.sum(rows["correct"]).as_py() or 0
         self.num_text_known += rows.num_rows - rows["text_matters"].null_count
         self.num_text_matters += pc.sum(rows["text_matters"]).as_py() or 0
-        run = rows.filter(pc.not_equal(rows["finish_reason"], "error"))
+        run = rows.filter(pc.invert(pc.is_in(rows["finish_reason"], pa.array(NOT_RUN))))
         for name, total in self._sums.items():
             if total is not None:
                 is_known = not run[name].null_count
@@ -88,8 +89,13 @@ class Totals:
 
     @property
     def num_answers(self) -> int:
-        """Rows that were run: error rows have no answer and count in no mean."""
-        return self.num_rows - self.num_errors
+        """Rows that were run: error rows have no answer and count in no mean, nor do skipped ones."""
+        return self.num_rows - self.num_errors - self.num_skipped
+
+    @property
+    def num_skipped(self) -> int:
+        """Samples that their question did not need (sampling.stop_when)."""
+        return self.finish_reasons["skipped"]
 
     @property
     def num_correct(self) -> int | None:

@@ -12,6 +12,7 @@ import os
 import random
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -28,6 +29,7 @@ from dynts_batch.report.units import duration, size
 from dynts_batch.runner.extrapolation import Interval, Memory, total_of
 from dynts_batch.runner.prepared_run import PreparedRun, prepare
 from dynts_batch.runner.reason import drive
+from dynts_batch.runner.shard_plan import ShardPlan
 from dynts_batch.telemetry import setup_logging
 
 _COLUMNS = (
@@ -39,7 +41,7 @@ _COLUMNS = (
         "prefill_s",
         "decode_s",
     ),
-    *("device_s", "energy_j", "worker_id"),
+    *("device_s", "energy_j", "worker_id", "request_id"),
 )
 
 
@@ -57,7 +59,7 @@ def forecast(config_path: str, overrides: Sequence[str], *, num_rows: int) -> in
     run = _sample(prepare(_for_sample(config), is_local=address is None), num_rows)
     if run.shards_to_do:
         console.print(
-            f"trying {min(num_rows, run.plan.num_units):,} of {run.plan.num_units:,} rows in"
+            f"trying {_num_shards(run.plan, num_rows) * run.plan.shard_rows:,} of {run.plan.num_units:,} rows in"
             f" {run.run_dir.path}",
             **_PLAIN,
         )
@@ -81,7 +83,10 @@ _PLAIN: dict[str, Any] = {"highlight": False, "markup": False, "soft_wrap": True
 
 def _for_sample(config: Config) -> Config:
     """The same rows on one worker: the more rows share it, the more its batch is like the run's."""
-    plain = dataclasses.replace(config.run, dir="", max_cost_usd=None, max_hours=None, shard_rows=1)
+    shard_rows = _rows_together(config)
+    plain = dataclasses.replace(
+        config.run, dir="", max_cost_usd=None, max_hours=None, shard_rows=shard_rows
+    )
     one = dataclasses.replace(config.workers, min=1, max=1)
     sample = dataclasses.replace(config, run=plain, workers=one)
     digest = hashlib.blake2b(to_yaml(sample).encode(), digest_size=4).hexdigest()
@@ -91,8 +96,18 @@ def _for_sample(config: Config) -> Config:
 
 def _sample(run: PreparedRun, num_rows: int) -> PreparedRun:
     dice = random.Random(0)  # the same rows each time: what is done is not done again
-    shards = dice.sample(range(run.plan.num_shards), min(num_rows, run.plan.num_shards))
+    shards = dice.sample(range(run.plan.num_shards), _num_shards(run.plan, num_rows))
     return dataclasses.replace(run, shards_to_do=tuple(sorted(set(shards) - run.committed_shards)))
+
+
+def _num_shards(plan: ShardPlan, num_rows: int) -> int:
+    """Shards of about `num_rows` rows: at least two, or there would be no interval."""
+    return min(max(2, num_rows // plan.shard_rows), plan.num_shards)
+
+
+def _rows_together(config: Config) -> int:
+    """Rows of which a random sample has all or none: those that wait for each other."""
+    return 1 if config.sampling.stop_when is None else config.sampling.num_samples
 
 
 def _memory(run: PreparedRun, rows: pa.Table) -> Memory:
@@ -114,18 +129,19 @@ def forecast_lines(
     rows_per_worker = -(-num_units // num_workers)
     batch, run_batch = _mean_batch(rows), min(memory.max_seqs, rows_per_worker)
     share = min(1.0, batch / run_batch)
-    device_s = total_of(rows["device_s"].to_pylist(), num_units).in_fuller_batch(share)
+    total = partial(_total, rows, config, num_units)
+    device_s = total("device_s").in_fuller_batch(share)
     hours = device_s.times(1 / 3600)
     kwh = None
     if rows["energy_j"].null_count == 0:
-        joules = total_of(rows["energy_j"].to_pylist(), num_units).in_fuller_batch(share)
+        joules = total("energy_j").in_fuller_batch(share)
         kwh = joules.times(1 / 3.6e6)
     num_failed = pc.sum(pc.equal(rows["finish_reason"], "error")).as_py()
     wanted_seqs = config.memory.max_seqs
     return [
         ("rows", f"{num_units:,}, from a sample of {rows.num_rows:,} ({num_failed:,} failed)"),
-        ("prompt tokens", _count(total_of(rows["prompt_tokens"].to_pylist(), num_units))),
-        ("generated tokens", _count(total_of(rows["completion_tokens"].to_pylist(), num_units))),
+        ("prompt tokens", _count(total("prompt_tokens"))),
+        ("generated tokens", _count(total("completion_tokens"))),
         ("device hours", _amount(hours)),
         (f"time on {num_workers} workers", _time(device_s.times(1 / num_workers))),
         ("dollars", _dollars(hours, kwh, config.cost)),
@@ -137,6 +153,15 @@ def forecast_lines(
         ),
         ("batch of the sample", _batch(batch, run_batch, is_known=hours.total is not None)),
     ]
+
+
+def _total(rows: pa.Table, config: Config, num_units: int, column: str) -> Interval:
+    """The sum of `column` over a run of `num_units` rows, of which `rows` are a sample."""
+    together = _rows_together(config)
+    values = rows[column]
+    if together > 1:
+        values = rows.group_by("request_id").aggregate([(column, "sum")])[f"{column}_sum"]
+    return total_of(values.to_pylist(), num_units // together)
 
 
 def _dollars(hours: Interval, kwh: Interval | None, cost: CostConfig) -> str:

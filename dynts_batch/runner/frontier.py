@@ -191,6 +191,11 @@ def _check(configs: Sequence[Config]) -> None:
 
     if configs[0].input.reference_column is None:
         raise ConfigError("a frontier needs input.reference_column: its rows are graded")
+    if (stop_when := configs[0].sampling.stop_when) is not None:
+        raise ConfigError(
+            "a frontier needs sampling.stop_when=null: its policies are compared on the same samples, got"
+            f" {stop_when}"
+        )
     seeds = {config.sampling.seed for config in configs}
     if configs[0].sampling.temperature == 0 and len(seeds) > 1:
         raise ConfigError(

@@ -91,6 +91,8 @@ class Tally:
 
     rows: int = 0
     errors: int = 0
+    skipped: int = 0
+    """Samples that their question did not need."""
     evictions: int = 0
     graded: int = 0
     correct: int = 0
@@ -102,6 +104,10 @@ class Tally:
     device_s: float = 0.0
     energy_j: float | None = 0.0
     cost_usd: float | None = 0.0
+
+    @property
+    def answers(self) -> int:
+        return self.rows - self.errors - self.skipped
 
     def __add__(self, other: Tally) -> Tally:
         sums: dict[str, Any] = {}
@@ -119,7 +125,7 @@ class Finished:
     committed: list[int] = field(default_factory=list)
     """Shards that are complete on disk."""
     saved: list[int] = field(default_factory=list)
-    """Shards of which all but the held-back units are on disk."""
+    """Shards of which all that their lease could run is on disk: all but the held-back units and what waits for these."""
     tally: Tally = field(default_factory=Tally)
 
     def add(self, other: Finished) -> None:

@@ -19,6 +19,7 @@ from dynts_batch.data.shard_table import failed_rows
 from dynts_batch.engine.factory import check_engine
 from dynts_batch.errors import ConfigError
 from dynts_batch.grading import Grader
+from dynts_batch.grading.stopping import Stopping
 from dynts_batch.runner.fingerprint import (
     fingerprint_defaults,
     make_fingerprint,
@@ -58,11 +59,13 @@ def prepare(config: Config, *, is_local: bool) -> PreparedRun:
     config = _with_date_of_run(_with_absolute_run_dir(config))
     _check_gpus(config)
     Grader.from_config(config.grading).close()
+    stopping = Stopping.from_config(config.sampling)
     model = check_engine(config, on_gpu=_may_be_on_gpu(config, is_local=is_local))
     config = dataclasses.replace(config, model=model.settings)
     source = open_source(config.input, config.sampling)
     source.validate()
-    plan = ShardPlan(source.num_rows, config.sampling.num_samples, config.run.shard_rows)
+    num_samples, shard_rows = config.sampling.num_samples, config.run.shard_rows
+    plan = ShardPlan(source.num_rows, num_samples, shard_rows, in_turn=stopping is not None)
     _check_num_shards(plan)
     run_dir = RunDir(str(config.run.dir))
     claim = run_dir.claim()

@@ -23,6 +23,7 @@ from dynts_batch.data.run_dir import RunDir
 from dynts_batch.data.schema import OWN_FIELDS, source_column_name
 from dynts_batch.errors import ConfigError, RunDirError, choices_hint
 from dynts_batch.grading import Grade, Grader
+from dynts_batch.records import NOT_RUN
 from dynts_batch.runner.fingerprint import grading_fingerprint
 
 
@@ -89,8 +90,10 @@ def _judge(table: pa.Table, config: Config, grader: Grader) -> pa.Table:
     names = [field.name for field in dataclasses.fields(Grade)]
     judged: dict[str, list[Any]] = {"reference": references, **{name: [] for name in names}}
     for row, reference in zip(columns, references, strict=True):
-        is_error = row["finish_reason"] == "error"  # nothing was answered, so nothing is judged
-        grade = None if is_error else grader.grade(row["answer"], reference, row["reasoning"])
+        is_run = (
+            row["finish_reason"] not in NOT_RUN
+        )  # else nothing was answered, so nothing is judged
+        grade = None if not is_run else grader.grade(row["answer"], reference, row["reasoning"])
         for name in names:
             judged[name].append(None if grade is None else getattr(grade, name))
     for name, values in judged.items():

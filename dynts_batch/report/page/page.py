@@ -63,7 +63,8 @@ class RunSection:
         self._slowest = measures.top_rows("decode_s", _NUM_TOP)
         self._dearest = measures.top_rows("cost_usd", _NUM_TOP)
         self._shown = _pick_traces(measures)
-        self._failed = np.flatnonzero(~measures.run.is_run())[:_NUM_FAILED_SHOWN].tolist()
+        is_failed = measures.run.is_equal("finish_reason", "error")
+        self._failed = np.flatnonzero(is_failed)[:_NUM_FAILED_SHOWN].tolist()
         wanted = {*self._slowest, *self._dearest, *self._shown, *self._failed}
         self._texts = measures.run.texts(sorted(wanted))
 

@@ -64,6 +64,8 @@ def _facts(state: State) -> list[str]:
     facts = []
     if tally.errors:
         facts.append(f"{tally.errors:,} failed")
+    if tally.skipped:
+        facts.append(f"{tally.skipped:,} not needed")
     if tally.graded:
         facts.append(f"correct {tally.correct:,}/{tally.graded:,}")
     if state.elapsed_s > 0:

@@ -156,7 +156,7 @@ class Driver:
             )
         if finished.units:
             assert worker.node_id is not None, "it is ready"
-            is_good = finished.tally.rows > finished.tally.errors
+            is_good = finished.tally.answers > 0
             self._health.add_rows(worker.node_id, is_good=is_good)
 
     # ---- what to do ----------------------------------------------------------------------------

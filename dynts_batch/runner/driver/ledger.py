@@ -16,6 +16,9 @@ death each.
 only once it died alone on two of them. If no worker comes to be on another node, it takes more than
 twice `max_attempts` deaths on one. A suspect is kept for workers on nodes where it has not died
 alone, as long as there are such workers.
+
+**Turns.** Where samples of a row wait for each other (ShardPlan.in_turn), those after a suspect
+wait with it, and a single unit is leased only once all before it are on disk.
 """
 
 from __future__ import annotations
@@ -38,7 +41,8 @@ class Lease:
     attempt: int
     """1 + the times a worker died holding this shard."""
     held_back: frozenset[int]
-    """Units of the shard that this lease must not run: suspects that get a lease of their own."""
+    """Units of the shard that this lease must not run: suspects that get a lease of their own, and what waits for
+    them."""
     is_alone: bool
     """The worker gets nothing else until this lease ends."""
     is_trial: bool = False
@@ -123,7 +127,7 @@ class Ledger:
             return None
         if self._pending:
             shard = self._pending.popleft()
-            return self._lease(shard, worker_id, frozenset(self._suspects(shard)), is_alone=False)
+            return self._lease(shard, worker_id, self._held_back(shard), is_alone=False)
         unit = self._next_suspect(worker_id)
         assert unit is not None
         return self._lease_alone(unit, worker_id)
@@ -138,7 +142,8 @@ class Ledger:
         waiting = [*self._pending, *self._only_suspects]
         least: int | None = None
         for shard in dice.sample(waiting, len(waiting)):
-            untried = sorted(self._open_units(shard) - self._tried - self._quarantined.keys())
+            left = self._open_units(shard) - self._tried - self._quarantined.keys()
+            untried = sorted(unit for unit in left if not self._waits(unit))
             for unit in dice.sample(untried, len(untried)):
                 if least is None or self._deaths[unit] < self._deaths[least]:
                     least = unit
@@ -158,7 +163,7 @@ class Ledger:
     ) -> None:
         """What `worker_id` reports: units that have a row, and shards whose lease ended.
 
-        `committed` shards are complete on disk; of `saved` ones all but the held-back units are.
+        `committed` shards are complete on disk; of `saved` ones all units that have a row are.
         """
         for unit in finished:
             shard = unit // self._plan.shard_rows
@@ -170,8 +175,8 @@ class Ledger:
             self._saved.pop(shard, None)
             self._num_open_units -= len(self._plan.units(shard))
         for shard in saved:
-            lease = self._end_lease(shard, worker_id)
-            self._saved[shard] = set(self._plan.units(shard)) - lease.held_back
+            self._saved[shard] = self._finished[shard]
+            self._end_lease(shard, worker_id)
             self._enqueue(shard)
 
     def release(self, worker_id: str, reason: str | None, nodes: Set[str] = frozenset()) -> None:
@@ -259,22 +264,33 @@ class Ledger:
 
     def _enqueue(self, shard: int) -> None:
         """At the end of its queue: what has failed waits until the rest is done."""
-        is_clear = self._open_units(shard) - set(self._suspects(shard))
+        is_clear = self._open_units(shard) - self._held_back(shard)
         (self._pending if is_clear else self._only_suspects).append(shard)
 
     def _open_units(self, shard: int) -> set[int]:
         """Units that are not on disk."""
         return set(self._plan.units(shard)) - self._saved.get(shard, set())
 
+    def _waits(self, unit: int) -> bool:
+        """Whether a sample that `unit` may have to wait for is not on disk."""
+        saved = self._saved.get(unit // self._plan.shard_rows, ())
+        return any(earlier not in saved for earlier in self._plan.earlier_samples(unit))
+
     def _next_suspect(self, worker_id: str) -> int | None:
         """The first suspect that waits for nobody but suspects, and that `worker_id` may have."""
         units = (unit for shard in self._only_suspects for unit in self._suspects(shard))
-        return next((unit for unit in units if self._may_have(worker_id, unit)), None)
+        may_run = (unit for unit in units if not self._waits(unit))
+        return next((unit for unit in may_run if self._may_have(worker_id, unit)), None)
 
     def _may_have(self, worker_id: str, unit: int) -> bool:
         died_on = set(self._died_alone_on.get(unit, []))
         nodes = {worker.node_id for worker in self._workers.values() if worker.is_ready}
         return self._workers[worker_id].node_id not in died_on or nodes <= died_on
+
+    def _held_back(self, shard: int) -> frozenset[int]:
+        suspects = self._suspects(shard)
+        later = [unit for suspect in suspects for unit in self._plan.later_samples(suspect)]
+        return frozenset(suspects + later)
 
     def _suspects(self, shard: int) -> list[int]:
         return [unit for unit in self._plan.units(shard) if self._is_suspect(unit)]

@@ -40,7 +40,7 @@ class Used:
     def of(cls, workers: Roster, tally: Tally, *, cost_usd: float, hours: float) -> Used:
         """What is in flight will cost what the rows of `tally` did: those done so far."""
         in_flight = [report.num_in_engine for report in workers.reports]
-        num_rows = max(1, tally.rows)
+        num_rows = max(1, tally.rows - tally.skipped)
         rate = (tally.cost_usd or 0.0) / tally.device_s if tally.device_s else 0.0
         # Those that run together end together, or nearly so.
         more_s = max(in_flight, default=0) * tally.device_s / num_rows

@@ -7,8 +7,8 @@ bucket) while the engine must not. Knows nothing about engines or Ray.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
@@ -21,8 +21,10 @@ from dynts_batch.data.source_columns import unpack
 from dynts_batch.data.writer import output_row, rows_to_table
 from dynts_batch.errors import RunDirError
 from dynts_batch.grading import Grader
-from dynts_batch.records import Completion
+from dynts_batch.grading.stopping import Sample, Stopping
+from dynts_batch.records import NOT_RUN, Completion
 from dynts_batch.runner.messages import Assignment, Finished, Item, Tally
+from dynts_batch.runner.worker.turns import Turns
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +36,21 @@ class Measured:
     """Columns of the row: energy_j, cost_usd, worker_id, node, device_*."""
 
 
+@dataclass(slots=True)
+class Written:
+    """What came of completions once they were rows."""
+
+    finished: Finished = field(default_factory=Finished)
+    to_run: list[Item] = field(default_factory=list)
+    """Units that waited for these rows."""
+
+
 class OpenShard:
     """A shard in this worker's hands: the rows from before, the rows since, and what is missing."""
 
-    def __init__(self, assignment: Assignment, stored: pa.Table | None) -> None:
+    def __init__(
+        self, assignment: Assignment, stored: pa.Table | None, stopping: Stopping | None = None
+    ) -> None:
         """`stored` holds the rows that an earlier lease left behind.
 
         Raises: RunDirError where those are another shard's.
@@ -58,26 +71,38 @@ class OpenShard:
                 f" {_delete(self.number)}"
             )
         self.already_done = [item.unit for unit, item in self.items.items() if unit in done]
-        self.to_run: dict[Unit, Item] = {
-            unit: item
-            for unit, item in self.items.items()
-            if unit not in done and item.unit not in assignment.held_back
-        }
-        self._num_missing = len(self.to_run)
-        self._num_held_back = len(self.items) - len(done) - len(self.to_run)
+        self._num_missing = len(self.items) - len(done)
+        self._turns = Turns(stopping, assignment.items, assignment.held_back)
+        for unit, sample in _samples(stored):
+            self._turns.record(self.items[unit], sample)
+        self.to_run, self.to_skip = self._turns.due()
+        """What the lease begins with."""
+        self._num_begun = len(self.to_run)
 
     @property
     def is_ended(self) -> bool:
-        """Whether every unit that this lease may run has a row."""
-        return len(self.rows) == self._num_missing
+        """Whether nothing is left that this lease may run."""
+        return self._num_begun == 0
 
     @property
     def is_complete(self) -> bool:
         """Whether every unit of the shard has a row."""
-        return self.is_ended and self._num_held_back == 0
+        return len(self.rows) == self._num_missing
 
-    def add(self, item: Item, row: dict[str, Any]) -> None:
-        """Take `row`, which is that of `item`."""
+    def add(self, item: Item, row: dict[str, Any]) -> list[Item]:
+        """Take `row`, which is that of `item`; returns what is to be run for it now."""
+        self._take(item, row)
+        self._num_begun -= 1
+        self._turns.record(item, _sample(row))
+        to_run, self.to_skip = self._turns.due(item.row.index)
+        self._num_begun += len(to_run)
+        return to_run
+
+    def skip(self, item: Item, row: dict[str, Any]) -> None:
+        """Take `row`, which is that of `item`, one of `to_skip`."""
+        self._take(item, row)
+
+    def _take(self, item: Item, row: dict[str, Any]) -> None:
         self.rows.append(row)
         self._source_rows.append(item.row.index - self._first_row)
 
@@ -94,32 +119,44 @@ class ShardWriter:
         self._run_dir, self._schema, self._grader = run_dir, schema, grader
         self._open: dict[Unit, OpenShard] = {}
 
-    def open(self, shard: OpenShard) -> Finished:
+    def open(self, shard: OpenShard) -> Written:
         """Take charge of `shard`; one without anything to run is finished at once."""
-        for unit in shard.to_run:
-            self._open[unit] = shard
-        finished = Finished(units=shard.already_done)
-        if shard.is_ended:
-            self._end(shard, finished)
-        return finished
+        written = Written(Finished(units=shard.already_done))
+        self._begin(shard, shard.to_run)
+        self._skip_and_end(shard, written.finished)
+        return written
 
-    def add(self, results: Sequence[Measured]) -> Finished:
+    def add(self, results: Sequence[Measured]) -> Written:
         """Make rows of `results`; commits or saves the shards that end with them.
 
         Raises: RunDirError where the run directory cannot be written.
         """
-        finished = Finished()
+        written = Written()
         for result in results:
             completion = result.completion
             shard = self._open.pop((completion.request_id, completion.sample_index))
             item = shard.items[completion.request_id, completion.sample_index]
             row = self._row(item, result, shard.attempt)
-            shard.add(item, row)
-            finished.units.append(item.unit)
-            finished.tally += _tally(row)
-            if shard.is_ended:
-                self._end(shard, finished)
-        return finished
+            to_run = shard.add(item, row)
+            self._begin(shard, to_run)
+            written.to_run += to_run
+            _count(written.finished, item, row)
+            self._skip_and_end(shard, written.finished)
+        return written
+
+    def _begin(self, shard: OpenShard, items: Iterable[Item]) -> None:
+        for item in items:
+            self._open[item.row.request_id, item.sample_index] = shard
+
+    def _skip_and_end(self, shard: OpenShard, finished: Finished) -> None:
+        for item in shard.to_skip:
+            completion = Completion.skipped(item.row.request_id, item.sample_index)
+            extras = {"attempt": shard.attempt, "energy_j": 0.0, "cost_usd": 0.0}
+            row = output_row(self._schema, item.row, completion, extras)
+            shard.skip(item, row)
+            _count(finished, item, row)
+        if shard.is_ended:
+            self._end(shard, finished)
 
     def checkpoint(self) -> None:
         """Store the rows of open shards that are not on disk yet.
@@ -168,8 +205,9 @@ def read_stored_rows(
             f"what is stored of shard {assignment.shard} must have the columns of the input: {error}."
             f" {_delete(assignment.shard)}"
         ) from error
-    if drop_errors:
-        table = table.filter(pc.not_equal(table["finish_reason"], "error"))
+    if drop_errors:  # and what was skipped: other samples of their question may decide otherwise
+        is_run = pc.invert(pc.is_in(table["finish_reason"], pa.array(NOT_RUN)))
+        table = table.filter(is_run)
     return table
 
 
@@ -177,17 +215,36 @@ def _delete(shard: int) -> str:
     return f"Delete checkpoints/ and rows/shard-{shard:05d}.parquet to compute it again"
 
 
+def _samples(stored: pa.Table | None) -> Iterator[tuple[Unit, Sample | None]]:
+    if stored is None:
+        return
+    columns = stored.select(["finish_reason", "extracted_answer", "correct"])
+    yield from zip(units_of(stored), map(_sample, columns.to_pylist()), strict=True)
+
+
+def _sample(row: Mapping[str, Any]) -> Sample | None:
+    if row["finish_reason"] in NOT_RUN:
+        return None
+    return Sample.of(row["extracted_answer"], row["correct"])
+
+
+def _count(finished: Finished, item: Item, row: dict[str, Any]) -> None:
+    finished.units.append(item.unit)
+    finished.tally += _tally(row)
+
+
 def _tally(row: dict[str, Any]) -> Tally:
-    is_error = row["finish_reason"] == "error"
+    reason = row["finish_reason"]
     return Tally(
         rows=1,
-        errors=int(is_error),
+        errors=int(reason == "error"),
+        skipped=int(reason == "skipped"),
         evictions=row["num_evictions"],
         graded=int(row["correct"] is not None),
         correct=int(row["correct"] is True),
         completion_tokens=row["completion_tokens"],
         stored_tokens=row["peak_cache_len"],
-        full_tokens=0 if is_error else row["prompt_tokens"] + row["completion_tokens"] - 1,
+        full_tokens=0 if reason in NOT_RUN else row["prompt_tokens"] + row["completion_tokens"] - 1,
         device_s=row["device_s"],
         energy_j=row["energy_j"],
         cost_usd=row["cost_usd"],

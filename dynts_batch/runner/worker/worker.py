@@ -24,6 +24,7 @@ from dynts_batch.data.run_dir import RunDir
 from dynts_batch.data.schema import row_schema
 from dynts_batch.errors import RowError
 from dynts_batch.grading import Grader
+from dynts_batch.grading.stopping import Stopping
 from dynts_batch.records import Completion
 from dynts_batch.runner.messages import Assignment, Finished, Item, Job, Orders, Report, WorkerInfo
 from dynts_batch.runner.pricing import EnergyShares, HeldTime, price
@@ -34,6 +35,7 @@ from dynts_batch.runner.worker.shard_writer import (
     Measured,
     OpenShard,
     ShardWriter,
+    Written,
     read_stored_rows,
 )
 from dynts_batch.runner.worker.timeline import Timeline
@@ -75,7 +77,9 @@ class Worker:
         self._schema = row_schema(job.source_schema)
         self._writer = ShardWriter(self._run_dir, self._schema, self._grader)
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="writer")
-        self._written: deque[Future[Finished]] = deque()
+        self._stopping = Stopping.from_config(config.sampling)
+        self._written: deque[Future[Written]] = deque()
+        self._finished = Finished()
         self._written_at_s = time.monotonic()
         self._checkpoint_at_s = time.monotonic() + config.run.checkpoint_s
         self._completion_tokens = 0
@@ -117,7 +121,8 @@ class Worker:
                 self._step()
                 self._checkpoint_if_due()
             elif self._written:
-                wait([self._written[-1]], timeout=report_at_s - now_s)
+                wait([self._written[0]], timeout=report_at_s - now_s)
+            self._take_written()
             is_low = orders.has_more and self._feed.num_wanted > 0
             if is_low or not self._is_busy() or self._feed.busy_s >= most_busy_s:
                 break
@@ -152,10 +157,14 @@ class Worker:
     def _open(self, assignment: Assignment) -> None:
         drop_errors = self._config.run.retry_failed
         stored = read_stored_rows(self._run_dir, assignment, self._schema, drop_errors=drop_errors)
-        shard = OpenShard(assignment, stored)
+        shard = OpenShard(assignment, stored, self._stopping)
+        to_run = shard.to_run
         self._written.append(self._thread.submit(self._writer.open, shard))
-        self._finish([self._refuse(i, i.error) for i in shard.to_run.values() if i.error])
-        for item in shard.to_run.values():
+        self._begin(to_run)
+
+    def _begin(self, items: Sequence[Item]) -> None:
+        self._finish([self._refuse(item, item.error) for item in items if item.error])
+        for item in items:
             if item.error is None:
                 self._feed.add(item.row.request(item.sample_index, trace=item.trace))
 
@@ -203,22 +212,29 @@ class Worker:
         part, samples = self._timeline.part()
         self._written.append(self._thread.submit(self._store, part, samples))
 
-    def _store(self, part: int, samples: pa.Table) -> Finished:
+    def _store(self, part: int, samples: pa.Table) -> Written:
         self._writer.checkpoint()
         self._run_dir.write_telemetry(self._place["worker_id"], part, samples)
-        return Finished()
+        return Written()
+
+    def _take_written(self) -> None:
+        """Take over what the writer is through with, and begin what waited for it."""
+        while self._written and self._written[0].done():
+            written = self._written.popleft().result()
+            self._written_at_s = time.monotonic()
+            self._finished.add(written.finished)
+            if not self._has_left:
+                self._begin(written.to_run)
 
     # ---- reports ------------------------------------------------------------------------------
 
     def _is_busy(self) -> bool:
-        return self._feed.has_work or any(not task.done() for task in self._written)
+        return self._feed.has_work or bool(self._written)
 
     def _report(self) -> Report:
+        self._take_written()
         is_idle = not self._is_busy()
-        finished = Finished()
-        while self._written and self._written[0].done():
-            finished.add(self._written.popleft().result())
-            self._written_at_s = time.monotonic()
+        finished, self._finished = self._finished, Finished()
         self._check_writer()
         self._completion_tokens += finished.tally.completion_tokens
         sample = self._sample()

@@ -116,6 +116,7 @@ class LocalFleet:
 
         A writer that went on committed shards beside the worker that ran them again.
         """
+        self._calls = [call for call in self._calls if call[0] != worker_id]
         worker = self._workers.pop(worker_id)
         worker._thread.shutdown(wait=True, cancel_futures=True)
         worker._devices.close()

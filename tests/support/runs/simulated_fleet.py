@@ -12,11 +12,13 @@ import pyarrow as pa
 
 from dynts_batch.config import Config
 from dynts_batch.errors import DyntsError
+from dynts_batch.grading.stopping import Sample, Stopping
 from dynts_batch.runner.driver.driver import Driver
 from dynts_batch.runner.messages import (
     Assignment,
     Died,
     Finished,
+    Item,
     Left,
     Loaded,
     Report,
@@ -25,6 +27,7 @@ from dynts_batch.runner.messages import (
     WorkerInfo,
 )
 from dynts_batch.runner.shard_plan import ShardPlan
+from dynts_batch.runner.worker.turns import Due, Turns
 
 _STUCK = 3000
 
@@ -48,6 +51,8 @@ class World:
     dies_at_load: bool = False
     """Where it dies, on a bad node or of broken code, it dies before it is ready."""
     has_worked: bool = False
+    right: frozenset[int] = frozenset()
+    """Units after which, if plan.in_turn, no more samples of their row are run."""
     seed: int = 0
 
 
@@ -56,6 +61,7 @@ class Outcome:
     error: DyntsError | None
     rows: Counter = field(default_factory=Counter)
     failed: set[int] = field(default_factory=set)
+    skipped: set[int] = field(default_factory=set)
     num_started: int = 0
     places: dict[int, list[str]] = field(default_factory=lambda: defaultdict(list))
     """The nodes of the deaths at which each unit was in flight."""
@@ -68,6 +74,8 @@ class _Worker:
     held: dict[int, set[int]] = field(default_factory=dict)
     """What is still to be run of each shard."""
     done: dict[int, set[int]] = field(default_factory=dict)
+    turns: dict[int, Turns] = field(default_factory=dict)
+    items: dict[int, Item] = field(default_factory=dict)
     opened: list[Assignment] = field(default_factory=list)
     has_call: bool = False
     is_last: bool = False
@@ -83,7 +91,10 @@ class SimulatedFleet:
         self._workers: dict[str, _Worker] = {}
         self._avoided: frozenset[str] = frozenset()
         self._may_wait = True
-        self._held_back: dict[int, frozenset[int]] = {}
+        plan = world.plan
+        self._stopping = (
+            Stopping("right", "posterior", 0.95, 1, plan.num_samples) if plan.in_turn else None
+        )
         self._disk: dict[int, set[int]] = defaultdict(set)
         self._errors: set[int] = set()
         self.committed: set[int] = set()
@@ -171,6 +182,8 @@ class SimulatedFleet:
         units = sorted(in_flight)
         for unit in self._dice.sample(units, self._dice.randint(0, len(units))):
             self._finish(worker, unit, finished)
+        for shard in [shard for shard, held in worker.held.items() if not held]:
+            self._end(worker, shard, finished)
         if worker.is_last:
             for shard, done in worker.done.items():
                 self._disk[shard] |= done
@@ -181,17 +194,31 @@ class SimulatedFleet:
     def _open(self, worker: _Worker, assignment: Assignment, finished: Finished) -> None:
         shard = assignment.shard
         stored = self._disk[shard]
-        self._held_back[shard] = assignment.held_back
+        turns = Turns(self._stopping, assignment.items, assignment.held_back)
+        worker.turns[shard], worker.held[shard] = turns, set()
+        worker.items |= {item.unit: item for item in assignment.items}
         worker.done[shard] = set(stored)
-        to_run = [i for i in assignment.items if i.unit not in stored | assignment.held_back]
-        worker.held[shard] = {item.unit for item in to_run}
+        for unit in stored:
+            turns.record(worker.items[unit], self._sample(unit))
         finished.units += stored
-        for item in to_run:
+        self._begin(worker, shard, turns.due(), finished)
+        if not worker.held[shard]:
+            self._end(worker, shard, finished)
+
+    def _begin(self, worker: _Worker, shard: int, due: Due, finished: Finished) -> None:
+        worker.held[shard] |= {item.unit for item in due.to_run}
+        for item in due.to_skip:
+            worker.done[shard].add(item.unit)
+            finished.units.append(item.unit)
+            finished.tally += Tally(rows=1, skipped=1)
+            self.outcome.skipped.add(item.unit)
+        for item in due.to_run:
             if item.error is not None:
                 self._errors.add(item.unit)
                 self._finish(worker, item.unit, finished, is_error=True)
-        if not to_run:
-            self._end(worker, shard, finished)
+
+    def _sample(self, unit: int) -> Sample | None:
+        return None if unit in self._errors else Sample(None, unit in self._world.right)
 
     def _finish(self, worker: _Worker, unit: int, finished: Finished, is_error=False) -> None:
         shard = unit // self._world.plan.shard_rows
@@ -199,13 +226,14 @@ class SimulatedFleet:
         worker.done[shard].add(unit)
         finished.units.append(unit)
         finished.tally += Tally(rows=1, errors=int(is_error))
-        if not worker.held[shard]:
-            self._end(worker, shard, finished)
+        worker.turns[shard].record(worker.items[unit], self._sample(unit))
+        due = worker.turns[shard].due(worker.items[unit].row.index)
+        self._begin(worker, shard, due, finished)
 
     def _end(self, worker: _Worker, shard: int, finished: Finished) -> None:
         del worker.held[shard]
         self._disk[shard] |= worker.done.pop(shard)
-        if self._held_back[shard]:
+        if len(self._disk[shard]) < len(self._world.plan.units(shard)):
             finished.saved.append(shard)
         else:
             finished.committed.append(shard)
