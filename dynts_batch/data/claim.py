@@ -1,12 +1,15 @@
-"""A driver's claim on a run directory: one driver at a time, on any filesystem and from any machine.
+"""A driver's claim on a run directory: one driver at a time, on any filesystem, from any machine.
 
-    driver.json     who drives the run, and a count that grows every BEAT_S seconds; removed at the end
+    driver.json     who drives the run, and a count that grows every BEAT_S seconds; removed at the
+                    end
 
-No lock holds on every store, so a claim is a file that its owner keeps writing. Who finds one looks at
-the process if it is of this machine, and goes on at once where that is dead. Else it watches: a count
-that grows is a driver at work, one that stands still for GONE_S is of one that is gone. Clocks are never
-compared. Of two that claim at the same moment the last to write stays, and the other one finds that
-out at its next beat; so does a driver that was taken for gone and only slept.
+No lock works on every store, so a claim is a file that its owner keeps writing. A driver that finds
+one looks at its owner. If that is a dead process of this machine, the driver goes on at once. If
+not, it watches the count: one that grows belongs to a driver at work, and one that stands still for
+GONE_S to a driver that is gone. Clocks are never compared.
+
+If two claim at the same moment, the last to write stays. The other finds out at its next beat. So
+does a driver that was taken for gone and only slept.
 """
 
 from __future__ import annotations
@@ -57,7 +60,7 @@ class Claim:
         return self._taken_by is not None
 
     def wait_until_free(self) -> None:
-        """Return once nobody else drives the run: at once, as a rule, and after GONE_S at the latest.
+        """Return once nobody else drives the run: usually at once, and after GONE_S at the latest.
 
         Raises: RunDirError: another driver is at work.
         """
@@ -77,15 +80,17 @@ class Claim:
             before, found = found, self._storage.read(_FILE)
             if found not in (None, before):
                 raise RunDirError(
-                    f"{self._path} must have one driver at a time, got a second one while {_name(found)} is at work."
-                    f" Wait for its end or stop it; if it is killed, this command goes on {GONE_S:g} s later"
+                    f"{self._path} must have one driver at a time, got a second one while "
+                    f"{_name(found)} is at work. Wait for its end or stop it; if it is killed, "
+                    f"this command goes on {GONE_S:g} s later"
                 )
 
     def check(self) -> None:
         """Raises: RunDirError: the claim `is_lost`."""
         if self.is_lost:
             raise RunDirError(
-                f"{self._path} was taken over by {self._taken_by}, and this driver has stopped: a run has one at a time"
+                f"{self._path} was taken over by {self._taken_by}, and this driver has stopped: "
+                "a run has one at a time"
             )
 
     def __enter__(self) -> Self:
@@ -107,7 +112,7 @@ class Claim:
         try:
             if self._is_ours(self._storage.read(_FILE)):
                 self._storage.delete(_FILE)
-        except RunDirError as failure:  # it goes for gone soon
+        except RunDirError as failure:  # others soon take this driver for gone
             logger.warning("left behind: %s", failure)
 
     def _beat(self) -> None:
@@ -130,7 +135,7 @@ class Claim:
         return _parse(found).get("driver") == self._me["driver"]
 
     def _is_free(self, found: bytes | None) -> bool:
-        """Without a claim, or with one of a process that is known to be gone."""
+        """Whether there is no claim, or one of a process that is known to be gone."""
         owner = _parse(found)
         is_dead = (
             owner.get("machine") == self._me["machine"]
@@ -140,7 +145,7 @@ class Claim:
 
 
 def _parse(found: bytes | None) -> dict[str, Any]:
-    """Empty where it cannot be read: then its owner is told from others by the bytes alone."""
+    """The claim's content. Empty if it cannot be read; its bytes alone then tell owners apart."""
     try:
         owner = json.loads(found or b"{}")
     except ValueError:
@@ -154,13 +159,18 @@ def _name(found: bytes | None) -> str:
 
 
 def _machine() -> str:
-    """Where process ids mean the same: host names may be given twice, and a container counts its own processes."""
+    """Names the place in which process ids mean the same.
+
+    Host names may be given twice, and a container counts its own processes.
+    """
     return " ".join([platform.node(), _read("/proc/sys/kernel/random/boot_id"), _pid_namespace()])
 
 
 def _began(pid: Any) -> str | None:
-    """When a process of this machine began, in the kernel's ticks: its id may be given again. None if it is gone, or
-    a zombie, or where there is no /proc to tell."""
+    """When a process of this machine began, in the kernel's ticks, because ids are used again.
+
+    None if the process is gone or a zombie, or if there is no /proc to tell.
+    """
     fields = _read(f"/proc/{pid}/stat").rpartition(")")[2].split()
     return None if not fields or fields[0] in "ZX" else fields[19]
 

@@ -1,7 +1,7 @@
-"""The rows of a run in the order of its input, in the files that others want: a cheap last step.
+"""The rows of a run in the order of its input, in the formats that others read.
 
-Owns the formats and the size of files. Reads committed rows only, a batch at a time; the memory it
-takes is that of one file. Knows nothing about grading or reports.
+Owns the formats and the size of files. Reads only committed rows, a batch at a time, so it needs
+the memory of one file. Knows nothing about grading or reports.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from dynts_batch.data.types.json_values import json_line, json_values, with_vali
 from dynts_batch.errors import ConfigError, RunDirError, choices_hint
 
 FORMATS = ("parquet", "jsonl", "openai", "datasets", "hub")
-#: Shards are small: their rows are gathered into row groups of a size that readers like.
+#: Shards are small, so their rows are gathered into row groups of a size that readers like.
 _GROUP_BYTES = 64 << 20
 
 
@@ -36,21 +36,21 @@ def export(
     is_partial: bool = False,
     is_private: bool = True,
 ) -> int:
-    """Write the rows of `run_dir` to the new folder `target`, or to the hub's repository of that name.
+    """Write the rows of `run_dir` to the new folder `target`, or to the hub repository `target`.
 
-    Files hold about `file_bytes` of `format_`; `columns` None: all. Returns the number of rows.
+    Each file holds about `file_bytes` of `format_`. `columns` None: all. Returns how many rows.
 
     Raises:
         ConfigError: unknown columns, or a target that is not empty.
-        RunDirError: the run is not finished, unless `is_partial`; or something cannot be read or
+        RunDirError: the run is not finished and not `is_partial`, or a file cannot be read or
             written.
     """
     if run_dir.read_manifest() is None and not is_partial:
         raise RunDirError(
-            f"{run_dir.path} is not finished: run `dynts-batch run` on it first, or export what is there"
-            " with --partial"
+            f"{run_dir.path} is not finished: run `dynts-batch run` on it first, "
+            "or export what is there with --partial"
         )
-    # What comes from Parquet goes there in the types in which Parquet has it.
+    # JSON formats need JSON types; the others keep the types in which Parquet stores the columns.
     batches = _batches(run_dir, columns, as_stored=format_ not in ("jsonl", "openai"))
     if format_ in ("datasets", "hub"):
         _check_features(run_dir, columns)
@@ -88,7 +88,7 @@ def _schema(run_dir: RunDir) -> pa.Schema:
 
 
 def _check_features(run_dir: RunDir, columns: Sequence[str] | None) -> None:
-    """Raises: ConfigError where `datasets` has no feature for a column."""
+    """Raises: ConfigError if `datasets` has no feature for a column."""
     from datasets import Features
 
     for field in _schema(run_dir):
@@ -98,13 +98,13 @@ def _check_features(run_dir: RunDir, columns: Sequence[str] | None) -> None:
             Features.from_arrow_schema(pa.schema([field.remove_metadata()]))
         except ValueError as error:
             raise ConfigError(
-                f"column {field.name!r} is {field.type}, which the datasets package cannot hold: leave it out with"
-                " --columns, or take --format parquet"
+                f"column {field.name!r} is {field.type}, which the datasets package cannot hold: "
+                "leave it out with --columns, or take --format parquet"
             ) from error
 
 
 def _ended_at(run_dir: RunDir) -> int:
-    """When the newest shard was written, in Unix time: the same in each export."""
+    """When the newest shard was written, in Unix time, so that every export is the same."""
     infos = run_dir.list_shards("rows").values()
     return max((info.mtime_ns for info in infos if info.mtime_ns), default=0) // 10**9
 
@@ -152,7 +152,7 @@ def _write_lines(
     write: Callable[[str, bytes], None],
     file_bytes: int,
 ) -> int:
-    """JSON Lines of `rows`, each with the number of the run's rows in it."""
+    """Write `rows` as JSON Lines. Each comes with the number of the run's rows that it holds."""
     num_rows = num_files = 0
     buffer = bytearray()
     for count, row in rows:
@@ -176,14 +176,14 @@ def _rows(batches: Iterator[pa.RecordBatch]) -> Iterator[tuple[int, Mapping[str,
 def _json_column(column: pa.Array) -> list[Any]:
     try:
         return json_values(column)
-    except UnicodeDecodeError:  # it came so from the input, whose bytes nobody had to read
+    except UnicodeDecodeError:  # broken text of the input, in a column that nobody had to read
         return json_values(with_valid_text(column))
 
 
 def _responses(
     batches: Iterator[pa.RecordBatch], model: str, created: int
 ) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    """One response a request: its samples are neighbours in the order of the input."""
+    """One response per request. Its samples are neighbours in the order of the input."""
     rows = (row for _, row in _rows(batches))
     for _, samples in groupby(rows, key=lambda row: row["request_id"]):
         of_request = list(samples)
@@ -203,7 +203,7 @@ def _save_to_disk(batches: Iterator[pa.RecordBatch], target: str, file_bytes: in
 def _push(
     batches: Iterator[pa.RecordBatch], target: str, file_bytes: int, *, is_private: bool
 ) -> int:
-    """To the hub, with the token of the environment (HF_TOKEN) or of `hf auth login`."""
+    """Push to the hub, with the token of the environment (HF_TOKEN) or of `hf auth login`."""
     from huggingface_hub.errors import HfHubHTTPError
 
     with tempfile.TemporaryDirectory() as folder:

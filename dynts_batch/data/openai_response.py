@@ -15,8 +15,11 @@ from dynts_batch.records import NOT_RUN
 
 
 def response_line(rows: Sequence[Mapping[str, Any]], model: str, created: int) -> dict[str, Any]:
-    """The response to one request: `rows` are its samples, in order, as in the output schema, of which those that were not
-    needed are no choices. `created` is Unix time."""
+    """The response to one request.
+
+    `rows` are its samples in order, with the columns of the output schema. Samples that were not
+    needed give no choices. `created` is Unix time.
+    """
     id_ = str(rows[0]["request_id"])
     digest = hashlib.blake2b(id_.encode(), digest_size=12).hexdigest()
     failed = [row for row in rows if row["finish_reason"] == "error"]

@@ -16,21 +16,21 @@ class Progress:
     num_rows: int
     finished_rows: int
     checkpointed_rows: int
-    """Done, in shards that are not finished."""
+    """Done, but in shards that are not finished."""
     failed_rows: int
-    """Finished with an error; counted in finished_rows too."""
+    """Finished with an error. finished_rows counts them too."""
     num_shards: int
     finished_shards: int
     rows_per_s: float | None
-    """Over the latest commits; None before the second one, or if their times are unknown."""
+    """Over the latest commits. None before the second one, or if their times are unknown."""
     idle_s: float | None
-    """Since the latest commit or checkpoint; None before the first."""
+    """Seconds since the latest commit or checkpoint. None before the first."""
     sealed: bool
     """The manifest is written: nothing is left to do."""
 
     @property
     def eta_s(self) -> float | None:
-        """Seconds until the last row at the present rate; None while that is unknown."""
+        """Seconds until the last row at the present rate. None if the rate is unknown."""
         left = self.num_rows - self.finished_rows
         if left == 0:
             return 0.0
@@ -48,10 +48,10 @@ def read_progress(run_dir: RunDir, now: float) -> Progress:
     num_shards = -(-num_rows // shard_rows)
     finished = {s: f for s, f in run_dir.list_shards("rows").items() if s < num_shards}
     started = {s: f for s, f in run_dir.list_shards("checkpoints").items() if s not in finished}
-    # A checkpoint may become a finished shard between the listing and the look.
+    # A checkpoint may become a finished shard after the listing.
     checkpoints = [run_dir.read_checkpoint(shard) for shard in started]
     rows = {shard: min(shard_rows, num_rows - shard * shard_rows) for shard in finished}
-    # Few stores do not say when a file was written.
+    # A few stores do not say when a file was written.
     written = [i.mtime_ns for i in (*finished.values(), *started.values()) if i.mtime_ns]
     commits = sorted((i.mtime_ns / 1e9, rows[s]) for s, i in finished.items() if i.mtime_ns)
     return Progress(
@@ -68,7 +68,7 @@ def read_progress(run_dir: RunDir, now: float) -> Progress:
 
 
 def _rate(commits: list[tuple[float, int]]) -> float | None:
-    """Rows per second over (time, rows) pairs in order; the first one only starts the clock."""
+    """Rows per second over (time, rows) pairs in order. The first pair only starts the clock."""
     if len(commits) < 2 or commits[-1][0] <= commits[0][0]:
         return None
     return sum(rows for _, rows in commits[1:]) / (commits[-1][0] - commits[0][0])

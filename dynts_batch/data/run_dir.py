@@ -1,17 +1,18 @@
-"""The run directory: the one truth about what a run has done, enough to go on from anywhere.
+"""The run directory: the only record of what a run has done, enough to go on from anywhere.
 
     config.yaml                  the resolved configuration of the latest start
     fingerprint.json             what all rows have in common; another one is another run
-    rows/shard-00042.parquet     a finished shard: it exists = it is complete and verified
-    checkpoints/shard-00042.parquet  rows of an unfinished shard that are done
+    rows/shard-00042.parquet     a finished shard: if it exists, it is complete and verified
+    checkpoints/shard-00042.parquet  finished rows of an unfinished shard
     errors/shard-00042.jsonl     the failed rows of a finished shard, to read and to count
     workers/NAME-00007.parquet   telemetry of a worker
     manifest.json                the seal, written last
     driver.json                  who drives the run now, see claim.py
-    regrade.json                 rows/ is being judged again, or was when that broke off
+    regrade.json                 rows/ is being judged again, or that broke off
 
-Owns names and the order of writes; storage.py makes each write atomic, shard_table.py verifies a
-shard. File names come from shard numbers and worker ids, never from data. Knows nothing about Ray or who runs the shards.
+Owns names and the order of writes. storage.py makes each write atomic, and shard_table.py verifies
+a shard. File names come from shard numbers and worker ids, never from data. Knows nothing about Ray
+or who runs the shards.
 """
 
 from __future__ import annotations
@@ -50,16 +51,19 @@ from dynts_batch.data.stored_fingerprint import SHARD_KEYS, checked, refuse_anot
 from dynts_batch.data.telemetry_files import read_parts, write_part
 from dynts_batch.errors import ConfigError, RunDirError
 
-HALF_REGRADED = "was being graded again when that broke off: its rows do not all follow the same rules. Run `dynts-batch grade` on it again"
+HALF_REGRADED = (
+    "was being graded again when that broke off: its rows do not all follow the same rules. "
+    "Run `dynts-batch grade` on it again"
+)
 
 _SHARD_FILE = re.compile(r"shard-(\d{5,})\.(?:parquet|jsonl)")
 
 
 class RunDir:
-    """One run directory. Every method raises RunDirError when the filesystem fails."""
+    """One run directory. Every method raises RunDirError if the filesystem fails."""
 
     def __init__(self, path: str) -> None:
-        """`path` is a local path or a URI that pyarrow can open; nothing is created yet."""
+        """`path` is a local path or a URI that pyarrow can open. Nothing is created yet."""
         self.path = path
         self._storage = Storage(path)
 
@@ -72,17 +76,18 @@ class RunDir:
         defaults: Mapping[str, Any] = MappingProxyType({}),
         renew: Callable[[Mapping[str, Any]], dict[str, Any]] = dict,
     ) -> bool:
-        """Make this the directory of the run that `fingerprint` describes; True if it is new. Only while
-        nobody drives it, see Claim.wait_until_free.
+        """Make this the directory of the run that `fingerprint` describes; True if it is new.
 
-        `fingerprint` is JSON data and holds at least `num_units` and `shard_rows`, because shard
-        numbers mean nothing without them. `defaults`, of the same form, says what a key means that
-        the stored one lacks: it was written before there was that key. `renew` puts a stored one that an
-        older version wrote into today's words, in which it is kept from then on.
+        Call it only while nobody drives the run, see Claim.wait_until_free.
+
+        `fingerprint` is JSON data with at least `num_units` and `shard_rows`, because shard numbers
+        mean nothing without them. `defaults` has the same form. It gives the values of keys that
+        the stored fingerprint lacks because it is older than they are. `renew` translates a stored
+        fingerprint of an older version; the translation replaces it.
 
         Raises:
             FingerprintError: it holds a run with other settings; the message lists them.
-            RunDirError: it holds something else than a run, or cannot be written.
+            RunDirError: it holds something other than a run, or cannot be written.
         """
         assert fingerprint.keys() >= set(SHARD_KEYS), fingerprint.keys()
         if self.is_regrading():
@@ -100,22 +105,25 @@ class RunDir:
         # Settings outside the fingerprint (workers, prices) may change between starts.
         self._storage.delete_temp_files()
         settings = to_yaml(config).encode()
-        if (
-            self._storage.read("config.yaml") != settings
-        ):  # a finished run may be on a read-only disk
+        # A finished run may be on a read-only disk.
+        if self._storage.read("config.yaml") != settings:
             self._storage.write("config.yaml", settings)
         return stored is None
 
     def claim(self) -> Claim:
-        """What makes this process the only one that drives the run, see Claim."""
+        """A claim that makes this process the only driver of the run, see Claim."""
         return Claim(self.path, self._storage)
 
     def fingerprint(self, *groups: str) -> dict[str, Any]:
-        """The stored fingerprint, which has `groups`; RunDirError if this is no run directory."""
+        """The stored fingerprint.
+
+        Raises: RunDirError if this is no run directory, or if the fingerprint lacks one of
+            `groups`.
+        """
         return checked(self.path, self._storage.read_json("fingerprint.json"), groups)
 
     def chat_date(self) -> str | None:
-        """The day that the chat template of the run here takes for today; None where there is none."""
+        """The day that the run's chat template takes for today; None if there is none."""
         model = (self._storage.read_json("fingerprint.json") or {}).get("model")
         return model.get("chat_date") if isinstance(model, dict) else None
 
@@ -136,41 +144,41 @@ class RunDir:
         self._storage.write_json("manifest.json", manifest)
 
     def read_manifest(self) -> dict[str, Any] | None:
-        """The seal, or None while the run is unfinished."""
+        """The seal; None while the run is unfinished."""
         return self._storage.read_json("manifest.json")
 
     # ---- judging again -------------------------------------------------------------------------
 
     def begin_regrade(self, settings: Mapping[str, Any]) -> None:
-        """State that from now on, and until `end_regrade`, some shards may be judged by other rules than the rest."""
+        """State that, until `end_regrade`, some shards may follow other grading rules."""
         self._storage.write_json("regrade.json", settings)
 
     def end_regrade(self, config: Config, fingerprint: Mapping[str, Any]) -> None:
-        """State that all shards are judged by the rules of `config`, which `fingerprint` names."""
+        """State that all shards are graded by the rules of `config`, which `fingerprint` names."""
         self._storage.write("config.yaml", to_yaml(config).encode())
         self._storage.write_json("fingerprint.json", fingerprint)
         self._storage.delete("regrade.json")
 
     def is_regrading(self) -> bool:
-        """Whether judging again is under way, or broke off."""
+        """Whether grading again is under way, or broke off."""
         return self._storage.read("regrade.json") is not None
 
     # ---- rows ----------------------------------------------------------------------------------
 
     def finished_shards(self) -> set[int]:
-        """Numbers of the shards that need no more work; one listing."""
+        """Numbers of the shards that need no more work. It costs one listing."""
         return set(self.list_shards("rows"))
 
     def commit_shard(self, shard: int, table: pa.Table, expected_units: Sequence[Unit]) -> None:
         """Store `shard` for good, its rows in the order of `expected_units`.
 
-        Committing a shard again replaces it whole: nothing is ever appended.
+        Committing a shard again replaces it whole. Nothing is ever appended.
 
         Raises:
-            RunDirError: the rows are not exactly the expected units. Nothing is written then.
+            RunDirError: the rows are not exactly the expected units. Then nothing is written.
         """
         data = to_parquet(in_order(shard, table, expected_units))
-        # What counts is what a reader will find: check the encoded bytes, not our own table.
+        # Readers will find the encoded bytes, so check those and not our own table.
         assert units_in(data) == list(expected_units), f"shard {shard} changed in encoding"
         errors = error_lines(table)
         if errors:
@@ -192,7 +200,7 @@ class RunDir:
 
     @contextmanager
     def open_shard(self, shard: int) -> Iterator[pq.ParquetFile]:
-        """A finished shard, of which only what is asked for is fetched."""
+        """A finished shard, opened so that only the parts that are read are fetched."""
         name = _name("rows", shard)
         with self._storage.open(name) as file, damage_named(f"{self.path}/{name}"):
             parquet = pq.ParquetFile(file)
@@ -209,8 +217,9 @@ class RunDir:
     def read_rows(
         self, columns: Sequence[str] | None = None, *, as_stored: bool = False
     ) -> Iterator[pa.RecordBatch]:
-        """All committed rows in the order of the input, a batch at a time, all in the same columns. Those of the
-        source are of the types that they have there, or `as_stored`.
+        """All committed rows in the order of the input, a batch at a time, all in the same columns.
+
+        The source's columns have their types of the source, or with `as_stored` those of storage.
         """
         schema: pa.Schema | None = None
         for shard in sorted(self.finished_shards()):
@@ -223,7 +232,7 @@ class RunDir:
                 yield from batches if as_stored else map(restored, batches)
 
     def write_checkpoint(self, shard: int, table: pa.Table) -> None:
-        """Replace the checkpoint of `shard` by `table`: all its rows that are done so far."""
+        """Make `table`, all rows of `shard` that are done so far, its checkpoint."""
         self._storage.write(_name("checkpoints", shard), to_parquet(table))
 
     def read_checkpoint(self, shard: int) -> pa.Table | None:
@@ -231,13 +240,13 @@ class RunDir:
         return self._read_rows(_name("checkpoints", shard))
 
     def failed_units(self) -> dict[int, list[Unit]]:
-        """The units of finished shards whose row is an error; shards without any are left out."""
+        """The units of finished shards whose row is an error. Shards without any are left out."""
         finished = self.finished_shards()
         failed = {}
         for shard in sorted(self.list_shards("errors")):
             if shard not in finished:
                 continue
-            # errors/ says where to look; the rows say what is so.
+            # errors/ says only where to look; the rows are the truth.
             if units := units_of(failed_rows(self.read_shard(shard))):
                 failed[shard] = units
         return failed
@@ -252,18 +261,18 @@ class RunDir:
     # ---- telemetry and listings ----------------------------------------------------------------
 
     def write_telemetry(self, worker_id: str, part: int, table: pa.Table) -> None:
-        """Store one part of a worker's telemetry; `worker_id` is letters, digits, `-` and `_`."""
+        """Store one part of a worker's telemetry. `worker_id` is letters, digits, `-` and `_`."""
         write_part(self._storage, worker_id, part, table)
 
     def read_telemetry(self, *, skip_damaged: bool = False) -> Iterator[pa.Table]:
-        """All parts of all workers' telemetry, by worker and part, in the columns of samples.SCHEMA.
+        """All parts of all workers' telemetry, by worker and part, with samples.SCHEMA's columns.
 
-        `skip_damaged`: a part that cannot be read costs a warning, not the parts after it.
+        `skip_damaged`: an unreadable part costs a warning, not the parts after it.
         """
         return read_parts(self._storage, self.path, skip_damaged=skip_damaged)
 
     def list_shards(self, folder: str) -> dict[int, pafs.FileInfo]:
-        """The files of `folder` (rows, checkpoints or errors) by shard number; one listing."""
+        """The files of `folder` (rows, checkpoints or errors) by shard number, in one listing."""
         infos = {info.base_name: info for info in self._storage.list(folder) if info.is_file}
         matches = {name: _SHARD_FILE.fullmatch(name) for name in infos}
         return {int(m.group(1)): infos[name] for name, m in matches.items() if m}
@@ -271,7 +280,7 @@ class RunDir:
     # ---- files ---------------------------------------------------------------------------------
 
     def _refuse_foreign_folder(self) -> None:
-        """A run needs a folder of its own: half of what it writes is found by listing."""
+        """Raise if the folder holds anything else: a run finds half of its files by listing."""
         foreign = [i.base_name for i in self._storage.list() if not i.base_name.startswith(".")]
         if foreign:
             raise RunDirError(
@@ -288,7 +297,7 @@ class RunDir:
             return fit(table, stored_schema(table.schema))
 
     def _read_errors(self, shard: int) -> list[dict[str, Any]]:
-        """By the file that is made for it or, where that is damaged, by the rows."""
+        """Read them from errors/ or, if that file is damaged, from the rows."""
         lines = self._storage.read(_name("errors", shard, "jsonl")) or b""
         errors = read_error_lines(lines)
         return errors_of(self.read_shard(shard)) if errors is None else errors

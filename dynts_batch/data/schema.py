@@ -1,7 +1,7 @@
 """The Arrow schema of one output row, every field with its description.
 
-Owns names, types, units and nullability; writer.py fills rows, run_dir.py stores them. The source's
-own columns come along under their own names, or as `source_<name>` where a name is taken.
+Owns names, types, units and nullability. writer.py fills rows, run_dir.py stores them. The source's
+own columns come along under their own names, or as `source_<name>` if a name is taken.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from dynts_batch.errors import ConfigError, choices_hint
 
 DESCRIPTION = b"description"
 SOURCE_COLUMN = b"source_column"
-"""Metadata key of a field that comes from the source: the name it has there."""
+"""Metadata key of a field that comes from the source: its name there."""
 JSON_TEXT = b"json_text"
-"""Metadata key of a field of the source whose text is JSON, because its values have no type in common."""
+"""Metadata key of a source field whose text is JSON, because its values have no type in common."""
 FAR_SECONDS = b"far_seconds"
-"""Metadata key of a field of the source with seconds that do not fit in milliseconds, see storable.py."""
+"""Metadata key of a source field with seconds that do not fit in milliseconds, see storable.py."""
 _ARROW_TYPE = b"arrow_type"
-"""Metadata key of a field that is stored as another type than it has in the source: that type."""
+"""Metadata key of a field that is stored as another type than the source's: the source's type."""
 
 
 def _field(name: str, type_: pa.DataType, description: str, *, nullable: bool = True) -> pa.Field:
@@ -35,7 +35,7 @@ _TEXT = pa.string()
 
 
 def _list(type_: pa.DataType) -> pa.DataType:
-    return pa.list_(pa.field("element", type_))  # the name that Parquet gives it back
+    return pa.list_(pa.field("element", type_))  # the name that Parquet gives it
 
 
 #: See records.TokenTrace.
@@ -70,8 +70,9 @@ RESULT = (
     _field(
         "text_matters",
         pa.bool_(),
-        "Whether the other grading.text would judge this row otherwise: thinking never ended, and the last box in it"
-        " is right. Null where nothing is judged, and in rows from before this column",
+        "Whether the other grading.text would judge this row otherwise: thinking never ended, and"
+        " the last box in it is right. Null where nothing is judged, and in rows from before this"
+        " column",
     ),
     _always("prompt_tokens", pa.int64(), "Tokens of the prompt"),
     _always("reasoning_tokens", pa.int64(), "Tokens generated before the end of thinking"),
@@ -81,7 +82,8 @@ RESULT = (
     _field(
         "num_preemptions",
         pa.int64(),
-        "Times the row lost its KV cache to others and was computed again; 0 with the arena engine, which reserves room",
+        "Times the row lost its KV cache to others and was computed again; 0 with the arena engine,"
+        " which reserves room",
     ),
     _field(
         "recomputed_tokens",
@@ -121,8 +123,8 @@ RESULT = (
     _field(
         "forced_end",
         _TEXT,
-        "Why the engine ended the thinking: budget (sampling.max_thinking_tokens) or loop; null: the"
-        " model ended it, or nobody did",
+        "Why the engine ended the thinking: budget (sampling.max_thinking_tokens) or loop; null:"
+        " the model ended it, or nobody did",
     ),
     _field(
         "logprobs",
@@ -152,8 +154,8 @@ OWN_FIELDS = {field.name: field for field in IDENTITY + RESULT}
 def row_schema(source_schema: pa.Schema) -> pa.Schema:
     """The schema of output rows: identity, the source's columns, then everything a run adds.
 
-    Source columns are of the types that they are stored as; schema-level metadata of the source
-    (pandas, Hugging Face features) is dropped because it describes another table.
+    Source columns have the types in which they are stored. Schema-level metadata of the source
+    (pandas, Hugging Face features) is dropped, because it describes another table.
     """
     taken = set(OWN_FIELDS) | set(source_schema.names)
     source_fields = []
@@ -169,11 +171,11 @@ def row_schema(source_schema: pa.Schema) -> pa.Schema:
 
 
 def stored_schema(stored: pa.Schema, columns: Sequence[str] | None = None) -> pa.Schema:
-    """What rows that are `stored` so are read as: in the columns of this version, with those of the source.
+    """The schema in which rows that are `stored` so are read.
 
-    `columns` chooses some.
+    It has the columns of this version and those of the source. `columns` chooses some.
 
-    Raises: pa.ArrowInvalid where one of them is not there.
+    Raises: pa.ArrowInvalid if one of them is not there.
     """
     source_fields = [field for field in stored if field.name not in OWN_FIELDS]
     schema = pa.schema([*IDENTITY, *source_fields, *RESULT], stored.metadata)
@@ -185,7 +187,7 @@ def stored_schema(stored: pa.Schema, columns: Sequence[str] | None = None) -> pa
 
 
 def source_column_name(schema: pa.Schema, column: str) -> str:
-    """What the source's `column` is called in output rows of `schema`.
+    """The name of the source's `column` in output rows of `schema`.
 
     Raises: ConfigError if the source had no such column.
     """
@@ -203,7 +205,7 @@ def source_column_name(schema: pa.Schema, column: str) -> str:
 
 
 def restored(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """`batch` of output rows with the source's columns in the types that they have there, without encodings."""
+    """`batch` of output rows with the source's columns in their types there, without encodings."""
     if not any(_ARROW_TYPE in (field.metadata or {}) for field in batch.schema):
         return batch
     fields, columns = [], []
@@ -219,7 +221,7 @@ def restored(batch: pa.RecordBatch) -> pa.RecordBatch:
 
 
 def stored_source_type(field: pa.Field) -> pa.DataType:
-    """What the source's column `field` is stored as."""
+    """The type in which the source's column `field` is stored."""
     return stored_type(field.type, is_far=FAR_SECONDS in (field.metadata or {}))
 
 
@@ -232,5 +234,5 @@ def _source_field(field: pa.Field, name: str) -> pa.Field:
     if plain != stored:
         schema = pa.schema([pa.field("", plain)])
         metadata[_ARROW_TYPE] = base64.b64encode(schema.serialize().to_pybytes())
-    # Nullable whatever the source says: the row of a broken line has no values.
+    # Nullable, whatever the source says, because the row of a broken line has no values.
     return pa.field(name, stored, True, metadata)

@@ -1,4 +1,4 @@
-"""What differs between two trees of settings, in lines to be read. Knows nothing about where they come from."""
+"""The differences between two trees of settings, as lines for a reader."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from typing import Any
 def differences(
     stored: Mapping[str, Any], wanted: Mapping[str, Any], defaults: Mapping[str, Any]
 ) -> list[str]:
-    """A line for each key, with dots, whose value is not the same in both; none if they are equal.
+    """One line for each dotted key whose value differs; none if the trees are equal.
 
-    A key that a tree lacks, because it is older than the key, has the value that `defaults` gives it, else None.
+    A tree may lack a key because it is older than the key. The key then has its value in
+    `defaults`, or None.
     """
     old, new, default = _flatten(stored), _flatten(wanted), _flatten(defaults)
     old_all, new_all = default | old, default | new

@@ -1,4 +1,4 @@
-"""A shard as a table: which units it holds, that they are the ones expected, and its bytes on disk.
+"""A shard as a table: the units it holds, the check that they are expected, its bytes on disk.
 
 Knows nothing about files and folders.
 """
@@ -39,7 +39,7 @@ def failed_rows(table: pa.Table) -> pa.Table:
 def in_order(shard: int, table: pa.Table, expected_units: Sequence[Unit]) -> pa.Table:
     """`table` in the order of `expected_units`.
 
-    Raises: RunDirError where it does not hold each of them exactly once.
+    Raises: RunDirError if it does not hold each of them exactly once.
     """
     got = units_of(table)
     surplus, missing = Counter(got), Counter(expected_units)
@@ -61,34 +61,34 @@ def to_parquet(table: pa.Table) -> pa.Buffer:
 
 
 def units_in(data: pa.Buffer) -> list[Unit]:
-    """The unit of every row of a Parquet file, as its readers will find them."""
+    """The unit of every row of a Parquet file, as its readers will find it."""
     return units_of(pq.read_table(pa.BufferReader(data), columns=_UNIT_COLUMNS))
 
 
 def read_columns(file: pq.ParquetFile, columns: Sequence[str]) -> pa.Table:
-    """Some columns of the rows in `file`, and no others fetched. Raises: pa.ArrowException."""
+    """Some columns of the rows in `file`. No others are fetched. Raises: pa.ArrowException."""
     schema = stored_schema(file.schema_arrow, columns)
     return fit(file.read(_present(file, schema)), schema)
 
 
 def iter_columns(file: pq.ParquetFile, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
-    """The rows in `file`, a batch at a time, in the columns of `schema`. Raises: pa.ArrowException."""
+    """The rows in `file` by batch, with the columns of `schema`. Raises: pa.ArrowException."""
     for batch in file.iter_batches(columns=_present(file, schema)):
         yield fit(batch, schema)
 
 
 def errors_of(table: pa.Table) -> list[dict[str, Any]]:
-    """What is said of each row that is an error."""
+    """The unit and the error of each row that failed."""
     return failed_rows(table).select(_ERROR_COLUMNS).to_pylist()
 
 
 def error_lines(table: pa.Table) -> bytes:
-    """A line of JSON for each row that is an error; nothing where there is none."""
+    """A line of JSON for each row that failed; b"" if none did."""
     return b"".join(f"{json.dumps(row)}\n".encode() for row in errors_of(table))
 
 
 def read_error_lines(lines: bytes) -> list[dict[str, Any]] | None:
-    """What `error_lines` wrote; None where it did not write that."""
+    """The content of `lines` from `error_lines`; None if they are something else."""
     try:
         errors = [json.loads(line) for line in lines.splitlines()]
     except ValueError:

@@ -1,7 +1,7 @@
 """The files of a data set as they were when it was opened.
 
-A run reads its input for hours by positions that it learnt at the start: a file that is written to meanwhile would
-give other rows without a word. Knows nothing about what the files hold.
+A run reads its input for hours, by positions that it learnt at the start. A file that changes
+meanwhile would silently give other rows. Knows nothing about what the files hold.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pyarrow import fs as pafs
 
 from dynts_batch.errors import InputError
 
-_REMOTE_CHECK_S = 60.0  # a request for each file, and objects are seldom overwritten
+_REMOTE_CHECK_S = 60.0  # each check costs a request per file, and objects are seldom overwritten
 
 
 class Snapshot:
@@ -26,7 +26,7 @@ class Snapshot:
         self._checked_at_s = time.monotonic()
 
     def check(self) -> None:
-        """Raises: InputError where one of the files is not what it was, or gone."""
+        """Raises: InputError if one of the files has changed or is gone."""
         if time.monotonic() < self._checked_at_s + self._every_s:
             return
         self._checked_at_s = time.monotonic()

@@ -1,7 +1,7 @@
-"""The source's own columns on their way from the data set to the rows: as they will be stored, as bytes of Arrow IPC.
+"""The source's own columns on their way from the data set to the rows, as bytes of Arrow IPC.
 
-A pickled slice of Arrow takes along all that it is a slice of; these bytes hold what the rows have, and nothing else. Knows
-nothing about requests.
+They have the types in which they will be stored. A pickled slice of Arrow takes along its whole
+parent; these bytes hold only the rows' values. Knows nothing about requests.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dynts_batch.data.types.storable import to_stored
 
 
 def pack(columns: pa.Table) -> pa.Buffer:
-    """`columns` of the source, in the types that they are stored in."""
+    """The bytes of `columns` of the source, in the types in which they are stored."""
     stored = []
     for field, column in zip(columns.schema, columns.columns, strict=True):
         type_ = stored_source_type(field)
@@ -26,5 +26,5 @@ def pack(columns: pa.Table) -> pa.Buffer:
 
 
 def unpack(data: pa.Buffer) -> pa.Table:
-    """What `pack` made bytes of."""
+    """The table that `pack` made bytes of."""
     return pa.ipc.open_stream(data).read_all()

@@ -1,6 +1,6 @@
-"""The fingerprint in a run directory, as JSON data: what all rows of the run have in common, checked and compared.
+"""The fingerprint in a run directory, checked and compared: what all rows of the run share.
 
-Knows no group of it but the two counts without which shard numbers mean nothing.
+Of its keys it knows only the two counts without which shard numbers mean nothing.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ SHARD_KEYS = ("num_units", "shard_rows")
 
 
 def checked(path: str, stored: Mapping[str, Any] | None, groups: Sequence[str]) -> dict[str, Any]:
-    """What the run directory at `path` has `stored`.
+    """The fingerprint that the run directory at `path` has `stored`.
 
-    Raises: RunDirError where that is nothing, or lacks a count or one of the `groups` of keys.
+    Raises: RunDirError if there is none, or if it lacks a count or one of the `groups` of keys.
     """
     if stored is None:
         raise RunDirError(f"{path} is not a run directory: it has no fingerprint.json")
@@ -37,8 +37,10 @@ def refuse_another(
     wanted: Mapping[str, Any],
     defaults: Mapping[str, Any],
 ) -> None:
-    """Raises: FingerprintError with the differences where the run `stored` at `path` is not the one `wanted`; a key that
-    `stored` lacks has its default."""
+    """Raises: FingerprintError, with the differences, if the `stored` run is not the `wanted` one.
+
+    A key that `stored` lacks has its default.
+    """
     found = differences(stored, json.loads(json.dumps(wanted)), defaults)
     if not found:
         return

@@ -1,6 +1,6 @@
 """The telemetry in a run directory: parts of tables, each written once by one worker.
 
-Knows nothing about what the figures mean; readers/samples.py has their columns.
+Knows nothing about what the figures mean. readers/samples.py has their columns.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def write_part(storage: Storage, worker_id: str, part: int, table: pa.Table) -> 
 
 
 def read_parts(storage: Storage, root: str, *, skip_damaged: bool) -> Iterator[pa.Table]:
-    """All parts of all workers in the run directory `root`, by worker and part, that hold samples."""
+    """All parts with samples in the run directory `root`, by worker and part."""
     for info in storage.list("workers"):
         name = f"workers/{info.base_name}"
         try:

@@ -1,6 +1,6 @@
-"""Completions become Arrow tables: a row is a source row, a completion and what the worker adds.
+"""Makes Arrow tables of completions. A row is a source row, a completion and the worker's figures.
 
-Owns the mapping onto the fields of schema.py; knows nothing about files.
+Owns the mapping to the fields of schema.py. Knows nothing about files.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dynts_batch.data.readers.source import SourceRow
 from dynts_batch.data.schema import OWN_FIELDS, SOURCE_COLUMN
 from dynts_batch.records import Completion
 
-#: Tokens in a row whose mean log-probability tells how sure the model was there.
+#: The mean log-probability of so many tokens in a row tells how sure the model was there.
 GROUP_TOKENS = 2048
 
 
@@ -25,7 +25,7 @@ def output_row(
     """One row of `schema` (from `row_schema`) as a dict, without the source's columns.
 
     `extras` holds what neither the source nor the engine knows: extracted_answer, correct,
-    energy_j, cost_usd, worker_id, node, device_*, attempt. What is absent is null.
+    energy_j, cost_usd, worker_id, node, device_*, attempt. A missing value is null.
     """
     assert source.request_id == completion.request_id, (source.request_id, completion.request_id)
     assert extras.keys() <= OWN_FIELDS.keys(), extras.keys() - OWN_FIELDS.keys()
@@ -38,7 +38,7 @@ def output_row(
         elif field.name == "reference":
             row[field.name] = source.reference
         elif field.name == "completion_token_ids":
-            # Rows wait for their shard: four bytes a token, not the forty of Python's numbers.
+            # Rows wait for their shard: four bytes a token, instead of forty for a Python number.
             ids = completion.completion_token_ids
             row[field.name] = np.array(ids, np.int32) if ids else None
         elif field.name in _OF_LOGPROBS:
@@ -54,7 +54,7 @@ def _mean_logprob(logprobs: Sequence[float | None] | None) -> float | None:
 
 
 def _lowest_group_logprob(logprobs: Sequence[float | None] | None) -> float | None:
-    """DeepConf's lowest group (arXiv 2508.15260), of the drawn tokens' own log-probabilities."""
+    """DeepConf's lowest group (arXiv 2508.15260), over log-probabilities of the drawn tokens."""
     known = np.array([logprob for logprob in logprobs or () if logprob is not None])
     if not len(known):
         return None
@@ -74,7 +74,10 @@ def rows_to_table(
     rows: Sequence[Mapping[str, Any]],
     columns: pa.Table,
 ) -> pa.Table:
-    """`rows` (from `output_row`) as a table of exactly `schema`. `columns` are the source's, a row for each of them."""
+    """`rows` (from `output_row`) as a table of exactly `schema`.
+
+    `columns` are the source's, with one row for each of `rows`.
+    """
     arrays = []
     for field in schema:
         source_column = (field.metadata or {}).get(SOURCE_COLUMN)

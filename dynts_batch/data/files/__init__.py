@@ -1,1 +1,1 @@
-"""Files wherever they are: local folders and object stores, written whole or not at all."""
+"""Files in local folders and object stores, written whole or not at all."""

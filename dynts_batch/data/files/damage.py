@@ -1,4 +1,4 @@
-"""A Parquet file that cannot be read: the one message for it, which names the file and what deleting it costs."""
+"""The one message for a damaged Parquet file: it names the file and what deleting it costs."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from dynts_batch.errors import RunDirError
 
 @contextmanager
 def damage_named(path: str, remedy: str = "compute it again") -> Iterator[None]:
-    """Around all reading of the file at `path`.
+    """A context manager for all reading of the file at `path`.
 
-    Raises: RunDirError where it is damaged.
+    Raises: RunDirError if it is damaged.
     """
     try:
         yield

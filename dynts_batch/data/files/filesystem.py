@@ -1,6 +1,6 @@
 """From a path or a URI to a filesystem: local, s3:// and gs:// by pyarrow, the rest by fsspec.
 
-Credentials come from the environment (AWS_ACCESS_KEY_ID, an instance's role, ...): config_rules.py
+Credentials come from the environment (AWS_ACCESS_KEY_ID, an instance's role, ...). config_rules.py
 refuses URIs that hold any. Knows nothing about what is stored.
 """
 
@@ -16,7 +16,7 @@ from pyarrow import fs as pafs
 from dynts_batch.data.files.fsspec_store import open_store
 
 _CONNECT_TIMEOUT_S = 10
-#: A store may be slow: only one that says nothing for so long is taken for dead.
+#: Stores may be slow. Only one that sends nothing for this long counts as dead.
 _REQUEST_TIMEOUT_S = 120
 _S3_OPTIONS = ("region", "scheme", "endpoint_override")
 _REGION_VARIABLES = ("AWS_REGION", "AWS_DEFAULT_REGION")
@@ -39,7 +39,7 @@ def open_filesystem(path: str) -> tuple[pafs.FileSystem, str]:
         if scheme not in {*fsspec.available_protocols(), *fsspec.registry}:
             raise ValueError(f"unknown scheme {scheme}://") from unknown
     else:
-        if isinstance(filesystem, pafs.PyFileSystem):  # hf:// is fsspec's, too
+        if isinstance(filesystem, pafs.PyFileSystem):  # pyarrow opens hf:// by fsspec too
             filesystem = open_store(filesystem.handler.fs)
         return filesystem, inner
     try:

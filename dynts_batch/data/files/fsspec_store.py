@@ -1,9 +1,9 @@
 """A filesystem that fsspec opens (az://, sftp://, ...), made to tell a failure from an absence.
 
-Such stores have two habits that cost rows. Their packages raise errors of their own, which are no
-OSError. And `isfile`, `exists` and `find` of fsspec, which pyarrow asks, take a store that does not
-answer for one that has no such file. Here every failure is an OSError, and only a
-FileNotFoundError means that nothing is there.
+Such stores have two habits that cost rows. Their packages raise errors of their own, which are not
+OSErrors. And pyarrow asks fsspec's `isfile`, `exists` and `find`, which report "no such file" if
+the store does not answer. Here every failure is an OSError, and only a FileNotFoundError means that
+nothing is there.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import pyarrow as pa
 from fsspec import AbstractFileSystem
 from pyarrow import fs as pafs
 
-#: What the packages behind fsspec raise, by module, beside OSError.
+#: What the packages behind fsspec raise besides OSError, by module.
 _ERRORS = {
     "aiohttp.client_exceptions": ("ClientError",),  # gcsfs, http
     "azure.core.exceptions": ("AzureError",),  # adlfs
@@ -37,12 +37,12 @@ def open_store(filesystem: AbstractFileSystem) -> pafs.PyFileSystem:
     return pafs.PyFileSystem(_Handler(_Translated(filesystem)))
 
 
-#: What stores call the time at which a file was written; pyarrow knows the first name only.
+#: The names that stores use for the time of writing. pyarrow knows only the first.
 _TIMES = ("mtime", "LastModified", "last_modified", "created")
 
 
 class _Handler(pafs.FSSpecHandler):
-    """Asks the store itself, and never what it remembers of an earlier answer."""
+    """Always asks the store itself, never its cache of earlier answers."""
 
     @staticmethod
     def _create_file_info(path: str, info: Mapping[str, Any]) -> pafs.FileInfo:
@@ -116,9 +116,9 @@ def _call(function: Callable[..., Any], *args: Any, **options: Any) -> Any:
 
 
 def _store_errors() -> tuple[type[Exception], ...]:
-    """Of the packages that are loaded.
+    """The errors of the packages that are loaded.
 
-    adlfs wraps what it met in a RuntimeError, too, and gcsfs in a ValueError.
+    RuntimeError and ValueError too: adlfs wraps its errors in the first, gcsfs in the second.
     """
     found = [
         getattr(sys.modules[module], name)

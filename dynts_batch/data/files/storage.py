@@ -1,8 +1,8 @@
 """One folder of whole files, on any filesystem that filesystem.py can open.
 
-Owns the one difference between filesystems that durability hangs on: how a file comes to be
-complete or absent, never half written; and the patience with stores that are away for a moment.
-Knows nothing about what the files hold.
+Owns the one difference between filesystems that durability depends on: how a file becomes complete
+or stays absent, never half written. Also waits for stores that are away for a moment. Knows nothing
+about what the files hold.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 _TEMP_FOLDER = "tmp"
 _RETRY_DELAYS_S = (1.0, 2.0, 4.0, 8.0, 16.0)
-#: What no waiting mends: words of S3, and of the packages behind fsspec.
+#: Errors that no waiting mends, in the words of S3 and of the packages behind fsspec.
 _FINAL = (
     *("ACCESS_DENIED", "NO_SUCH_BUCKET", "INVALID_ACCESS_KEY_ID", "SIGNATURE_DOES_NOT_MATCH"),
     *("ClientAuthenticationError", "DefaultCredentialsError", "NoCredentialsError", "Forbidden"),
@@ -38,13 +38,13 @@ _FINAL = (
 class Storage:
     """Reads and atomically replaces whole files below one root.
 
-    Names are relative, with forward slashes, and come from this package: never from data. Every
-    method raises RunDirError, naming the file, when the filesystem fails: a local one at once, a
-    store on the network after half a minute of trying again.
+    Names are relative, with forward slashes. They come from this package, never from data. Every
+    method raises RunDirError, which names the file, if the filesystem fails: a local one at once, a
+    store on the network after half a minute of retries.
     """
 
     def __init__(self, root: str) -> None:
-        self._given = root  # what messages about contents name
+        self._given = root  # the name in messages about contents
         try:
             self._fs, self._root = open_filesystem(root)
         except (OSError, ValueError) as error:
@@ -53,12 +53,12 @@ class Storage:
         self._is_local = isinstance(self._fs, pafs.LocalFileSystem)
 
     def create(self) -> None:
-        """Make the root. Nothing else does: a folder that vanishes is not to come back half empty."""
+        """Make the root. Nothing else does: a folder that vanishes must not return half empty."""
         if self._is_local:
             self._try("create", "", lambda: os.makedirs(self._root, exist_ok=True))
 
     def write(self, name: str, data: bytes | pa.Buffer) -> None:
-        """Make `name` hold `data`, replacing what was there, at once or not at all."""
+        """Make `name` hold `data`, replacing what was there. It happens whole or not at all."""
         write = self._write_and_rename if self._is_local else self._upload
         self._try("write", name, lambda: write(name, data))
 
@@ -70,9 +70,9 @@ class Storage:
             return None
 
     def read_json(self, name: str) -> dict[str, Any] | None:
-        """The JSON object of a file, None if it does not exist.
+        """The JSON object of a file; None if the file does not exist.
 
-        Raises: RunDirError where it holds anything else.
+        Raises: RunDirError if it holds anything else.
         """
         data = self.read(name)
         if data is None:
@@ -96,7 +96,7 @@ class Storage:
             raise RunDirError(f"cannot read {self._path(name)}: {error}") from error
 
     def list(self, folder: str = "") -> list[pafs.FileInfo]:
-        """The entries of `folder`, one listing, sorted by name; none if it does not exist."""
+        """The entries of `folder` from one listing, by name; none if the folder does not exist."""
         selector = pafs.FileSelector(self._path(folder), allow_not_found=True)
         infos = self._try("list", folder, lambda: self._fs.get_file_info(selector))
         # Some stores have an entry for the folder itself.
@@ -109,7 +109,7 @@ class Storage:
             self._try("delete", name, lambda: self._fs.delete_file(self._path(name)))
 
     def delete_temp_files(self) -> None:
-        """Remove what writers that died left behind. Only while no other process writes."""
+        """Remove what dead writers left behind. Call it only while no other process writes."""
         for info in self.list(_TEMP_FOLDER):
             self.delete(f"{_TEMP_FOLDER}/{info.base_name}")
         if self._is_local:
@@ -124,7 +124,7 @@ class Storage:
             return stream.read()
 
     def _upload(self, name: str, data: bytes | pa.Buffer) -> None:
-        """An object appears, whole, when its upload ends: a rename would only copy it.
+        """Write an object. It appears, whole, when its upload ends; a rename would only copy it.
 
         The data is complete before the stream opens, so no error of ours can cut it short.
         """
@@ -147,7 +147,7 @@ class Storage:
             with open(temp, "wb") as file:
                 file.write(data)
                 file.flush()
-                os.fsync(file.fileno())  # else a power loss may keep the name and lose the data
+                os.fsync(file.fileno())  # or a power loss may keep the name and lose the data
             os.replace(temp, target)
         except OSError:
             with contextlib.suppress(OSError):
@@ -157,7 +157,7 @@ class Storage:
     def _try(self, verb: str, name: str, action: Callable[[], T]) -> T:
         """The result of `action`, repeated while a store on the network fails.
 
-        Raises: RunDirError; FileNotFoundError where that is what reading or deleting found.
+        Raises: RunDirError. If reading or deleting finds no file: FileNotFoundError.
         """
         for delay_s in (*_RETRY_DELAYS_S, None):
             try:

@@ -1,4 +1,4 @@
-"""A cell with a chat as the turns that a chat template takes: text as text, tool calls as they are.
+"""A cell with a chat, as the turns that a chat template takes: text, and tool calls as they are.
 
 Knows nothing about columns and templates.
 """
@@ -12,16 +12,16 @@ from typing import Any
 
 from dynts_batch.errors import BadRowError
 
-#: The kinds of content parts that hold text, in the APIs of OpenAI and those that took after them.
+#: The kinds of content parts that hold text, in OpenAI's APIs and their imitations.
 _TEXT_PARTS = ("text", "input_text", "output_text", None)
 
 
 def turns_of(value: Any, *, are_padded: bool = False) -> list[dict[str, Any]] | None:
     """The turns of a chat, or None if `value` is none.
 
-    `are_padded`: objects have the keys of other rows' objects too, with null as value.
+    `are_padded`: each object also has the keys of other rows' objects, with the value null.
 
-    Raises: BadRowError where a turn has content other than text.
+    Raises: BadRowError if a turn has content other than text.
     """
     if isinstance(value, str):  # CSV and many Parquet files carry chats as JSON text
         with contextlib.suppress(ValueError, RecursionError):
@@ -33,7 +33,7 @@ def turns_of(value: Any, *, are_padded: bool = False) -> list[dict[str, Any]] | 
 
 
 def _turn(value: Any, *, are_padded: bool) -> dict[str, Any] | None:
-    if isinstance(value, list):  # a map, which Arrow writers use where keys vary
+    if isinstance(value, list):  # a map, which Arrow writers use if keys vary
         with contextlib.suppress(TypeError, ValueError):
             value = dict(value)
     if not isinstance(value, dict) or not is_unicode(value.get("role")):
@@ -51,7 +51,7 @@ def _turn(value: Any, *, are_padded: bool) -> dict[str, Any] | None:
 
 
 def _text(content: Any) -> Any:
-    """The text of a list of parts, joined; anything else as it is."""
+    """The joined text of a list of parts; anything else as it is."""
     if not isinstance(content, list):
         return content
     return "".join(map(_part_text, content))
@@ -68,7 +68,10 @@ def _part_text(part: Any) -> str:
 
 
 def _tool_calls(calls: Any) -> Any:
-    """With their arguments as objects: the API has them as JSON text, and templates would quote that once more."""
+    """Tool calls with their arguments as objects.
+
+    The API has arguments as JSON text, which templates would quote once more.
+    """
     if not isinstance(calls, list):
         return calls
     return [_tool_call(call) if isinstance(call, dict) else call for call in calls]
@@ -92,7 +95,7 @@ def _without_padding(value: Any) -> Any:
 
 
 def is_unicode(value: Any) -> bool:
-    """Whether `value` is text that UTF-8 can hold: a JSON escape can spell half a surrogate."""
+    """Whether `value` is text that UTF-8 can hold. A JSON escape can spell half a surrogate."""
     if not isinstance(value, str):
         return False
     try:

@@ -1,7 +1,7 @@
-"""Tables that were stored, in the columns that this version reads.
+"""Stored tables, fitted to the columns that this version reads.
 
-A file may be older than a column, or have been through another program that writes whole numbers as floats; it may also
-be no such file at all. Knows nothing about what the columns mean.
+A file may be older than a column. Another program may have written its whole numbers as floats. It
+may also be no such file at all. Knows nothing about what the columns mean.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ Columns = TypeVar("Columns", pa.Table, pa.RecordBatch)
 
 
 def fit(table: Columns, schema: pa.Schema) -> Columns:
-    """`table` in the columns of `schema`, in their order. One that may be null, and is not there, is null.
+    """`table` with the columns of `schema`, in their order. A missing nullable column is null.
 
-    Raises: pa.ArrowException where a column is missing, null or of a type that cannot be cast without loss.
+    Raises: pa.ArrowException if a column is missing, null, or of a type that cannot be cast without
+    loss.
     """
     if table.schema.equals(schema) and not any(
         table[field.name].null_count for field in schema if not field.nullable
@@ -27,7 +28,7 @@ def fit(table: Columns, schema: pa.Schema) -> Columns:
 
 
 def check_names(stored: pa.Schema, schema: pa.Schema) -> None:
-    """Raises: pa.ArrowInvalid where `stored` lacks a column that may not be null, or has one twice."""
+    """Raises: pa.ArrowInvalid if `stored` lacks a column that is not nullable, or has one twice."""
     missing = [
         field.name for field in schema if not field.nullable and field.name not in stored.names
     ]

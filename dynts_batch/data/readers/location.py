@@ -1,6 +1,6 @@
-"""Which files a path means, and of what format they are: a file, all files of a folder, or those that a pattern matches.
+"""Which files a path means, and their format.
 
-Knows nothing about what formats hold.
+A path is a file, a folder with all its files, or a pattern. Knows nothing about what formats hold.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ _FORMATS = {
     "jsonl": (".jsonl", ".ndjson", ".json"),
     "csv": (".csv", ".tsv"),
 }
-#: Beside other data it describes them, as in a data set of the hub.
+#: Beside other data, such a file only describes them, as in a data set of the hub.
 _SIDE_FILE = ".json"
 _WILD = re.compile(r"[*?\[]")
 
 
 @dataclass(frozen=True)
 class Location:
-    """`path` is what messages name, a folder or a pattern too; `infos` are its files in order."""
+    """`path`, maybe a folder or a pattern, is the name in messages; `infos`: its files in order."""
 
     filesystem: pafs.FileSystem
     path: str
@@ -39,16 +39,16 @@ class Location:
 
     @property
     def root(self) -> str:
-        """The folder that all files are below: of a pattern what stands before the first sign that is one."""
+        """The folder above all files. For a pattern: the part before its first wildcard."""
         parts = self.path.split("/")
         fixed = next((i for i, part in enumerate(parts) if _WILD.search(part)), len(parts))
         return "/".join(parts[: fixed - (not self.is_folder)])
 
     @classmethod
     def of(cls, given: str) -> Location:
-        """Find `given`, which is a path or a URI as in input.path.
+        """Find `given`, a path or a URI as in input.path.
 
-        Raises: InputError where nothing is there, or it cannot be reached.
+        Raises: InputError if nothing is there, or it cannot be reached.
         """
         location = given
         if given == "embedded":  # the problems that come with the package, as for model.name
@@ -62,7 +62,7 @@ class Location:
             raise InputError(f"cannot open input.path {given!r}: {reason}") from error
 
     def paths(self, format_: str) -> list[str]:
-        """The files of `format_`: of a folder those that are named so, of anything else all."""
+        """The files of `format_`: in a folder those with its endings, otherwise all."""
         paths = [info.path for info in self.infos]
         if not self.is_folder:
             return paths
@@ -72,7 +72,7 @@ class Location:
         return weighty or named
 
     def detected_format(self) -> str:
-        """Raises: InputError where names do not tell it, or tell several."""
+        """Raises: InputError if the names tell no format, or several."""
         names = [_bare(info.path) for info in self.infos]
         found = {f for f, ends in _FORMATS.items() for n in names if n.endswith(ends)}
         if len(found) > 1 and not any(n.endswith((".jsonl", ".ndjson")) for n in names):
@@ -103,7 +103,7 @@ def _find(location: str, given: str) -> Location:
 
 
 def _below(filesystem: pafs.FileSystem, folder: str) -> list[pafs.FileInfo]:
-    """All files below `folder` in order, without hidden ones and markers."""
+    """All files below `folder` in order, without hidden files and markers."""
     found = filesystem.get_file_info(pafs.FileSelector(folder, recursive=True))
     relative = {file.path[len(folder) :].strip("/"): file for file in found if file.is_file}
     return [
@@ -114,7 +114,7 @@ def _below(filesystem: pafs.FileSystem, folder: str) -> list[pafs.FileInfo]:
 
 
 def _matching(filesystem: pafs.FileSystem, pattern: str) -> list[pafs.FileInfo]:
-    """The files that `pattern` matches, and those below the folders that it matches; ** is any depth."""
+    """The files that `pattern` matches, or that are below a matching folder; ** is any depth."""
     parts = pattern.split("/")
     fixed = next(i for i, part in enumerate(parts) if _WILD.search(part))
     folder = "/".join(parts[:fixed]) or "/"
@@ -127,7 +127,7 @@ def _matching(filesystem: pafs.FileSystem, pattern: str) -> list[pafs.FileInfo]:
 
 
 def _matcher(parts: Sequence[str]) -> Callable[[str], bool]:
-    """Whether a path is matched by the pattern of `parts`, or lies below one that is."""
+    """A test whether a path, or a folder above it, matches the pattern of `parts`."""
 
     def matches(names: Sequence[str], parts: Sequence[str]) -> bool:
         if not parts:
@@ -140,7 +140,7 @@ def _matcher(parts: Sequence[str]) -> Callable[[str], bool]:
 
 
 def _bare(path: str) -> str:
-    """Without the end that says how it is compressed."""
+    """`path` without the ending that tells the compression."""
     for suffix in COMPRESSED:
         path = path.removesuffix(suffix)
     return path

@@ -1,4 +1,7 @@
-"""The columns that the configuration names: they are there, and of types that can serve. Knows nothing about rows."""
+"""Checks that the columns which the configuration names exist and have types that can serve.
+
+Knows nothing about rows.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from dynts_batch.errors import InputError, choices_hint
 
 
 def check_columns(table: Table, config: InputConfig) -> None:
-    """Raises: InputError where a column is missing, or cannot be what it is named as."""
+    """Raises: InputError if a column is missing, or cannot be what it is named as."""
     names = table.schema.names
     for key in ("id_column", "prompt_column", "messages_column", "reference_column"):
         column = getattr(config, key)
@@ -22,7 +25,8 @@ def check_columns(table: Table, config: InputConfig) -> None:
             continue
         if column not in names:
             raise InputError(
-                f"input.{key} {column!r} is not a column of {table.path}. {choices_hint(column, names)}"
+                f"input.{key} {column!r} is not a column of {table.path}. "
+                f"{choices_hint(column, names)}"
             )
         serves, words = _NEEDS.get(key, (None, ""))
         type_ = table.schema.field(column).type

@@ -1,5 +1,7 @@
-"""Columns that stand in the names of folders, as `year=2024/part-0.parquet`: Spark, duckdb, polars and pandas write
-them there and not into the files. They are text. Knows nothing about what the files hold.
+"""Columns in the names of folders, such as `year=2024/part-0.parquet`.
+
+Spark, duckdb, polars and pandas write partition columns there and not into the files. They are
+text. Knows nothing about what the files hold.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ _NULL = "__HIVE_DEFAULT_PARTITION__"
 
 
 class PartitionedPart:
-    """A part, and the columns that its folders' names add to all its rows."""
+    """A part, with the columns that its folders' names add to all its rows."""
 
     def __init__(self, part: TablePart, values: Mapping[str, str | None]) -> None:
         self._part, self._values = part, values

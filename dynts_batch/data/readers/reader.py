@@ -1,7 +1,7 @@
 """open_source: from the `input` group of the configuration to a Source.
 
-Owns which table a format is; which files those are is in location.py, and the formats themselves are in columnar.py,
-jsonl.py, csv_text.py and openai_batch.py.
+Owns which table reads which format. location.py finds the files; columnar.py, jsonl.py, csv_text.py
+and openai_batch.py have the formats.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ from dynts_batch.errors import InputError
 def open_source(config: InputConfig, sampling: SamplingConfig = SamplingConfig()) -> Source:
     """Open the data set that `config` names. Reads footers of Parquet, all lines of text formats.
 
-    `sampling` is the run's: requests that bring parameters of their own must agree with it.
+    `sampling` is the run's. Requests that bring parameters of their own must agree with it.
 
     Raises:
         InputError: no such file, unknown format, unreadable, empty, or a named column is missing
-            or of a type that cannot serve. Duplicate ids are found by Source.validate().
+            or of a type that cannot serve. Source.validate() finds duplicate ids.
     """
     assert config.path, "config.validate() refuses a missing input.path"
     location = Location.of(config.path)
@@ -98,9 +98,11 @@ def _marked_far(field: pa.Field) -> pa.Field:
 
 
 def _saved_files(location: Location) -> list[str]:
-    """The files of datasets.save_to_disk, whose folder may hold cache files that are not data; none elsewhere.
+    """The files that datasets.save_to_disk wrote; none if another program wrote the folder.
 
-    Raises: InputError where it has splits.
+    Such a folder may hold cache files that are not data.
+
+    Raises: InputError if it has splits.
     """
     paths = {info.path for info in location.infos}
     splits = f"{location.path}/dataset_dict.json"
@@ -123,7 +125,7 @@ def _read_json(location: Location, path: str) -> dict[str, Any]:
 
 
 def _unify(files: Sequence[str], schemas: Sequence[pa.Schema]) -> pa.Schema:
-    """One schema for all files: they may lack columns and differ in the width of numbers."""
+    """One schema for all files. They may lack columns and differ in the width of numbers."""
     unified = pa.schema([])
     for file, schema in zip(files, schemas, strict=True):
         repeated = {name for name in schema.names if schema.names.count(name) > 1}
@@ -139,7 +141,7 @@ def _unify(files: Sequence[str], schemas: Sequence[pa.Schema]) -> pa.Schema:
 
 
 def _check_storable(table: Table) -> None:
-    """Source columns are part of every output row: find out now whether Parquet takes them."""
+    """Check now that Parquet takes the source's columns: every output row has them."""
     for field in row_schema(table.schema):
         try:
             pq.ParquetWriter(pa.BufferOutputStream(), pa.schema([field])).close()

@@ -1,4 +1,4 @@
-"""The right answer of a row, as text that a grader can compare with. Knows nothing about columns and files."""
+"""The right answer of a row, as text that a grader can compare. Knows nothing about columns."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from dynts_batch.data.schema import JSON_TEXT, restored
 
 
 def reference_text(value: Any) -> str | None:
-    """`value`, which is JSON data, as text; None where there is nothing to compare with.
+    """`value`, which is JSON data, as text; None if there is nothing to compare with.
 
-    A list holds the parts of one answer: they stand with commas between. One in a list is a point or a tuple.
+    A list holds the parts of one answer, so commas join them. A list in a list is a point or a
+    tuple.
     """
     if isinstance(value, str):
         return value
@@ -29,7 +30,7 @@ def reference_text(value: Any) -> str | None:
 
 
 def reference_texts(stored: pa.RecordBatch) -> list[str | None]:
-    """The texts of a reference column, as rows hold it; `stored` has no other."""
+    """The texts of a reference column as rows store it. `stored` has only this column."""
     column = restored(stored)
     values = readable_values(column.column(0))
     if JSON_TEXT in (column.schema.field(0).metadata or {}):

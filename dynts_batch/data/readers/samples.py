@@ -1,6 +1,6 @@
 """The Arrow schema of a worker's telemetry: samples over time, in `workers/` of a run directory.
 
-Owns names, types and units; knows nothing about where the figures come from.
+Owns names, types and units. Knows nothing about where the figures come from.
 """
 
 from __future__ import annotations

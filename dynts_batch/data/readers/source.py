@@ -1,8 +1,8 @@
 """What the requests are: a stable id, a prompt or messages, and a reference for every source row.
 
-Owns the meaning of the columns that the configuration names, the typed error of a row without a
-usable prompt, and the checks of the whole: ids are unique, and some row can be run. Knows nothing about
-file formats: a Table does.
+Owns the meaning of the columns that the configuration names, and the typed error of a row without a
+usable prompt. Also checks the whole: ids are unique, and some row can be run. A Table knows the
+file formats.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from dynts_batch.data.snapshot import Snapshot
 from dynts_batch.errors import BadRowError, InputError
 from dynts_batch.records import Request
 
-#: Who may say what comes before the chat.
+#: Roles of a turn that may stand before the chat.
 _SYSTEM_ROLES = ("system", "developer")
 
 
@@ -46,7 +46,7 @@ class SourceRow:
     chat_template_kwargs: Mapping[str, Any] | None = None
 
     def request(self, sample_index: int, *, trace: bool = False) -> Request:
-        """Sample `sample_index` of this row; it has no prompt if the row has an error."""
+        """Sample `sample_index` of this row. If the row has an error, it has no prompt."""
         return Request(
             self.request_id,
             sample_index,
@@ -59,11 +59,11 @@ class SourceRow:
 
 @dataclass(frozen=True, slots=True)
 class SourceRows:
-    """Neighbouring rows, and all that the data set says of them."""
+    """Neighbouring rows, and all columns that the data set has for them."""
 
     rows: list[SourceRow]
     columns: pa.Table
-    """A row each, in Source.schema: what is not read only travels."""
+    """One row per element of `rows`, in Source.schema. Columns that nobody reads only travel."""
 
 
 class Source:
@@ -96,9 +96,9 @@ class Source:
 
     @property
     def fingerprint(self) -> str:
-        """Hash of the data set's content: the same bytes elsewhere have the same one.
+        """Hash of the data set's content: the same bytes elsewhere have the same hash.
 
-        Says nothing about the columns named or the limit. May read the whole data set once.
+        It does not depend on the named columns or the limit. May read the whole data set once.
         """
         return self._table.fingerprint()
 
@@ -106,17 +106,19 @@ class Source:
         """Rows start..stop-1, without their columns.
 
         Raises:
-            InputError: the data set cannot be read any more, or has changed: at the end of these
-                rows, so use none of them before.
+            InputError: the data set cannot be read any more, or has changed. Changes are raised only
+                after the last row, so use no row before then.
         """
         for index, raw in enumerate(self._table.read(start, stop, self._read_columns), start):
             yield self._source_row(index, raw)
         self._snapshot.check()
 
     def read(self, start: int, stop: int) -> SourceRows:
-        """Rows start..stop-1 and their columns. Ascending calls are cheap; going back may re-read a row group.
+        """Rows start..stop-1 and their columns.
 
-        Raises: InputError where the data set cannot be read any more, or has changed.
+        Ascending calls are cheap; going back may read a row group again.
+
+        Raises: InputError if the data set cannot be read any more, or has changed.
         """
         rows: list[SourceRow] = []
         columns = []
@@ -128,16 +130,16 @@ class Source:
         return SourceRows(rows, pa.Table.from_batches(columns, self.schema))
 
     def validate(self) -> None:
-        """Read the id and prompt columns once: everything decodes, every id is unique, and there is a row to run.
+        """Read the ids and prompts once. All decode, ids are unique, and some row can be run.
 
-        Memory is 8 bytes per row; the columns that only travel along are not read.
+        It takes 8 bytes of memory per row. Columns that only travel along are not read.
 
         Raises:
-            InputError: unreadable data, an id that is null or no text or integer, duplicate ids
-                (with the first ones and both their positions), or no row that can be run.
+            InputError: unreadable data; an id that is neither text nor an integer; duplicate ids
+                (with the first ones and both their positions); or no row that can be run.
         """
         rows = self._checked_rows()
-        if self._id_column is None:  # hashed ids include the position: they are unique
+        if self._id_column is None:  # hashed ids include the position, so they are unique
             for _ in rows:
                 pass
             return
@@ -149,14 +151,14 @@ class Source:
             self._refuse_duplicates(set(repeated.to_pylist()))
 
     def _checked_rows(self) -> Iterator[RawRow]:
-        """All rows, with what an id and a prompt are made of.
+        """All rows, with the values that ids and prompts are made of.
 
-        Raises: InputError at the end, where none can be run.
+        Raises: InputError at the end, if none can be run.
         """
         first: BadRowError | None = None
         num_errors, are_alike = 0, True
         for index, raw in enumerate(self._key_values()):
-            if num_errors == index:  # as long as none is good
+            if num_errors == index:  # no row so far can be run
                 error = self._chat(index, raw)[2]
                 if error is not None:
                     first = first or error
@@ -166,11 +168,12 @@ class Source:
         if num_errors == self.num_rows:
             share = "each fails for the same reason" if are_alike else "the first"
             raise InputError(
-                f"{self._table.path} must hold a row that can be run, got {num_errors:,} that cannot; {share}: {first}"
+                f"{self._table.path} must hold a row that can be run, "
+                f"got {num_errors:,} that cannot; {share}: {first}"
             )
 
     def _refuse_duplicates(self, hashes: set[int]) -> None:
-        """Equal hashes only make ids suspect: compare the ids themselves, in a second pass."""
+        """Raise if ids are equal. Equal hashes only make them suspect: a second pass compares."""
         first: dict[str, int] = {}
         found = []
         for index, id_ in enumerate(self._ids()):
@@ -209,7 +212,7 @@ class Source:
     def _chat(
         self, index: int, raw: RawRow
     ) -> tuple[str | None, list[dict[str, Any]] | None, BadRowError | None]:
-        """The prompt or the messages of a row, or why it has none."""
+        """The prompt or the messages of a row, or the error that it has instead."""
         if raw.error is not None:
             return None, None, raw.error
         try:
@@ -221,7 +224,7 @@ class Source:
     def _under_system(
         self, prompt: str | None, messages: list[dict[str, Any]] | None
     ) -> tuple[str | None, list[dict[str, Any]] | None]:
-        """Prompt and messages under the system prompt, where there is one and the messages bring none."""
+        """Both under the system prompt, if there is one and the messages have none."""
         if self._system_prompt is None:
             return prompt, messages
         if messages is None:
@@ -234,7 +237,7 @@ class Source:
         if self._id_column is None or (raw.error is not None and not raw.values):
             return _hashed_id(index, self._payload(raw))
         id_ = raw.values.get(self._id_column)
-        # bool is an int in Python, and 1.0 == 1: only exact types keep ids apart.
+        # bool is an int in Python, and 1.0 == 1. So only exact types keep ids apart.
         if type(id_) is int or (type(id_) is str and id_):
             return str(id_)
         raise InputError(
@@ -243,7 +246,7 @@ class Source:
         )
 
     def _payload(self, raw: RawRow) -> bytes:
-        """What a hashed id identifies: the same prompt text has the same payload in every format."""
+        """The bytes that a hashed id identifies. A prompt text has the same in every format."""
         if raw.error is not None:
             return raw.text
         value = raw.values.get(self._prompt_column or self._messages_column or "")
@@ -260,7 +263,7 @@ class Source:
             raise BadRowError(
                 f"input.prompt_column {self._prompt_column!r} must hold text, got {got}"
             )
-        # Not str.format: a template may hold LaTeX, and so braces of its own.
+        # Not str.format: a template may hold LaTeX, and so other braces.
         return self._prompt_template.replace("{prompt}", prompt)
 
     def _messages(self, values: Mapping[str, Any]) -> list[dict[str, Any]] | None:
@@ -277,7 +280,7 @@ class Source:
 
 
 def _reason(error: BadRowError) -> str:
-    """Without the place."""
+    """The message without the place."""
     return str(error).partition(": ")[2]
 
 

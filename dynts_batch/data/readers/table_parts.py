@@ -1,4 +1,7 @@
-"""Pieces of Parquet and Arrow files that are read in one pass, from their start on. Knows nothing about tables."""
+"""Pieces of Parquet and Arrow files that are read in one pass, from their start on.
+
+Knows nothing about tables.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from pyarrow import fs as pafs
 from dynts_batch.data.types.storable import stored_type, to_stored
 
 _BATCH_ROWS = 256
-_BUFFER_BYTES = 1 << 20  # per column: a row group is streamed, never loaded
+_BUFFER_BYTES = 1 << 20  # per column: a row group is streamed, never loaded whole
 
 
 class TablePart(Protocol):
@@ -22,7 +25,7 @@ class TablePart(Protocol):
     num_rows: int
 
     def batches(self, names: Sequence[str] | None) -> Iterator[pa.RecordBatch]:
-        """All rows from the first on, with the columns `names` (None: all) it has."""
+        """All rows from the first on, with those of the columns `names` (None: all) that it has."""
 
 
 class ParquetGroup:
@@ -76,7 +79,10 @@ class ArrowFile:
 
 
 def open_parquet(file: pa.NativeFile, metadata: pq.FileMetaData | None = None) -> pq.ParquetFile:
-    """Spark writes times in 96 bits. In nanoseconds, Arrow's choice, those after 2262 come out as others, unsaid."""
+    """Open a Parquet file, with 96-bit times, which Spark writes, read as microseconds.
+
+    Arrow's default is nanoseconds: times after 2262 would silently become other times.
+    """
     return pq.ParquetFile(
         file,
         metadata=metadata,
@@ -96,7 +102,7 @@ def _far_columns(batch: pa.RecordBatch) -> set[str]:
 
 def _is_far(column: pa.Array) -> bool:
     if stored_type(column.type) == stored_type(column.type, is_far=True):
-        return False  # there are no seconds in it
+        return False  # it holds no seconds
     try:
         to_stored(column, stored_type(column.type))
     except pa.ArrowInvalid:

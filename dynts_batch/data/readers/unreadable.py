@@ -1,4 +1,4 @@
-"""Errors of reading, as one that names the file."""
+"""Errors of reading, turned into one that names the file."""
 
 from __future__ import annotations
 

@@ -13,9 +13,9 @@ _BINARY_IDS = {pa.binary().id, pa.large_binary().id, pa.binary_view().id}
 
 
 def readable_values(column: pa.Array) -> list[Any]:
-    """As JSON data. Bytes are text here: who names a column of them as prompt or id means that they are.
+    """The cells as JSON data. Bytes become text: naming their column as prompt or id means that.
 
-    Raises: UnicodeDecodeError where text is not UTF-8: Arrow does not look when it reads.
+    Raises: UnicodeDecodeError if text is not UTF-8, which Arrow does not check when it reads.
     """
     if bare_type(column.type).id not in _BINARY_IDS:
         return json_values(column)
@@ -28,7 +28,7 @@ def is_text(type_: pa.DataType) -> bool:
 
 
 def bare_type(type_: pa.DataType) -> pa.DataType:
-    """`type_` without encodings and extensions around it; a UUID stays one."""
+    """`type_` without encodings and extensions around it. A UUID stays a UUID."""
     while True:
         if pa.types.is_dictionary(type_) or pa.types.is_run_end_encoded(type_):
             type_ = type_.value_type

@@ -1,1 +1,1 @@
-"""Arrow types: how a column of any of them is stored, and what it is as JSON data."""
+"""Arrow types: how a column of any of them is stored, and how it becomes JSON data."""

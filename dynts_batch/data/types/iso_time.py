@@ -1,6 +1,6 @@
-"""Arrow's dates, times and durations in ISO 8601, of any year: Python's own end with the year 9999.
+"""Arrow's dates, times and durations in ISO 8601, of any year. Python's own end at year 9999.
 
-Whole numbers of a unit go in, as Arrow stores them. Knows nothing about arrays.
+Values are whole numbers of a unit, as Arrow stores them. Knows nothing about arrays.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def iso_date(days: int) -> str:
 
 
 def iso_time(value: int, unit: str) -> str:
-    """The time of day, without digits of a second that are zero."""
+    """The time of day, without trailing zeros of a second."""
     seconds, fraction = divmod(value, PER_SECOND[unit])
     minutes, second = divmod(seconds, 60)
     hour, minute = divmod(minutes, 60)
@@ -29,7 +29,7 @@ def iso_time(value: int, unit: str) -> str:
 
 
 def iso_timestamp(value: int, unit: str, zone: str | None) -> str:
-    """Date and time in `zone`; where its rules are unknown, in UTC."""
+    """Date and time in `zone`; in UTC if the zone is unknown."""
     offset = None if zone is None else _offset(value // PER_SECOND[unit], zone)
     if offset is not None:
         value += round(offset.total_seconds()) * PER_SECOND[unit]
@@ -39,9 +39,8 @@ def iso_timestamp(value: int, unit: str, zone: str | None) -> str:
         return text
     sign = "-" if offset < timedelta(0) else "+"
     distance = iso_time(round(abs(offset).total_seconds()), "s")
-    return (
-        f"{text}{sign}{distance.removesuffix(':00')}"  # before there were zones, they had seconds
-    )
+    # Before there were time zones, offsets had seconds.
+    return f"{text}{sign}{distance.removesuffix(':00')}"
 
 
 def iso_duration(value: int, unit: str) -> str:
@@ -50,7 +49,7 @@ def iso_duration(value: int, unit: str) -> str:
 
 
 def iso_interval(months: int, days: int, nanoseconds: int) -> str:
-    """Months and days have no length of their own, so none is carried over into another."""
+    """Months, days and a time. Months and days have no fixed length, so none is carried over."""
     calendar = "".join(
         f"{count}{letter}" for count, letter in ((months, "M"), (days, "D")) if count
     )

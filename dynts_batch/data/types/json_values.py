@@ -1,9 +1,11 @@
-"""Any Arrow column as JSON data: what is written to JSON Lines, and what a prompt or a reference is made of.
+"""Any Arrow column as JSON data, for JSON Lines, prompts and references.
 
-    null            what is null, and each number that is none: NaN and infinity
+    null            nulls, NaN and infinity
     number          with as few digits as tell it from its neighbours
-    text            text; binaries in base64; dates, times and durations in ISO 8601; decimals with all digits; UUIDs
-    list, object    lists and structs; a map is a list of [key, value], because its keys may be no text or stand twice
+    text            text; binaries in base64; dates, times and durations in ISO 8601; decimals with
+                    all digits; UUIDs
+    list, object    lists and structs; a map is a list of [key, value], because its keys may be
+                    other than text, or repeated
 
 Knows nothing about what columns mean.
 """
@@ -34,9 +36,9 @@ _DAY_MS = 86_400_000
 
 
 def json_values(array: pa.Array | pa.ChunkedArray) -> list[Any]:
-    """One value a row.
+    """One value for each row.
 
-    Raises: UnicodeDecodeError where text is not UTF-8: Arrow does not look when it reads.
+    Raises: UnicodeDecodeError if text is not UTF-8, which Arrow does not check when it reads.
     """
     if isinstance(array, pa.ChunkedArray):
         return [value for chunk in array.chunks for value in json_values(chunk)]
@@ -97,7 +99,7 @@ def _nested(array: pa.Array) -> list[Any]:
 
 
 def _bounds(array: pa.Array) -> tuple[np.ndarray, np.ndarray]:
-    """Where the values of each row start and end; nowhere for those that are null."""
+    """The start and the end of each row's values. Those of null rows mean nothing."""
     if pa.types.is_fixed_size_list(array.type):
         size = array.type.list_size
         starts = (array.offset + np.arange(len(array))) * size
@@ -145,7 +147,7 @@ _BINARY_IDS = {t.id for t in (pa.large_binary(), pa.binary_view(), pa.binary(1))
 
 
 def _numbers(array: pa.Array) -> list[float | None]:
-    """32 bits of 0.1 are 0.1, not what they are in 64 bits."""
+    """Floats as the shortest decimals of their own width: a 32-bit 0.1 is 0.1."""
     values = array.to_numpy(zero_copy_only=False)
     if array.type != pa.float64():
         narrow = values.astype(np.float16 if array.type == pa.float16() else np.float32)

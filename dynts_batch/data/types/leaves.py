@@ -1,4 +1,4 @@
-"""Values of the types that are stored as others, there and back. See storable.py for which goes as what."""
+"""Values of types that are stored as other types, there and back. storable.py says which."""
 
 from __future__ import annotations
 
@@ -39,15 +39,16 @@ def from_stored(array: pa.Array, type_: pa.DataType) -> pa.Array:
 
 
 def run_indices(array: pa.RunEndEncodedArray) -> np.ndarray:
-    """Which of its `values` each row has."""
+    """For each row, the index of its value in `values`."""
     rows = np.arange(array.offset, array.offset + len(array))
     return np.searchsorted(array.run_ends.to_numpy(), rows, side="right")
 
 
 def picked(array: pa.Array, rows: pa.Array | np.ndarray) -> pa.Array:
-    """Its `rows`, null for null."""
+    """The `rows` of `array`; a null row gives null."""
     if pa.types.is_nested(array.type):
-        # A copy without offsets: pyarrow 26 takes other rows of fixed-size lists in fixed-size lists that have one.
+        # Copying removes offsets. With one, pyarrow 26 takes the wrong rows of fixed-size lists in
+        # fixed-size lists.
         whole = pa.record_batch({"": array})
         copy = pa.ipc.read_record_batch(whole.serialize(), whole.schema)
         array = copy.column(0)
@@ -64,7 +65,10 @@ def from_presence(array: pa.Array, type_: pa.DataType) -> pa.Array:
 
 
 def list_of_view(array: pa.Array, type_: pa.DataType, change: ArrayMap) -> pa.Array:
-    """With the values in the order of the rows: a view's rows may lie anywhere, and share values."""
+    """A list view as a list, its values in the order of the rows.
+
+    The rows of a view may lie anywhere, and share values.
+    """
     starts, sizes = (part.to_numpy(zero_copy_only=False) for part in (array.offsets, array.sizes))
     sizes = np.where(_nulls(array), 0, sizes)
     ends = np.cumsum(sizes)
@@ -85,7 +89,7 @@ def view_of_list(array: pa.Array, type_: pa.DataType, change: ArrayMap) -> pa.Ar
 
 
 def struct_of_union(array: pa.UnionArray, type_: pa.DataType, change: ArrayMap) -> pa.Array:
-    """The type code of each row, and its value in the field of that type; the other fields are null."""
+    """A struct of each row's type code and one field per type: its value there, null elsewhere."""
     codes, rows = _union_places(array)
     children = [pa.array(codes, pa.int8())]
     for index, code in enumerate(array.type.type_codes):
@@ -95,7 +99,7 @@ def struct_of_union(array: pa.UnionArray, type_: pa.DataType, change: ArrayMap) 
 
 
 def union_places(array: pa.UnionArray) -> Iterator[tuple[int, int]]:
-    """For each row, in which of its fields its value is, and at which row of that."""
+    """For each row, the index of the field with its value, and the row in that field."""
     index_of = {code: index for index, code in enumerate(array.type.type_codes)}
     for code, row in zip(*(part.tolist() for part in _union_places(array)), strict=True):
         yield index_of[code], row
@@ -103,7 +107,8 @@ def union_places(array: pa.UnionArray) -> Iterator[tuple[int, int]]:
 
 def _union_places(array: pa.UnionArray) -> tuple[np.ndarray, np.ndarray]:
     """Type codes, and rows in the field of each."""
-    # Not array.type_codes and array.offsets: in pyarrow 26 those of a slice begin with the whole array.
+    # array.type_codes and array.offsets are wrong for slices in pyarrow 26: they begin with the
+    # whole array.
     codes = _buffer(array, 1, "<i1")
     is_dense = array.type.mode == "dense"
     return codes, _buffer(array, 2, "<i4") if is_dense else np.arange(len(array), dtype=np.int32)
@@ -138,9 +143,10 @@ def _interval(array: pa.StructArray) -> pa.Array:
 
 
 def _rescaled(array: pa.Array, scaled: pa.DataType, type_: pa.DataType) -> pa.Array:
-    """`array` as the decimal `type_`, by way of `scaled` in the widest integers: narrow ones overflow on the way.
+    """`array` as the decimal `type_`, by way of `scaled` in the widest integers.
 
-    Nothing is lost, but Arrow would look under nulls for what might be: so it is told not to look.
+    Narrow integers would overflow on the way. The casts are unsafe, although nothing is lost,
+    because Arrow's check also looks at the values under nulls.
     """
     wide = pa.decimal256(scaled.precision, scaled.scale)
     return array.cast(wide, safe=False).cast(type_, safe=False)

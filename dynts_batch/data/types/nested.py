@@ -1,6 +1,6 @@
-"""One level of nesting: a type or an array with its children made others, and the rest as it is.
+"""One level of nesting: a type or an array whose children are changed, and nothing else.
 
-Knows nothing about why they are made others.
+Knows nothing about why they are changed.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ import pyarrow as pa
 
 TypeMap = Callable[[pa.DataType], pa.DataType]
 ArrayMap = Callable[[pa.Array, pa.DataType], pa.Array]
-"""From an array to one of the given type."""
+"""Makes of an array one of the given type."""
 
 
 def is_list(type_: pa.DataType) -> bool:
-    """Whether it has a list in each row, of any layout; a map is none."""
+    """Whether each row is a list, of any layout. A map does not count."""
     return is_plain_list(type_) or is_list_view(type_)
 
 
@@ -29,7 +29,7 @@ def is_plain_list(type_: pa.DataType) -> bool:
 
 
 def map_type(type_: pa.DataType, change: TypeMap) -> pa.DataType:
-    """`type_` with its children changed; itself where it has none."""
+    """`type_` with its children changed; itself if it has none."""
     if pa.types.is_struct(type_):
         return pa.struct([field.with_type(change(field.type)) for field in type_])
     if pa.types.is_map(type_):
@@ -45,7 +45,10 @@ def map_type(type_: pa.DataType, change: TypeMap) -> pa.DataType:
 
 
 def map_array(array: pa.Array, type_: pa.DataType, change: ArrayMap) -> pa.Array:
-    """`array`, which is nested, as `type_`, which is nested in the same way: each child changed to its new type."""
+    """`array`, which is nested, as `type_`, which is nested in the same way.
+
+    `change` gives each child its new type.
+    """
     if pa.types.is_struct(type_):
         children = [change(array.field(i), field.type) for i, field in enumerate(type_)]
         mask = array.is_null() if array.null_count else None
@@ -73,7 +76,7 @@ def _list_type(type_: pa.DataType, value: pa.Field) -> pa.DataType:
 
 
 def _with_child(array: pa.Array, type_: pa.DataType, child: pa.Array) -> pa.Array:
-    """`child` stands for all of the old one, also for what a slice of it does not reach."""
+    """`array` with `child` for its whole old child, including what a slice does not reach."""
     num_buffers = 1 if pa.types.is_fixed_size_list(type_) else 2
     buffers = array.buffers()[:num_buffers]
     return pa.Array.from_buffers(

@@ -1,16 +1,19 @@
-"""What a column is stored as. Some Arrow types are unknown to Parquet, or to Arrow's own kernels: they go as others and come
-back with every bit.
+"""The types in which columns are stored.
 
-    timestamp[s], time32[s]     in milliseconds; in columns that hold a value too far off for those, as its integers
+Parquet, or Arrow's own kernels, do not know some Arrow types. These are stored as other types and
+come back with every bit:
+
+    timestamp[s], time32[s]     in milliseconds; as integers if a value of the column does not fit
     date64                      timestamp[ms]
     month_day_nano_interval     struct<months, days, nanoseconds>
     decimal of negative scale   of scale 0; if that takes too many digits, its bytes
     union                       struct<type_code, a field for each of its types>
     struct without fields       bool, true if not null
-    views                       strings, binaries and lists that are no views
+    views                       strings, binaries and lists that are not views
     extension                   itself, or what its storage is stored as
 
-Dictionaries and run ends are encodings of values and no types: they are undone, and stay so. Knows nothing about files.
+Dictionaries and run ends are encodings of values, not types. They are undone, and do not come back.
+Knows nothing about files.
 """
 
 from __future__ import annotations
@@ -27,7 +30,7 @@ _MAX_DIGITS = 76
 
 
 def plain_type(type_: pa.DataType) -> pa.DataType:
-    """`type_` without encodings: what comes back."""
+    """`type_` without encodings: the type that comes back."""
     if pa.types.is_dictionary(type_) or pa.types.is_run_end_encoded(type_):
         return plain_type(type_.value_type)
     if isinstance(type_, pa.BaseExtensionType):
@@ -37,15 +40,17 @@ def plain_type(type_: pa.DataType) -> pa.DataType:
 
 
 def stored_type(type_: pa.DataType, *, is_far: bool = False) -> pa.DataType:
-    """What `type_` is stored as. `is_far`: the column holds seconds that do not fit in milliseconds."""
+    """The type in which `type_` is stored.
+
+    `is_far`: the column holds seconds that do not fit in milliseconds.
+    """
     stored = partial(stored_type, is_far=is_far)
     if pa.types.is_dictionary(type_) or pa.types.is_run_end_encoded(type_):
         return stored(type_.value_type)
     if isinstance(type_, pa.BaseExtensionType):
         storage = stored(type_.storage_type)
-        is_nested = isinstance(
-            storage, pa.BaseExtensionType
-        )  # Parquet brings back the inner one only
+        # Parquet brings back only the inner one.
+        is_nested = isinstance(storage, pa.BaseExtensionType)
         return type_ if storage == type_.storage_type and not is_nested else storage
     if pa.types.is_union(type_):
         fields = [pa.field(f"{f.name}_{i}", stored(f.type)) for i, f in enumerate(type_)]
@@ -77,9 +82,9 @@ def _stored_leaf(type_: pa.DataType, *, is_far: bool) -> pa.DataType:
 
 
 def to_stored(array: pa.Array, type_: pa.DataType) -> pa.Array:
-    """`array` as `type_`, which is the stored_type of its own.
+    """`array` as `type_`, which is the stored_type of its own type.
 
-    Raises: pa.ArrowInvalid where seconds do not fit in milliseconds: its column is_far.
+    Raises: pa.ArrowInvalid if seconds do not fit in milliseconds; then the column is_far.
     """
     mine = array.type
     if mine == type_:
@@ -102,7 +107,7 @@ def to_stored(array: pa.Array, type_: pa.DataType) -> pa.Array:
 
 
 def from_stored(array: pa.Array, type_: pa.DataType) -> pa.Array:
-    """`array`, which `to_stored` gave, as the plain `type_` that it was."""
+    """`array`, made by `to_stored`, in its original plain `type_`."""
     if array.type == type_:
         return array
     if isinstance(type_, pa.BaseExtensionType):

@@ -1,1 +1,1 @@
-"""The file formats: each file here reads one, or a part of it, into a Table."""
+"""The file formats. Each file here reads one, or a part of one, into a Table."""

@@ -1,6 +1,6 @@
 """Rows of Parquet and Arrow files, by position, a batch at a time.
 
-A table is a series of parts (a Parquet row group, an Arrow file), each of which can only be read
+A table is a series of parts: a Parquet row group or an Arrow file each. A part can only be read
 forward from its start. Knows nothing about prompts and ids.
 """
 
@@ -22,7 +22,7 @@ from dynts_batch.errors import BadRowError
 
 
 class ColumnarTable:
-    """Parts as one table (table.Table). For one thread: it remembers where it stopped."""
+    """Parts as one table (table.Table). For one thread, because it remembers where it stopped."""
 
     pads_objects = True
 
@@ -34,7 +34,8 @@ class ColumnarTable:
         schema: pa.Schema,
     ) -> None:
         self.path = path
-        # Nullable, as no row is left out: not the one of a file without a column, nor one that cannot be decoded.
+        # Nullable, because no row is left out. A row may come from a file without a column, or be
+        # undecodable.
         self.schema = pa.schema([field.with_nullable(True) for field in schema])
         self._fs = filesystem
         self._segments = parts
@@ -92,8 +93,8 @@ class ColumnarTable:
     def _cursor_for(self, row: int) -> _Cursor:
         """The cursor of the last read if `row` is ahead of it and no later part starts nearer.
 
-        Shards are read in ascending order: going on makes a whole run one pass, where starting
-        each shard at its part's first row would be quadratic.
+        Shards are read in ascending order, so going on makes a whole run one pass. Starting each
+        shard at its part's first row would be quadratic.
         """
         cursor = self._cursor
         if cursor is None or not cursor.first_row <= row or cursor.end_row < self._first_row(row):
@@ -134,7 +135,7 @@ class _Cursor:
 def _conform(
     batch: pa.RecordBatch, schema: pa.Schema, names: Sequence[str] | None
 ) -> pa.RecordBatch:
-    """`batch` with the fields of `schema`: one of many files may lack some or differ in width."""
+    """`batch` with the fields of `schema`. One of many files may lack some or differ in width."""
     wanted = [field for field in schema if names is None or field.name in names]
     columns = []
     for field in wanted:
@@ -149,7 +150,10 @@ def _conform(
 def _without_broken_text(
     batch: pa.RecordBatch, rows: Sequence[RawRow], names: Sequence[str]
 ) -> pa.RecordBatch:
-    """`batch` with null for what was to be read and cannot be: a reader of the output would stumble over it too."""
+    """`batch` with null for text that cannot be read.
+
+    A reader of the output would stumble over it too.
+    """
     broken = [index for index, row in enumerate(rows) if row.error is not None]
     if not broken:
         return batch

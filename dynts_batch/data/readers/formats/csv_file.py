@@ -1,7 +1,8 @@
 """One CSV file: its header, where its records are, and what each holds.
 
-The separator is a comma, unless the header has none: then a semicolon or a tab, which spreadsheets write where the comma
-is in numbers. Names that a header lacks are those that pandas gives. Knows nothing about other files.
+The separator is a comma if the header has one, else a semicolon or a tab. Spreadsheets write those
+where numbers have decimal commas. A column without a name gets the name that pandas gives. Knows
+nothing about other files.
 """
 
 from __future__ import annotations
@@ -22,18 +23,18 @@ _BUFFER_BYTES = 1 << 20
 _MAX_FIELD_CHARS = 1 << 28  # a quote that is never closed must not swallow all memory
 _BOM = b"\xef\xbb\xbf"
 _SEPARATORS = (",", ";", "\t")
-#: A line before the header with which Excel says which separator it took.
+#: Excel may write a line before the header that names the separator.
 _SEPARATOR_LINE = "sep="
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One row: its fields by column, or why it has none."""
+    """One row: its fields by column, or the reason that it has none."""
 
     values: Mapping[str, str]
     error: BadRowError | None = None
     text: bytes = b""
-    """Its bytes, if there is an error."""
+    """The row's bytes, if there is an error."""
 
 
 class CsvFile:
@@ -42,12 +43,12 @@ class CsvFile:
     def __init__(self, file: TextFile, limit: int | None) -> None:
         """Index the first `limit` rows (None: all).
 
-        Raises: InputError where it has no header.
+        Raises: InputError if it has no header.
         """
         self.path = file.path
         self._file = file
         self._starts = array("Q")  # byte offset of every record
-        self._lines = array("Q")  # and its line number, as a quoted field may span lines
+        self._lines = array("Q")  # its line number, because a quoted field may span lines
         self._separator = _separator(file)
         with file.open() as raw:
             records = _Records(raw, self._separator)
@@ -60,7 +61,7 @@ class CsvFile:
                 except BadRowError:
                     record = None  # rows() reports it
                 if not self._starts and record and len(record) == len(header) + 1 and record[-1]:
-                    header = ["", *header]  # R names no column of row names
+                    header = ["", *header]  # R gives the column of row names no name
                 self._starts.append(records.start)
                 self._lines.append(records.line)
             self.digest = records.digest.hexdigest()
@@ -103,7 +104,10 @@ class CsvFile:
 
 
 def _separator(file: TextFile) -> str:
-    """The one that the first line names or has most of; a comma wins wherever there is one."""
+    """The separator: what a `sep=` line names, or a comma if the first line has one.
+
+    Otherwise the one that the first line has most of.
+    """
     with file.open() as raw:
         line = io.BufferedReader(raw, _BUFFER_BYTES).readline(_BUFFER_BYTES)
     text = line.removeprefix(_BOM).decode(errors="replace").strip("\r\n")
@@ -113,7 +117,7 @@ def _separator(file: TextFile) -> str:
 
 
 def _named(header: list[str]) -> list[str]:
-    """With the names that pandas gives to columns that have none: "Unnamed: 0", the place counted from 0."""
+    """`header` with pandas' names for columns without one: "Unnamed: 0", counted from 0."""
     names = list(header)
     for place, name in enumerate(header):
         if not name:
@@ -129,8 +133,8 @@ def _named(header: list[str]) -> list[str]:
 class _Records:
     """CSV records from the current position of a file on.
 
-    `start`, `line` and `text` are the byte offset, the line number and the bytes of the record that
-    was read last, broken or not. Lines count from where reading began.
+    `start`, `line` and `text` describe the last record read, broken or not: its byte offset, line
+    number and bytes. Lines count from where reading began.
     """
 
     def __init__(self, file: pa.NativeFile, separator: str) -> None:
@@ -143,10 +147,10 @@ class _Records:
         self._reader = csv.reader(self._decoded_lines(), delimiter=separator, strict=True)
 
     def next_record(self) -> list[str] | None:
-        """The fields of the next record that is not a blank line, or None at the end.
+        """The fields of the next record that is not a blank line; None at the end.
 
         Raises:
-            BadRowError: broken quoting or wrong UTF-8; the next call goes on behind it.
+            BadRowError: broken quoting or wrong UTF-8. The next call goes on after it.
         """
         record: list[str] = []
         while not record:

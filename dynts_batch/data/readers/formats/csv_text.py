@@ -1,6 +1,6 @@
 """Rows of CSV files, by position, through an index of byte offsets of records.
 
-All columns are text, as CSV has no types: an id "007" stays one. A record that is broken becomes a
+All columns are text, because CSV has no types: an id "007" stays text. A broken record becomes a
 row with an error. Knows nothing about prompts and ids.
 """
 

@@ -1,4 +1,4 @@
-"""Files of rows, one after the other, as one. Knows nothing about formats."""
+"""Several files of rows, read as one. Knows nothing about formats."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class RowFile(Protocol[Row]):
 
 
 class FileSeries(Generic[Row]):
-    """Rows count through all files."""
+    """Files in order. Row numbers count through all of them."""
 
     def __init__(self, files: Sequence[RowFile[Row]]) -> None:
         self._files = files
@@ -33,7 +33,7 @@ class FileSeries(Generic[Row]):
 
     @property
     def digest(self) -> str:
-        """Hash of the content. One file has the same one as alone."""
+        """Hash of the content. A single file keeps its own."""
         if len(self._files) == 1:
             return self._files[0].digest
         text = " ".join(file.digest for file in self._files)

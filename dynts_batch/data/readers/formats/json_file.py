@@ -1,6 +1,7 @@
-"""Where in a file of JSON each row stands: one a line, or the elements of an array, or values one after the other.
+"""Where each row of a JSON file stands.
 
-Knows nothing about what the rows hold.
+Rows are lines, the elements of an array, or values one after the other. Knows nothing about what
+they hold.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ BOM = b"\xef\xbb\xbf"
 _READ_BYTES = 8 << 20
 
 Observe = Callable[["JsonFile", int, bytes], None]
-"""Told the file, the number and the bytes of each row as it is found."""
+"""A function that is told the file, number and bytes of each row as it is found."""
 
 
 class JsonFile:
@@ -31,13 +32,14 @@ class JsonFile:
     def __init__(self, file: TextFile, limit: int | None, observe: Observe) -> None:
         """Index the first `limit` rows (None: all).
 
-        Raises: InputError where it begins as an array or as a value over several lines, and breaks off.
+        Raises: InputError if it begins as an array, or as a value over several lines, and breaks
+            off.
         """
         self.path = file.path
         self._file = file
         self._starts, self._ends = array("Q"), array("Q")  # byte offsets of every row
         self._blanks = array("Q")  # for every blank line, the number of rows before it
-        self._lines: array[int] | None = None  # of every row, where rows are no lines
+        self._lines: array[int] | None = None  # the line of every row, if rows are not lines
         digest = hashlib.blake2b(digest_size=16)
         are_lines = _has_lines(file)
         with file.open() as raw:
@@ -52,7 +54,7 @@ class JsonFile:
         """The bytes of rows start..stop-1."""
         with self._file.open() as file:
             while start < stop:
-                # As many whole rows as fit one read, at least one.
+                # Read as many whole rows at once as fit one block, at least one.
                 offset = self._starts[start]
                 end = bisect_right(self._ends, offset + _READ_BYTES, lo=start + 1)
                 end = min(end, stop)
@@ -62,7 +64,7 @@ class JsonFile:
                 start = end
 
     def place(self, index: int) -> str:
-        """Where a user finds the row."""
+        """The place of the row in words for a user."""
         if self._lines is not None:
             return f"element {index + 1} in line {self._lines[index]}"
         return f"line {index + 1 + bisect_right(self._blanks, index)}"
@@ -98,7 +100,11 @@ class JsonFile:
 
 
 def _has_lines(file: TextFile) -> bool:
-    """Whether each line is a row. None is if the first is an array and all there is, or no JSON unless it goes on."""
+    """Whether each line is a row.
+
+    No if the first line is an array and nothing follows. No if it is no JSON by itself, but a JSON
+    value begins there that goes on.
+    """
     with file.open() as raw:
         lines = io.BufferedReader(raw, _READ_BYTES)
         texts = (line.removeprefix(BOM).strip() for line in _short_lines(lines))
@@ -112,13 +118,13 @@ def _has_lines(file: TextFile) -> bool:
 
 
 def _short_lines(lines: io.BufferedReader) -> Iterator[bytes]:
-    """Lines, or parts of those that are very long: an array may be one."""
+    """Lines, or parts of very long ones: a whole array may be one line."""
     while line := lines.readline(_READ_BYTES):
         yield line
 
 
 def _ends_in(first: bytes, file: TextFile) -> bool:
-    """Whether the line `first`, which is no JSON, does not become some with the lines after it either."""
+    """Whether `first`, a line that is no JSON, stays none together with the lines after it."""
     if first.startswith(b"["):
         return False
     with file.open() as raw:

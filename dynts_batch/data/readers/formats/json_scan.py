@@ -1,6 +1,7 @@
-"""The values of a JSON document that is no JSON Lines, one by one: the elements of an array, or values that follow each other.
+"""The values of a JSON document that is not JSON Lines, one by one.
 
-Reads a block at a time. Knows nothing about what the values are.
+They are the elements of an array, or values that follow each other. Reads a block at a time. Knows
+nothing about what the values are.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ _BOM = "\xef\xbb\xbf"
 @dataclass(frozen=True, slots=True)
 class Element:
     start: int
-    """Its first byte."""
+    """The offset of its first byte."""
     line: int
     text: bytes
 
@@ -32,19 +33,22 @@ class Element:
 def elements(file: pa.NativeFile, path: str) -> Iterator[Element]:
     """The values in `file`, which is at its start.
 
-    Raises: InputError where JSON breaks off, with the line and why.
+    Raises: InputError if JSON breaks off, with the line and the reason.
     """
     return _Scanner(file, path).elements()
 
 
 class _Scanner:
-    """Each byte is one character here, which keeps offsets those of the file: what JSON is made of is ASCII."""
+    """Decodes each byte as one character, so that offsets are the file's.
+
+    This is safe because the signs of JSON are ASCII.
+    """
 
     def __init__(self, file: pa.NativeFile, path: str) -> None:
         self._file, self._path = file, path
         self._decode = json.JSONDecoder().raw_decode
         self._text, self._at = "", 0
-        self._offset = 0  # of the first character of _text
+        self._offset = 0  # the file's offset of the first character of _text
         self._line, self._counted = 1, 0  # the line at character _counted of _text
         self._has_ended = False
 
@@ -93,7 +97,7 @@ class _Scanner:
         return self._line
 
     def _peek(self) -> str:
-        """The next character that is no white space; nothing at the end."""
+        """The next character that is no white space; "" at the end."""
         while True:
             match = _BETWEEN.match(self._text, self._at)
             assert match is not None
@@ -103,7 +107,10 @@ class _Scanner:
             self._read_on()
 
     def _read_on(self) -> None:
-        """Let go of what is done, and read at least as much as is left: so no value is read too often."""
+        """Drop what is done, and read at least as much as is left.
+
+        The doubling bounds how often a long value is decoded again.
+        """
         self._line_here()
         self._offset += self._at
         rest = self._text[self._at :]

@@ -1,7 +1,7 @@
 """Arrow types for columns of JSON values, found from every value of a stream in constant memory.
 
-A column whose values fit no single Arrow type (mixed types, free-form objects, integers that would
-lose digits) becomes JSON text, so that nothing is dropped and nothing fails later while writing.
+Some columns fit no single Arrow type: mixed types, free-form objects, integers that would lose
+digits. They become JSON text, so that nothing is dropped and writing cannot fail later.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _SCALARS = {bool: pa.bool_(), int: pa.int64(), float: pa.float64(), str: pa.stri
 
 
 class JsonType:
-    """What has been seen in one column, or in one place inside nested values."""
+    """What was seen in one column, or in one place inside nested values."""
 
     def __init__(self, depth: int = 0) -> None:
         self._depth = depth
@@ -27,7 +27,7 @@ class JsonType:
         self._overgrown = False
 
     def observe(self, value: Any) -> None:
-        """Take one decoded JSON value into account; null fits every type."""
+        """Take one decoded JSON value into account. Null fits every type."""
         if value is None:
             return
         kind = type(value)

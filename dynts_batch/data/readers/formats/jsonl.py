@@ -35,7 +35,7 @@ class JsonlTable:
     def __init__(self, files: Sequence[TextFile], path: str, limit: int | None) -> None:
         """Index the first `limit` rows (None: all).
 
-        Raises: InputError where no row is a JSON object, or one file breaks off.
+        Raises: InputError if no row is a JSON object, or if a file breaks off.
         """
         self.path = path
         self._types: dict[str, JsonType] = {}
@@ -110,7 +110,7 @@ class JsonlTable:
             return RawRow({}, BadRowError(f"{self.place(index)}: {bad}"), line.strip())
 
     def _encoded(self, index: int, row: RawRow) -> tuple[RawRow, dict[str, Any]]:
-        """A row and its columns; so deep a value that only encoding it fails is an error of the row too."""
+        """A row and its columns. A value too deep to encode makes it an error row too."""
         try:
             return row, {
                 field.name: _as_text(row.values[field.name])

@@ -2,8 +2,9 @@
 
     {"custom_id": "a", "method": "POST", "url": "/v1/chat/completions", "body": {"messages": [...]}}
 
-A line that asks for what this run does not do (tools, another temperature than the run's) becomes an
-error row that says so: nothing is dropped in silence. Knows nothing about files or engines.
+A line may ask for what this run does not do: tools, another temperature than the run's. It becomes
+an error row that says so, because nothing is dropped in silence. Knows nothing about files or
+engines.
 """
 
 from __future__ import annotations
@@ -25,11 +26,11 @@ from dynts_batch.errors import BadRowError
 
 ID_COLUMN = "custom_id"
 MESSAGES_COLUMN = "messages"
-#: What the path of a URL ends in, whatever server or version stands before it.
+#: The end of a URL's path, whatever server or version stands before it.
 _ENDPOINT = "chat/completions"
-#: What a line says to the chat template, and the one thing of it that OpenAI's API has a word of its own for.
+#: A line's variables for the chat template, and the one of them that OpenAI's API names itself.
 _CHAT_KWARGS, _REASONING_EFFORT = "chat_template_kwargs", "reasoning_effort"
-#: How vLLM is told to go on with a last turn of the assistant, which is done anyway.
+#: vLLM's way to ask for a continued last turn of the assistant, which is done anyway.
 _CONTINUED = {"add_generation_prompt": False, "continue_final_message": True}
 
 
@@ -42,7 +43,7 @@ class OpenaiTable:
     def __init__(
         self, files: Sequence[TextFile], path: str, limit: int | None, sampling: SamplingConfig
     ) -> None:
-        """`sampling` is the run's, which every line must agree with."""
+        """`sampling` is the run's. Every line must agree with it."""
         self._lines = JsonlTable(files, path, limit)
         self._sampling = sampling
         self.path = path
@@ -74,7 +75,7 @@ class OpenaiTable:
             messages, settings = self._messages(line), _chat_template_kwargs(line["body"])
         except BadRowError as bad:
             error = BadRowError(f"{self.place(index)}: {bad}")
-            # It keeps its id: that is how its owner finds the line again.
+            # The row keeps its id, by which its owner finds the line again.
             return RawRow({ID_COLUMN: id_}, error)
         values = {ID_COLUMN: id_, MESSAGES_COLUMN: messages}
         return RawRow(values, chat_template_kwargs=settings)
@@ -114,7 +115,7 @@ def _chat_template_kwargs(body: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def _is_continued(body: Mapping[str, Any]) -> bool:
-    """Whether a line asks to go on with its last turn, and that is the assistant's."""
+    """Whether a line asks to continue its last turn, and that turn is the assistant's."""
     last = body["messages"][-1] if body["messages"] else None
     is_assistants = isinstance(last, dict) and last.get("role") == "assistant"
     return is_assistants and all(body.get(key) == value for key, value in _CONTINUED.items())

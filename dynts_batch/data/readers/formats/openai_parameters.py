@@ -1,5 +1,7 @@
-"""What a request of OpenAI's API may ask for beside its messages, as servers of it understand them: vLLM's and SGLang's
-own parameters are here too. Knows nothing about lines and files.
+"""What a request of OpenAI's API may ask for besides its messages.
+
+The parameters are as servers understand them, with vLLM's and SGLang's own. Knows nothing about
+lines and files.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ from dynts_batch.config import SamplingConfig
 from dynts_batch.data.readers.chat import short
 from dynts_batch.errors import BadRowError
 
-#: Parameters that must be the run's, and the run's key for each.
+#: Parameters that must equal the run's, with the run's key for each.
 _SAMPLING = {
     "temperature": "temperature",
     "top_p": "top_p",
@@ -21,7 +23,7 @@ _SAMPLING = {
     "n": "num_samples",
     "seed": "seed",
 }
-#: Those that change no token. `model` is here too: the run's model answers, whatever a line names.
+#: Parameters that change no token. `model` is one: the run's model answers, whatever a line names.
 _WITHOUT_EFFECT = {
     *("messages", "model", "user", "metadata", "store", "service_tier", "safety_identifier"),
     *("prompt_cache_key", "prompt_cache_retention", "prediction", "stream", "stream_options"),
@@ -30,7 +32,7 @@ _WITHOUT_EFFECT = {
 }
 #: Values that ask for nothing, whatever the parameter.
 _NOTHING: tuple[Any, ...] = (None, False, 0, "", [], {})
-#: And those that are a parameter's own way to ask for nothing, or for what is done anyway.
+#: A parameter's own ways to ask for nothing, or for what is done anyway.
 _NEUTRAL: dict[str, tuple[Any, ...]] = {
     "repetition_penalty": (1,),
     "length_penalty": (1,),
@@ -47,7 +49,7 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
 
 
 def check_parameter(key: str, value: Any, sampling: SamplingConfig) -> None:
-    """Raises: BadRowError where the run does not do what `key` asks for."""
+    """Raises: BadRowError if the run does not do what `key` asks for."""
     if key in _WITHOUT_EFFECT or value is None:
         return
     if key in _SAMPLING:

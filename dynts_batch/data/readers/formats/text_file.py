@@ -1,5 +1,7 @@
-"""One file of text, readable from any byte on. A compressed one is unpacked into a temporary file first, which lives as
-long as its TextFile. Knows nothing about what the text is.
+"""One file of text, readable from any byte on.
+
+A compressed one is unpacked into a temporary file first, which lives as long as its TextFile. Knows
+nothing about what the text is.
 """
 
 from __future__ import annotations
@@ -16,18 +18,18 @@ from pyarrow import fs as pafs
 from dynts_batch.data.readers.unreadable import readable
 
 _BLOCK_BYTES = 1 << 20
-#: How a file begins that is compressed, and by what; its name may say otherwise, or nothing.
+#: How compressed files begin, and by what they are compressed. Their names may say otherwise.
 _MAGIC = {b"\x1f\x8b": "gzip", b"(\xb5/\xfd": "zstd", b"BZh": "bz2", b"\x04\x22\x4d\x18": "lz4"}
 _XZ = b"\xfd7zXZ\x00"
-#: Ends of names that are taken off before the format is told from what is left.
+#: Ends of names that are removed before the rest of the name tells the format.
 SUFFIXES = (".gz", ".zst", ".zstd", ".bz2", ".lz4", ".xz")
 
 
 class TextFile:
-    """Opened as often as wanted."""
+    """A file that can be opened any number of times."""
 
     def __init__(self, filesystem: pafs.FileSystem, path: str) -> None:
-        """Raises: InputError where it cannot be read or unpacked."""
+        """Raises: InputError if it cannot be read or unpacked."""
         self.path = path
         self._fs, self._inner = filesystem, path
         with readable(path):
@@ -37,7 +39,7 @@ class TextFile:
             weakref.finalize(self, self._unpacked.close)
 
     def open(self) -> pa.NativeFile:
-        """From its first byte, a byte order mark included."""
+        """Open it at its first byte, a byte order mark included."""
         return self._fs.open_input_file(self._inner)
 
     def _unpack(self) -> IO[bytes] | None:
