@@ -115,11 +115,7 @@ class RunDir:
         return Claim(self.path, self._storage)
 
     def fingerprint(self, *groups: str) -> dict[str, Any]:
-        """The stored fingerprint.
-
-        Raises: RunDirError if this is no run directory, or if the fingerprint lacks one of
-            `groups`.
-        """
+        """The stored fingerprint. RunDirError if there is none, or if it lacks one of `groups`."""
         return checked(self.path, self._storage.read_json("fingerprint.json"), groups)
 
     def chat_date(self) -> str | None:
@@ -189,11 +185,7 @@ class RunDir:
         self._storage.delete(_name("checkpoints", shard))
 
     def replace_shard(self, shard: int, table: pa.Table) -> None:
-        """Store other columns for the rows of a finished shard.
-
-        Raises:
-            RunDirError: `table` has other rows than the shard, or in another order.
-        """
+        """Store other columns for the rows of a finished shard. RunDirError if its rows differ."""
         if units_of(table) != units_of(self.read_shard(shard)):
             raise RunDirError(f"shard {shard} must keep its rows")
         self.commit_shard(shard, table, units_of(table))
@@ -217,10 +209,9 @@ class RunDir:
     def read_rows(
         self, columns: Sequence[str] | None = None, *, as_stored: bool = False
     ) -> Iterator[pa.RecordBatch]:
-        """All committed rows in the order of the input, a batch at a time, all in the same columns.
+        """All committed rows in the order of the input, by batch, in the same columns.
 
-        The source's columns have their types of the source, or with `as_stored` those of storage.
-        """
+        Source columns have the types of the source, or with `as_stored` those of storage."""
         schema: pa.Schema | None = None
         for shard in sorted(self.finished_shards()):
             with self.open_shard(shard) as file:

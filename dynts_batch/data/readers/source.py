@@ -106,8 +106,8 @@ class Source:
         """Rows start..stop-1, without their columns.
 
         Raises:
-            InputError: the data set cannot be read any more, or has changed. Changes are raised only
-                after the last row, so use no row before then.
+            InputError: the data set cannot be read any more, or has changed. A change is raised
+                only after the last row, so use no row before then.
         """
         for index, raw in enumerate(self._table.read(start, stop, self._read_columns), start):
             yield self._source_row(index, raw)
