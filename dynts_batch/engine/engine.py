@@ -19,9 +19,10 @@ from dynts_batch.engine.model.calibration.queries import measure_queries
 from dynts_batch.engine.model.loader import LoadedModel, load_companions, load_model
 from dynts_batch.engine.model.memory import (
     arena_shape,
+    bytes_left,
+    bytes_on_gpu,
     plan_max_seqs,
     prefill_bytes,
-    room_on_gpu,
 )
 from dynts_batch.engine.model.resolved import resolve_model
 from dynts_batch.engine.model_runner import ModelRunner
@@ -30,6 +31,7 @@ from dynts_batch.engine.prompt import PromptRenderer
 from dynts_batch.engine.sampling import NO_TOKEN
 from dynts_batch.engine.scheduler import MAX_PREFILL_TOKENS, Scheduler
 from dynts_batch.engine.sequence import Sequence
+from dynts_batch.engine.shared_prompt import SharedPrompt
 from dynts_batch.errors import PromptTooLongError, RowError
 from dynts_batch.kvcache.arena import KVArena
 from dynts_batch.kvcache.counter_rng import sequence_key
@@ -62,16 +64,22 @@ class Engine:
         capacity = policy.capacity(memory.max_prompt_tokens, sampling.max_new_tokens)
         dtype = model.decoder.dtype
         shape = arena_shape(model.config, policy, dtype, companions)
-        free_bytes = self._free_bytes(gpu_share, eviction_bytes(policy, shape, capacity))
-        max_seqs = plan_max_seqs(shape, capacity, memory, free_bytes, model.config.vocab_size)
+        activations = prefill_bytes(model.config, dtype, MAX_PREFILL_TOKENS)
+        most_at_once = max(activations, eviction_bytes(policy, shape, capacity))
+        free_bytes = bytes_on_gpu(model.device, gpu_share, most_at_once)
+        vocab_size = model.config.vocab_size
+        max_seqs = plan_max_seqs(shape, capacity, memory, free_bytes, vocab_size)
         self.arena = KVArena(shape, max_seqs, capacity, model.device)
+        left = bytes_left(shape, capacity, memory, free_bytes, vocab_size)
+        self._shared = SharedPrompt(self.arena, left) if sampling.num_samples > 1 else None
         self._runner = ModelRunner(model, sampling, self.arena, companions)
         self._evictor = Evictor(
             policy, self.arena, self._runner, self._renderer.token_text, companions
         )
         self._completions = Completions(self._renderer, shape, sampling, dtype)
         self._endings = Endings.make(self._renderer, sampling)
-        self._scheduler = Scheduler(max_seqs, self._runner.move)
+        shares_prompts = self._shared is not None
+        self._scheduler = Scheduler(max_seqs, self._runner.move, shares_prompts=shares_prompts)
         self._failed: list[Completion] = []
         self.busy_s = 0.0
 
@@ -194,6 +202,11 @@ class Engine:
         the completions that ended."""
         completions, self._failed = self._failed, []
         started = time.perf_counter()
+        shared = self._shared
+        if shared is not None and (copying := self._scheduler.copying(shared.token_ids)):
+            self._prefill(copying, shared)
+            started = self._charge(copying, started)
+            completions += self._retire()
         if prefilling := self._scheduler.prefilling():
             self._prefill(prefilling)
             started = self._charge(prefilling, started)
@@ -207,24 +220,35 @@ class Engine:
 
     # ---- the verbs -----------------------------------------------------------------------------
 
-    def _prefill(self, sequences: dict[int, Sequence]) -> None:
-        """Process the next chunk of every prompt; the sequences whose prompts end with it begin to decode."""
-        token_ids, logprobs = self._runner.prefill(sequences)
+    def _prefill(self, sequences: dict[int, Sequence], shared: SharedPrompt | None = None) -> None:
+        """Process the next chunk of every prompt, or copy the one that all share; the sequences whose prompts end with it begin
+        to decode."""
+        runner = self._runner
+        found = runner.prefill(sequences) if shared is None else runner.copy(sequences, shared)
         now = time.perf_counter()
-        ready = {}
-        drawn = zip(token_ids, logprobs, strict=True)
+        drawn, begun = zip(*found, strict=True), {}
         for (lane, sequence), (token_id, logprob) in zip(sequences.items(), drawn, strict=True):
-            sequence.store(len(sequence.prompt_chunk))
+            sequence.store(len(sequence.prompt_chunk) if shared is None else shared.num_tokens)
             # Quantised, what is no number becomes one: a later chunk would not tell.
             if token_id != NO_TOKEN and sequence.cache_len < len(sequence.prompt_token_ids):
                 continue
             self._append(lane, sequence, token_id, logprob)
             sequence.decoding_at = now
+            if sequence.finish_reason != "error":
+                begun[lane] = sequence
             if sequence.finish_reason is None:
                 self._evictor.plan_look(sequence)
-                ready[lane] = sequence
-        if ready:
+        if self._shared is not None and shared is None:
+            self._keep_prompt(self._shared, begun)
+        if ready := {lane: s for lane, s in begun.items() if s.finish_reason is None}:
             self._runner.inputs.write(ready)
+
+    def _keep_prompt(self, shared: SharedPrompt, begun: dict[int, Sequence]) -> None:
+        """Of the prompts that have just been processed, keep the last one that the next sequence may have too."""
+        for lane, sequence in reversed(begun.items()):
+            if self._scheduler.is_next(sequence.prompt_token_ids):
+                shared.keep(lane, sequence, self._runner.prompt_ends[lane])
+                return
 
     def _decode(self, running: list[Sequence]) -> None:
         drawn = zip(*self._runner.decode(running), strict=True)
@@ -248,18 +272,6 @@ class Engine:
         return [self._completions.of(sequence) for sequence in self._scheduler.retire()]
 
     # ---- parts ---------------------------------------------------------------------------------
-
-    def _free_bytes(self, gpu_share: float, eviction_bytes: int) -> int | None:
-        """Our share of a GPU's memory that is left for the arena and the logits beside the largest prefill or eviction; None on
-        a CPU."""
-        model = self._model
-        if model.device.type != "cuda":
-            return None
-        free_bytes, total_bytes = torch.cuda.mem_get_info(model.device)
-        own_bytes = torch.cuda.memory_reserved(model.device)
-        room = room_on_gpu(free_bytes, total_bytes, own_bytes, gpu_share)
-        activations = prefill_bytes(model.config, model.decoder.dtype, MAX_PREFILL_TOKENS)
-        return room - max(activations, eviction_bytes)
 
     def _max_new_tokens(self, request: Request) -> int:
         largest = self._sampling.max_new_tokens

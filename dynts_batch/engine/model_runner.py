@@ -19,6 +19,7 @@ from dynts_batch.engine.model.loader import LoadedModel
 from dynts_batch.engine.recording import Observe, Recording
 from dynts_batch.engine.sampling import sample
 from dynts_batch.engine.sequence import Sequence
+from dynts_batch.engine.shared_prompt import SharedPrompt
 from dynts_batch.kvcache.arena import KVArena
 from dynts_batch.kvcache.recorders.recorder import LaneState, Tokens
 
@@ -38,6 +39,8 @@ class ModelRunner:
         lanes = LaneState(self.inputs.slots, self.inputs.prompt_tokens)
         self.recording = Recording(arena, lanes, companions)
         self.graphs = self._make_graphs()
+        #: Of the prompts that the last `prefill` ended, by lane: the hidden state of the last token, [E].
+        self.prompt_ends: dict[int, torch.Tensor] = {}
 
     def prefill(self, sequences: dict[int, Sequence]) -> tuple[list[int], list[float | None]]:
         """Process the next chunk of the prompts of `sequences`, by lane, all of which are as far as each other, in one
@@ -63,10 +66,22 @@ class ModelRunner:
         step = PrefillStep(self._arena, lanes, lengths, start, observe)
         hidden_states = self._run(tokens, step)
         self.inputs.rest(lanes, start + lengths)
-        logits = self.model.head(hidden_states[torch.arange(len(pieces)), lengths - 1])
-        keys = self._tensor([sequence.key for sequence in sequences.values()])
-        token_ids, logprobs = sample(logits, self._sampling, keys, start + lengths)
-        return token_ids.tolist(), self._on_host(logprobs, len(pieces))
+        last_states = hidden_states[torch.arange(len(pieces)), lengths - 1]
+        self.prompt_ends = dict(zip(sequences, last_states, strict=True))
+        return self._draw(sequences, last_states, start + lengths)
+
+    def copy(
+        self, sequences: dict[int, Sequence], shared: SharedPrompt
+    ) -> tuple[list[int], list[float | None]]:
+        """What `prefill` does, for sequences whose whole prompt is `shared`."""
+        self.settle()
+        for lane in sequences:
+            shared.give(lane)
+        lanes = self._tensor(list(sequences))
+        lengths = torch.full_like(lanes, shared.num_tokens)
+        self.inputs.prompt_tokens[lanes] = lengths
+        last_states = shared.hidden_state.expand(len(sequences), -1)
+        return self._draw(sequences, last_states, lengths)
 
     def decode(self, running: list[Sequence]) -> tuple[list[int], list[float | None]]:
         """Process the newest token of `running`, which are in the first lanes in order; returns the next of each, and its
@@ -113,6 +128,15 @@ class ModelRunner:
         if logprobs is not None:
             self.inputs.logprobs[:num_lanes] = logprobs
         return next_ids
+
+    def _draw(
+        self, sequences: dict[int, Sequence], hidden_states: torch.Tensor, positions: torch.Tensor
+    ) -> tuple[list[int], list[float | None]]:
+        """The token at `positions` [R] of each of `sequences`, whose newest tokens have `hidden_states` [R, E]."""
+        keys = self._tensor([sequence.key for sequence in sequences.values()])
+        logits = self.model.head(hidden_states)
+        token_ids, logprobs = sample(logits, self._sampling, keys, positions)
+        return token_ids.tolist(), self._on_host(logprobs, len(sequences))
 
     def _on_host(self, logprobs: torch.Tensor | None, num_rows: int) -> list[float | None]:
         return [None] * num_rows if logprobs is None else logprobs.tolist()

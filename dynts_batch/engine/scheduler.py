@@ -16,11 +16,18 @@ MAX_PREFILL_TOKENS = 8192
 class Scheduler:
     """At most `max_seqs` sequences in as many lanes, the decoding ones first.
 
-    `move(source, target, cache_len)` is called when a sequence that has stored `cache_len` tokens changes its lane.
+    `move(source, target, cache_len)` is called when a sequence that has stored `cache_len` tokens changes its lane. With
+    `shares_prompts`, a prompt is processed once: who has the same waits for it.
     """
 
-    def __init__(self, max_seqs: int, move: Callable[[int, int, int], None]) -> None:
-        self._max_seqs, self._move = max_seqs, move
+    def __init__(
+        self,
+        max_seqs: int,
+        move: Callable[[int, int, int], None],
+        *,
+        shares_prompts: bool = False,
+    ) -> None:
+        self._max_seqs, self._move, self._shares_prompts = max_seqs, move, shares_prompts
         self._waiting: deque[Sequence] = deque()
         #: The sequence in each lane; None is a hole that the next admission fills.
         self._lanes: list[Sequence | None] = []
@@ -57,6 +64,22 @@ class Scheduler:
             self._prefilling = self._admit()
         return dict(self._prefilling)
 
+    def copying(self, prompt_token_ids: list[int] | None) -> dict[int, Sequence]:
+        """The next waiting sequences with this prompt, which is stored already, by the lanes that they get; None: no prompt
+        is. Decoding at once, they would come behind prompts that are under way, so there are none then."""
+        taken: list[Sequence] = []
+        is_under_way = any(not s.is_decoding for s in self._prefilling.values())
+        num_free = 0 if is_under_way else self._max_seqs - self.num_running
+        while self._waiting and len(taken) < num_free:
+            if self._waiting[0].prompt_token_ids != prompt_token_ids:
+                break
+            taken.append(self._waiting.popleft())
+        return self._place(taken)
+
+    def is_next(self, prompt_token_ids: list[int]) -> bool:
+        """Whether the next waiting sequence has this prompt; where none waits, one that comes may."""
+        return not self._waiting or self._waiting[0].prompt_token_ids == prompt_token_ids
+
     def decoding(self) -> dict[int, Sequence]:
         """The sequences past their prompts, by lane: the first lanes, whose holes are filled from the end."""
         lanes = self._lanes
@@ -90,6 +113,9 @@ class Scheduler:
             # They stay behind the decoding lanes for several steps; the first ones to join those are the shortest.
             self.decoding()
             admitted.sort(key=lambda sequence: len(sequence.prompt_token_ids))
+        return self._place(admitted)
+
+    def _place(self, admitted: list[Sequence]) -> dict[int, Sequence]:
         free = [lane for lane, sequence in enumerate(self._lanes) if sequence is None]
         free += range(len(self._lanes), self._max_seqs)
         by_lane = dict(zip(free, admitted, strict=False))
@@ -109,5 +135,12 @@ class Scheduler:
             longest = max(longest, len(self._waiting[0].prompt_chunk))
             if taken and longest * (len(taken) + 1) > max_tokens:
                 break
+            if self._shares_prompts and self._is_among(taken):
+                break
             taken.append(self._waiting.popleft())
         return taken
+
+    def _is_among(self, taken: list[Sequence]) -> bool:
+        """Whether one of `taken` has the prompt of the next waiting sequence."""
+        prompt = self._waiting[0].prompt_token_ids
+        return any(sequence.prompt_token_ids == prompt for sequence in taken)

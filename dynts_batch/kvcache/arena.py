@@ -205,12 +205,19 @@ class KVArena:
 
     def move(self, source: int, target: int, cache_len: int) -> None:
         """Copy a lane's live slots, and the queries it remembers, to another lane."""
-        for store in self.layers:
-            store.move(source, target, cache_len)
-        for column in (self.positions, *self.columns.values()):
-            column[target, :, :, :cache_len] = column[source, :, :, :cache_len]
-        for queries in self._queries:
-            queries[target] = queries[source]
+        self.take(self, source, target, cache_len)
+
+    def take(self, other: "KVArena", source: int, target: int, cache_len: int) -> None:
+        """The same from lane `source` of an arena of the same shape, which may have other numbers of lanes and slots."""
+        for store, given in zip(self.layers, other.layers, strict=True):
+            store.take(given, source, target, cache_len)
+        columns = (self.positions, *self.columns.values())
+        for column, from_column in zip(
+            columns, (other.positions, *other.columns.values()), strict=True
+        ):
+            column[target, :, :, :cache_len] = from_column[source, :, :, :cache_len]
+        for queries, from_queries in zip(self._queries, other._queries, strict=True):
+            queries[target] = from_queries[source]
         if self.shape.stored_in:
             self._cache_len[target] = cache_len
 

@@ -19,10 +19,11 @@ def sequence(name: int, prompt_tokens: int, max_new_tokens: int) -> Sequence:
 
 
 @settings(deadline=None)
-@given(work=prompts_and_steps, max_seqs=st.integers(1, 5))
+@given(work=prompts_and_steps, max_seqs=st.integers(1, 5), shares=st.booleans())
 def test_every_sequence_runs_to_its_end_in_a_lane_of_its_own(
-    work: list[tuple[int, int]], max_seqs: int
+    work: list[tuple[int, int]], max_seqs: int, shares: bool
 ) -> None:
+    """Where prompts are shared, those of one length are the same, and the newest one that may come again is kept."""
     where: dict[int, str] = {}  # what a memory that is told of every move holds in each lane
 
     def move(source: int, target: int, cache_len: int) -> None:
@@ -30,7 +31,8 @@ def test_every_sequence_runs_to_its_end_in_a_lane_of_its_own(
         assert cache_len > 0
         where[target] = where.pop(source)
 
-    scheduler = Scheduler(max_seqs, move)
+    scheduler = Scheduler(max_seqs, move, shares_prompts=shares)
+    kept: list[int] | None = None
     for name, (prompt_tokens, max_new_tokens) in enumerate(work):
         scheduler.add(sequence(name, prompt_tokens, max_new_tokens))
     begun: list[str] = []
@@ -42,6 +44,15 @@ def test_every_sequence_runs_to_its_end_in_a_lane_of_its_own(
             where.pop(next(lane for lane, name in where.items() if name == done.request.request_id))
 
     while scheduler.num_waiting or scheduler.num_running:
+        copying = scheduler.copying(kept)
+        for lane, s in copying.items():
+            assert shares
+            assert lane not in where
+            where[lane] = s.request.request_id
+            begun.append(s.request.request_id)
+            s.store(len(s.prompt_token_ids))
+            s.append(7, frozenset())
+        retire()
         prefilling, some_run = scheduler.prefilling(), bool(scheduler.decoding())
         assert len({s.cache_len for s in prefilling.values()}) <= 1
         new = [s for s in prefilling.values() if not s.cache_len]
@@ -54,11 +65,16 @@ def test_every_sequence_runs_to_its_end_in_a_lane_of_its_own(
             s.store(len(s.prompt_chunk))
             if s.cache_len == len(s.prompt_token_ids):
                 s.append(7, frozenset())
+                if shares and scheduler.is_next(s.prompt_token_ids):
+                    kept = s.prompt_token_ids
+        if shares:
+            prompts = [tuple(s.prompt_token_ids) for s in prefilling.values()]
+            assert len(set(prompts)) == len(prompts), "who has the same prompt waits for it"
         retire()
         decoding = scheduler.decoding()
         assert list(decoding) == list(range(len(decoding)))
         assert all(where[lane] == s.request.request_id for lane, s in decoding.items())
-        assert prefilling or decoding, "there is work, and nobody does any"
+        assert copying or prefilling or decoding, "there is work, and nobody does any"
         assert scheduler.num_running == len(where) <= max_seqs
         for s in decoding.values():
             s.store(1)

@@ -74,6 +74,15 @@ def room_on_gpu(free_bytes: int, total_bytes: int, own_bytes: int, gpu_share: fl
     return min(free_bytes, int(total_bytes * gpu_share) - own_bytes)
 
 
+def bytes_on_gpu(device: torch.device, gpu_share: float, other_bytes: int) -> int | None:
+    """Our share of a GPU's memory that is left for the arena and the logits beside `other_bytes`; None on a CPU."""
+    if device.type != "cuda":
+        return None
+    free_bytes, total_bytes = torch.cuda.mem_get_info(device)
+    own_bytes = torch.cuda.memory_reserved(device)
+    return room_on_gpu(free_bytes, total_bytes, own_bytes, gpu_share) - other_bytes
+
+
 def plan_max_seqs(
     shape: ArenaShape,
     capacity: int,
@@ -86,20 +95,39 @@ def plan_max_seqs(
 
     Raises: ConfigError where not even one fits, naming both numbers.
     """
-    sequence_bytes = shape.bytes_per_sequence(capacity)
-    if memory.kv_gib is None and free_bytes is None:
+    budget_bytes, sequence_bytes = _budget(shape, capacity, memory, free_bytes, vocab_size)
+    if budget_bytes is None:
         return memory.max_seqs or DEFAULT_MAX_SEQS
-    if memory.kv_gib is not None:
-        budget_bytes, source = int(memory.kv_gib * 2**30), f"memory.kv_gib ({memory.kv_gib})"
-    else:
-        assert free_bytes is not None
-        budget_bytes, source = int(free_bytes * GPU_MEMORY_SHARE), "the GPU's free memory"
-        sequence_bytes += vocab_size * LOGIT_BYTES
     num_seqs = budget_bytes // sequence_bytes
     if num_seqs < 1:
+        is_given = memory.kv_gib is not None
+        source = f"memory.kv_gib ({memory.kv_gib})" if is_given else "the GPU's free memory"
         queries = f" and {shape.num_queries} queries" if shape.num_queries else ""
         raise ConfigError(
             f"{source} must hold at least one sequence: {capacity} tokens x {shape.bytes_per_token} bytes{queries} = "
             f"{sequence_bytes} bytes, got {budget_bytes} bytes"
         )
     return min(num_seqs, memory.max_seqs or num_seqs)
+
+
+def bytes_left(
+    shape: ArenaShape, capacity: int, memory: MemoryConfig, free_bytes: int | None, vocab_size: int
+) -> int | None:
+    """What the sequences of `plan_max_seqs` leave of the memory that bounds them; None: nothing does."""
+    budget_bytes, sequence_bytes = _budget(shape, capacity, memory, free_bytes, vocab_size)
+    if budget_bytes is None:
+        return None
+    num_seqs = plan_max_seqs(shape, capacity, memory, free_bytes, vocab_size)
+    return budget_bytes - num_seqs * sequence_bytes
+
+
+def _budget(
+    shape: ArenaShape, capacity: int, memory: MemoryConfig, free_bytes: int | None, vocab_size: int
+) -> tuple[int | None, int]:
+    """The memory that bounds the sequences, None: nothing does; and what one of them takes of it."""
+    sequence_bytes = shape.bytes_per_sequence(capacity)
+    if memory.kv_gib is not None:
+        return int(memory.kv_gib * 2**30), sequence_bytes
+    if free_bytes is not None:
+        return int(free_bytes * GPU_MEMORY_SHARE), sequence_bytes + vocab_size * LOGIT_BYTES
+    return None, sequence_bytes

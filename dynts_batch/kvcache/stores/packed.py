@@ -3,7 +3,7 @@
 Only kvcache/arena.py writes to them. Axes as in kvcache/__init__.py.
 """
 
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import torch
 
@@ -149,15 +149,15 @@ class PackedStore:
         ]
         self._write(rows, 0, retained_len, torch.stack(survivors), is_coarse)
 
-    def move(self, source: int, target: int, cache_len: int) -> None:
-        num_groups = cache_len // GROUP
-        for tensor in (self.codes, self.scales):
-            tensor[:, target, :, :num_groups] = tensor[:, source, :, :num_groups]
-        self.buffer[:, target] = self.buffer[:, source]
-        if self.zero_points is not None:
-            self.zero_points[target, :, :num_groups] = self.zero_points[source, :, :num_groups]
-        if self.is_ternary is not None:
-            self.is_ternary[target] = self.is_ternary[source]
+    def take(self, other: Self, source: int, target: int, cache_len: int) -> None:
+        groups = slice(cache_len // GROUP)
+        for own, given in ((self.codes, other.codes), (self.scales, other.scales)):
+            own[:, target, :, groups] = given[:, source, :, groups]
+        self.buffer[:, target] = other.buffer[:, source]
+        if self.zero_points is not None and other.zero_points is not None:
+            self.zero_points[target, :, groups] = other.zero_points[source, :, groups]
+        if self.is_ternary is not None and other.is_ternary is not None:
+            self.is_ternary[target, :, groups] = other.is_ternary[source, :, groups]
 
     def clear(self, lane: int) -> None:
         for tensor in (self.codes, self.scales, self.buffer):

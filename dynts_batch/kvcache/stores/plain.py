@@ -4,7 +4,7 @@ All kinds have the same verbs, so a caller need not know the kind. Only kvcache/
 them. Axes as in kvcache/__init__.py.
 """
 
-from typing import Protocol
+from typing import Protocol, Self
 
 import torch
 
@@ -66,8 +66,8 @@ class LayerStore(Protocol):
         """
         ...
 
-    def move(self, source: int, target: int, cache_len: int) -> None:
-        """Copy a lane's live slots to another lane."""
+    def take(self, other: Self, source: int, target: int, cache_len: int) -> None:
+        """Copy a lane's live slots from a store of the same kind, or from this one, to another lane."""
         ...
 
     def clear(self, lane: int) -> None:
@@ -127,8 +127,8 @@ class PlainStore:
     ) -> None:
         compact(self._states, rows, kept, retained_len)
 
-    def move(self, source: int, target: int, cache_len: int) -> None:
-        self._states[:, target, :, :cache_len] = self._states[:, source, :, :cache_len]
+    def take(self, other: Self, source: int, target: int, cache_len: int) -> None:
+        self._states[:, target, :, :cache_len] = other._states[:, source, :, :cache_len]
 
     def clear(self, lane: int) -> None:
         self._states[:, lane] = 0

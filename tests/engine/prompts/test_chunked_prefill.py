@@ -9,9 +9,7 @@ from tiny_models import ARCHITECTURES
 
 from dynts_batch.config import MemoryConfig, ModelConfig, PolicyConfig, SamplingConfig
 from dynts_batch.engine import Engine, scheduler, sequence
-from dynts_batch.kvcache.model_id import ModelId
 from dynts_batch.kvcache.policies import POLICIES
-from dynts_batch.kvcache.policies.thinkv.thoughts import Thoughts, save_thoughts
 from dynts_batch.records import Request
 
 CHUNK = 7
@@ -25,17 +23,9 @@ def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, "PREFILL_CHUNK", CHUNK)
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> ModelConfig:
-    """The embedded model, with layers that tell thoughts apart for the policy that asks."""
-    path = tmp_path_factory.mktemp("thoughts") / "thoughts.safetensors"
-    save_thoughts(path, Thoughts((3, 0), 0.25, 0.5), model=ModelId("embedded"), notes={})
-    return ModelConfig(name="embedded", thoughts=str(path))
-
-
 @pytest.mark.parametrize("policy_name", sorted(POLICIES))
 def test_chunks_change_no_completion_under_any_policy(
-    policy_name: str, model: ModelConfig, request: pytest.FixtureRequest
+    policy_name: str, told_apart_model: ModelConfig, request: pytest.FixtureRequest
 ) -> None:
     """Lanes are refilled while others decode, and evict, between the chunks of a prompt."""
     policy = PolicyConfig(policy_name, budget=48, window_size=8, keep_ratio=0.5)
@@ -44,7 +34,7 @@ def test_chunks_change_no_completion_under_any_policy(
 
     def completions(max_seqs: int) -> list[list[int]]:
         memory = MemoryConfig(max_seqs=max_seqs, max_prompt_tokens=32)
-        return run(Engine.load(model, policy, sampling, memory), prompts)
+        return run(Engine.load(told_apart_model, policy, sampling, memory), prompts)
 
     whole = completions(max_seqs=4)
     request.getfixturevalue("small_chunks")
