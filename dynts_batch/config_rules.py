@@ -34,6 +34,7 @@ def validate(config: Config) -> None:
     _check_think_tags(config.model.think_tags)
     _check_chat_date(config.model.chat_date)
     _check_engine(config.engine)
+    _check_weights(config)
     _check_input(config.input)
     _check_sampling(config.sampling)
     _check_stopping(config)
@@ -59,6 +60,20 @@ def _check_engine(engine: EngineConfig) -> None:
                 f"engine.{key} needs engine.kind=vllm, got {getattr(engine, key)!r} with"
                 " engine.kind=arena"
             )
+
+
+def _check_weights(config: Config) -> None:
+    if config.model.weights is None:
+        return
+    if config.engine.kind == "vllm":
+        raise ConfigError(
+            "model.weights must be null when engine.kind is vllm, whose own formats are engine.vllm.quantization, got"
+            f" {config.model.weights}"
+        )
+    if config.model.device == "cuda":
+        raise ConfigError(
+            f"model.weights must be null when model.device is cuda, got {config.model.weights}, which is for CPUs"
+        )
 
 
 def _check_chat_date(day: str | None) -> None:

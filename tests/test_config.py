@@ -114,7 +114,7 @@ def test_a_group_without_keys_is_empty(tmp_path):
         ("run.dir.deeper=1", "run.dir must be text or null, got {'deeper': 1}"),
         (
             "model=tiny",
-            "model must hold keys (name, revision, dtype, device, predictor, thoughts, think_tags, tokenizer, chat_template, chat_template_kwargs, chat_date, trust_remote_code), got",
+            "model must hold keys (name, revision, dtype, weights, device, predictor, thoughts, think_tags, tokenizer, chat_template, chat_template_kwargs, chat_date, trust_remote_code), got",
         ),
         (
             "model.chat_template_kwargs=abc",

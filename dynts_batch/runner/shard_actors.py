@@ -14,7 +14,7 @@ from typing import Any
 
 from dynts_batch.config import Config
 from dynts_batch.data.shard_table import Unit
-from dynts_batch.errors import DyntsError
+from dynts_batch.errors import ConfigError, DyntsError
 
 _MAX_RESTARTS = 3
 
@@ -36,6 +36,11 @@ def over_shards(
 
     if not todo:
         return
+    if config.model.weights is not None:
+        raise ConfigError(
+            "model.weights must be null in a run whose traces are labelled or calibrated from, since that asks for the model's"
+            f" own numbers, got {config.model.weights}"
+        )
     address = os.environ.get("RAY_ADDRESS") or None
     with open_cluster(address):
         resources = plan_resources(config, is_local=address is None)

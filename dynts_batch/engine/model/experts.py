@@ -23,11 +23,11 @@ Model = TypeVar("Model", bound=nn.Module)
 class PackedExperts(nn.Module):
     """What `experts`, a module that transformers' experts interface may compute, does; takes its weights from it."""
 
-    def __init__(self, experts: Any) -> None:
+    def __init__(self, experts: Any, kind: type[PackedWeight]) -> None:
         super().__init__()
         self._experts = experts
-        self._up = _pack(experts, "gate_up_proj" if experts.has_gate else "up_proj")
-        self._down = _pack(experts, "down_proj")
+        self._up = _pack(experts, "gate_up_proj" if experts.has_gate else "up_proj", kind)
+        self._down = _pack(experts, "down_proj", kind)
 
     def forward(
         self,
@@ -51,8 +51,9 @@ class PackedExperts(nn.Module):
         return experts.post_expert_norm(output) if experts.has_post_expert_norm else output
 
 
-def pack_experts(model: Model) -> Model:
-    """Pack the experts of `model`, if it has some, which runs on a CPU and is not trained; returns the model.
+def pack_experts(model: Model, kind: type[PackedWeight] = PackedWeight) -> Model:
+    """Pack the experts of `model`, if it has some, which runs on a CPU and is not trained, into weights of a kind; returns
+    the model.
 
     Where torch has no oneDNN, or none for the weights' type, they stay.
     """
@@ -60,7 +61,7 @@ def pack_experts(model: Model) -> Model:
         children: dict[str, Any] = dict(parent.named_children())
         experts = {name for name, child in children.items() if _is_packable(child)}
         for name in experts:
-            setattr(parent, name, PackedExperts(children[name]))
+            setattr(parent, name, PackedExperts(children[name], kind))
         for name in children.keys() - experts if experts else ():
             matrix = children[name]._parameters.get("weight")
             if matrix is not None and matrix.dim() == 2:
@@ -74,7 +75,7 @@ def _is_packable(module: Any) -> bool:
     return hasattr(module, "_is_expert_parallel") and can_pack(module.down_proj)
 
 
-def _pack(experts: Any, name: str) -> list[PackedWeight]:
+def _pack(experts: Any, name: str, kind: type[PackedWeight]) -> list[PackedWeight]:
     """Of each expert; the plain weights are let go."""
     weights, biases = getattr(experts, name), getattr(experts, f"{name}_bias", None)
     packed = []
@@ -84,7 +85,7 @@ def _pack(experts: Any, name: str) -> list[PackedWeight]:
         linear.weight = nn.Parameter(weight, requires_grad=False)
         if biases is not None:
             linear.bias = nn.Parameter(biases[number], requires_grad=False)
-        packed.append(PackedWeight([linear]))
+        packed.append(kind([linear]))
     delattr(experts, name)
     return packed
 

@@ -47,6 +47,8 @@ def model_identity(
         "name": model.name,
         "revision": model.revision,
         "dtype": str(dtype).removeprefix("torch."),
+        # Rounded to 8 bits, they are others.
+        "weights": settings.weights,
         # The embedded model's comes with its weights.
         "config_sha256": None if model.name == "embedded" else _config_sha256(checkpoint),
         "weights_sha256": model.weights_sha256,
@@ -77,7 +79,7 @@ def in_todays_words(
     `given_revision`: a hub model's revision stood there as it was set. `stop_token_ids`: those of a version that did not say
     them.
     """
-    lacking = {"stop_token_ids": stop_token_ids}
+    lacking: dict[str, Any] = {"stop_token_ids": stop_token_ids, "weights": None}
     lacking |= {key: today[key] for key in ("chat_date", "trained_positions")}
     stored = {**lacking, **stored}
     former: dict[str, list[str | None]] = {

@@ -16,8 +16,9 @@ from dynts_batch.engine.model.checkpoint.skeleton import loading_errors
 from dynts_batch.engine.model.checkpoint.weight_names import loaded_weights, refuse_missing
 from dynts_batch.engine.model.experts import pack_experts
 from dynts_batch.engine.model.head import head_of
+from dynts_batch.engine.model.int8 import Int8Weight
 from dynts_batch.engine.model.logits_check import check_logits
-from dynts_batch.engine.model.packing import pack_linears
+from dynts_batch.engine.model.packing import PackedWeight, pack_linears
 from dynts_batch.engine.model.resolved import ResolvedModel
 from dynts_batch.engine.model.think_tags import THINK, ThinkTags
 from dynts_batch.kvcache.predictor import load_predictor
@@ -52,7 +53,8 @@ def load_model(resolved: ResolvedModel) -> LoadedModel:
     refuse_missing(name, loaded_weights(found), num_weights=len(model.state_dict()))
     with loading_errors(f"model.name: {name!r} has no decoder with an output layer"):
         decoder = _decoder(model, resolved)
-    pack_experts(pack_linears(model.eval().requires_grad_(False)))
+    kind = PackedWeight if resolved.settings.weights is None else Int8Weight
+    pack_experts(pack_linears(model.eval().requires_grad_(False), kind), kind)
     head = head_of(model, decoder, resolved.config.hidden_size)
     check_logits(name, model, decoder, head)
     return LoadedModel(

@@ -32,9 +32,8 @@ class PackedWeight:
                     for zero, linear in zip(zeros, linears, strict=True)
                 ]
             )
-        weight = torch.cat([linear.weight.detach() for linear in linears])
-        self._packed = torch.ops.mkldnn._reorder_linear_weight(weight)
-        self._multiply = torch.ops.mkldnn._linear_pointwise.default
+        weights = [linear.weight.detach() for linear in linears]
+        self._pack(weights[0] if len(weights) == 1 else torch.cat(weights))
         # What has been multiplied last, until every layer has had its part of the product.
         self._inputs: torch.Tensor | None = None
         self._parts: list[torch.Tensor | None] = []
@@ -49,6 +48,10 @@ class PackedWeight:
             self._inputs = None
         assert part is not None
         return part
+
+    def _pack(self, weight: torch.Tensor) -> None:
+        self._packed = torch.ops.mkldnn._reorder_linear_weight(weight)
+        self._multiply = torch.ops.mkldnn._linear_pointwise.default
 
     def _product(self, inputs: torch.Tensor) -> torch.Tensor:
         if inputs.numel() == self.in_features:
@@ -72,8 +75,9 @@ class PackedLinear(nn.Module):
         return self._weight.product(inputs, self._index)
 
 
-def pack_linears(model: Model) -> Model:
-    """Replace every plain linear layer of `model`, which runs on a CPU and is not trained; returns the model.
+def pack_linears(model: Model, kind: type[PackedWeight] = PackedWeight) -> Model:
+    """Replace every plain linear layer of `model`, which runs on a CPU and is not trained, by weights of a kind; returns
+    the model.
 
     Where torch has no oneDNN, or none for the weights' type, they stay.
     """
@@ -84,7 +88,7 @@ def pack_linears(model: Model) -> Model:
             if type(child) is nn.Linear and can_pack(child.weight)
         }
         for names in _groups(linears):
-            weight = PackedWeight([linears[name] for name in names])
+            weight = kind([linears[name] for name in names])
             for index, name in enumerate(names):
                 setattr(module, name, PackedLinear(linears[name], weight, index))
     return model

@@ -1,0 +1,60 @@
+"""Linear layers in 8 bits, for a CPU: the weights of a channel share a scale, and so do the numbers of a token.
+
+oneDNN, which comes with torch, multiplies whole numbers exactly, so a token's output has the same bits whatever its batch-mates.
+Knows no model.
+"""
+
+import torch
+
+from dynts_batch.engine.model.packing import PackedWeight
+from dynts_batch.errors import ConfigError
+
+#: Channels that are rounded at once: their numbers are float32 meanwhile.
+CHANNELS_AT_ONCE = 4096
+#: The largest code; and what stands for 0 among unsigned ones.
+TOP, ZERO_POINT = 127, 128
+
+
+class Int8Weight(PackedWeight):
+    """`PackedWeight` of rounded numbers: of each channel and each token, the largest one is 127 or -127."""
+
+    def _pack(self, weight: torch.Tensor) -> None:
+        parts = [_rounded(part) for part in weight.split(CHANNELS_AT_ONCE)]
+        codes, scales = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
+        self._scales = scales.flatten()
+        self._zero_points = torch.zeros(len(codes), dtype=torch.int32)
+        self._packed = torch.ops.onednn.qlinear_prepack(codes, None)
+        self._multiply_codes = torch.ops.onednn.qlinear_pointwise.default
+
+    def _product(self, inputs: torch.Tensor) -> torch.Tensor:
+        codes, scales = _rounded(inputs)
+        # Signed inputs would be multiplied by a reference loop, a thousand times as slow.
+        unsigned = codes.view(torch.uint8) ^ ZERO_POINT
+        sums = self._multiply_codes(
+            unsigned, 1.0, ZERO_POINT, self._packed, self._scales, self._zero_points, None, 1.0, 0, torch.float32,
+            "none", [], "",
+        )  # fmt: skip
+        sums *= scales
+        if self._bias is not None:
+            sums += self._bias
+        return sums.to(inputs.dtype)
+
+
+def check_int8(device: torch.device) -> None:
+    """Raises: ConfigError where `device` is none that multiplies in 8 bits."""
+    if device.type != "cpu":
+        found = f"a model on {device.type}"
+    elif not torch.cpu.get_capabilities().get("avx512_vnni", False):
+        found = "a CPU without AVX-512 VNNI"
+    elif not hasattr(torch.ops.onednn, "qlinear_prepack"):
+        found = f"torch {torch.__version__} without oneDNN"
+    else:
+        return
+    raise ConfigError(f"model.weights=int8 needs a CPU with AVX-512 VNNI and oneDNN, got {found}")
+
+
+def _rounded(numbers: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """int8 codes [..., K] of `numbers`, and the float32 scales [..., 1] that they are multiples of."""
+    largest = numbers.abs().amax(dim=-1, keepdim=True).float()
+    scales = largest.clamp_min(torch.finfo(torch.float32).tiny) / TOP
+    return (numbers / scales).round_().to(torch.int8), scales

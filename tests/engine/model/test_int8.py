@@ -1,0 +1,126 @@
+"""Weights in 8 bits: close to what they round, the same bits whatever the company, and refused where nothing multiplies so."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from greedy_runs import random_prompts, run
+from torch import nn
+
+from dynts_batch.config import (
+    Config,
+    EngineConfig,
+    InputConfig,
+    MemoryConfig,
+    ModelConfig,
+    PolicyConfig,
+    RunConfig,
+    SamplingConfig,
+)
+from dynts_batch.config_rules import validate
+from dynts_batch.engine import Engine
+from dynts_batch.engine.model import int8
+from dynts_batch.engine.model.int8 import Int8Weight, check_int8
+from dynts_batch.engine.model.packing import pack_linears
+from dynts_batch.engine.model.resolved import resolve_model
+from dynts_batch.errors import ConfigError
+from dynts_batch.runner.shard_actors import over_shards
+
+HAS_VNNI = torch.cpu.get_capabilities().get("avx512_vnni", False)
+needs_vnni = pytest.mark.skipif(not HAS_VNNI, reason="this CPU does not multiply in 8 bits")
+
+
+def rounded(numbers: torch.Tensor) -> torch.Tensor:
+    """In double precision: multiples of a 127th of each row's largest number, which float32 rounds to."""
+    scales = numbers.float().abs().amax(-1, keepdim=True) / 127
+    return (numbers.float() / scales).round().double() * scales.double()
+
+
+@needs_vnni
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("bias", [False, True])
+def test_a_product_is_that_of_the_rounded_numbers(dtype: torch.dtype, bias: bool) -> None:
+    """More channels than are rounded at once, and inputs of more than one axis."""
+    torch.manual_seed(0)
+    plain = nn.Linear(96, int8.CHANNELS_AT_ONCE + 32, bias=bias, dtype=dtype).requires_grad_(False)
+    weight, offset = plain.weight, plain.bias if bias else torch.zeros(())
+    packed = pack_linears(nn.Sequential(plain), Int8Weight)[0]
+    for shape in [(1, 96), (5, 96), (2, 3, 96), (1, 1, 96)]:
+        inputs = torch.randn(shape, dtype=dtype) * 10 ** torch.randn(shape[:-1])[..., None].to(
+            dtype
+        )
+        expected = rounded(inputs) @ rounded(weight).T + offset.double()
+        torch.testing.assert_close(packed(inputs), expected.to(dtype), rtol=1e-2, atol=1e-4)
+        assert packed(inputs).dtype == dtype
+
+
+@needs_vnni
+def test_zeros_stay_zeros_and_what_is_no_number_stays_none() -> None:
+    plain = nn.Linear(64, 64, bias=False).requires_grad_(False)
+    plain.weight[3] = 0
+    packed = pack_linears(nn.Sequential(plain), Int8Weight)[0]
+    inputs = torch.ones(4, 64)
+    inputs[0], inputs[1, 5], inputs[2, 6] = 0, torch.nan, torch.inf
+    outputs = packed(inputs)
+    assert not outputs[0].any()
+    assert outputs[3, 3] == 0
+    assert not outputs[1:3].isfinite().any()
+    assert outputs[3].isfinite().all()
+
+
+@needs_vnni
+def test_a_row_has_the_same_bits_alone_and_among_others() -> None:
+    """In its batch-mates' company one may be a hundred times as large."""
+    torch.manual_seed(0)
+    packed = pack_linears(nn.Sequential(nn.Linear(512, 640).requires_grad_(False)), Int8Weight)[0]
+    rows = torch.randn(64, 512) * torch.logspace(-2, 2, 64)[:, None]
+    together = packed(rows)
+    for count in (1, 2, 3, 7, 16, 31, 33):
+        assert torch.equal(packed(rows[:count]), together[:count])
+
+
+@needs_vnni
+@pytest.mark.parametrize("architecture", ["qwen2", "gpt_oss"])
+def test_rows_depend_on_no_batch_mate_and_the_identity_says_how_weights_are(
+    architecture: str, tiny_model_dirs: dict[str, Path]
+) -> None:
+    """Experts are rounded too."""
+    found = ModelConfig(str(tiny_model_dirs[architecture]), weights="int8", device="cpu")
+    prompts = random_prompts(seed=3, count=6)
+
+    def completions(max_seqs: int) -> list[list[int]]:
+        sampling = SamplingConfig(temperature=0.0, max_new_tokens=20)
+        memory = MemoryConfig(max_seqs=max_seqs)
+        return run(Engine.load(found, PolicyConfig("full"), sampling, memory), prompts)
+
+    assert completions(1) == completions(5)
+    resolved, plain = resolve_model(found), resolve_model(ModelConfig(found.name, device="cpu"))
+    assert (resolved.identity["weights"], plain.identity["weights"]) == ("int8", None)
+    older = {key: value for key, value in plain.identity.items() if key != "weights"}
+    assert plain.in_todays_words(older) == plain.identity
+    assert resolved.in_todays_words(older) == plain.identity, "an older run had no other weights"
+
+
+def test_it_is_refused_where_nothing_multiplies_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(
+        ConfigError, match=r"^model\.weights=int8 needs a CPU .*, got a model on cuda$"
+    ):
+        check_int8(torch.device("cuda"))
+    monkeypatch.setattr(torch.cpu, "get_capabilities", dict)
+    with pytest.raises(ConfigError, match="got a CPU without AVX-512 VNNI"):
+        resolve_model(ModelConfig(weights="int8", device="cpu"))
+    run_of_int8 = Config(
+        model=ModelConfig(weights="int8"),
+        input=InputConfig("p.jsonl", prompt_column="p"),
+        run=RunConfig("out"),
+    )
+    validate(run_of_int8)
+    with pytest.raises(ConfigError, match=r"model\.weights must be null when engine\.kind is vllm"):
+        validate(replace(run_of_int8, engine=EngineConfig("vllm")))
+    with pytest.raises(
+        ConfigError, match=r"model\.weights must be null when model\.device is cuda"
+    ):
+        validate(replace(run_of_int8, model=ModelConfig(weights="int8", device="cuda")))
+    with pytest.raises(ConfigError, match=r"model\.weights must be null in a run whose traces"):
+        next(over_shards(object, (), run_of_int8, {0: []}))
