@@ -1,4 +1,4 @@
-"""The decode attention in C, for float32 on a CPU.
+"""The decode attention in C, for float32 and bfloat16 on a CPU.
 
 torch's attention is made for many queries: with one query a row, this reads the cache more than twice as fast, and each
 row only as far as it reaches; packed keys and values it unpacks on the way. Axes as in kvcache/__init__.py.
@@ -16,6 +16,8 @@ from dynts_batch.kvcache.stores.packed import PackedStore
 from dynts_batch.kvcache.stores.plain import head_strides
 
 SOURCE = "decode_attention.c"
+#: The code for keys and values of each type.
+SOURCES = {torch.float32: SOURCE, torch.bfloat16: "decode_attention_bf16.c"}
 
 
 def decode_attention(asked: DecodeQuery, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
@@ -54,7 +56,7 @@ def _decode_attention(
     group = num_heads // num_kv_heads
     query, sinks = query.contiguous(), None if sinks is None else sinks.float().contiguous()
     out, (stride, scratch) = torch.empty_like(query), _scratch(group, num_slots)
-    function(SOURCE, "decode_attention", "ppppppppplllllllllllf")(
+    function(SOURCES[query.dtype], "decode_attention", "ppppppppplllllllllllf")(
         out.data_ptr(), query.data_ptr(), keys.data_ptr(), values.data_ptr(), last_slots.data_ptr(),
         positions.data_ptr(), stored_positions.data_ptr(), None if sinks is None else sinks.data_ptr(),
         scratch.data_ptr(), batch, num_kv_heads, group, head_dim, keys.stride(0), keys.stride(1),

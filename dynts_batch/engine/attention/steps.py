@@ -74,7 +74,8 @@ def fused_decode(shape: ArenaShape, device: torch.device) -> FusedDecode | None:
         from dynts_batch.engine.attention.triton_plain import decode_attention
 
         return decode_attention
-    can_run = native.can_run(native_attention.SOURCE, shape.dtype, device, shape.head_dim)
+    source = native_attention.SOURCES.get(shape.dtype, native_attention.SOURCE)
+    can_run = native.can_run(source, shape.dtype, device, shape.head_dim)
     return native_attention.decode_attention if can_run else None
 
 

@@ -1,4 +1,4 @@
-"""C code for float32 keys and values on a CPU, built by the machine's own C compiler at first use.
+"""C code for keys and values on a CPU, built by the machine's own C compiler at first use.
 
 Owns how it is built; each caller documents its function. Without a compiler, or for other types,
 torch does the same.
@@ -35,9 +35,10 @@ _operations = torch.library.Library("dynts_batch", "FRAGMENT")
 
 
 def can_run(source: str, dtype: torch.dtype, device: torch.device, head_dim: int) -> bool:
-    """Whether the code in the file `source` takes such keys and values here. Builds it on the first
-    call."""
-    fits = dtype == torch.float32 and device.type == "cpu" and head_dim % VECTOR == 0
+    """Whether the code in the file `source` takes such keys and values here: bfloat16 if its name
+    says so, else float32. Builds it on the first call."""
+    taken = torch.bfloat16 if source.endswith("_bf16.c") else torch.float32
+    fits = dtype == taken and device.type == "cpu" and head_dim % VECTOR == 0
     return fits and _library(source) is not None
 
 

@@ -1,5 +1,6 @@
-/* One decode step of grouped-query attention over the arena, float32. Each row reads its own live
-   slots once, in place.
+/* One decode step of grouped-query attention over the arena. Each row reads its own live slots once,
+   in place. Without BFLOAT16 all numbers are float32. With it they are widened as they are read, and
+   sums and softmax are still float32.
 
    Axes as in kvcache/__init__.py; D is a multiple of VEC. A row's result depends on that row alone,
    bit for bit. No sum runs over rows, and the number of threads cuts none. */
@@ -8,28 +9,53 @@
 
 #include "attention.h"
 
-/* Slots per tile: its values stay in the first-level cache while every query head of the group adds
+/* Slots per tile: they stay in the first-level cache while every query head of the group reads
    them. */
+#ifdef BFLOAT16
+#include <alloca.h>
+#define TILE 16
+typedef uint16_t number;
+/* Room for `count` floats. `floats` widens `count` numbers into such a room. */
+#define ROOM(count) alloca((count) * sizeof(float))
+static const float *floats(float *room, const number *from, long count) {
+    for (long i = 0; i < count; i += VEC) store(room + i, widen(from + i));
+    return room;
+}
+static void finish(number *to, const float *sums, long count) {
+    for (long i = 0; i < count; i += VEC) narrow(to + i, load(sums + i));
+}
+#else
 #define TILE 64
+typedef float number;
+#define ROOM(count) NULL
+static const float *floats(float *room, const number *from, long count) { return from; }
+static void finish(number *to, const float *sums, long count) { memcpy(to, sums, count * sizeof *to); }
+#endif
 
 /* One key/value head of one row. query and out [G, D]; keys and values [length, D]; scratch [G,
    padded length]. */
-static void attend(float *out, const float *query, const float *keys, const float *values, const float *sinks,
+static void attend(number *out, const number *query, const number *keys, const number *values, const float *sinks,
                    float *scratch, long stride, long length, long G, long D, float scale) {
-    multiply(scratch, query, keys, stride, length, G, D, scale);
-    for (long g = 0; g < G; g++) softmax(scratch + g * stride, length, sinks ? sinks + g : NULL);
-    memset(out, 0, G * D * sizeof *out);
+    float sums[G * D], *tile = ROOM(TILE * D), *room = ROOM(G * D);
+    const float *asked = floats(room, query, G * D);
     for (long s = 0; s < length; s += TILE) {
         long count = length - s < TILE ? length - s : TILE;
-        add_values(out, scratch + s, values + s * D, stride, count, G, D);
+        multiply(scratch + s, asked, floats(tile, keys + s * D, count * D), stride, count, G, D, scale);
     }
+    for (long g = 0; g < G; g++) softmax(scratch + g * stride, length, sinks ? sinks + g : NULL);
+    memset(sums, 0, sizeof sums);
+    for (long s = 0; s < length; s += TILE) {
+        long count = length - s < TILE ? length - s : TILE;
+        add_values(sums, scratch + s, floats(tile, values + s * D, count * D), stride, count, G, D);
+    }
+    finish(out, sums, G * D);
 }
 
 /* query and out [R, H, G, D] are contiguous; keys and values [R, H, S, D] have strides
    `lane_stride` and `head_stride`. Row r attends to its slots 0..last_slots[r]. With window > 0 it
    attends only to those with a stored position above positions[r] - window; positions ascend in
    `stored` [R, H or 1, S]. sinks: [H, G] or NULL. scratch: threads x G x scratch_stride. */
-void decode_attention(float *out, const float *query, const float *keys, const float *values, const int64_t *last_slots,
+void decode_attention(number *out, const number *query, const number *keys, const number *values, const int64_t *last_slots,
                       const int64_t *positions, const int32_t *stored, const float *sinks, float *scratch, long R, long H,
                       long G, long D, long lane_stride, long head_stride, long stored_lane_stride,
                       long stored_head_stride, long window, long scratch_stride, long threads, float scale) {

@@ -15,6 +15,22 @@ typedef int32_t ivec __attribute__((vector_size(4 * VEC)));
 static inline vec load(const float *from) { vec v; memcpy(&v, from, sizeof v); return v; }
 static inline void store(float *to, vec v) { memcpy(to, &v, sizeof v); }
 
+/* bfloat16 is the upper half of a float; what is no number stays none. */
+typedef uint16_t hvec __attribute__((vector_size(2 * VEC)));
+typedef uint32_t uvec __attribute__((vector_size(4 * VEC)));
+
+static inline vec widen(const uint16_t *from) {
+    hvec half;
+    memcpy(&half, from, sizeof half);
+    return (vec)(__builtin_convertvector(half, uvec) << 16);
+}
+
+static inline void narrow(uint16_t *to, vec v) {
+    uvec bits = (uvec)v, even = (bits + 0x7fff + (bits >> 16 & 1)) >> 16, none = (uvec)(v != v);
+    hvec half = __builtin_convertvector((none & 0x7fc0) | (~none & even), hvec);
+    memcpy(to, &half, sizeof half);
+}
+
 static inline vec larger(vec a, vec b) {
     ivec mask = a > b;
     return (vec)((mask & (ivec)a) | (~mask & (ivec)b));

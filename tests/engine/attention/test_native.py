@@ -30,6 +30,32 @@ def test_equals_attention_written_out(
     torch.testing.assert_close(output, written_out(cache, rule), rtol=1e-5, atol=5e-6)
 
 
+@pytest.mark.parametrize("head_dim", [16, 128, 144])
+@pytest.mark.parametrize(("window", "has_sinks"), [(None, False), (120, True)])
+def test_of_bfloat16_it_is_that_of_the_same_numbers_in_float32_rounded_once(
+    head_dim: int, window: int | None, has_sinks: bool
+) -> None:
+    cache = random_cache(head_dim, 3, per_head=False)
+    halved = cache.each(lambda t: t.bfloat16() if t.is_floating_point() else t)
+    widened = halved.each(lambda t: t.float() if t.is_floating_point() else t)
+    sinks = torch.randn(NUM_KV_HEADS * 3) * 4 if has_sinks else None
+    rule = AttentionRule(head_dim**-0.5, window, sinks)
+    output = native_attention.decode_attention(halved.asked(rule), halved.keys, halved.values)
+    expected = native_attention.decode_attention(widened.asked(rule), widened.keys, widened.values)
+    assert torch.equal(output, expected.bfloat16())
+
+
+def test_of_bfloat16_what_is_no_number_stays_none() -> None:
+    cache = random_cache(16, 1, per_head=False)
+    halved = cache.each(lambda t: t.bfloat16() if t.is_floating_point() else t)
+    halved.values[0, :, 0] = torch.tensor(0x7FFF, dtype=torch.int16).view(torch.bfloat16)
+    output = native_attention.decode_attention(
+        halved.asked(AttentionRule(0.25, None, None)), halved.keys, halved.values
+    )
+    assert output[0].isnan().all()
+    assert output[1:].isfinite().all()
+
+
 def test_a_row_has_the_same_bits_alone_and_with_other_threads() -> None:
     cache = random_cache(64, 4, per_head=False)
     rule = AttentionRule(0.125, None, None)

@@ -1,6 +1,7 @@
 """A recorded decode step changes no token, and a step that depends on values is not recorded."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -21,21 +22,30 @@ REQUESTS = [Request(str(i), prompt_token_ids=list(range(10, 14 + i))) for i in r
     reason="no C compiler here",
 )
 @pytest.mark.parametrize(
-    ("architecture", "policy", "quantize"),
+    ("architecture", "policy", "quantize", "numbers"),
     [
-        ("llama", "random", False),
-        ("llama", "random", True),
-        ("qwen2", "full", False),
-        ("qwen3", "streaming", False),
-        ("gpt_oss", "random", False),
-        ("llama", "tova", False),
-        ("qwen3", "rkv", True),
+        ("llama", "random", False, {}),
+        ("llama", "random", True, {}),
+        ("qwen2", "full", False, {}),
+        ("qwen3", "streaming", False, {}),
+        ("gpt_oss", "random", False, {}),
+        ("llama", "tova", False, {}),
+        ("qwen3", "rkv", True, {}),
+        ("qwen2", "random", False, {"dtype": "bfloat16"}),
+        pytest.param(
+            *("llama", "random", False, {"dtype": "bfloat16", "weights": "int8"}),
+            marks=pytest.mark.skipif(
+                not torch.cpu.get_capabilities().get("avx512_vnni", False),
+                reason="this CPU does not multiply in 8 bits",
+            ),
+        ),
     ],
 )
 def test_recording_changes_no_token(
     architecture: str,
     policy: str,
     quantize: bool,
+    numbers: dict[str, Any],
     tiny_model_dirs: dict[str, Path],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -43,7 +53,7 @@ def test_recording_changes_no_token(
     monkeypatch.setattr(recorded_steps, "RECORD_AFTER", 3)
     budget = None if policy == "full" else 24
     engine = Engine.load(
-        ModelConfig(name=str(tiny_model_dirs[architecture])),
+        ModelConfig(name=str(tiny_model_dirs[architecture]), **numbers),
         PolicyConfig(name=policy, budget=budget, window_size=6, quantize=quantize),
         SamplingConfig(temperature=0.9, max_new_tokens=60),
         MemoryConfig(max_seqs=5),
