@@ -6,8 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from dynts_batch.report.device_time import DeviceTime
-from dynts_batch.report.measures import AtK, Measures
+from dynts_batch.report.measures import Measures, Right, right_of
 from dynts_batch.report.price import Price
+from dynts_batch.report.samples.at_k import AtK
 from dynts_batch.report.statistics import Estimate, PairedComparison
 from dynts_batch.report.totals import Totals
 from dynts_batch.report.units import count_scale, duration, energy, money, percent, size
@@ -36,7 +37,7 @@ def headline(run: Measures) -> list[Line]:
     busy = totals.device.busy_share if totals.device else None
     return [
         Line("right answers", percent(run.right_share), _right_of(run)),
-        priced(totals),
+        priced(run, right_of([run])),
         Line("KV memory", percent(share), f"of the full cache's; peak {_size(totals.mean_peak_bytes)} a sequence"),
         Line("tokens/s", _number(totals.tokens_per_s), f"devices at work {percent(busy)} of the time"),
         Line("tokens per problem", _number(tokens), f"{percent(totals.truncated_share)} ended at the limit"),
@@ -57,9 +58,7 @@ def end_lines(totals: Totals) -> list[Line]:
 
 def _rows_lines(totals: Totals) -> list[Line]:
     text_decides = totals.num_text_matters or totals.num_text_known < (totals.num_judged or 0)
-    right = "no row was judged"
-    if totals.num_correct is not None:
-        right = f"{totals.num_correct:,} of {totals.num_judged:,} judged"
+    right = f"{_counted(totals)} judged" if totals.num_judged else "no row was judged"
     return [
         Line("rows", f"{totals.num_rows:,}", _reasons(totals)),
         Line("right answers", percent(totals.right_share), right),
@@ -77,7 +76,7 @@ def quality_lines(run: Measures) -> list[Line]:
             f"the {run.totals.num_errors:,} failed rows counted as wrong; above they are left out"
         )
         lines.append(Line("right, of all rows", percent(run.accuracy_with_errors), note))
-    lines += [_at_k_line(name, at_k) for at_k in run.at_k[1:] for name in ("pass", "majority")]
+    lines += [line for at_k in run.at_k[1:] for line in _at_k_lines(at_k)]
     return [*lines, *_text_lines(run.totals), *_lengths_lines(run.totals)]
 
 
@@ -168,31 +167,36 @@ def comparison_text(found: PairedComparison | None) -> str:
     return f"{100 * d.mean:+.1f} points{interval}; {found.num_better:,} better, {found.num_worse:,} worse; p {p if p.startswith('<') else '= ' + p}"
 
 
-def priced(totals: Totals) -> Line:
-    """The price of so many right answers that it reads well."""
-    usd, per_answer = totals.dollars.per_correct, totals.dollars.per_answer
+def priced(run: Measures, what: Right = "right answer") -> Line:
+    """The price of so many of them that it reads well."""
+    usd, per_answer = run.usd_per(what), run.totals.dollars.per_answer
     if usd is None or per_answer is None:
         return Line(
-            "cost per right answer", "n/a", "no prices" if per_answer is None else "none is right"
+            f"cost per {what}", "n/a", "no prices" if per_answer is None else "none is right"
         )
     count, words = count_scale(usd)
-    name = f"cost per {words}right answer{'s' if words else ''}"
-    return Line(
-        name,
-        money(usd * count),
-        f"{money(per_answer * count)} per {words}answer{'s' if words else ''}",
-    )
+    plural = "s" if words else ""
+    note = f"{money(per_answer * count)} per {words}answer{plural}"
+    return Line(f"cost per {words}{what}{plural}", money(usd * count), note)
 
 
 def _right_of(run: Measures) -> str:
     totals = run.totals
     if totals.num_correct is None:
         return "no row was judged"
-    found = f"{totals.num_correct:,} of {totals.num_judged:,}"
-    accuracy = run.accuracy
+    found, accuracy = _counted(totals), run.accuracy
     if accuracy is None or accuracy.low is None or accuracy.high is None:
         return found
     return f"{found}; 95%: {100 * accuracy.low:.1f} to {accuracy.high:.1%}"
+
+
+def _counted(totals: Totals) -> str:
+    """The right rows, and those that they are a share of."""
+    found = f"{totals.num_counted_right:,} of {totals.num_counted:,}"
+    num = totals.num_certain
+    if num is None:
+        return found
+    return f"{found} first {f'{num} samples' if num > 1 else 'samples'} of each question"
 
 
 def _interval(accuracy: Estimate | None) -> str:
@@ -208,9 +212,14 @@ def _interval(accuracy: Estimate | None) -> str:
     )
 
 
-def _at_k_line(name: str, found: AtK) -> Line:
-    value = found.pass_at_k if name == "pass" else found.majority_at_k
-    return Line(f"{name}@{found.k}", percent(value), f"{found.num_questions:,} questions")
+def _at_k_lines(found: AtK) -> list[Line]:
+    note = f"{found.num_questions:,} questions"
+    shares = {"pass": found.pass_at_k, "majority": found.majority_at_k}
+    return [
+        Line(f"{name}@{found.k}", percent(share), note)
+        for name, share in shares.items()
+        if share is not None
+    ]
 
 
 def _text_lines(totals: Totals) -> list[Line]:

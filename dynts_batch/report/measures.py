@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 
 from dynts_batch.grading.equality import canonical_answer
-from dynts_batch.grading.pass_at_k import Vote, majority_at_k, pass_at_k
+from dynts_batch.grading.pass_at_k import Vote, majority_at_k
+from dynts_batch.grading.stopping import Stopping
 from dynts_batch.report.run_rows import RunRows
+from dynts_batch.report.samples.at_k import AtK, of_all, of_stopped
+from dynts_batch.report.samples.savings import Savings
 from dynts_batch.report.statistics import Estimate, estimate
 from dynts_batch.report.totals import Totals
 
-
-@dataclass(frozen=True)
-class AtK:
-    """pass@k and majority@k, means over the questions with at least k judged samples."""
-
-    k: int
-    pass_at_k: float
-    majority_at_k: float
-    num_questions: int
+Right = Literal["right answer", "right vote", "solved question"]
+"""What a price is of: a right sample, a question whose vote is right, one with a right sample."""
 
 
 class Measures:
@@ -34,6 +30,11 @@ class Measures:
         correct = run.numbers("correct")
         self._is_judged = ~np.isnan(correct)
         self._is_correct = correct == 1.0
+        self._stopping = stopping = Stopping.from_config(run.config.sampling)
+        self._is_certain = np.full(run.num_rows, fill_value=True)
+        """Which rows are of samples that every question has, whatever they say."""
+        if stopping is not None:
+            self._is_certain = run.numbers("sample_index") < stopping.num_certain
 
     @cached_property
     def totals(self) -> Totals:
@@ -43,10 +44,12 @@ class Measures:
 
     @cached_property
     def questions(self) -> dict[str, float]:
-        """Share right of the judged samples of each question that has any, by request_id."""
+        """Share right of the judged samples of each question that has any, by request_id. With
+        sampling.stop_when, of the samples that every question has: the others depend on these."""
         codes, names = self._questions
-        judged = np.bincount(codes[self._is_judged], minlength=len(names))
-        right = np.bincount(codes[self._is_correct], minlength=len(names))
+        is_certain = self._is_certain
+        judged = np.bincount(codes[self._is_judged & is_certain], minlength=len(names))
+        right = np.bincount(codes[self._is_correct & is_certain], minlength=len(names))
         return {
             name: float(r / j) for name, r, j in zip(names, right, judged, strict=True) if j > 0
         }
@@ -62,19 +65,44 @@ class Measures:
 
     @property
     def accuracy_with_errors(self) -> float | None:
-        """Share right of all rows, error rows counted as wrong."""
-        totals = self.totals
-        if totals.num_correct is None:
+        """Share right of the rows that `questions` counts and of error rows, which count as wrong."""
+        if not self._is_judged.any():
             return None
-        return totals.num_correct / (totals.num_judged + totals.num_errors)
+        is_error = self.run.is_equal("finish_reason", "error")
+        is_counted = (self._is_judged | is_error) & self._is_certain
+        return float(np.mean(self._is_correct[is_counted]))
 
     @cached_property
     def at_k(self) -> list[AtK]:
         """For k = 1, 2, 4, ... and all samples; empty where nothing is judged."""
-        votes = self._votes()
-        most = max(map(len, votes), default=0)
-        ks = sorted({2**i for i in range(most.bit_length())} | {most}) if most else []
-        return [_at_k([v for v in votes if len(v) >= k], k) for k in ks]
+        if self._stopping is None:
+            return of_all(self._votes)
+        return of_stopped(self._stopping, self._votes, self._votes_of(self._is_certain))
+
+    def num_right(self, what: Right) -> float | None:
+        """How many of them there are; None where no row was judged. A tie is half a right vote."""
+        if what == "right answer" or self.totals.num_correct is None:
+            return self.totals.num_correct
+        if what == "right vote":
+            return sum(majority_at_k(votes, len(votes)) for votes in self._votes)
+        return sum(any(correct for _, correct in votes) for votes in self._votes)
+
+    def usd_per(self, what: Right) -> float | None:
+        """Dollars of all rows for each of them; None also where there is none."""
+        usd, num = self.totals.dollars.total, self.num_right(what)
+        return usd / num if usd is not None and num else None
+
+    @cached_property
+    def savings(self) -> Savings | None:
+        """None for a run that ran all samples."""
+        if self._stopping is None:
+            return None
+        return Savings.of(self.run, self._questions[0], self._stopping.num_certain)
+
+    @property
+    def run_share(self) -> float | None:
+        """Of all samples, those that were run; None for a run that ran all."""
+        return None if self.savings is None else self.savings.run_share
 
     def of_answers(self, column: str) -> np.ndarray:
         """A numeric column of the rows that were run [num_answers]."""
@@ -104,17 +132,30 @@ class Measures:
         encoded = self.run.table["request_id"].combine_chunks().dictionary_encode()
         return encoded.indices.to_numpy(), encoded.dictionary.to_pylist()
 
+    @cached_property
     def _votes(self) -> list[list[Vote]]:
         """The judged samples of every question that has any."""
+        return self._votes_of(self._is_judged)
+
+    def _votes_of(self, wanted: np.ndarray) -> list[list[Vote]]:
         codes, names = self._questions
         answers = self.run.table["extracted_answer"].to_pylist()
         keys = {answer: canonical_answer(answer) for answer in set(answers) if answer is not None}
         votes: list[list[Vote]] = [[] for _ in names]
-        for row in np.flatnonzero(self._is_judged):
+        for row in np.flatnonzero(wanted & self._is_judged):
             answer = answers[row]
             key = None if answer is None else keys[answer]
             votes[codes[row]].append((key, bool(self._is_correct[row])))
         return [its_votes for its_votes in votes if its_votes]
+
+
+def right_of(runs: Sequence[Measures]) -> Right:
+    """What their prices are of: where samples were left out, of questions, as a sample more or less
+    is no gain."""
+    found = {run.run.config.sampling.stop_when for run in runs}
+    if "agreed" in found:
+        return "right vote"
+    return "solved question" if "right" in found else "right answer"
 
 
 def measure(runs: list[RunRows]) -> list[Measures]:
@@ -134,15 +175,3 @@ def _name(run: RunRows) -> str:
     is_bounded = policy.budget is not None and policy.name != "full"
     name = f"{policy.name} {policy.budget}" if is_bounded else policy.name
     return f"{name}+quantize={policy.quantize}" if policy.quantize else name
-
-
-def _at_k(votes: list[list[Vote]], k: int) -> AtK:
-    def mean(of: Callable[[list[Vote]], float]) -> float:
-        return sum(map(of, votes)) / len(votes)
-
-    return AtK(
-        k,
-        mean(lambda v: pass_at_k(len(v), sum(correct for _, correct in v), k)),
-        mean(lambda v: majority_at_k(v, k)),
-        len(votes),
-    )

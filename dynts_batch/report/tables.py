@@ -26,6 +26,7 @@ from dynts_batch.report.lines import (
     work_lines,
 )
 from dynts_batch.report.measures import Measures
+from dynts_batch.report.samples.lines import samples_lines
 from dynts_batch.report.totals import Totals
 from dynts_batch.report.verdict import verdict
 
@@ -59,7 +60,8 @@ def _show_one(run: Measures, console: Console) -> None:
     for warning in warnings(run):
         _say(console, warning)
     totals = run.totals
-    console.print(_lines([quality_lines(run), cost_lines(totals), work_lines(totals)]))
+    groups = [quality_lines(run), samples_lines(run), cost_lines(totals), work_lines(totals)]
+    console.print(_lines([group for group in groups if group]))
     _say(console, verdict(totals))
 
 

@@ -16,19 +16,20 @@ import pyarrow.compute as pc
 
 from dynts_batch.config import Config
 from dynts_batch.data.run_dir import RunDir
+from dynts_batch.grading.stopping import Stopping
 from dynts_batch.records import NOT_RUN
 from dynts_batch.report.crossover import Crossover, find_crossover
 from dynts_batch.report.device_time import DeviceTime, measure_device_time
 from dynts_batch.report.price import Price
 
 COLUMNS = (
-    *("finish_reason", "error_type", "correct", "text_matters"),
+    *("sample_index", "finish_reason", "error_type", "correct", "text_matters"),
     *("prompt_tokens", "completion_tokens", "peak_cache_len"),
     *("peak_kv_bytes", "full_kv_bytes", "device_s", "energy_j", "cost_usd"),
     *("num_preemptions", "recomputed_tokens"),
 )
 #: Of which an unknown part makes the sum unknown.
-_SUMMED = COLUMNS[4:]
+_SUMMED = COLUMNS[5:]
 
 
 @dataclass
@@ -41,6 +42,9 @@ class Totals:
     finish_reasons: Counter[str] = field(default_factory=Counter)
     error_types: Counter[str] = field(default_factory=Counter)
     num_judged: int = 0
+    num_counted: int = 0
+    """Judged rows of the samples that every question has: all, unless sampling.stop_when left some out."""
+    num_counted_right: int = 0
     num_text_known: int = 0
     """Rows of which it is known whether the other grading.text would judge them otherwise."""
     num_text_matters: int = 0
@@ -65,6 +69,11 @@ class Totals:
         self.error_types.update(rows["error_type"].drop_null().to_pylist())
         self.num_judged += rows.num_rows - rows["correct"].null_count
         self._num_right += pc.sum(rows["correct"]).as_py() or 0
+        counted = rows["correct"]
+        if self.num_certain is not None:
+            counted = counted.filter(pc.less(rows["sample_index"], self.num_certain))
+        self.num_counted += len(counted) - counted.null_count
+        self.num_counted_right += pc.sum(counted).as_py() or 0
         self.num_text_known += rows.num_rows - rows["text_matters"].null_count
         self.num_text_matters += pc.sum(rows["text_matters"]).as_py() or 0
         run = rows.filter(pc.invert(pc.is_in(rows["finish_reason"], pa.array(NOT_RUN))))
@@ -101,10 +110,16 @@ class Totals:
     def num_correct(self) -> int | None:
         return self._num_right if self.num_judged else None
 
+    @cached_property
+    def num_certain(self) -> int | None:
+        """Samples that every question has, whatever they say; None: all."""
+        stopping = Stopping.from_config(self.config.sampling)
+        return None if stopping is None else stopping.num_certain
+
     @property
     def right_share(self) -> float | None:
-        """Of the judged rows."""
-        return self._num_right / self.num_judged if self.num_judged else None
+        """Of the counted rows: others are run the more often, the harder their question."""
+        return self.num_counted_right / self.num_counted if self.num_counted else None
 
     @property
     def truncated_share(self) -> float | None:

@@ -48,9 +48,10 @@ def _text(runs: list[Measures]) -> str:
 
 
 def test_the_factors_multiply_to_the_ratio_of_prices(tmp_path):
-    arena, vllm = (run.totals for run in _runs(tmp_path))
-    ratio = Factors.of(arena).over(Factors.of(vllm))
-    assert ratio.product == pytest.approx(arena.dollars.per_correct / vllm.dollars.per_correct)
+    arena, vllm = _runs(tmp_path)
+    ratio = Factors.of(arena, "right answer").over(Factors.of(vllm, "right answer"))
+    prices = [run.totals.dollars.per_correct for run in (arena, vllm)]
+    assert ratio.product == pytest.approx(prices[0] / prices[1])
     assert ratio.s_per_token == pytest.approx((1.5 / 91) / (4 / 100))
     assert ratio.tokens_per_right == pytest.approx((91 * 5 / 4) / (100 * 5 / 3))
     assert ratio.usd_per_s == pytest.approx((0.25 / 1.5) / (0.8 / 4))

@@ -22,7 +22,7 @@ from dynts_batch.report.charts.canvas import (
     svg,
 )
 from dynts_batch.report.comparison.pairs import Pair
-from dynts_batch.report.measures import Measures
+from dynts_batch.report.measures import Measures, right_of
 from dynts_batch.report.units import byte_scale, count_scale, money, percent
 
 
@@ -66,8 +66,9 @@ def accuracy_against(runs: Sequence[Measures], what: Literal["cost", "memory"]) 
 
 def cost_per_correct(runs: Sequence[Measures]) -> str:
     """A bar per run, the cheapest first, with the interval that follows from the accuracy's."""
-    priced = [(run.totals.dollars.per_correct, i) for i, run in enumerate(runs)]
-    never = [i for i, run in enumerate(runs) if run.totals.num_correct == 0]
+    what = right_of(runs)
+    priced = [(run.usd_per(what), i) for i, run in enumerate(runs)]
+    never = [i for i, run in enumerate(runs) if run.num_right(what) == 0]
     bars = sorted((price, i) for price, i in priced if price is not None)
     if not bars:
         return nothing("no run has both prices and right answers")
@@ -79,7 +80,7 @@ def cost_per_correct(runs: Sequence[Measures]) -> str:
             run = runs[i]
             axes.barh(place, price * count, height=0.62, color=SERIES[i % NUM_SERIES])
             low = high = price
-            if run.accuracy is not None and run.accuracy.low:
+            if what == "right answer" and run.accuracy is not None and run.accuracy.low:
                 low = run.totals.dollars.per_correct_at(run.accuracy.high) or price
                 high = run.totals.dollars.per_correct_at(run.accuracy.low) or price
                 axes.plot([low * count, high * count], [place, place], color=INK, linewidth=1.1)
@@ -99,8 +100,8 @@ def cost_per_correct(runs: Sequence[Measures]) -> str:
         axes.grid(visible=False, axis="y")
         axes.set_xlim(0, 1.5 * limit)
         axes.xaxis.set_major_locator(MaxNLocator(5))
-        axes.set_xlabel(f"US dollars per {words}right answer{'s' if words else ''}")
-        return svg(figure, "Dollars per right answer")
+        axes.set_xlabel(f"US dollars per {words}{what}{'s' if words else ''}")
+        return svg(figure, f"Dollars per {what}")
 
 
 def differences(pairs: Sequence[Pair]) -> str:

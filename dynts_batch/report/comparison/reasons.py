@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 
-from dynts_batch.report.measures import Measures
+from dynts_batch.report.measures import Measures, Right
 from dynts_batch.report.totals import Totals
 
 #: A ratio this near to 1 is not worth a word.
@@ -22,12 +22,13 @@ class Factors:
     tokens_per_right: float
 
     @classmethod
-    def of(cls, totals: Totals) -> Factors | None:
+    def of(cls, run: Measures, what: Right) -> Factors | None:
         """None where prices, times or right answers are unknown, or there are none."""
+        totals, num_right = run.totals, run.num_right(what)
         usd, tokens = totals.dollars.total, totals.completion_tokens
-        if not usd or not totals.device_s or not tokens or not totals.num_correct:
+        if not usd or not totals.device_s or not tokens or not num_right:
             return None
-        return cls(usd / totals.device_s, totals.device_s / tokens, tokens / totals.num_correct)
+        return cls(usd / totals.device_s, totals.device_s / tokens, tokens / num_right)
 
     def over(self, other: Factors) -> Factors:
         """What each is of `other`'s."""
@@ -42,20 +43,20 @@ class Factors:
         return prod((self.usd_per_s, self.s_per_token, self.tokens_per_right))
 
 
-def reasons(best: Measures, others: Sequence[Measures]) -> list[str]:
+def reasons(best: Measures, others: Sequence[Measures], what: Right) -> list[str]:
     """A sentence on each of `others` whose price is known: the factors, and what lies behind the time of a token."""
-    own, found = Factors.of(best.totals), []
+    own, found = Factors.of(best, what), []
     for run in others:
-        its = Factors.of(run.totals)
+        its = Factors.of(run, what)
         if own is not None and its is not None:
-            found.append(_sentence(best, run, own.over(its)))
+            found.append(_sentence(best, run, own.over(its), what))
     return found
 
 
-def _sentence(best: Measures, run: Measures, ratio: Factors) -> str:
+def _sentence(best: Measures, run: Measures, ratio: Factors, what: Right) -> str:
     parts = [
         f"{ratio.s_per_token:.2f}x the device time per token{_behind(best.totals, run.totals)}",
-        f"{ratio.tokens_per_right:.2f}x the tokens per right answer",
+        f"{ratio.tokens_per_right:.2f}x the tokens per {what}",
     ]
     if abs(ratio.usd_per_s - 1) > _EQUAL:
         parts.append(f"{ratio.usd_per_s:.2f}x the price of a device second")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from dynts_batch.report.comparison.pairs import MAX_RUNS_WITH_ALL_PAIRS, compare_runs
 from dynts_batch.report.comparison.reasons import reasons
 from dynts_batch.report.lines import comparison_text, priced
-from dynts_batch.report.measures import Measures
+from dynts_batch.report.measures import Measures, right_of
 from dynts_batch.report.statistics import Estimate
 from dynts_batch.report.totals import Totals
 from dynts_batch.report.units import count_scale, duration, energy, money, percent, size
@@ -28,7 +28,7 @@ def overview(runs: Sequence[Measures]) -> list[RunColumn]:
     columns = [
         RunColumn("right answers", _texts([run.right_share for run in runs], percent)),
         RunColumn("95%", tuple(_interval(run.accuracy) for run in runs)),
-        _priced("right answer", [t.dollars.per_correct for t in totals]),
+        _priced(right_of(runs), [run.usd_per(right_of(runs)) for run in runs]),
         RunColumn("KV memory of full", _texts([t.stored_share for t in totals], percent)),
         RunColumn("tokens/s", _counts([t.tokens_per_s for t in totals])),
         _against_full(runs),
@@ -46,8 +46,9 @@ def details(runs: Sequence[Measures]) -> dict[str, list[RunColumn]]:
 
 
 def cheapest(runs: Sequence[Measures]) -> Measures | None:
-    """The run whose right answers cost least; None where no run knows."""
-    known = [(price, i) for i, run in enumerate(runs) if (price := run.totals.dollars.per_correct)]
+    """The run whose right answers cost least, or right votes; None where no run knows."""
+    what = right_of(runs)
+    known = [(price, i) for i, run in enumerate(runs) if (price := run.usd_per(what))]
     return runs[min(known)[1]] if known else None
 
 
@@ -56,13 +57,14 @@ def conclusion(runs: Sequence[Measures]) -> str | None:
     best = cheapest(runs)
     if best is None:
         return None
-    line = priced(best.totals)
-    text = f"Cheapest right answer: {best.label}, {line.value} {line.name.removeprefix('cost ')}"
+    what = right_of(runs)
+    line = priced(best, what)
+    text = f"Cheapest {what}: {best.label}, {line.value} {line.name.removeprefix('cost ')}"
     base = _base(runs, best)
     if base is None:
         return f"{text}."
     found = comparison_text(compare_runs(base, best).found)
-    own, other = best.totals.dollars.per_correct, base.totals.dollars.per_correct
+    own, other = best.usd_per(what), base.usd_per(what)
     if own is None or not other:
         return f"{text}. Right answers against {base.label}: {found}."
     return (
@@ -79,7 +81,7 @@ def why(runs: Sequence[Measures]) -> list[str]:
     others = [run for run in runs if run is not best]
     if len(runs) > MAX_RUNS_WITH_ALL_PAIRS:
         others = [base] if (base := _base(runs, best)) else []
-    return reasons(best, others)
+    return reasons(best, others, right_of(runs))
 
 
 def _base(runs: Sequence[Measures], best: Measures) -> Measures | None:
@@ -97,6 +99,7 @@ def _quality(runs: Sequence[Measures]) -> list[RunColumn]:
         RunColumn("rows", tuple(f"{t.num_rows:,}" for t in totals)),
         RunColumn("failed", tuple(f"{t.num_errors:,}" for t in totals)),
         RunColumn("judged", tuple(f"{t.num_judged:,}" for t in totals)),
+        RunColumn("samples run", _texts([run.run_share for run in runs], percent)),
         *(RunColumn(name, _texts([found.get(name) for found in at_k], percent)) for name in names),
         RunColumn("tokens per problem", _counts([t.tokens_per_problem for t in totals])),
         RunColumn("at the token limit", _texts([t.truncated_share for t in totals], percent)),

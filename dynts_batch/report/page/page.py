@@ -33,6 +33,7 @@ from dynts_batch.report.lines import (
 from dynts_batch.report.measures import Measures
 from dynts_batch.report.page.assets import asset
 from dynts_batch.report.page.trace_view import MAX_CHARS, TraceView, view_trace
+from dynts_batch.report.samples.lines import samples_lines
 from dynts_batch.report.units import money
 from dynts_batch.report.verdict import verdict
 
@@ -74,11 +75,13 @@ class RunSection:
 
     @property
     def tables(self) -> list[tuple[str, list[Line]]]:
-        return [
+        found = [
             ("Right answers", quality_lines(self.measures)),
+            ("Samples", samples_lines(self.measures)),
             ("Cost", cost_lines(self.measures.totals)),
             ("Work and memory", work_lines(self.measures.totals)),
         ]
+        return [(title, lines) for title, lines in found if lines]
 
     @property
     def verdict(self) -> str:

@@ -1,0 +1,1 @@
+"""What several samples of a question are worth together."""
