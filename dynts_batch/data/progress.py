@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from dynts_batch.data.run_dir import RunDir
 
@@ -27,6 +33,8 @@ class Progress:
     """Seconds since the latest commit or checkpoint. None before the first."""
     sealed: bool
     """The manifest is written: nothing is left to do."""
+    skipped_rows: int | None = None
+    """Samples that their question did not need, of all rows so far. None if the run needs all."""
 
     @property
     def eta_s(self) -> float | None:
@@ -64,7 +72,19 @@ def read_progress(run_dir: RunDir, now: float) -> Progress:
         rows_per_s=_rate(commits[-_RATE_WINDOW:]),
         idle_s=max(0.0, now - max(written) / 1e9) if written else None,
         sealed=run_dir.read_manifest() is not None,
+        skipped_rows=_num_skipped(run_dir, checkpoints) if _may_skip(fingerprint) else None,
     )
+
+
+def _may_skip(fingerprint: Mapping[str, Any]) -> bool:
+    sampling = fingerprint.get("sampling")
+    return isinstance(sampling, Mapping) and sampling.get("stop_when") is not None
+
+
+def _num_skipped(run_dir: RunDir, checkpoints: Iterable[pa.Table | None]) -> int:
+    tables = (table for table in checkpoints if table is not None)
+    parts = (part["finish_reason"] for part in chain(run_dir.read_rows(["finish_reason"]), tables))
+    return sum(pc.sum(pc.equal(part, "skipped")).as_py() or 0 for part in parts)
 
 
 def _rate(commits: list[tuple[float, int]]) -> float | None:

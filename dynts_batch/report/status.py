@@ -16,6 +16,8 @@ def render(path: str, progress: Progress) -> str:
         f"shards      {progress.finished_shards:,} of {progress.num_shards:,}",
         f"failed      {progress.failed_rows:,}",
     ]
+    if progress.skipped_rows is not None:
+        lines.append(f"not needed  {progress.skipped_rows:,} (sampling.stop_when)")
     if progress.checkpointed_rows:
         lines.append(f"in progress {progress.checkpointed_rows:,} rows of unfinished shards")
     if not progress.sealed:

@@ -1,8 +1,10 @@
 """Laws of sampling.stop_when over a whole run: every unit has its row, and which ones are run depends on answers alone."""
 
 import dataclasses
+import json
 import os
 import random
+import re
 from collections import Counter
 from itertools import groupby
 
@@ -14,11 +16,19 @@ from local_fleet import LocalFleet
 from local_run import finish_run
 from simulated_fleet import World, simulate
 
+from dynts_batch.data.export import export
+from dynts_batch.data.progress import read_progress
 from dynts_batch.data.run_dir import RunDir
+from dynts_batch.errors import ConfigError, FingerprintError
 from dynts_batch.grading.stopping import Sample, Stopping
+from dynts_batch.report.status import render
+from dynts_batch.report.totals import add_up
+from dynts_batch.runner import forecast as forecasting
 from dynts_batch.runner.driver.driver import Driver
+from dynts_batch.runner.frontier import _check as check_frontier
 from dynts_batch.runner.messages import Job
 from dynts_batch.runner.prepared_run import prepare
+from dynts_batch.runner.regrade import regrade
 from dynts_batch.runner.shard_plan import ShardPlan
 
 NUM_SAMPLES = 12
@@ -145,11 +155,61 @@ def test_a_run_that_is_stopped_between_samples_resumes(tmp_path):
     assert stable_rows(config.run.dir) == undisturbed
 
 
+def test_status_export_and_a_new_judgement_know_what_was_not_needed(tmp_path):
+    config = _config(tmp_path, "right", num_rows=6, model={"name": "fake:step_s=1,simulated=true"})
+    run_dir = finish_run(config)
+    rows = stable_rows(run_dir.path)
+    num_skipped = sum(row["finish_reason"] == "skipped" for row in rows)
+    progress = read_progress(run_dir, 0.0)
+    assert (progress.finished_rows, progress.skipped_rows) == (len(rows), num_skipped)
+    assert f"not needed  {num_skipped} (sampling.stop_when)" in render(run_dir.path, progress)
+
+    for format_ in ("jsonl", "openai"):
+        target = tmp_path / format_
+        assert export(run_dir, str(target), format_, file_bytes=1 << 20) == len(rows)
+    (file,) = (tmp_path / "openai").iterdir()
+    responses = [json.loads(line)["response"] for line in file.read_text().splitlines()]
+    num_choices = sum(len(response["body"]["choices"]) for response in responses)
+    assert num_choices == len(rows) - num_skipped
+
+    _, regraded = regrade(run_dir.path, ["grading.text=completion"])
+    assert regraded.num_graded == len(rows) - num_skipped
+    assert regraded.num_changed == 0
+
+
+def test_a_plan_draws_whole_questions_and_comes_near_what_the_run_takes(
+    tmp_path, capsys, monkeypatch
+):
+    model = {"name": "fake:step_s=1,simulated=true"}
+    config = _config(tmp_path, "agreed", num_rows=60, model=model)
+    path = tmp_path / "config.yaml"
+    monkeypatch.setattr(forecasting, "drive", lambda run, *others: _finish_part(run))
+    assert forecasting.forecast(str(path), [], num_rows=20 * NUM_SAMPLES) == 0
+    out = capsys.readouterr().out
+    totals = add_up(finish_run(config))
+    (line,) = [line for line in out.splitlines() if "generated tokens" in line]
+    _, low, high = (int(text.replace(",", "")) for text in re.findall(r"\d[\d,]{2,}", line))
+    assert low <= totals.completion_tokens <= high
+    assert high < 1.4 * low
+
+
+def _finish_part(run):
+    fleet = LocalFleet(Job(run.config, run.source.schema, 0, os.getcwd()))
+    quiet = {"show": lambda state: None, "warn": lambda text: None}
+    assert Driver(run, fleet, num_workers=1, **quiet).run(lambda: False)
+
+
+def test_a_frontier_is_refused(tmp_path):
+    config = _config(tmp_path, "agreed")
+    with pytest.raises(ConfigError, match=r"a frontier needs sampling\.stop_when=null"):
+        check_frontier([config])
+
+
 def test_a_resume_under_another_rule_is_refused(tmp_path):
     config = _config(tmp_path, "agreed")
     finish_run(config)
     sampling = dataclasses.replace(config.sampling, stop_confidence=0.9)
-    with pytest.raises(Exception, match="stop_confidence"):
+    with pytest.raises(FingerprintError, match="stop_confidence"):
         prepare(dataclasses.replace(config, sampling=sampling), is_local=True)
 
 
