@@ -112,7 +112,8 @@ class SamplingConfig:
     """Shortest block of a loop, in tokens. Blocks longer than 512 tokens are not looked for."""
     loop_repeats: int = 0
     """How many equal blocks in a row make a loop; 4 spares tables and code. A loop ends the
-    thinking, or else the row, with finish_reason `loop`. 0 = off, else at least 2."""
+    thinking, or else the row, with finish_reason `loop`; vLLM always ends the row. 0 = off, else at
+    least 2."""
     logprobs: bool = False
     """Keep the log-probability of every token, under the distribution that it was drawn from: after
     temperature, top_k, top_p and min_p. At temperature 0 it is the model's own."""

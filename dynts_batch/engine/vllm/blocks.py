@@ -4,8 +4,8 @@ A group of layers has blocks of the same number of tokens, and a block of it the
 blocks back while a sequence runs, so what it held at most is found by looking after each step.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from math import ceil, inf
 from typing import Any
 
 from dynts_batch.engine.vllm.library import import_vllm
@@ -15,7 +15,6 @@ from dynts_batch.engine.vllm.library import import_vllm
 class Held:
     """By one sequence, over all steps so far."""
 
-    peak_tokens: int = 0
     peak_bytes: int = 0
     num_preemptions: int = 0
     dropped_tokens: int = 0
@@ -28,23 +27,30 @@ class Held:
             self.num_preemptions = num_preemptions
             self.dropped_tokens += self._stored
         self._stored = num_tokens
-        self.peak_tokens = max(self.peak_tokens, num_tokens)
         self.peak_bytes = max(self.peak_bytes, num_bytes)
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Layers whose blocks are given and taken together."""
+
+    block_tokens: int
+    block_bytes: int
+    """Of all its layers, on all ranks."""
+    reach: float | None
+    """Tokens that its layers look back at most; infinite where they keep all, None where a state stands for all."""
+
+    def num_blocks(self, num_tokens: int) -> float:
+        """That hold what is needed of so many tokens, the last one as full as it is."""
+        return 1.0 if self.reach is None else min(num_tokens, self.reach) / self.block_tokens
 
 
 class PagedCache:
     """The block pool of an engine in this process; `num_ranks` GPUs hold a part of each block."""
 
     def __init__(self, scheduler: Any, num_ranks: int) -> None:
-        self._scheduler, self._num_ranks = scheduler, num_ranks
-        config = scheduler.kv_cache_config
-        self.num_bytes = sum(tensor.size for tensor in config.kv_cache_tensors) * num_ranks
-        self._keeps_all = import_vllm("vllm.v1.kv_cache_interface").FullAttentionSpec
-        self._specs = [group.kv_cache_spec for group in config.kv_cache_groups]
-        self._block_bytes = [
-            group.kv_cache_spec.page_size_bytes * len(group.layer_names) * num_ranks
-            for group in config.kv_cache_groups
-        ]
+        self._scheduler = scheduler
+        self.num_bytes, self._groups = _read(scheduler.kv_cache_config, num_ranks)
 
     @property
     def num_running(self) -> int:
@@ -72,22 +78,36 @@ class PagedCache:
 
     def peak_bytes(self, held: Held, num_tokens: int) -> int:
         """Of a sequence that has ended with `num_tokens` stored: its last step's blocks were free before one could look."""
-        return max(held.peak_bytes, self._bytes_for(num_tokens, lambda n, size: -(-n // size)))
+        last = sum(group.block_bytes * ceil(group.num_blocks(num_tokens)) for group in self._groups)
+        return max(held.peak_bytes, last)
 
-    def token_bytes(self, num_tokens: int) -> float:
-        """Of `num_tokens` stored tokens, the rest of their last blocks aside, in the layers that keep every token."""
-        return self._bytes_for(num_tokens, lambda n, size: n / size)
-
-    def _bytes_for(self, num_tokens: int, num_blocks: Callable[[int, int], float]) -> Any:
-        return sum(
-            block_bytes * num_blocks(num_tokens, spec.block_size)
-            for spec, block_bytes in zip(self._specs, self._block_bytes, strict=True)
-            if isinstance(spec, self._keeps_all)
-        )
+    def token_bytes(self, num_tokens: int) -> int:
+        """Of `num_tokens` stored tokens, the rest of their last blocks aside."""
+        return round(sum(g.block_bytes * g.num_blocks(num_tokens) for g in self._groups))
 
     def _bytes_of(self, name: str) -> int:
         blocks = self._scheduler.kv_cache_manager.get_blocks(name).blocks
         return sum(
-            block_bytes * sum(not block.is_null for block in its)
-            for block_bytes, its in zip(self._block_bytes, blocks, strict=True)
+            group.block_bytes * sum(not block.is_null for block in its)
+            for group, its in zip(self._groups, blocks, strict=True)
         )
+
+
+def _read(config: Any, num_ranks: int) -> tuple[int, list[Group]]:
+    """Bytes of the pool, and its groups, from vLLM's KVCacheConfig."""
+    num_bytes = sum(tensor.size for tensor in config.kv_cache_tensors) * num_ranks
+    groups = config.kv_cache_groups
+    if len(groups) == 1:  # of layers whose parts of a block may differ in size
+        sizes = [num_bytes // config.num_blocks]
+    else:
+        sizes = [g.kv_cache_spec.page_size_bytes * len(g.layer_names) * num_ranks for g in groups]
+    return num_bytes, [
+        Group(g.kv_cache_spec.block_size, size, _reach(g.kv_cache_spec))
+        for g, size in zip(groups, sizes, strict=True)
+    ]
+
+
+def _reach(spec: Any) -> float | None:
+    if isinstance(spec, import_vllm("vllm.v1.kv_cache_interface").FullAttentionSpec):
+        return inf
+    return getattr(spec, "sliding_window", None) or getattr(spec, "attention_chunk_size", None)

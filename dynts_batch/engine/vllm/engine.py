@@ -7,11 +7,7 @@ float32.
 
 import gc
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Self
 
 import torch
@@ -22,9 +18,9 @@ from dynts_batch.engine.repetition import MAX_BLOCK_TOKENS
 from dynts_batch.engine.vllm.arguments import engine_arguments
 from dynts_batch.engine.vllm.blocks import Held, PagedCache
 from dynts_batch.engine.vllm.library import import_vllm
+from dynts_batch.engine.vllm.loading import start_vllm
 from dynts_batch.engine.vllm.model import VllmModel, resolve_vllm_model
 from dynts_batch.errors import (
-    ConfigError,
     EngineError,
     NonFiniteLogitsError,
     PromptTooLongError,
@@ -79,12 +75,7 @@ class VllmEngine:
         arguments = engine_arguments(
             config, dtype=model.dtype, on_gpu=model.on_gpu, gpu_share=gpu_share
         )
-        try:
-            with _without_companions(model.path) as path:
-                llm = _start({**arguments, "model": path})
-        except (ValueError, OSError, TypeError, AssertionError, NotImplementedError) as error:
-            raise ConfigError(f"engine.kind=vllm: {_reason(error)}") from None
-        return cls(llm, model, config)
+        return cls(start_vllm({**arguments, "model": model.path}), model, config)
 
     @property
     def num_waiting(self) -> int:
@@ -227,7 +218,7 @@ class VllmEngine:
             completion_tokens=len(token_ids),
             peak_cache_len=stored,
             peak_kv_bytes=self.arena.peak_bytes(flight.held, stored),
-            full_kv_bytes=int(self.arena.token_bytes(stored)),
+            full_kv_bytes=self.arena.token_bytes(stored),
             num_preemptions=flight.held.num_preemptions,
             recomputed_tokens=flight.held.dropped_tokens if is_known else None,
             queue_s=metrics.scheduled_ts - metrics.queued_ts,
@@ -235,27 +226,6 @@ class VllmEngine:
             decode_s=metrics.last_token_ts - metrics.first_token_ts,
             device_s=flight.device_s,
         )
-
-
-def _start(arguments: dict[str, Any]) -> Any:
-    made = import_vllm("vllm.engine.arg_utils").EngineArgs(**arguments)
-    return import_vllm("vllm.v1.engine.llm_engine").LLMEngine.from_engine_args(made)
-
-
-@contextmanager
-def _without_companions(path: str) -> Iterator[str]:
-    """The model's files without predictors and calibrations of ours: of a folder without an index, vLLM 0.32 takes
-    every *.safetensors for weights."""
-    folder = Path(path)
-    others = {p for p in folder.glob("*.safetensors") if not p.name.startswith("model")}
-    if not folder.is_dir() or not others:
-        yield path
-        return
-    with TemporaryDirectory(prefix="dynts-batch-") as view:
-        for file in folder.iterdir():
-            if file not in others:
-                (Path(view) / file.name).symlink_to(file.resolve())
-        yield view
 
 
 def _error(finish_reason: str, *, is_corrupted: bool) -> RowError | None:
@@ -274,10 +244,3 @@ def _adapter(config: Config) -> Any:
     if config.engine.lora is None:
         return None
     return import_vllm("vllm.lora.request").LoRARequest("adapter", 1, config.engine.lora)
-
-
-def _reason(error: Exception) -> str:
-    """One line: pydantic puts the key on the second and the rule on the third, and then what it was given, at length."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    text = " ".join(lines[:3]) if lines else type(error).__name__
-    return text.partition(" [type=")[0]

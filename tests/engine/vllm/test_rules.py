@@ -2,6 +2,7 @@
 
 import re
 from importlib.util import find_spec
+from math import inf
 
 import pytest
 
@@ -18,6 +19,7 @@ from dynts_batch.config import (
 from dynts_batch.config_rules import validate
 from dynts_batch.engine.factory import check_engine
 from dynts_batch.engine.vllm.arguments import engine_arguments
+from dynts_batch.engine.vllm.blocks import Group
 from dynts_batch.errors import ConfigError
 
 
@@ -89,6 +91,13 @@ def test_a_model_is_spread_over_the_gpus_of_its_worker(num_gpus, num_stages, num
     assert arguments["tensor_parallel_size"] == num_per_layer
     assert arguments["distributed_executor_backend"] == ("mp" if num_gpus > 1 else "uni")
     assert arguments["kv_cache_memory_bytes"] * num_gpus == 8 * 2**30  # those of all of them
+
+
+def test_a_layer_holds_no_more_than_it_looks_back():
+    full, window, state = (Group(16, 160, reach) for reach in (inf, 32, None))
+    assert [full.num_blocks(n) for n in (8, 16, 320)] == [0.5, 1, 20]
+    assert [window.num_blocks(n) for n in (8, 32, 320)] == [0.5, 2, 2]
+    assert [state.num_blocks(n) for n in (1, 320)] == [1, 1]
 
 
 def test_an_argument_of_the_user_comes_before_a_choice_of_ours():

@@ -9,11 +9,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from local_run import finish_run
+from safetensors.torch import load_file, save_file
 
 from dynts_batch.config import (
     Config,
+    CostConfig,
     EngineConfig,
+    GradingConfig,
+    InputConfig,
     MemoryConfig,
     ModelConfig,
     PolicyConfig,
@@ -21,10 +25,12 @@ from dynts_batch.config import (
     SamplingConfig,
 )
 from dynts_batch.engine.factory import check_engine, load_engine
+from dynts_batch.engine.model.files import model_path
 from dynts_batch.errors import ConfigError
 from dynts_batch.lab.problems import problem_set
 from dynts_batch.lab.tokenizer import build_tokenizer
 from dynts_batch.records import Completion, Request
+from dynts_batch.report.totals import add_up
 from dynts_batch.runner.worker.feed import Feed
 
 pytestmark = [
@@ -54,18 +60,33 @@ def config_of(*, blocks: int = 60, max_seqs: int = 6, **groups) -> Config:
     )
 
 
-def complete(config: Config, prompts=QUESTIONS) -> dict[str, Completion]:
+def drain(engine) -> tuple[list[Completion], int]:
+    """The completions of all that it has, and after how many steps."""
+    found, num_steps = [], 0
+    while engine.has_work():
+        found += engine.step()
+        num_steps += 1
+    return found, num_steps
+
+
+def complete_in_steps(config: Config, prompts=QUESTIONS) -> tuple[dict[str, Completion], int]:
     engine = load_engine(config, num_threads=1)
     try:
         for number, prompt in enumerate(prompts):
             engine.add_request(Request(str(number), prompt=prompt))
-        found = []
-        while engine.has_work():
-            found += engine.step()
+        found, num_steps = drain(engine)
         assert sum(c.device_s for c in found) == pytest.approx(engine.busy_s)
-        return {c.request_id: c for c in found}
+        return {c.request_id: c for c in found}, num_steps
     finally:
         engine.close()
+
+
+def complete(config: Config, prompts=QUESTIONS) -> dict[str, Completion]:
+    return complete_in_steps(config, prompts)[0]
+
+
+def token_ids(completions: dict[str, Completion]) -> dict[str, tuple[int, ...]]:
+    return {key: completion.completion_token_ids for key, completion in completions.items()}
 
 
 @pytest.fixture(scope="module")
@@ -113,11 +134,11 @@ def test_samples_of_one_prompt_share_its_blocks_and_say_what_they_cannot_know():
     sampling = SamplingConfig(num_samples=4, temperature=0.8, max_new_tokens=200)
     engine = load_engine(config_of(sampling=sampling, blocks=8), num_threads=1)
     for sample_index in range(4):
-        engine.add_request(Request("q", sample_index, prompt=QUESTIONS[0] + " " + QUESTIONS[1]))
-    found = []
-    while engine.has_work():
-        found += engine.step()
+        engine.add_request(Request("q", sample_index, prompt=" ".join(QUESTIONS[:3])))
+    found, _ = drain(engine)
+    hits = {metric.name: metric.value for metric in engine._llm.get_metrics() if "prefix" in metric.name}  # fmt: skip
     engine.close()
+    assert hits["vllm:prefix_cache_hits"] >= 128 * 3  # a block of the prompt for each but the first
     assert len({c.completion_token_ids for c in found}) == 4
     assert all((c.recomputed_tokens is None) == bool(c.num_preemptions) for c in found)
 
@@ -150,7 +171,7 @@ def test_running_out_of_memory_begins_again_with_fewer_sequences(by_vllm, monkey
     ("key", "value", "words"),
     [
         ("no_such_argument", 1, "engine.vllm.no_such_argument is no engine argument of vLLM"),
-        ("kv_cache_dtype", "no_such_type", "engine.kind=vllm: .*cache_dtype.*no_such_type"),
+        ("kv_cache_dtype", "no_such_type", "engine.kind=vllm: .*cache_dtype.*got 'no_such_type'"),
     ],
 )
 def test_an_argument_that_vllm_refuses_is_refused_in_one_line(key, value, words):
@@ -159,7 +180,7 @@ def test_an_argument_that_vllm_refuses_is_refused_in_one_line(key, value, words)
     assert "\n" not in str(caught.value)
 
 
-def test_ngram_speculation_changes_no_greedy_row(by_vllm):
+def test_ngram_speculation_saves_steps_and_changes_no_greedy_row():
     arguments = {
         "speculative_config": {
             "method": "ngram",
@@ -167,10 +188,62 @@ def test_ngram_speculation_changes_no_greedy_row(by_vllm):
             "prompt_lookup_max": 3,
         }
     }
-    found = complete(config_of(engine=EngineConfig("vllm", arguments)))
-    assert {k: c.completion_token_ids for k, c in found.items()} == {
-        k: c.completion_token_ids for k, c in by_vllm.items()
+    plain, num_steps = complete_in_steps(config_of())
+    found, num_fewer = complete_in_steps(config_of(engine=EngineConfig("vllm", arguments)))
+    assert token_ids(found) == token_ids(plain)
+    assert num_fewer < num_steps
+    assert all(not c.num_preemptions and not c.recomputed_tokens for c in found.values())
+
+
+def test_more_new_tokens_than_the_model_has_positions_are_refused_in_one_line():
+    sampling = SamplingConfig(temperature=0.0, max_new_tokens=100_000)
+    with pytest.raises(ConfigError, match=r"max_model_len \(100300\) is greater than") as caught:
+        load_engine(config_of(sampling=sampling), num_threads=1)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 600
+
+
+def quantised(folder: Path) -> str:
+    """The embedded model with weights of 8 bits, in the format that compressed-tensors and llm-compressor write."""
+    source = Path(model_path("embedded"))
+    folder.mkdir()
+    for name in ("tokenizer.json", "tokenizer_config.json", "generation_config.json"):
+        if (source / name).exists():
+            (folder / name).write_bytes((source / name).read_bytes())
+    for template in source.glob("*.jinja"):
+        (folder / template.name).write_bytes(template.read_bytes())
+    weights = {}
+    for name, weight in load_file(source / "model.safetensors").items():
+        if weight.dim() == 2 and "proj" in name:
+            scale = weight.float().abs().amax(1, keepdim=True) / 127
+            weights[f"{name}_scale"] = scale
+            weight = (weight.float() / scale).round().to(torch.int8)
+        weights[name] = weight
+    save_file(weights, folder / "model.safetensors")
+    eight_bits = {"num_bits": 8, "type": "int", "symmetric": True}
+    scheme = {
+        "targets": ["Linear"],
+        "weights": {**eight_bits, "strategy": "channel", "dynamic": False},
+        "input_activations": {**eight_bits, "strategy": "token", "dynamic": True},
     }
+    settings = json.loads((source / "config.json").read_text())
+    settings["quantization_config"] = {
+        "quant_method": "compressed-tensors",
+        "format": "int-quantized",
+        "quantization_status": "compressed",
+        "ignore": ["lm_head"],
+        "config_groups": {"group_0": scheme},
+    }
+    (folder / "config.json").write_text(json.dumps(settings))
+    return str(folder)
+
+
+def test_a_checkpoint_of_8_bits_answers_as_the_plain_one(by_vllm, tmp_path):
+    """Whoever took its integers for weights, without their scales, would answer nothing."""
+    model = ModelConfig(quantised(tmp_path / "w8a8"), dtype="bfloat16")
+    found = complete(config_of(model=model))
+    same = [found[key].answer == completion.answer for key, completion in by_vllm.items()]
+    assert sum(same) >= 0.7 * len(same)
 
 
 def make_adapter(folder: Path, *, scale: float) -> str:
@@ -277,9 +350,17 @@ def test_a_model_that_the_arena_cannot_hold_runs(make, tmp_path):
     model = ModelConfig(make(tmp_path / "model"), dtype="float32")
     with pytest.raises(ConfigError):
         check_engine(config_of(model=model, engine=EngineConfig()), on_gpu=False)
-    sampling = SamplingConfig(temperature=0.0, max_new_tokens=20)
-    memory = MemoryConfig(kv_gib=0.1, max_seqs=4, max_prompt_tokens=300)
-    found = complete(config_of(model=model, sampling=sampling, memory=memory), QUESTIONS[:4])
-    for completion in found.values():
-        assert completion.finish_reason in ("stop", "length")
-        assert completion.peak_kv_bytes > 0
+    config = config_of(
+        model=model,
+        input=InputConfig("embedded", prompt_column="question", limit=6),
+        sampling=SamplingConfig(temperature=0.0, max_new_tokens=20),
+        memory=MemoryConfig(kv_gib=0.1, max_seqs=4, max_prompt_tokens=300),
+        run=RunConfig(dir=str(tmp_path / "run"), shard_rows=2),
+        grading=GradingConfig("none"),
+        cost=CostConfig(usd_per_gpu_hour=1.0),
+    )
+    totals = add_up(finish_run(config))
+    assert totals.num_answers == 6
+    assert totals.completion_tokens > 0
+    assert totals.mean_peak_bytes >= totals.mean_full_bytes > 0  # whole blocks
+    assert totals.dollars.total > 0

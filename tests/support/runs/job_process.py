@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -25,10 +26,17 @@ class JobProcess:
         environment: Mapping[str, str] | None = None,
     ) -> None:
         self.run_dir = Path(settings["run.dir"])
+        self._mark = uuid.uuid4().hex
         overrides = [f"{key}={value}" for key, value in settings.items()]
         self.process = subprocess.Popen(
             [sys.executable, str(REPOSITORY / "jobs" / "reason.py"), str(config), *overrides],
-            env={**os.environ, "PYTHONPATH": str(REPOSITORY), **(environment or {})},
+            env={
+                **os.environ,
+                "PYTHONPATH": str(REPOSITORY),
+                "RAY_worker_niceness": "0",  # else the workers yield to whatever else runs here
+                "DYNTS_TEST_JOB": self._mark,
+                **(environment or {}),
+            },
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -48,6 +56,22 @@ class JobProcess:
         psutil.wait_procs(workers, timeout=60)
         assert not any(worker.is_running() for worker in workers)
 
+    def assert_nothing_is_left(self, *, timeout_s: float = 60.0) -> None:
+        """Of all that it started, on this machine."""
+        _, alive = psutil.wait_procs(self._processes(), timeout=timeout_s)
+        assert not alive
+
+    def _processes(self) -> list[psutil.Process]:
+        """Whoever inherited its environment, whoever their parents are now."""
+        found = []
+        for process in psutil.process_iter():
+            try:
+                if process.environ().get("DYNTS_TEST_JOB") == self._mark:
+                    found.append(process)
+            except psutil.Error:
+                continue
+        return found
+
     def wait_for(self, condition: Callable[[], Any], *, timeout_s: float = 300.0) -> Any:
         """`condition`'s first result that is true."""
         deadline_s = time.monotonic() + timeout_s
@@ -57,8 +81,8 @@ class JobProcess:
             time.sleep(0.05)
         return found
 
-    def wait_for_shards(self, count: int) -> None:
-        self.wait_for(lambda: self.num_shards >= count)
+    def wait_for_shards(self, count: int, *, timeout_s: float = 300.0) -> None:
+        self.wait_for(lambda: self.num_shards >= count, timeout_s=timeout_s)
 
     @property
     def num_shards(self) -> int:
