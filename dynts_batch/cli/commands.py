@@ -25,6 +25,7 @@ GROUPS = {
         Command("run", "runs.run", "answer a data set, or go on with it", resumes=True),
         Command("status", "runs.status", "how far a run is"),
         Command("frontier", "runs.frontier", "accuracy against memory", resumes=True),
+        Command("tune", "runs.tune", "the cheapest budget as good as the full cache", resumes=True),
     ),
     "its results": (
         Command("report", "results.report", "what each right answer cost"),

@@ -1,0 +1,1 @@
+"""`dynts-batch tune`: runs candidates no further than their certificates need."""
