@@ -1,1 +1,1 @@
-"""Our engine beside what a user would run instead, on the same model, prompts, lengths and batch."""
+"""Our engine and its rivals on the same model, prompts, lengths and batch."""

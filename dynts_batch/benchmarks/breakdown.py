@@ -1,7 +1,7 @@
-"""What the decode time of our engine goes to, by timers around its own functions.
+"""Where our engine's decode time goes, by timers around its own functions.
 
-The parts are disjoint: a part's time excludes those of the parts within it. A GPU is made to finish at every timer, so
-there the sum is longer than an undisturbed run.
+The parts are disjoint: a part's time excludes that of the parts within it. A GPU must finish at
+every timer, so on a GPU the sum is longer than an undisturbed run.
 """
 
 from collections import defaultdict
@@ -24,7 +24,7 @@ from dynts_batch.engine.engine import Engine
 from dynts_batch.engine.recording import Recording
 from dynts_batch.kvcache.arena import KVArena
 
-#: What no timer stands around: tensors made from Python's numbers, sequences, lanes, completions.
+#: All that no timer covers: tensors made from Python's numbers, sequences, lanes, completions.
 REST = "bookkeeping"
 
 
@@ -81,10 +81,10 @@ def timing(engine: Engine) -> Iterator[Timers]:
 
 
 def breakdown(policy_name: str, workload: Workload) -> list[Row]:
-    """Seconds and share of each part, of all steps but the first, which holds the prefill."""
+    """Seconds and share of each part, over all steps except the first, which holds the prefill."""
     load = workload.load()
     engine = make_engine(workload, policy_name, load)
-    # A repeated step has no parts that can be told apart: what is timed is the step that runs before it is recorded.
+    # The parts of a repeated CUDA graph cannot be told apart. So the unrecorded step is timed.
     engine._runner.graphs = None
     for request in load_requests(load):
         engine.add_request(request)

@@ -1,9 +1,10 @@
-"""Every figure of RESULTS.md that an idle CPU gives, in one command of about a quarter of an hour on two cores.
+"""Every figure of RESULTS.md that an idle CPU gives, in one command: a quarter of an hour, 2 cores.
 
     python -m dynts_batch.benchmarks.cpu_suite [--at-once 2] [--kvpress-python PYTHON]
 
-Each benchmark has one thread, and as many run at a time as `--at-once` says, which should be at most the idle cores. Without an
-interpreter that has kvpress, the comparison with it is left out.
+Each benchmark has one thread. `--at-once` says how many run at a time; it should be at most the
+number of idle cores. The comparison with kvpress needs an interpreter that has it, else it is left
+out.
 """
 
 import argparse
@@ -13,12 +14,12 @@ import sys
 from dynts_batch.benchmarks.suite import run_checks
 
 BENCH = ("-m", "dynts_batch", "bench")
-#: The size of the embedded model, whose lengths `--mode ragged` has.
+#: The size of the embedded model, whose lengths `--mode ragged` uses.
 EMBEDDED = [
     "hidden_size=128", "intermediate_size=384", "num_layers=4", "num_heads=4", "vocab_size=714",
     "budget=384", "window_size=96",
 ]  # fmt: skip
-#: What each shows, and its command; the longest first.
+#: What each check shows, and its command. The longest come first.
 CHECKS = {
     "4,096 new tokens": [
         *BENCH, "--contenders", "hf-generate,dynts", "--rounds", "1", "max_new_tokens=4096",

@@ -1,7 +1,9 @@
-"""Everything that only a GPU can prove, in one command of under ten minutes: `python -m dynts_batch.benchmarks.gpu_suite`.
+"""Everything that only a GPU can prove, in one command of under ten minutes.
 
-Runs the tests that a GPU changes, then the benchmark on the shape of R1-Distill-Qwen-7B with random bfloat16 weights. Needs a
-GPU with 80 GiB.
+    python -m dynts_batch.benchmarks.gpu_suite
+
+Runs the tests that a GPU changes, then the benchmark on the shape of R1-Distill-Qwen-7B with random
+bfloat16 weights. Needs a GPU with 80 GiB.
 """
 
 import sys
@@ -21,9 +23,9 @@ SHAPE = [
     "vocab_size=152064",
     "dtype=bfloat16",
 ]
-#: Its settings for DynTS on AIME.
+#: The settings of DynTS for this model on AIME.
 POLICY = ["budget=5000", "window_size=2000", "keep_ratio=0.4"]
-#: What each shows, and its command.
+#: What each check shows, and its command.
 CHECKS = {
     "fused attention, packed stores and CUDA graphs change no token and no bit": [
         "-m", "pytest", "-q", "tests/engine", "tests/kvcache/stores/test_packed_kinds.py",
@@ -47,7 +49,8 @@ CHECKS = {
     ],
     "the same, quantised": [
         *BENCH, "--mode", "equal-memory", "--contenders",
-        "dynts,dynts+quantize=true,dynts+quantize=int4,dynts+quantize=fp8", "--rounds", "1", "kv_gib=1",
+        "dynts,dynts+quantize=true,dynts+quantize=int4,dynts+quantize=fp8", "--rounds", "1",
+        "kv_gib=1",
         "prompt_tokens=128", "max_new_tokens=600", "budget=512", "window_size=128", *SHAPE,
     ],
 }  # fmt: skip

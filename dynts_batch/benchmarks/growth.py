@@ -1,4 +1,4 @@
-"""Step time against position: flat where the cache is bounded, growing where it is not."""
+"""Step time against position: flat for a bounded cache, growing for an unbounded one."""
 
 from typing import Any
 
@@ -13,14 +13,14 @@ from dynts_batch.benchmarks.workload import Load, Workload
 from dynts_batch.engine.engine import Engine
 from dynts_batch.errors import ConfigError
 
-#: Decode steps that are averaged at least.
+#: Fewest decode steps that are averaged.
 MIN_SPAN = 256
 
 
 def growth(name: str, workload: Workload) -> list[Row]:
     """Mean time of a step in spans of positions, of one of our policies or `hf-generate`.
 
-    A span is a whole number of eviction cycles, so that all spans hold the same mix of cache lengths.
+    A span is a whole number of eviction cycles, so all spans hold the same mix of cache lengths.
     """
     load = workload.load()
     if load.batch_size < len(load.prompts):
@@ -32,7 +32,7 @@ def growth(name: str, workload: Workload) -> list[Row]:
     cycle = workload.budget - workload.retained_len
     span = cycle * -(-MIN_SPAN // cycle)
     rows = []
-    # What is left at the end is no whole span.
+    # The rest at the end is no whole span.
     for start in range(0, len(times) - span, span):
         step = (times[start + span] - times[start]) / span
         rows.append(
@@ -42,7 +42,7 @@ def growth(name: str, workload: Workload) -> list[Row]:
 
 
 def step_times(engine: Engine, load: Load) -> list[float]:
-    """When each step of a load ended, from the first on."""
+    """The time at which each step of a load ended."""
     for request in load_requests(load):
         engine.add_request(request)
     times = []
@@ -74,7 +74,7 @@ def _generate_times(workload: Workload, load: Load) -> list[float]:
 
 
 def print_growth(rows: list[Row], budget: int, console: Console) -> None:
-    """Each span's step beside the step at twice the budget, of the same contender."""
+    """Print each span's step, and its ratio to the same contender's step at twice the budget."""
     table = Table(
         title=f"mean step up to a position, and its ratio to the step at 2 x budget ({2 * budget})"
     )

@@ -1,4 +1,4 @@
-"""The loads of the comparisons: an equal batch, an equal memory budget, and the ragged lengths of real traces."""
+"""The loads that contenders are compared on: equal batch, equal memory, lengths of real traces."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -23,13 +23,14 @@ def equal_batch(names: Sequence[str], workload: Workload) -> dict[str, Load]:
 def equal_memory(names: Sequence[str], workload: Workload) -> dict[str, Load]:
     """The same requests for all, each with the largest batch whose KV cache fits into `kv_gib`.
 
-    Raises: ConfigError where not even one sequence fits.
+    Raises: ConfigError if not even one sequence fits.
     """
     num_bytes = int(workload.kv_gib * 2**30)
     largest = {name: num_bytes // sequence_bytes(name, workload) for name in names}
     if min(largest.values()) < 1:
         raise ConfigError(
-            f"kv_gib ({workload.kv_gib}) must hold one sequence of every contender, got {num_bytes} bytes"
+            f"kv_gib ({workload.kv_gib}) must hold one sequence of every contender, "
+            f"got {num_bytes} bytes"
         )
     num_requests = workload.num_requests or max(largest.values())
     load = replace(workload, num_requests=num_requests).load()
@@ -37,7 +38,7 @@ def equal_memory(names: Sequence[str], workload: Workload) -> dict[str, Load]:
 
 
 def sequence_bytes(name: str, workload: Workload) -> int:
-    """Most KV memory that a contender takes for one sequence; of ours, with all that belongs to its slots."""
+    """Most KV bytes of one sequence; for our policies with everything that belongs to its slots."""
     if name == "kvpress":
         return workload.budget * workload.kv_bytes_per_token
     if name in PEERS:
@@ -50,7 +51,7 @@ def sequence_bytes(name: str, workload: Workload) -> int:
 
 
 def ragged(names: Sequence[str], workload: Workload) -> dict[str, Load]:
-    """Prompts and completion lengths of the embedded model on the shipped problems, greedily decoded here and now."""
+    """Prompt and completion lengths of the embedded model on the shipped problems, decoded now."""
     sampling = SamplingConfig(temperature=0.0, max_new_tokens=workload.max_new_tokens)
     engine = Engine.load(
         policy=PolicyConfig("full"),

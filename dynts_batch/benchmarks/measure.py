@@ -1,4 +1,4 @@
-"""Times contenders in turns, so that drift of the machine's speed falls on all of them, and prints ratios."""
+"""Times contenders in turns, so that drift of the machine's speed hits all, and prints ratios."""
 
 import statistics
 from collections.abc import Mapping, Sequence
@@ -21,9 +21,9 @@ Row = dict[str, Any]
 def measure(
     contenders: Mapping[str, Contender], loads: Mapping[str, Load], rounds: int
 ) -> list[Row]:
-    """One row for each contender and round, everything from the prompt to the last token counted.
+    """One row for each contender and round. It counts everything from prompt to last token.
 
-    A short warm-up each is not counted.
+    Each contender first runs a short warm-up, which does not count.
     """
     for name, run in contenders.items():
         run(loads[name].shortened(WARM_UP_TOKENS))
@@ -49,7 +49,7 @@ def measure(
 
 
 def check_lengths(completions: Sequence[Sequence[int]], load: Load) -> None:
-    """A benchmark that generated less than it claims would report a speed it does not have."""
+    """Refuse a contender that generated less than it claims: its speed would be false."""
     assert [len(completion) for completion in completions] == load.num_new_tokens
 
 
@@ -66,7 +66,7 @@ def _range(values: Sequence[float]) -> str:
 
 
 def print_table(rows: Sequence[Row], console: Console) -> None:
-    """Median speeds, and each contender's ratio to the first one's in the same round: median (min-max)."""
+    """Median speeds, and ratios to the first contender in the same round: median (min-max)."""
     names = list(dict.fromkeys(row["contender"] for row in rows))
     table = Table(
         title=f"ratios to {names[0]} within the same round: median (min-max)", box=box.SIMPLE

@@ -1,7 +1,7 @@
-"""A decode step beside its floors: its own products and attention timed alone, its bytes, its operations.
+"""A decode step beside its floors: products and attention timed alone, bytes, operations.
 
-The floors by bytes and operations take what this machine really reaches: the bandwidth of a large copy, the speed of a
-large matrix product.
+The floors by bytes and operations use what this machine really reaches: the bandwidth of a large
+copy and the speed of a large matrix product.
 """
 
 import statistics
@@ -22,19 +22,19 @@ from dynts_batch.engine.engine import Engine
 from dynts_batch.engine.model.packing import PackedLinear, pack_linears
 from dynts_batch.kvcache.layer_states import AttentionRule, LayerStates
 
-#: Eviction cycles that whole steps are averaged over.
+#: Whole steps are averaged over so many eviction cycles.
 NUM_CYCLES = 3
-#: Repetitions of what tells the machine's speed; the median counts.
+#: Repetitions of the copy and the product that measure the machine. The median counts.
 NUM_REPEATS = 10
-#: Beyond every cache of a processor.
+#: Larger than every cache of a processor.
 COPY_BYTES = 2**27
-#: Rows and columns of the matrix product whose speed is the machine's.
+#: Rows and columns of the matrix product that measures the machine.
 PRODUCT_SIZE = 1024
 
 
 @dataclass(frozen=True)
 class Setup:
-    """One engine and the mean of what a step of it works on."""
+    """One engine, and the mean sizes of one of its steps."""
 
     workload: Workload
     engine: Engine
@@ -45,7 +45,7 @@ class Setup:
 
     @property
     def linears(self) -> list[nn.Linear | PackedLinear]:
-        """The model's, in the order in which they run, so that their weights come from memory as in a step."""
+        """The model's, in running order, so that weights come from memory as in a step."""
         model = self.engine._runner.model
         return [
             module
@@ -60,12 +60,12 @@ class Setup:
 
     @property
     def cache_len(self) -> int:
-        """The mean over an eviction cycle."""
+        """The mean cache length over an eviction cycle."""
         return (self.workload.retained_len + self.workload.budget) // 2
 
     @property
     def num_bytes(self) -> int:
-        """Weights and stored tokens, each read once; of quantised ones, as if all were packed."""
+        """Weights and stored tokens, each read once. Quantised tokens count as if all packed."""
         shape = self.engine.arena.shape
         stored = self.workload.batch_size * self.cache_len * shape.stored_bytes_per_token
         return self.num_weights * shape.dtype.itemsize + stored
@@ -78,7 +78,7 @@ class Setup:
 
 
 def roofline(policy_name: str, workload: Workload) -> list[Row]:
-    """Rows of seconds a step: the step itself, its floors, and how many times a floor the step takes."""
+    """Rows of seconds per step: the step itself, its floors, and the ratio of step to floor."""
     cycle = workload.budget - workload.retained_len
     num_new_tokens = workload.budget - workload.prompt_tokens + (NUM_CYCLES + 1) * cycle
     load = replace(workload, max_new_tokens=num_new_tokens).load()
@@ -87,7 +87,7 @@ def roofline(policy_name: str, workload: Workload) -> list[Row]:
         setup.engine.add_request(request)
     for _ in range(num_new_tokens - NUM_CYCLES * cycle - 1):
         setup.engine.step()
-    # Means, since a step that evicts, or runs the importance predictor for many, is a step too.
+    # Means, because steps that evict, or run the importance predictor for many tokens, count too.
     step_s, products_s, attention_s = _means_s(
         [setup.engine.step, _products(setup), _attention(setup)], NUM_CYCLES * cycle
     )
@@ -165,7 +165,7 @@ def _means_s(runs: Sequence[Callable[[], object]], num_repeats: int) -> list[flo
 
 @torch.inference_mode()
 def _times_s(runs: Sequence[Callable[[], object]], num_repeats: int) -> list[list[float]]:
-    """Times of each, run in turns, so that whatever else the machine does falls on all of them."""
+    """Times of each, run in turns, so that other work of the machine hits all of them."""
     times: list[list[float]] = []
     for _ in range(num_repeats):
         times.append([])

@@ -1,6 +1,6 @@
-"""Times calls: wall-clock, and the CPU time of all threads of this process, which other processes lengthen little.
+"""Times calls: wall-clock time, and CPU time of all threads of this process.
 
-Imported in other environments too: see workload.py.
+Other processes lengthen CPU time little. Imported in other environments too, see workload.py.
 """
 
 import time
@@ -28,7 +28,7 @@ def timed(run: Callable[[], list[list[int]]]) -> Timed:
 
 
 def now() -> float:
-    """CPU time; with a GPU, the time at which it has done all it was given."""
+    """CPU time. With a GPU, the wall-clock time at which it has finished all its work."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
         return time.perf_counter()

@@ -1,11 +1,15 @@
-"""Accuracy under eviction on real text, every policy at the same memory, in one command that resumes.
+"""Accuracy under eviction on real text, every policy at the same memory, in one resumable command.
 
-    python -m dynts_batch.benchmarks.study MODEL PROBLEMS.jsonl OUT [--shares 35,50,70] [--policies A,B] [key=value ...]
+    python -m dynts_batch.benchmarks.study MODEL PROBLEMS.jsonl OUT
+        [--shares 35,50,70] [--policies A,B] [key=value ...]
 
-MODEL is a folder or a hub id; of the problems, a question and its answer a line, the first --rows are done, greedily. Runs the full
-cache, then every policy and schedule at every share of what the full cache stores at its peak, prompt included, each in a run
-directory below OUT/cells; writes OUT/frontier.parquet and OUT/frontier.svg and prints the table: what each loses against the
-full cache and against the best other one, with paired 95% intervals, and what a right answer costs.
+MODEL is a folder or a hub id. PROBLEMS has a question and its answer on each line; the first --rows
+are done, greedily. Runs the full cache, then every policy and schedule at every share of what the
+full cache stores at its peak, prompt included. Each has its run directory below OUT/cells.
+
+Writes OUT/frontier.parquet and OUT/frontier.svg, and prints the table. It shows what each policy
+loses against the full cache and against the best other policy, with paired 95% intervals. It also
+shows what a right answer costs.
 """
 
 import argparse
@@ -13,11 +17,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-#: Every policy under the schedule of its own, the paper's schedule beside it where it is known to matter, and the prompt
-#: unprotected for those that may tell which of its tokens matter.
+#: Every policy under its own schedule. The paper's schedule is added if it is known to matter. A
+#: policy that can tell which prompt tokens matter also runs without protecting the prompt.
 VARIANTS = (
-    "expected", "expected+protect_prompt=false", "triattention", "rkv", "rkv+keep_ratio=0.4", "random", "random+protect_prompt=false",
-    "window", "window+keep_ratio=0.4", "snapkv", "snapkv+protect_prompt=false", "h2o", "value_aware", "cur", "keydiff",
+    "expected", "expected+protect_prompt=false", "triattention", "rkv", "rkv+keep_ratio=0.4",
+    "random", "random+protect_prompt=false", "window", "window+keep_ratio=0.4", "snapkv",
+    "snapkv+protect_prompt=false", "h2o", "value_aware", "cur", "keydiff",
 )  # fmt: skip
 SETTINGS = """\
 model: {{name: {model}, dtype: bfloat16}}

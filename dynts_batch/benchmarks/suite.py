@@ -1,6 +1,7 @@
-"""Runs a list of checks, each in a process of its own, and prints every command, so that any figure can be had again alone.
+"""Runs a list of checks, each in its own process, and prints every command.
 
-The suite of a GPU needs the repository: the tests are not installed.
+So any figure can be had again alone. The suite of a GPU needs the repository, because the tests are
+not installed.
 """
 
 import subprocess
@@ -14,7 +15,10 @@ ROOT = Path(__file__).parents[2]
 
 
 def run_checks(checks: Mapping[str, Sequence[str]], at_once: int) -> int:
-    """Run `checks`, what each shows and its arguments to Python, `at_once` at a time; returns how many failed."""
+    """Run `checks`, `at_once` at a time; returns how many failed.
+
+    Each key says what the check shows; the value is its arguments to Python.
+    """
     failed = []
     with ThreadPoolExecutor(at_once) as pool:
         running = {

@@ -1,6 +1,7 @@
 """What is measured: a model, and prompts with the number of tokens that each must generate.
 
-Imported by contenders in other environments too, so it needs torch and transformers and nothing of this package.
+Contenders in other environments import it too. So it needs torch and transformers, and nothing of
+this package.
 """
 
 from dataclasses import asdict, dataclass, replace
@@ -12,13 +13,15 @@ from transformers import AutoModelForCausalLM, PreTrainedModel, Qwen2Config
 
 @dataclass(frozen=True)
 class Workload:
-    """Sizes of the model and of the load. The model is a random Qwen2 with grouped-query attention, about 20 M parameters
-    as the defaults have it; every contender's is the same.
+    """Sizes of the model and of the load.
+
+    The model is a random Qwen2 with grouped-query attention, the same for every contender. With the
+    defaults it has about 20 M parameters.
     """
 
     batch_size: int = 16
     num_requests: int | None = None
-    """null = one batch."""
+    """None: one batch."""
     prompt_tokens: int = 64
     max_new_tokens: int = 2048
     budget: int = 512
@@ -32,7 +35,7 @@ class Workload:
     vocab_size: int = 8192
     dtype: str = "float32"
     kv_gib: float = 0.25
-    """KV memory that each contender may fill with its own largest batch (equal-memory only)."""
+    """KV memory that each contender may fill with its own largest batch. For equal-memory only."""
 
     @property
     def model_config(self) -> Qwen2Config:
@@ -62,7 +65,7 @@ class Workload:
 
     @property
     def retained_len(self) -> int:
-        """Tokens that an eviction leaves, the prompt protected."""
+        """Tokens that an eviction leaves if the prompt is protected."""
         candidates = self.budget - self.prompt_tokens - self.window_size
         return self.prompt_tokens + self.window_size + int(candidates * self.keep_ratio)
 
@@ -70,14 +73,17 @@ class Workload:
         """Prompts of one length with random tokens, and one number of new tokens for all."""
         num_requests = self.num_requests or self.batch_size
         generator = torch.Generator().manual_seed(0)
-        # Below 256, so that the embedded model's tokenizer knows them.
+        # Ids below 256, so that the embedded model's tokenizer knows them.
         prompts = torch.randint(0, 256, (num_requests, self.prompt_tokens), generator=generator)
         return Load(prompts.tolist(), [self.max_new_tokens] * num_requests, self.batch_size)
 
 
 @dataclass(frozen=True)
 class Load:
-    """`prompts[i]` must generate exactly `num_new_tokens[i]` tokens, greedily; at most `batch_size` run together."""
+    """`prompts[i]` must generate exactly `num_new_tokens[i]` tokens, greedily.
+
+    At most `batch_size` run together.
+    """
 
     prompts: list[list[int]]
     num_new_tokens: list[int]
@@ -88,7 +94,7 @@ class Load:
         return sum(self.num_new_tokens)
 
     def shortened(self, num_new_tokens: int) -> "Load":
-        """One batch of it with few new tokens: a warm-up."""
+        """One batch with few new tokens, for a warm-up."""
         few = [min(n, num_new_tokens) for n in self.num_new_tokens[: self.batch_size]]
         return replace(self, prompts=self.prompts[: self.batch_size], num_new_tokens=few)
 

@@ -60,8 +60,8 @@ RESULT = (
     _always(
         "finish_reason",
         _TEXT,
-        "stop, length (token limit), loop (it repeats itself), error, or skipped: the question did not need this sample"
-        " (sampling.stop_when), which cost nothing and counts nowhere",
+        "stop, length (token limit), loop (it repeats itself), error, or skipped: the question did"
+        " not need this sample (sampling.stop_when), which cost nothing and counts nowhere",
     ),
     _field("error_type", _TEXT, "Class of the error of a failed row"),
     _field("error_message", _TEXT, "Message of the error of a failed row"),

@@ -1,7 +1,7 @@
-"""When the samples of a question are enough, told from those that are done, in the order of their indices.
+"""How many samples of a question are enough, from the finished ones in the order of their indices.
 
-A sample is run if and only if the question is open after the samples of all windows before its own. So which samples are run
-depends on indices and answers, and not on which sample ends first.
+A sample is run if and only if the question is still open after the samples of all earlier windows.
+So which samples run depends on indices and answers, not on which sample ends first.
 """
 
 from __future__ import annotations
@@ -17,35 +17,35 @@ from dynts_batch.grading.votes import RuleName, fewest_votes, votes_missing
 
 
 class Sample(NamedTuple):
-    """What one sample says."""
+    """The result of one sample."""
 
     answer: Hashable | None
-    """In a form in which equal answers are equal; None: it has none, which is a vote for nobody."""
+    """Equal answers must compare equal. None: no answer, which is a vote for nobody."""
     is_right: bool
 
     @classmethod
     def of(cls, extracted_answer: str | None, correct: bool | None) -> Self:
-        """From the columns of a row."""
+        """A sample from the columns of its row."""
         answer = None if extracted_answer is None else canonical_answer(extracted_answer)
         return cls(answer, correct is True)
 
 
 @dataclass(frozen=True)
 class Stopping:
-    """The rule of a run."""
+    """When a run stops sampling a question."""
 
     when: Literal["agreed", "right"]
     rule: RuleName
     confidence: float
     window: int
     num_samples: int
-    """The most."""
+    """The most samples of a question."""
 
     @classmethod
     def from_config(cls, config: SamplingConfig) -> Self | None:
-        """None where all samples are run.
+        """The rule of a run; None if all samples are run.
 
-        Raises: ConfigError where no number of votes up to num_samples can decide.
+        Raises: ConfigError if no number of votes up to num_samples can decide.
         """
         if config.stop_when is None:
             return None
@@ -53,8 +53,9 @@ class Stopping:
             fewest = fewest_votes(config.stop_rule, config.stop_confidence)
             if config.num_samples < fewest:
                 raise ConfigError(
-                    f"sampling.num_samples must be at least {fewest} for sampling.stop_when=agreed (so many equal votes"
-                    f" decide by {config.stop_rule} at {config.stop_confidence:g}), got {config.num_samples}"
+                    f"sampling.num_samples must be at least {fewest} for "
+                    f"sampling.stop_when=agreed (so many equal votes decide by "
+                    f"{config.stop_rule} at {config.stop_confidence:g}), got {config.num_samples}"
                 )
         return cls(
             config.stop_when,
@@ -70,11 +71,14 @@ class Stopping:
         return self.num_needed(0, self.num_missing([]))
 
     def num_missing(self, samples: Sequence[Sample]) -> int:
-        """How many more samples it takes at least until the question can be decided; 0: `samples` decide it."""
+        """Fewest further samples after which the question can be decided. 0: it is decided."""
         if self.when == "right":
             return 0 if any(sample.is_right for sample in samples) else 1
         return votes_missing([sample.answer for sample in samples], self.rule, self.confidence)
 
     def num_needed(self, num_done: int, num_missing: int) -> int:
-        """The samples that are run for certain, if the first `num_done` leave so many missing: whole windows."""
+        """How many samples are certain to run: whole windows.
+
+        The first `num_done` are finished, and the question misses `num_missing` more.
+        """
         return min(self.num_samples, -(-(num_done + num_missing) // self.window) * self.window)

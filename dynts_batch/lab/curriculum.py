@@ -1,8 +1,9 @@
 """What the embedded model is trained on, and in which order.
 
-A small transformer that sees whole problems from the start learns no look-ups; the stages therefore teach them one
-at a time, and the trainer moves on when the measured accuracy of a stage says so. Batches are drawn from
-(seed, stage, step), so a resumed training sees what an uninterrupted one would have seen.
+A small transformer that sees whole problems from the start learns no look-ups. So the stages teach
+them one at a time. The trainer moves on when the measured accuracy of a stage allows it. Batches
+are drawn from (seed, stage, step), so a resumed training sees the same ones as an uninterrupted
+training.
 
 Knows nothing about models or optimisers.
 """
@@ -21,7 +22,8 @@ from dynts_batch.engine.model.think_tags import THINK
 from dynts_batch.lab.problems import LETTERS, MAX_VALUE, Phrase, Problem, generate_problem
 from dynts_batch.lab.tokenizer import END
 
-#: Loss weight of words that carry no fact: enough to learn the prose, too little to drown the facts.
+#: Loss weight of words that carry no fact. It is enough to learn the prose and not to drown the
+#: facts.
 PROSE_WEIGHT = 0.2
 
 
@@ -33,9 +35,13 @@ Lasting = Literal["fact", "value"]
 
 @dataclass(frozen=True)
 class Stage:
-    """One lesson. `recall`, `arithmetic` and `copying` are the shares of the drills, `terse` that of traces without
-    digressions; the rest are whole traces, of `min_steps`..`max_steps` derived letters. It ends when the accuracy over the last
-    hundred batches reaches `target`, or after `max_tokens`. `decay`: the learning rate falls to zero over `max_tokens`."""
+    """One lesson.
+
+    `recall`, `arithmetic` and `copying` are the shares of the drills, and `terse` that of traces
+    without digressions. The rest are whole traces of `min_steps`..`max_steps` derived letters. The
+    lesson ends when the accuracy over the last hundred batches reaches `target`, or after
+    `max_tokens`. `decay`: the learning rate falls to zero over `max_tokens`.
+    """
 
     name: str
     recall: float
@@ -48,14 +54,16 @@ class Stage:
     max_tokens: int
     decay: bool = False
     lasting: Lasting | None = None
-    """The old tokens of a trace that are never hidden, so that the model comes to depend on no others; null: all."""
+    """The old tokens of a trace that are never hidden; the model learns to need no others. None:
+    no token is hidden."""
 
 
 _FORGETFUL = Stage("forgetful", 0.02, 0.03, 0.05, 0.05, 2, 15, 0.9995, 2_000_000, lasting="fact")
 
-#: The last lesson is given twice, each time down to a learning rate of zero (warm restarts, arXiv 1608.03983). The second
-#: time the names before the values are hidden too: a model that finds values by them needs tokens that its answer, which
-#: recites the values, does not attend to, so that no predictor of its attention can tell what to keep.
+#: The last lesson is given twice, each time down to a learning rate of zero (warm restarts, arXiv
+#: 1608.03983). The second time the names before the values are hidden too. A model that finds
+#: values by their names needs tokens to which its answer does not attend, because the answer
+#: recites only values. No predictor of the answer's attention could tell that they must stay.
 STAGES = (
     Stage("recall", 1.0, 0.0, 0.0, 0.0, 0, 0, 0.98, 10_000_000),
     Stage("terse", 0.05, 0.3, 0.25, 0.4, 1, 8, 0.97, 10_000_000),
@@ -70,9 +78,13 @@ STAGES = (
 
 @dataclass(frozen=True)
 class Batch:
-    """`token_ids` [rows, length] int64, right-padded; `weights` [rows, length] float32, the loss weight of
-    *predicting* each token; `decisive` [rows, length] bool, the tokens that accuracy is measured on; `lasting` [rows,
-    length] bool, the tokens that are never hidden."""
+    """One batch of training rows.
+
+    token_ids: [rows, length] int64, right-padded.
+    weights: [rows, length] float32, the loss weight of *predicting* each token.
+    decisive: [rows, length] bool, the tokens on which accuracy is measured.
+    lasting: [rows, length] bool, the tokens that are never hidden.
+    """
 
     token_ids: torch.Tensor
     weights: torch.Tensor
@@ -81,7 +93,7 @@ class Batch:
 
 
 class BatchSampler:
-    """Draws the batch of a step. One kind of exercise and one number of steps a batch, so little is padding."""
+    """Draws a step's batch: one kind of exercise and one number of steps, so little is padding."""
 
     def __init__(
         self, tokenizer: PreTrainedTokenizerBase, seed: int, tokens_per_batch: int
@@ -124,12 +136,12 @@ class BatchSampler:
         return self._prompt(question) + reasoning + self._answer(problem)
 
     def _answer(self, problem: Problem) -> list[Token]:
-        """`</think>`, answer, end of sequence."""
+        """`</think>`, the answer and the end of the sequence."""
         think_end, end = Phrase(THINK.end, decisive=True), Phrase(END, decisive=True)
         return self._example([think_end, *problem.conclusion(), end])
 
     def _prompt(self, question: str) -> list[Token]:
-        """The question in the chat template; it carries no loss."""
+        """The question in the chat template, without loss."""
         messages = [{"role": "user", "content": question}]
         prompt = self._tokenizer.apply_chat_template(
             messages, tokenize=False, add_generation_prompt=True
@@ -156,7 +168,7 @@ class BatchSampler:
 
 
 def _recall_drill(rng: random.Random) -> Iterable[Phrase]:
-    """Facts in random order, then the same letters asked again and again; mostly the answers count."""
+    """Facts in random order, then the same letters again and again. Mostly the answers count."""
     names = rng.sample(LETTERS, rng.choice((2, 3, 4, 5, 12)))
     values = {name: rng.randint(0, MAX_VALUE) for name in names}
     for name in names:
@@ -171,7 +183,7 @@ def _recall_drill(rng: random.Random) -> Iterable[Phrase]:
 
 
 def _copying(problem: Problem) -> Iterable[Phrase]:
-    """The rules of the question, line by line; what counts is the sign, which is the hardest to find."""
+    """The rules of the question, line by line. Only the sign counts: it is the hardest to find."""
     for step in problem.steps:
         yield Phrase(f"\n {step.name} = {step.left}")
         yield Phrase(f" {step.op}", decisive=True)

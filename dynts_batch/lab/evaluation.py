@@ -1,4 +1,7 @@
-"""How many fresh problems a trained model solves when it writes freely: the figure that teacher forcing cannot give."""
+"""How many fresh problems a trained model solves when it writes freely.
+
+Teacher forcing cannot give this figure.
+"""
 
 from collections import Counter
 from pathlib import Path
@@ -14,7 +17,7 @@ MAX_NEW_TOKENS = 1600
 
 
 def greedy_accuracy(model_dir: Path, num_problems: int = 200) -> dict[str, tuple[int, int]]:
-    """(right, asked) by difficulty, full cache, greedy, on problems of a seed that nothing else uses."""
+    """(right, asked) by difficulty: full cache, greedy, on problems of a seed of their own."""
     engine = Engine.load(
         ModelConfig(name=str(model_dir)),
         PolicyConfig(name="full"),

@@ -1,16 +1,21 @@
 """The built-in reasoning task: seeded multi-step problems with checkable answers and worked traces.
 
-A problem is a straight-line program over letters: some letters are given, every other letter is a sum or a
-difference of earlier ones, and the question joins the last two letters that nothing else used. The worked
-trace derives one letter a line. The line states the letter's value once; a re-check and a digression follow,
-and the value is next needed several lines, so hundreds of tokens, later. After `</think>` the answer recaps
-every value it rests on and ends in `\\boxed{}`. An eviction policy that forgets a value therefore gets the
-answer wrong, and one that keeps the digressions has no room for the values.
+A problem is a straight-line program over letters. Some letters are given, and every other letter is
+a sum or a difference of earlier ones. The question joins the last two letters that nothing else
+used.
 
-Operands are taken from a queue of letters not used yet, oldest first with probability `OLDEST_FIRST`: that makes
-every letter an ancestor of the answer and sets the distance between a value's statement and its use.
+The worked trace derives one letter a line. The line states the letter's value once; a re-check and
+a digression follow. The value is next needed several lines, so hundreds of tokens, later. After
+`</think>` the answer recaps every value it rests on and ends in `\\boxed{}`. So an eviction policy
+that forgets a value gets the answer wrong, and one that keeps the digressions has no room for the
+values.
 
-Knows nothing about tokens or models; `Phrase.decisive` only says which words carry a fact or choose an operand.
+Operands come from a queue of unused letters, the oldest first with probability `OLDEST_FIRST`. This
+makes every letter an ancestor of the answer. It also sets the distance between a value's statement
+and its use.
+
+Knows nothing about tokens or models. `Phrase.decisive` only says which words carry a fact or choose
+an operand.
 """
 
 import random
@@ -21,32 +26,37 @@ from functools import cached_property
 MAX_VALUE = 29
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 OLDEST_FIRST = 0.75
-#: Letters to derive, inclusive, by difficulty.
+#: How many letters to derive, inclusive, by difficulty.
 NUM_STEPS = {"easy": (4, 5), "medium": (6, 9), "hard": (10, 14)}
 
-#: What the trace muses about after a step; `{value}`, `{parity}` and `{other}` are filled from the step.
+#: The trace's musings after a step. `{value}`, `{parity}` and `{other}` come from the step.
 DIGRESSIONS = (
-    " Hmm, maybe there is a faster way to see all of this at once. If I draw it as a tree, the leaves are given"
-    " and the rest hangs from them, but drawing takes longer than just going on.",
-    " Is{value} even or odd? It is {parity}, and that tells me nothing here, since no rule in the question"
-    " depends on it, so I drop the thought and return to the list.",
-    " Alternatively I could guess the end and work back from there, but a guess needs every number anyway, so"
-    " nothing is gained, and I stay with the plan as it was.",
-    " Let me reread the question. It asks for two letters at the end, and everything before is only needed to"
-    " get there, so one by one is the honest way to do it.",
-    " Could a sign be wrong somewhere? Plus means more and minus means less, the number went the way it should,"
-    " so I do not see a mistake in this line, and I can move on.",
-    " I wonder whether all of these stay below thirty. So far they do, and small numbers are easy to add, which"
-    " is good, because the list is long and I should not hurry.",
-    " What if the result had been{other} instead? Then the rest would shift too, but that is not what is written"
-    " in the question, so forget it and take the next one.",
+    " Hmm, maybe there is a faster way to see all of this at once. If I draw it as a tree, the"
+    " leaves are given and the rest hangs from them, but drawing takes longer than just going on.",
+    " Is{value} even or odd? It is {parity}, and that tells me nothing here, since no rule in the"
+    " question depends on it, so I drop the thought and return to the list.",
+    " Alternatively I could guess the end and work back from there, but a guess needs every number"
+    " anyway, so nothing is gained, and I stay with the plan as it was.",
+    " Let me reread the question. It asks for two letters at the end, and everything before is"
+    " only needed to get there, so one by one is the honest way to do it.",
+    " Could a sign be wrong somewhere? Plus means more and minus means less, the number went the"
+    " way it should, so I do not see a mistake in this line, and I can move on.",
+    " I wonder whether all of these stay below thirty. So far they do, and small numbers are easy"
+    " to add, which is good, because the list is long and I should not hurry.",
+    " What if the result had been{other} instead? Then the rest would shift too, but that is not"
+    " what is written in the question, so forget it and take the next one.",
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Phrase:
-    """A piece of a trace. `decisive`: it states a fact or chooses an operand; `aside`: digression or re-check; `fact`:
-    it belongs to the statement of a value that later lines need; `value`: it is that value."""
+    """A piece of a trace.
+
+    decisive: it states a fact or chooses an operand.
+    aside: it is a digression or a re-check.
+    fact: it belongs to the statement of a value that later lines need.
+    value: it is that value.
+    """
 
     text: str
     decisive: bool = False
@@ -57,7 +67,7 @@ class Phrase:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """`name = left op right`; an operand is a letter or a number."""
+    """`name = left op right`. An operand is a letter or a number."""
 
     name: str
     left: str | int
@@ -79,7 +89,7 @@ class Problem:
 
     @cached_property
     def values(self) -> dict[str, int]:
-        """Every letter's value, in the order of the text."""
+        """The value of every letter, in the order of the text."""
         values = dict(self.given)
         for step in self.steps:
             values[step.name] = _apply(
@@ -100,11 +110,11 @@ class Problem:
         return f"Let {', '.join(lines)}. What is {' '.join(self.asked)}?"
 
     def reasoning(self, *, terse: bool = False) -> Iterator[Phrase]:
-        """The worked trace between `<think>` and `</think>`; `terse` leaves out re-checks and digressions."""
+        """The worked trace between the tags. `terse` leaves out re-checks and digressions."""
         yield Phrase(" Given")
         yield from _listing(self.given)
         for step in self.steps:
-            yield Phrase("\n", decisive=True)  # and not the end of thinking
+            yield Phrase("\n", decisive=True)  # the alternative is the end of thinking
             yield from self._derivation(step)
             if not terse:
                 yield from self._recheck(step)
@@ -136,7 +146,7 @@ class Problem:
         yield Phrase(".")
 
     def _working(self, left: str | int, op: str, right: str | int) -> Iterator[Phrase]:
-        """`: k 12, n 5, so 12 + 5 = 17`, looking up the letters among the operands."""
+        """`: k 12, n 5, so 12 + 5 = 17`, with the values of those operands that are letters."""
         operands = (left, right)
         yield Phrase(":")
         for name in operands:
@@ -152,7 +162,7 @@ class Problem:
         yield Phrase(f" {_apply(op, a, b)}", decisive=True)
 
     def _recheck(self, step: Step) -> Iterator[Phrase]:
-        """One of three re-checks, chosen by the step's value so that greedy decoding shows all of them."""
+        """One of three re-checks. The step's value chooses, so greedy decoding shows all three."""
         a, b = (_value(x, self.values) for x in (step.left, step.right))
         c = self.values[step.name]
         match c % 3:
@@ -186,7 +196,7 @@ class Problem:
 
 
 def generate_problem(rng: random.Random, difficulty: str, num_steps: int | None = None) -> Problem:
-    """Draw one problem; `num_steps` overrides the difficulty's range (for the curriculum).
+    """Draw one problem. The curriculum overrides the difficulty's range by `num_steps`.
 
     Raises: KeyError for an unknown difficulty.
     """
@@ -210,7 +220,7 @@ def generate_problem(rng: random.Random, difficulty: str, num_steps: int | None 
 
 
 def problem_set(seed: int, num_problems: int) -> list[Problem]:
-    """`num_problems` distinct problems, the difficulties in equal shares."""
+    """`num_problems` distinct problems, with the difficulties in equal shares."""
     rng = random.Random(f"problems-{seed}")
     difficulties = list(NUM_STEPS)
     problems: dict[str, Problem] = {}
@@ -223,7 +233,7 @@ def problem_set(seed: int, num_problems: int) -> list[Problem]:
 def _draw_step(
     rng: random.Random, name: str, values: dict[str, int], unused: list[str], *, join: bool
 ) -> Step:
-    """The next step, its operands taken out of `unused`."""
+    """The next step. Its operands are taken out of `unused`."""
     left = _take(rng, unused)
     if join:
         return Step(name, *_combine(rng, left, _take(rng, unused), values))
@@ -238,7 +248,7 @@ def _take(rng: random.Random, unused: list[str]) -> str:
 
 
 def _combine(rng: random.Random, a: str, b: str, values: dict[str, int]) -> tuple[str, str, str]:
-    """`a op b` with a result in 0..MAX_VALUE; a difference has its larger operand first."""
+    """`a op b` with a result in 0..MAX_VALUE. A difference has its larger operand first."""
     if values[a] < values[b]:
         a, b = b, a
     add = values[a] + values[b] <= MAX_VALUE and rng.random() < 0.5

@@ -1,7 +1,7 @@
-"""The tokenizer of the embedded model: byte-level BPE, so that any text encodes, with one token per word of the task.
+"""The tokenizer of the embedded model: byte-level BPE with one token per word of the task.
 
-It is built, not fitted: merges spell out every word, number and letter that `problems.py` can write. Everything else
-falls back to bytes. Knows nothing about models.
+It is built, not fitted: merges spell out every word, number and letter that `problems.py` can
+write. Other text falls back to bytes, so any text encodes. Knows nothing about models.
 """
 
 import random

@@ -1,7 +1,7 @@
 """Trains the embedded reasoning model from a seed, with progress, checkpoints and resume.
 
-Every batch is fresh, so the accuracy of the training batches is held-out accuracy, and it moves the curriculum on. Owns
-the training loop; the data come from `curriculum.py`.
+Every batch is fresh, so the accuracy on training batches is held-out accuracy. It moves the
+curriculum on. Owns the training loop; the data come from `curriculum.py`.
 """
 
 import json
@@ -41,7 +41,7 @@ class TrainingConfig:
 
 @dataclass
 class TrainingProgress:
-    """Where a training is: what a checkpoint holds beside the weights."""
+    """How far a training is: what a checkpoint holds besides the weights."""
 
     stage: int = 0
     step: int = 0
@@ -51,10 +51,11 @@ class TrainingProgress:
 
 
 def build_model(tokenizer: PreTrainedTokenizerBase) -> LlamaForCausalLM:
-    """The untrained model: 0.9 M parameters, grouped-query attention, biases on queries, keys and values as in Qwen2.
+    """The untrained model: 0.9 M parameters and grouped-query attention.
 
-    It is a Llama because transformers gives every model of type "qwen2" its own tokenizer class, which splits numbers
-    into digits whatever tokenizer.json says.
+    Queries, keys and values have biases, as in Qwen2. It is a Llama because transformers gives
+    every "qwen2" model its own tokenizer class. That class splits numbers into digits, whatever
+    tokenizer.json says.
     """
     config = LlamaConfig(
         vocab_size=len(tokenizer),
@@ -80,19 +81,21 @@ def build_model(tokenizer: PreTrainedTokenizerBase) -> LlamaForCausalLM:
 
 @torch.no_grad()
 def mimic_lookups(model: LlamaForCausalLM) -> None:
-    """Start the first three layers near the circuits that look-ups need (mimetic initialisation, arXiv 2305.09828).
+    """Start the first three layers near the circuits that look-ups need.
 
-    To recall `k 12` after a later `k`, heads must write each token's predecessors beside it, and a head of the next
-    layer must match the current token against them (induction heads, arXiv 2209.11895). To copy the definition
-    `m = k + 5`, the token before the current one must match the one two before, and so on. Left to chance, these pairs
-    take most of a small training to form.
+    This is mimetic initialisation (arXiv 2305.09828).
+
+    To recall `k 12` after a later `k`, heads must write each token's predecessors beside it. A head
+    of the next layer must match the current token against them (induction heads, arXiv 2209.11895).
+    To copy the definition `m = k + 5`, the token before the current one must match the one two
+    before, and so on. Left to chance, these pairs take most of a small training to form.
     """
     layers = [layer.self_attn for layer in model.model.layers]
     head_dim, hidden_size = layers[0].head_dim, model.config.hidden_size
     num_heads = model.config.num_attention_heads
     group = num_heads // model.config.num_key_value_heads
     for layer in model.model.layers:
-        layer.self_attn.o_proj.weight *= 0.1  # so that a token's own embedding is heard everywhere
+        layer.self_attn.o_proj.weight *= 0.1  # or it would drown a token's own embedding
         layer.mlp.down_proj.weight *= 0.1
     # The slow half of the RoPE frequencies hardly turns over a trace: it matches at any distance.
     slow = [torch.arange(head_dim // 4, head_dim // 2) + half for half in (0, head_dim // 2)]
@@ -116,8 +119,11 @@ def mimic_lookups(model: LlamaForCausalLM) -> None:
 
 
 def _look_back(attention: Any, frequencies: torch.Tensor, strength: float = 5.0) -> None:
-    """Make head i attend i + 1 tokens back, by its projection biases: with RoPE frequencies f, constant queries and
-    keys at relative angle -d * f score highest at distance d."""
+    """Make head i attend i + 1 tokens back, by its projection biases.
+
+    With RoPE frequencies f, constant queries and keys at relative angle -d * f score highest at
+    distance d.
+    """
     head_dim = attention.head_dim
     for projection in (attention.q_proj, attention.k_proj):
         projection.weight *= 0.1  # so that the biases decide
@@ -131,7 +137,7 @@ def _look_back(attention: Any, frequencies: torch.Tensor, strength: float = 5.0)
 
 
 class Trainer:
-    """One training in `out_dir`: `checkpoint/` while it runs, the finished model beside it.
+    """One training in `out_dir`: `checkpoint/` while it runs, then the finished model beside it.
 
     Running it again on the same folder resumes.
     """
@@ -174,10 +180,11 @@ class Trainer:
         self._export()
 
     def _mask(self, batch: Batch, stage: Stage) -> torch.Tensor | None:
-        """What each token sees, [rows, 1, T, T] bool, or None for all that came before.
+        """What each token sees, [rows, 1, T, T] bool; None means all earlier tokens.
 
-        Where the stage forgets, a random share of the tokens that do not last is hidden from those more than a random
-        window behind, as an eviction would: a model that never lost a token leans on any of them.
+        If the stage forgets, a random share of the tokens that do not last is hidden. They are
+        hidden from tokens more than a random window later, as by an eviction. A model that never
+        lost a token would come to depend on any of them.
         """
         if stage.lasting is None:
             return None
@@ -225,7 +232,7 @@ class Trainer:
             self._accuracies.clear()
 
     def _lr_factor(self, stage: Stage) -> float:
-        """Linear warm-up, then constant, or linear decay over a stage that says so."""
+        """Linear warm-up, then constant; linear decay in a stage with `decay`."""
         warmup = min(1.0, (self.progress.step + 1) / self._config.warmup_steps)
         decayed = self.progress.stage_tokens / stage.max_tokens if stage.decay else 0.0
         return warmup * max(0.0, 1.0 - decayed)
@@ -245,7 +252,7 @@ class Trainer:
             raise FloatingPointError(f"the loss became {loss} at step {progress.step}")
 
     def _checkpoint(self) -> None:
-        """Weights, optimiser state and progress; the progress file is renamed last and seals it."""
+        """Write weights, optimiser state and progress. Renaming the progress file seals them."""
         folder = self._out_dir / "checkpoint"
         folder.mkdir(parents=True, exist_ok=True)
         state = {

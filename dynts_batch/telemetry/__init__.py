@@ -1,6 +1,6 @@
 """What a process used of the hardware: GPU memory, utilisation, power, energy and host memory.
 
-Knows nothing about models or runs; needs no torch and no Ray. `log.py` sets up logging.
+Knows nothing about models or runs. Needs no torch and no Ray. `log.py` sets up logging.
 """
 
 from dynts_batch.telemetry.log import setup_logging

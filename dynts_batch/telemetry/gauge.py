@@ -7,7 +7,7 @@ class Gauge:
     """Peak and mean of a quantity sampled at uneven moments.
 
     The mean weighs by time (trapezoid rule), so samples taken on demand do not skew it. None is a
-    gap: it adds nothing, and nothing is assumed for the time around it.
+    gap: it adds nothing, and no value is assumed for the time around it.
     """
 
     def __init__(self) -> None:
@@ -31,22 +31,22 @@ class Gauge:
 
     @property
     def mean(self) -> float | None:
-        """Over the time covered; the only value if there is one sample; None if there is none."""
+        """Mean over the time covered. With one sample its value; without any None."""
         return self.integral / self._covered_s if self._covered_s > 0 else self.peak
 
 
 class Energy:
     """Joules since the first sample: from the hardware counter if there is one, else from power.
 
-    `joules` is None where the truth is not known. A gap in the counter heals, since the counter
-    goes on meanwhile; a gap in power does not. A counter that runs backwards has been restarted
-    (driver reload, wrap): power x time stands in for that one interval.
+    `joules` is None if the truth is not known. A gap in the counter heals, because the counter goes
+    on meanwhile. A gap in power does not. A counter that runs backwards was restarted (driver
+    reload, wrap); for that one interval power x time stands in.
     """
 
     def __init__(self, power: Gauge, counter_j: float | None) -> None:
         """`power` holds the first sample in watts, `counter_j` is the first counter reading."""
         self._power = power
-        self._counter_j = counter_j  # the latest known; None: this device is measured by power
+        self._counter_j = counter_j  # the latest known; None: power measures this device
         self._power_j = 0.0  # power x time up to that reading
         self._counted_j = 0.0
         self.joules: float | None = None
@@ -63,7 +63,7 @@ class Energy:
 
     def _count(self, delta_j: float, counter_j: float) -> None:
         if delta_j < 0 and not self._power.is_gapless:
-            self._counter_j = None  # neither is complete: unknown from here on
+            self._counter_j = None  # neither figure is complete: unknown from here on
             return
         self._counted_j += delta_j if delta_j >= 0 else self._power.integral - self._power_j
         self._counter_j, self._power_j = counter_j, self._power.integral

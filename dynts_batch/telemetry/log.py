@@ -1,7 +1,7 @@
-"""Structured logging: one record, one line of `key=value`, quiet unless asked.
+"""Structured logging: each record is one line of `key=value`, and few are written by default.
 
-Code that knows a request passes it along: `logger.warning("...", extra={"request_id": ...})`. Any
-`extra` becomes a key; nothing else is needed, and without `setup_logging` nothing is configured.
+Code that knows a request passes it along: `logger.warning("...", extra={"request_id": ...})`. Every
+`extra` becomes a key. Without `setup_logging` nothing is configured.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ def setup_logging(level: str = "WARNING", *, worker_id: str | None = None) -> No
     """Send this package's records from `level` up to stderr, marked with `worker_id` if given.
 
     Calling again replaces the former setting. Other packages' logging is left alone. ValueError if
-    `level` is none of logging's names.
+    logging has no such `level`.
     """
     logger = logging.getLogger(_ROOT)
     logger.setLevel(level)
@@ -55,6 +55,6 @@ class _KeyValueFormatter(logging.Formatter):
 
 
 def _quoted(text: str) -> str:
-    """As is if it is one plain word, else as a JSON string: never more than one line."""
+    """`text` if it is one plain word, else a JSON string. Never more than one line."""
     plain = text and text.isprintable() and not set(text) & set(' "=')
     return text if plain else json.dumps(text, ensure_ascii=False)

@@ -1,8 +1,8 @@
 """Samples this process's GPUs and its host memory in the background.
 
-NVML sees whole GPUs. Memory, power and energy here are a GPU's, whoever uses it: where two
-processes meter the same UUID, both see all of its joules, and the caller, who sees both, counts
-each UUID once.
+NVML sees whole GPUs. So memory, power and energy are a GPU's, whoever uses it. If two processes
+meter the same UUID, both see all of its joules. The caller, who sees both, must count each UUID
+once.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ _JOIN_TIMEOUT_S = 5.0
 class DeviceSummary:
     """One GPU over the life of the meter; None is unknown. Utilisation is 0 to 1.
 
-    Peaks are as fine as the sampling interval; means are over time. Memory is that of all
-    processes on the GPU, or of the MIG slice; energy is the GPU's since the meter started.
+    Peaks are as fine as the sampling interval; means are over time. Memory is that of all processes
+    on the GPU, or of the MIG slice. Energy is the GPU's since the meter started.
     """
 
     uuid: str
@@ -56,10 +56,10 @@ class ProcessSummary:
 
 @dataclass(frozen=True, slots=True)
 class MeterSummary:
-    """What `DeviceMeter.summary` returns. `devices` is in the order the devices were given."""
+    """The result of `DeviceMeter.summary`. `devices` keeps the order in which they were given."""
 
     started_at_s: float
-    """Unix time of the first sample, to put several workers on one axis."""
+    """Unix time of the first sample, which puts several workers on one axis."""
     duration_s: float
     process: ProcessSummary
     devices: tuple[DeviceSummary, ...]
@@ -69,9 +69,9 @@ class DeviceMeter:
     """Measures the GPUs named by `device_uuids` and this process's memory every `interval_s`.
 
     Names may be UUIDs (with or without "GPU-"), MIG UUIDs or indices. None takes those of
-    CUDA_VISIBLE_DEVICES, or all if that is unset; an empty sequence takes none and leaves NVML
-    alone. Without NVML every GPU figure is None, which is logged once. No method raises because of
-    a device. A context manager; any thread may call.
+    CUDA_VISIBLE_DEVICES, or all if that is unset. An empty sequence takes none and does not touch
+    NVML. Without NVML every GPU figure is None, which is logged once. No method raises because of a
+    device. A context manager; any thread may call.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class DeviceMeter:
         self._rss = Gauge()
         self._devices: dict[str, _MeteredDevice] = {}
         self._started_at_s = self._started_s = self._last_t_s = 0.0
-        # Two locks: a driver that hangs in a read must not hang those who only want figures.
+        # Two locks: a driver that hangs in a read must not block callers who only want figures.
         self._reading = threading.Lock()
         self._figures = threading.Lock()
         self._stop = threading.Event()
@@ -107,7 +107,7 @@ class DeviceMeter:
         self.close()
 
     def start(self) -> None:
-        """Find the devices, take the first sample (zero joules) and sample from now on. Once."""
+        """Find the devices, take the first sample (zero joules), start sampling. Call it once."""
         self._devices = {
             uuid: _MeteredDevice(uuid, device) for uuid, device in self._open_devices().items()
         }
@@ -117,7 +117,7 @@ class DeviceMeter:
         self._thread.start()
 
     def close(self) -> None:
-        """Take the last sample and stop. Figures stay readable; closing again does nothing."""
+        """Take the last sample and stop. Figures stay readable. Closing again does nothing."""
         if self._stop.is_set() or self._thread.ident is None:
             return
         self._stop.set()
@@ -130,7 +130,7 @@ class DeviceMeter:
             self._nvml.nvmlShutdown()
 
     def sample(self) -> None:
-        """Sample now, so that `energy_j` and `summary` are up to this moment."""
+        """Sample now, which brings `energy_j` and `summary` up to this moment."""
         with self._reading:
             readings = {uuid: metered.read() for uuid, metered in self._devices.items()}
             rss_bytes = self._process.memory_info().rss
@@ -140,7 +140,7 @@ class DeviceMeter:
     def energy_j(self, uuid: str) -> float | None:
         """Joules of the GPU since the start, as of the latest sample; None if unknown.
 
-        `uuid` is as in `summary`; KeyError for a GPU that is not metered.
+        `uuid` is as in `summary`. KeyError for a GPU that is not metered.
         """
         with self._figures:
             return self._devices[uuid].energy_j
@@ -181,7 +181,7 @@ class DeviceMeter:
 
 
 class _MeteredDevice:
-    """A device and its running figures; `device` is None where NVML does not have it."""
+    """A device and its running figures. `device` is None if NVML does not have it."""
 
     def __init__(self, uuid: str, device: Device | None) -> None:
         self._uuid = uuid

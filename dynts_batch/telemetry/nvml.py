@@ -1,7 +1,7 @@
 """Finds this process's GPUs in NVML and reads them.
 
-Owns what an identifier and an NVML error mean; knows nothing about time. Every function takes the
-`nvml` module (nvidia-ml-py's `pynvml`, or a fake with the same functions) that is initialised.
+Owns the meaning of identifiers and NVML errors. Knows nothing about time. Every function takes the
+initialised `nvml` module: nvidia-ml-py's `pynvml`, or a fake with the same functions.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _UUID_CHARS = len("GPU-12345678-1234-1234-1234-123456789abc")
 
 @dataclass(frozen=True, slots=True)
 class DeviceReading:
-    """One look at a device. A field that it does not support, or no longer gives, is None."""
+    """One look at a device. None: the device does not support the field, or no longer gives it."""
 
     memory_used_bytes: int | None = None
     """Used by all processes and the driver, not by this process alone."""
@@ -26,13 +26,13 @@ class DeviceReading:
     """Share of the last moments (up to 1 s) in which a kernel ran, 0 to 1."""
     power_w: float | None = None
     energy_counter_j: float | None = None
-    """Joules since the driver was loaded; only differences mean something."""
+    """Joules since the driver was loaded. Only differences mean something."""
 
 
 class Device:
-    """One GPU, named by the UUID of the physical GPU also where the process has a MIG slice of it.
+    """One GPU, named by the UUID of the physical GPU even if the process has a MIG slice of it.
 
-    Of a slice, memory is the slice's own; power and energy exist for the whole GPU only.
+    For a slice, memory is the slice's own. Power and energy exist only for the whole GPU.
     """
 
     def __init__(self, nvml: Any, handle: Any) -> None:
@@ -49,7 +49,7 @@ class Device:
         self.memory_total_bytes: int | None = None if memory is None else memory.total
 
     def read(self) -> DeviceReading:
-        """Never raises: what cannot be read is None, and everything is once the GPU is lost."""
+        """Never raises. A value that cannot be read is None; all are once the GPU is lost."""
         nvml = self._nvml
         memory = self._ask(nvml.nvmlDeviceGetMemoryInfo, self._memory_handle)
         rates = self._ask(nvml.nvmlDeviceGetUtilizationRates, self._handle)
@@ -68,7 +68,7 @@ class Device:
         try:
             return function(handle)
         except self._nvml.NVMLError as error:
-            # Anything else is one missing value: not supported, or a driver too busy to answer.
+            # Any other error is one missing value: not supported, or the driver is too busy.
             lost = (self._nvml.NVML_ERROR_GPU_IS_LOST, self._nvml.NVML_ERROR_RESET_REQUIRED)
             if error.value in lost:
                 self.is_lost = True
@@ -77,24 +77,24 @@ class Device:
 
 
 def visible_devices(environ: Mapping[str, str]) -> list[str] | None:
-    """The entries of CUDA_VISIBLE_DEVICES as CUDA reads them; None, meaning all, if it is unset."""
+    """The entries of CUDA_VISIBLE_DEVICES as CUDA reads them. None, if it is unset, means all."""
     value = environ.get("CUDA_VISIBLE_DEVICES")
     if value is None:
         return None
     entries: list[str] = []
     for entry in (part.strip() for part in value.split(",")):
         if not (entry.isdecimal() or entry.startswith(("GPU-", "MIG-"))):
-            break  # CUDA sees no device from the first entry on that names none, such as -1
+            break  # CUDA sees no device from the first invalid entry on, such as -1
         entries.append(entry)
     return entries
 
 
 def open_devices(nvml: Any, identifiers: Sequence[str] | None) -> dict[str, Device | None]:
-    """The devices by physical UUID, each once; None, and a warning, for one that is not there.
+    """The devices by physical UUID, each once. One that is not there is None, with a warning.
 
     An identifier is an index, a UUID with or without "GPU-", the unambiguous start of one, or a MIG
-    UUID; None means every GPU. An index counts in PCI order, CUDA's own only if the environment
-    has CUDA_DEVICE_ORDER=PCI_BUS_ID: prefer UUIDs.
+    UUID. None means every GPU. An index counts in PCI order. CUDA uses that order only if the
+    environment has CUDA_DEVICE_ORDER=PCI_BUS_ID, so prefer UUIDs.
     """
     if identifiers is None:
         identifiers = [str(index) for index in range(nvml.nvmlDeviceGetCount())]
@@ -115,7 +115,7 @@ def _find(nvml: Any, identifier: str) -> Any:
     if identifier.startswith("MIG-"):
         return nvml.nvmlDeviceGetHandleByUUID(identifier)
     start = "GPU-" + identifier.removeprefix("GPU-")  # torch leaves the "GPU-" out
-    if len(start) == _UUID_CHARS:  # asks no other GPU, which may be broken
+    if len(start) == _UUID_CHARS:  # ask no other GPU, because it may be broken
         return nvml.nvmlDeviceGetHandleByUUID(start)
     handles = [nvml.nvmlDeviceGetHandleByIndex(i) for i in range(nvml.nvmlDeviceGetCount())]
     found = [handle for handle in handles if nvml.nvmlDeviceGetUUID(handle).startswith(start)]

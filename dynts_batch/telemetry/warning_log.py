@@ -1,4 +1,4 @@
-"""This package's warnings in this process, for someone far away: a worker's log stays on its machine."""
+"""This package's warnings in this process, kept for a reader on another machine."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ _MAX_CHARS = 300
 
 
 class WarningLog(logging.Handler):
-    """Keeps the first warning of each kind, from when it is made until it is closed. A kind is a line of code: there
-    are few, however many rows are refused or requests repeated."""
+    """Keeps the first warning of each kind until it is closed.
+
+    A kind is a line of code. There are few kinds, however many rows fail or requests repeat.
+    """
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)

@@ -1,1 +1,1 @@
-"""Stand-ins for tests: what behaves like an engine without a model."""
+"""Stand-ins for tests: they behave like an engine and need no model."""

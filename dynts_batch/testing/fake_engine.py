@@ -1,9 +1,9 @@
-"""An engine without a model: the same interface as Engine, for everything that is not decoding.
+"""An engine without a model: Engine's interface, to test everything except decoding.
 
-Its completions are a function of (seed, request_id, sample_index, prompt) alone, so a run on it can
-be interrupted, resumed and compared. It answers with the number of characters of the prompt, save
-for one sample in eight that it gets wrong and one that never stops thinking. Prompts may ask for
-trouble, to prove that a run survives it:
+Its completions are a function of (seed, request_id, sample_index, prompt) alone. So a run on it can
+be interrupted, resumed and compared. It answers with the number of characters of the prompt. One
+sample in eight is wrong, and one in eight never stops thinking. Prompts may ask for trouble, to
+prove that a run survives it:
 
     [[kill]]    the process is killed as soon as the request is admitted
     [[raise]]   the step that admits the request raises
@@ -49,7 +49,7 @@ class FakeArena:
 
 @dataclass(slots=True)
 class _Sequence:
-    """A request in flight; all of its completion but the times is known from the start."""
+    """A request in flight. All of its completion except the times is known from the start."""
 
     request: Request
     prompt: str
@@ -67,7 +67,7 @@ class _Sequence:
 
 
 class FakeEngine:
-    """See Engine: add requests, then step until nothing has work."""
+    """See Engine: add requests, then step until none is left."""
 
     def __init__(
         self,
@@ -79,8 +79,8 @@ class FakeEngine:
     ) -> None:
         self.num_devices = num_devices
         self._settings, self._sampling = settings, sampling
-        # What the policy's own class says (a test holds the two equal): asking it would cost every
-        # fake worker the import of torch.
+        # A test holds this equal to the policy class's own capacity. Asking that class would cost
+        # every fake worker the import of torch.
         capacity = policy.budget
         if policy.name == "full" or capacity is None:
             capacity = memory.max_prompt_tokens + sampling.max_new_tokens
@@ -92,7 +92,7 @@ class FakeEngine:
 
     @classmethod
     def load(cls, config: Config) -> Self:
-        """Raises: ConfigError where the settings of `model.name` are wrong."""
+        """Raises: ConfigError if the settings in `model.name` are wrong."""
         settings = FakeSettings.parse(config.model.name)
         num_devices = max(1, int(config.workers.num_gpus or 0))
         return cls(settings, config.policy, config.sampling, config.memory, num_devices)
@@ -130,7 +130,7 @@ class FakeEngine:
         return bool(self._waiting or self._running or self._failed)
 
     def add_request(self, request: Request) -> None:
-        """Queue a request; if it cannot be run, the next `step` returns its error."""
+        """Queue a request. If it cannot be run, the next `step` returns its error."""
         try:
             self._waiting.append(self._sequence(request))
         except RowError as error:
@@ -188,7 +188,7 @@ class FakeEngine:
                 time.sleep(1)
 
     def _now_s(self) -> float:
-        """Time that is simulated passes with the steps."""
+        """The clock. Simulated time passes with the steps."""
         return self.busy_s if self._settings.simulated else time.perf_counter()
 
     def _log(self, request: Request) -> None:
@@ -232,7 +232,7 @@ class FakeEngine:
         )
 
     def _token_trace(self, sequence: _Sequence) -> TokenTrace:
-        """Prompt and numbers, of which the oldest that no longer fit are gone."""
+        """The prompt and the numbers. The oldest tokens that no longer fit are gone."""
         generated = [f" {number}" for number in range(sequence.completion_tokens)]
         texts = [*(f"{word} " for word in sequence.prompt.split()), *generated]
         last = len(texts) - 1  # the newest token is never stored

@@ -1,4 +1,4 @@
-"""What `model.name=fake` names: a model that is none, and the settings of the engine that runs it."""
+"""The model that `model.name=fake` names, and the settings of its engine."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ NAME = "fake"
 
 @dataclass(frozen=True)
 class FakeSettings:
-    """What `model.name=fake:KEY=VALUE,...` says."""
+    """The settings in `model.name=fake:KEY=VALUE,...`."""
 
     step_s: float = 0.0
     """Seconds of device time that one step takes, whatever the batch."""
     simulated: bool = False
     """The device time is counted, not spent."""
     log: str | None = None
-    """File that gets a line for every request admitted: what was done twice stands there twice."""
+    """File that gets a line for every request admitted. Work done twice stands there twice."""
 
     @classmethod
     def parse(cls, name: str) -> Self:
-        """Raises: ConfigError for an unknown key or a value that is none."""
+        """Raises: ConfigError for an unknown key or a wrong value."""
         given = dict(_pair(part) for part in name.partition(":")[2].split(",") if part)
         choices = [field.name for field in fields(cls)]
         if unknown := given.keys() - set(choices):
@@ -41,14 +41,14 @@ class FakeSettings:
 
 @dataclass(frozen=True)
 class FakeModel:
-    """Any fake is the same model, however fast."""
+    """Any fake is the same model, whatever its speed."""
 
     settings: ModelConfig
     identity: Mapping[str, Any]
 
     @classmethod
     def check(cls, settings: ModelConfig) -> Self:
-        """Raises: ConfigError where the name's settings are wrong."""
+        """Raises: ConfigError if the settings in the name are wrong."""
         FakeSettings.parse(settings.name)
         return cls(settings, {"name": NAME})
 
