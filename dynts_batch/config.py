@@ -119,8 +119,9 @@ class SamplingConfig:
     temperature, top_k, top_p and min_p. At temperature 0 it is the model's own."""
     stop_when: Literal["agreed", "right"] | None = None
     """When a question gets no more samples; `num_samples` are the most. agreed: the vote among its
-    samples is decided. right: a sample is graded right, which is how training sets are made. A
-    sample that is not run is a row with finish_reason `skipped`. null = all are run."""
+    samples is decided. right: a sample is graded right, which is how training sets are made; a
+    question without a reference gets all. A sample that is not run is a row with finish_reason
+    `skipped`. null = all are run."""
     stop_rule: Literal["posterior", "evidence"] = "posterior"
     """How a vote is decided. posterior: Adaptive-Consistency's rule, by which 4 equal votes decide;
     its confidence is no error rate. evidence: an e-process, by which 7 equal votes decide. It names

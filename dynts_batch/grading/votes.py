@@ -42,12 +42,14 @@ def fewest_votes(rule: RuleName, confidence: float) -> int:
 
 
 def votes_missing(votes: Sequence[Hashable | None], rule: RuleName, confidence: float) -> int:
-    """How many more votes it takes at least until one answer can have won; 0: one has."""
-    if winner(votes, rule, confidence) is not None:
-        return 0
+    """How many more votes it takes at least until one answer can have won. 0: one has."""
     ranking = [n for _, n in Counter(vote for vote in votes if vote is not None).most_common(2)]
     first, second = (*ranking, 0, 0)[:2]
-    missing = max(1, fewest_votes(rule, confidence) - first)
+    missing = fewest_votes(rule, confidence) - first
+    if missing <= 0:
+        if winner(votes, rule, confidence) is not None:
+            return 0
+        missing = 1
     if rule == "posterior":  # the leader, who has the best chance, may get all of them
         while _chance_above_half(first + missing, second) < Fraction(str(confidence)):
             missing += 1

@@ -116,6 +116,45 @@ def test_a_run_whose_head_is_lost_goes_on_on_a_fresh_cluster(tmp_path, undisturb
 
 
 @pytest.mark.long
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("stop_when", ["agreed", "right"])
+def test_samples_that_wait_for_each_other_are_the_same_ones_whatever_dies(tmp_path, stop_when):
+    sampling = {"num_samples": 16, "temperature": 0.8, "stop_when": stop_when}
+    run = _RUN | {"shard_rows": 32}
+    quiet = tmp_path / "quiet"
+    quiet.mkdir()
+    plain = {
+        "sampling": sampling | {"max_new_tokens": 20},
+        "run": run | {"dir": str(quiet / "run")},
+    }
+    expected = stable_rows(finish_run(make_config(quiet, 60, **plain)).path)
+    log = tmp_path / "admitted.txt"
+    config = write_config(
+        tmp_path,
+        write_problems(tmp_path / "problems.jsonl", 60),
+        model={"name": f"fake:step_s=0.05,log={log}"},
+        sampling=plain["sampling"],
+        run=run | {"dir": str(tmp_path / "run")},
+        workers={"num_cpus": 0.4, "min": 1, "max": 4},
+    )
+    with Nodes() as nodes:
+        outcome = run_in_chaos(
+            nodes,
+            str(config),
+            str(tmp_path / "run"),
+            log,
+            targets=["worker", "node", "driver", "worker", "worker", "driver"],
+            dice=random.Random(stop_when),
+            pause_s=(1.0, 5.0),
+        )
+    assert outcome.rows == expected
+    num_run = sum(row["finish_reason"] != "skipped" for row in expected)
+    print(
+        f"\n{dict(outcome.kills)}; {outcome.num_admitted} requests begun for {num_run} of 960 rows"
+    )
+
+
+@pytest.mark.long
 @pytest.mark.timeout(3000)
 @pytest.mark.parametrize("store", ["local", "s3"])
 def test_runs_survive_at_least_thirty_deaths(tmp_path, undisturbed, store):

@@ -11,7 +11,7 @@ from dynts_batch.runner.messages import Report
 
 #: Metric and the sum of a report's tally that it adds up.
 TALLIES = {
-    "dynts_rows": ("rows", "Rows done, failed ones included"),
+    "dynts_rows": ("rows", "Rows done, failed and skipped ones included"),
     "dynts_error_rows": ("errors", "Failed rows"),
     "dynts_completion_tokens": ("completion_tokens", "Generated tokens of done rows"),
     "dynts_evictions": ("evictions", "Evictions in done rows"),
