@@ -124,8 +124,7 @@ class Policy(PolicyParameters):
 
     @property
     def companions(self) -> frozenset[type]:
-        """Types of the objects, made for the model, that the policy needs: an importance predictor,
-        say."""
+        """Types of what was made for the model and the policy needs, such as a predictor."""
         needed = (RECORDERS[name].companion for name in self.requires)
         return frozenset(kind for kind in needed if kind is not None)
 

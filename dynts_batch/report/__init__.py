@@ -1,1 +1,1 @@
-"""What a run directory says, for people. Reads run directories only."""
+"""What people read of a run: figures, tables, charts and a page. Reads run directories only."""

@@ -1,7 +1,8 @@
 """Which side of the crossover a run was on: did evicting buy concurrency, or only cost time?
 
-Evicting pays where the full cache would have held fewer sequences in the same bytes than ran together. With memory to
-spare it buys nothing. What a full cache would have decoded per second is measured or unknown, never derived.
+Evicting pays if the full cache would have held fewer sequences in the same bytes than ran together.
+With memory to spare it buys nothing. What a full cache would have decoded per second is measured or
+unknown, never derived.
 """
 
 from __future__ import annotations
@@ -13,19 +14,22 @@ from dynts_batch.report.device_time import DeviceTime
 
 @dataclass(frozen=True)
 class Crossover:
-    """Sequences that one worker decoded together, beside what the full cache would have allowed in its arena's bytes."""
+    """Sequences that one worker decoded together, beside what a full cache could hold in the same
+    bytes."""
 
     arena_bytes: int
     running: int
-    """Most that ran together."""
+    """The most that ran together."""
     reserved: int
-    """Of a full cache that reserves the longest sequence, prompt and completion, for each, as policy `full` does."""
+    """Sequences of a full cache that reserves the longest prompt and completion for each, as policy
+    `full` does."""
     paged: int
-    """Of a full cache without any waste: each sequence holds just the tokens that it has, on average over its life."""
+    """Sequences of a full cache without waste: each holds just its own tokens, averaged over its
+    life."""
 
     @property
     def is_ahead(self) -> bool:
-        """Whether more ran together than even the best full cache would have held."""
+        """Whether more ran together than even the best full cache could hold."""
         return self.running > self.paged
 
 
@@ -34,7 +38,8 @@ def find_crossover(
 ) -> Crossover | None:
     """None without a sample in which anything ran.
 
-    `mean_tokens`: of a full cache's sequence, on average over its life; `max_tokens`: that the longest may have.
+    `mean_tokens`: tokens of a full cache's sequence, averaged over its life. `max_tokens`: tokens
+    that the longest sequence may have.
     """
     if device is None or device.peak_running == 0:
         return None

@@ -1,6 +1,8 @@
-"""What the workers' telemetry says: how long devices were held, how much of that they worked, and what they held.
+"""What the workers' telemetry says: how long they held devices, how busy those were, and what they
+stored.
 
-Reads samples over time, a part after another; knows nothing about rows. What was not sampled is None.
+Reads samples over time, one part after another. Knows nothing about rows. What was not sampled is
+None.
 """
 
 from __future__ import annotations
@@ -14,30 +16,31 @@ import pyarrow.compute as pc
 
 @dataclass(frozen=True)
 class DeviceTime:
-    """Of all workers together, all starts of the run."""
+    """All workers together, over all starts of the run."""
 
     wall_s: float
-    """Seconds in which at least one worker was loaded and had work."""
+    """Seconds with at least one worker loaded and at work."""
     held_s: float
-    """Device seconds from when each worker began to load to its last sample; a device that several share counts once."""
+    """Device seconds from the start of each worker's loading to its last sample. A shared device
+    counts once."""
     busy_share: float | None
-    """Share of that in which the engine was at work; None with a single sample."""
+    """Share of `held_s` in which the engine worked. None with a single sample."""
     utilisation: float | None
-    """The GPU's own figure (NVML), mean over samples; None without one."""
+    """The GPU's own figure (NVML), mean over samples. None without one."""
     peak_running: int
     """Most sequences that one worker decoded together."""
     mean_running: float
-    """Sequences decoded together by a worker, mean over samples with any."""
+    """Sequences that a worker decoded together, mean over samples with any."""
     arena_bytes: int
-    """Of one worker's arena: the largest."""
+    """The largest arena of a worker."""
     shrunk_to: int | None
-    """Fewest sequences that an arena held which once held more; None where none shrank."""
+    """Fewest sequences that a shrunk arena held; None if none shrank."""
     device_peak_bytes: int | None
     rss_peak_bytes: int | None
 
 
 def measure_device_time(parts: Iterable[pa.Table]) -> DeviceTime | None:
-    """From samples in `parts`, whatever their order and their workers; None without a sample."""
+    """From samples in `parts`, in any order and of any workers. None without a sample."""
     sums = [sums for part in parts if part.num_rows for sums in _sums(part)]
     if not sums:
         return None
@@ -91,11 +94,11 @@ def covered_s(spans: Iterable[tuple[float, float]]) -> float:
 
 
 def _sums(samples: pa.Table) -> list[dict]:
-    """One of each worker and device: sums, counts and ends of its samples. `busy_s` only grows."""
+    """Per worker and device: sums, counts and ends of its samples. `busy_s` only grows."""
     running = samples["num_running"]
     is_running = pc.greater(running, 0)
     samples = samples.append_column("when_running", pc.if_else(is_running, running, None))
-    is_unused = pc.equal(samples["num_steps"], 0)  # it loads, or waits for its first work
+    is_unused = pc.equal(samples["num_steps"], 0)  # loads, or waits for its first work
     samples = samples.append_column("unused_s", pc.if_else(is_unused, samples["time_s"], None))
     ends = [(name, end) for name in ("time_s", "busy_s") for end in ("min", "max")]
     peaks = (
@@ -115,14 +118,14 @@ def _sums(samples: pa.Table) -> list[dict]:
 
 
 def _shrunk_to(sums: list[dict]) -> int | None:
-    """Of one worker, whose arena never grows."""
+    """Per worker, since one worker's arena never grows."""
     known = [found for found in sums if found["max_seqs_max"] is not None]
     least = min((found["max_seqs_min"] for found in known), default=0)
     return least if least < (_largest(known, "max_seqs_max") or 0) else None
 
 
 def _mean(sums: list[dict], column: str) -> float | None:
-    """Over the samples that know it."""
+    """Mean over the samples that know it."""
     count = sum(found[f"{column}_count"] for found in sums)
     return sum(found[f"{column}_sum"] or 0 for found in sums) / count if count else None
 

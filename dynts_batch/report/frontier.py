@@ -1,6 +1,7 @@
-"""Accuracy against memory: policies by budgets on the same questions, each against the full cache and the best.
+"""Accuracy against memory: policies by budgets on the same questions, against the full cache and
+the best.
 
-Arithmetic and rendering of a frontier's rows. Knows nothing about how they were run.
+Computes and renders from a frontier's rows. Knows nothing about how they were run.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from rich.text import Text
 from dynts_batch.report.charts.line_chart import Series, line_chart
 from dynts_batch.report.statistics import Estimate, compare, estimate
 
-#: One row a sequence; `budget` is null for policy full.
+#: One row per sequence. `budget` is null for policy full.
 SCHEMA = pa.schema(
     [
         pa.field("policy", pa.string(), nullable=False),
@@ -41,7 +42,7 @@ SCHEMA = pa.schema(
 FULL = "full"
 #: A budget is as good as the full cache if it loses at most this much.
 TOLERANCE = 0.02
-#: Of the sums of shares: exactly 2 percentage points are within.
+#: Slack for sums of shares: a loss of exactly 2 percentage points is within the tolerance.
 ROUNDING = 1e-9
 
 Standing = Literal["first", "tied", "behind"]
@@ -49,17 +50,18 @@ Standing = Literal["first", "tied", "behind"]
 
 @dataclass(frozen=True)
 class Point:
-    """One policy at one budget, all seeds together; by question, the mean over its rows."""
+    """One policy at one budget, all seeds together. A question's value is the mean over its
+    rows."""
 
     policy: str
     budget: int | None
     right: dict[str, float]
     stored_tokens: float
-    """Mean over the rows of the most that was stored at once, as is `stored_bytes`."""
+    """The most tokens stored at once, mean over the rows. `stored_bytes` likewise."""
     stored_bytes: float
     generated_tokens: float
     usd_per_right: float | None
-    """What all rows cost, by right answer; None where nothing was right, or a row has no cost."""
+    """Cost of all rows per right answer. None if nothing was right, or a row has no cost."""
 
     @property
     def accuracy(self) -> float:
@@ -76,7 +78,7 @@ class Point:
     def minus(self, other: Point) -> Estimate:
         """The paired difference in accuracy, over the questions of both.
 
-        Raises: ValueError where they share none.
+        Raises: ValueError if they share none.
         """
         shared = sorted(self.right.keys() & other.right.keys())
         a, b = (np.array([point.right[name] for name in shared]) for point in (other, self))
@@ -88,13 +90,13 @@ class Point:
 
 @dataclass(frozen=True)
 class Frontier:
-    """All points that there are, policies and budgets in the order of the rows."""
+    """All points, policies and budgets in the order of the rows."""
 
     points: tuple[Point, ...]
 
     @classmethod
     def of(cls, rows: pa.Table) -> Frontier:
-        """From rows of `SCHEMA`. A row that failed counts as wrong, and stores nothing."""
+        """From rows of `SCHEMA`. A failed row counts as wrong, and stores nothing."""
         groups: dict[tuple[str, int | None], list[dict]] = {}
         for row in rows.to_pylist():
             groups.setdefault((row["policy"], row["budget"]), []).append(row)
@@ -118,12 +120,15 @@ class Frontier:
         return found[0] if found else None
 
     def rival(self, point: Point) -> Point | None:
-        """The best other policy at the budget of `point`; None where there is none."""
+        """The best other policy at the budget of `point`, or None."""
         others = [p for p in self.points if p.budget == point.budget and p.policy != point.policy]
         return max(others, key=lambda other: other.accuracy, default=None)
 
     def standing(self, point: Point) -> Standing:
-        """Of a policy among all at its budget; "tied": the paired interval to the best of the others reaches 0."""
+        """The place of a policy among all at its budget.
+
+        "tied": the paired interval to the best of the others reaches 0.
+        """
         rival = self.rival(point)
         if rival is None or point.accuracy > rival.accuracy:
             return "first"
@@ -131,7 +136,7 @@ class Frontier:
         return "tied" if difference.high is None or difference.high >= 0 else "behind"
 
     def budgets_within_tolerance(self, policy: str) -> list[int]:
-        """At which the policy loses at most `TOLERANCE` against the full cache."""
+        """Budgets at which the policy loses at most `TOLERANCE` against the full cache."""
         points = [point for b in self.budgets if (point := self.at(policy, b)) is not None]
         if self.full is None:
             return []
@@ -142,7 +147,7 @@ class Frontier:
         ]
 
     def budgets_in_front(self, policy: str) -> list[int]:
-        """At which the policy is first, or tied with the first."""
+        """Budgets at which the policy is first, or tied with the first."""
         points = [point for b in self.budgets if (point := self.at(policy, b)) is not None]
         return [
             point.budget
@@ -152,12 +157,16 @@ class Frontier:
 
 
 def table(frontier: Frontier) -> Group:
-    """For a terminal of 80 columns: every point with its paired 95% intervals in percentage points, and what follows for each policy."""
+    """Every point with its paired 95% intervals in percentage points, and a conclusion per policy.
+
+    For a terminal of 80 columns.
+    """
     return Group(_title(frontier), "", _points_table(frontier), "", _policies_table(frontier))
 
 
 def picture(frontier: Frontier) -> str:
-    """SVG: accuracy against KV memory, a line a policy; without the full cache, against bytes."""
+    """SVG: accuracy against KV memory, one line per policy. Without the full cache, memory is in
+    bytes."""
     series = []
     share = 100 / frontier.full.stored_bytes if frontier.full is not None else 1.0
     for policy in frontier.policies:
@@ -211,9 +220,12 @@ def _title(frontier: Frontier) -> str:
 
 
 def _points_table(frontier: Frontier) -> Table:
-    """By budget, the best first: right answers in percent, KV memory in percent of the full cache's, generated tokens per
-    problem, cost of a right answer over the full cache's, and the 95% intervals of the paired differences in percentage
-    points. "minus best other" is what makes a policy first, tied with the first, or behind."""
+    """Points by budget, the best first.
+
+    Right answers are in percent, KV memory in percent of the full cache's, and the cost of a right
+    answer is over the full cache's. The 95% intervals of the paired differences are in percentage
+    points. "minus best other" makes a policy first, tied with the first, or behind.
+    """
     full = frontier.full
     shown = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
     shown.add_column("budget, policy", overflow="fold", vertical="bottom")
@@ -268,7 +280,7 @@ def _cost(point: Point, full: Point | None) -> str:
 
 
 def _difference(point: Point, other: Point | None) -> str:
-    """The interval, in percentage points; the difference itself where there is none."""
+    """The interval, in percentage points, or the bare difference if there is none."""
     if other is None:
         return ""
     found = point.minus(other)

@@ -1,4 +1,5 @@
-"""The figures of a run in words, the same in the terminal and on the page. What is unknown is "n/a", and says why."""
+"""The figures of a run in words, for the terminal and the page. Unknown figures are "n/a", with the
+reason."""
 
 from __future__ import annotations
 
@@ -31,7 +32,7 @@ class Line:
 
 
 def headline(run: Measures) -> list[Line]:
-    """The six figures that one looks at first."""
+    """The six figures to look at first."""
     totals = run.totals
     share, tokens = totals.stored_share, totals.tokens_per_problem
     busy = totals.device.busy_share if totals.device else None
@@ -109,11 +110,13 @@ def work_lines(totals: Totals) -> list[Line]:
         Line("tokens/s of a busy device", _number(totals.tokens_per_device_s)),
         Line(
             "stored tokens", _number(totals.mean_peak_tokens),
-            f"of a sequence, mean of the peaks; {_number(totals.mean_full_tokens)} with the full cache",
+            f"of a sequence, mean of the peaks; {_number(totals.mean_full_tokens)} with the full"
+            " cache",
         ),
         Line(
             "peak KV of a sequence", _size(totals.mean_peak_bytes),
-            f"mean; {percent(totals.stored_share)} of the full cache's {_size(totals.mean_full_bytes)}",
+            f"mean; {percent(totals.stored_share)} of the full cache's"
+            f" {_size(totals.mean_full_bytes)}",
         ),
     ]  # fmt: skip
     if device is not None:
@@ -132,11 +135,12 @@ def work_lines(totals: Totals) -> list[Line]:
 
 
 def warnings(run: Measures) -> list[str]:
-    """What must be known of all its figures."""
+    """What a reader must know about all figures."""
     found = []
     if run.run.is_half_regraded:
         found.append(
-            "Grading again broke off: the rows do not all follow the same rules. Run `dynts-batch grade` again."
+            "Grading again broke off: the rows do not all follow the same rules. Run `dynts-batch"
+            " grade` again."
         )
     if not run.run.is_finished:
         found.append(
@@ -146,7 +150,7 @@ def warnings(run: Measures) -> list[str]:
 
 
 def failed_text(totals: Totals, path: str) -> str:
-    """Which errors the failed rows of the run at `path` have, and what can be done."""
+    """Which errors the failed rows of the run at `path` have, and what to do about them."""
     types = ", ".join(f"{count:,} {name}" for name, count in totals.error_types.most_common())
     rows = "1 row" if totals.num_errors == 1 else f"{totals.num_errors:,} rows"
     return (
@@ -223,7 +227,7 @@ def _at_k_lines(found: AtK) -> list[Line]:
 
 
 def _text_lines(totals: Totals) -> list[Line]:
-    """What of a completion was judged, and how much that decides."""
+    """What part of a completion was judged, and how much that decides."""
     if not totals.num_judged:
         return []
     text = totals.config.grading.text

@@ -1,4 +1,5 @@
-"""The figures of one run that need all its rows at once: by question, by length, by rank. Its sums are in totals.py."""
+"""The figures of one run that need all its rows at once: by question, length or rank. Sums are in
+totals.py."""
 
 from __future__ import annotations
 
@@ -22,7 +23,7 @@ Right = Literal["right answer", "right vote", "solved question"]
 
 
 class Measures:
-    """Lazy, because the terminal needs less than the page. A figure that nothing is known of is None."""
+    """Lazy, because the terminal needs less than the page. An unknown figure is None."""
 
     def __init__(self, run: RunRows, label: str) -> None:
         self.run, self.label = run, label
@@ -38,7 +39,7 @@ class Measures:
 
     @cached_property
     def totals(self) -> Totals:
-        """What the run adds up to."""
+        """The run's sums."""
         telemetry = [] if self.run.telemetry is None else [self.run.telemetry]
         return Totals.of(self.run.config, self.run.table.to_batches(), telemetry)
 
@@ -56,7 +57,8 @@ class Measures:
 
     @cached_property
     def accuracy(self) -> Estimate | None:
-        """pass@1: the share right of a question's samples, mean over questions. Error rows are no samples."""
+        """pass@1: the share right of a question's samples, mean over questions. Error rows do not
+        count."""
         return estimate(np.array(list(self.questions.values())))
 
     @property
@@ -109,7 +111,7 @@ class Measures:
         return self.run.numbers(column)[self._is_run]
 
     def lengths(self) -> dict[str, np.ndarray]:
-        """Generated tokens of the answers that are right, wrong, and not judged."""
+        """Generated tokens of right, wrong and unjudged answers."""
         tokens = self.run.numbers("completion_tokens")
         judged = self._is_run & self._is_judged
         return {
@@ -119,7 +121,7 @@ class Measures:
         }
 
     def top_rows(self, column: str, count: int) -> list[int]:
-        """Positions of the answers with the largest known values of `column`, largest first."""
+        """Positions of the answers with the largest known values of `column`, the largest first."""
         values = np.where(
             self._is_run, np.nan_to_num(self.run.numbers(column), nan=-np.inf), -np.inf
         )
@@ -128,7 +130,7 @@ class Measures:
 
     @cached_property
     def _questions(self) -> tuple[np.ndarray, list[str]]:
-        """Which question each row belongs to [rows], and the questions' ids."""
+        """The question of each row [rows], and the questions' ids."""
         encoded = self.run.table["request_id"].combine_chunks().dictionary_encode()
         return encoded.indices.to_numpy(), encoded.dictionary.to_pylist()
 
@@ -159,7 +161,8 @@ def right_of(runs: Sequence[Measures]) -> Right:
 
 
 def measure(runs: list[RunRows]) -> list[Measures]:
-    """The figures of each run, labelled by engine or policy, and by folder where that is not enough."""
+    """The figures of each run. A label is the engine or the policy, plus the folder if that is
+    ambiguous."""
     names = [_name(run) for run in runs]
     folders = [run.run_dir.path.rstrip("/").rpartition("/")[2] for run in runs]
     return [

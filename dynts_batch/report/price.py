@@ -1,4 +1,4 @@
-"""A run's dollars or joules, over everything one would divide them by. Unknown stays None."""
+"""A run's dollars or joules, and prices per answer, right answer or token. Unknown stays None."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Price:
-    """`total` is the sum of the rows' shares; None if a single one of them is unknown."""
+    """`total` is the sum of the rows' shares, or None if any of them is unknown."""
 
     total: float | None
     num_answers: int
     """Rows that were run."""
     num_correct: int | None
-    """None: no row was judged."""
+    """None if no row was judged."""
     completion_tokens: int
 
     @property
@@ -22,16 +22,17 @@ class Price:
 
     @property
     def per_correct(self) -> float | None:
-        """None also where no answer is right: it has no price then."""
+        """None also if no answer is right."""
         return self._over(self.num_correct)
 
     @property
     def per_million_tokens(self) -> float | None:
-        """Of generated tokens."""
+        """Per million generated tokens."""
         return self._over(self.completion_tokens, scale=1e6)
 
     def per_correct_at(self, accuracy: float | None) -> float | None:
-        """The price of a right answer if `accuracy` were the share of right ones: cost per attempt / pass rate."""
+        """The price of a right answer if the share of right ones were `accuracy`: cost per attempt
+        / pass rate."""
         if self.per_answer is None or not accuracy:
             return None
         return self.per_answer / accuracy

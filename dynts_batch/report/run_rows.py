@@ -1,7 +1,7 @@
 """The rows of a run in memory: numbers and ids of all of them, the texts of a few.
 
-A run may have a hundred thousand rows with books in them. So every shard is opened for its short columns only, and
-texts are read again for the rows that are shown. Reads run directories and nothing else.
+A run may have a hundred thousand rows with long texts. So only the short columns of each shard are
+read, and later the texts of the rows that are shown. Reads run directories and nothing else.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _TEXTS = (
     *("reference", "correct", "finish_reason", "error_type", "error_message", "token_trace"),
     *("completion_tokens", "evicted_tokens", "peak_cache_len", "cost_usd"),
 )
-_NUM_THREADS = 8  # files on a bucket answer slowly, and all at once as fast as one
+_NUM_THREADS = 8  # a bucket is slow, but many files take no longer than one
 
 
 @dataclass(frozen=True)
@@ -58,12 +58,12 @@ class RunRows:
     table: pa.Table
     """The columns `_SHORT` of all committed rows, in the order of the input."""
     telemetry: pa.Table | None
-    """All samples of all workers; None if there is none."""
+    """All samples of all workers, or None."""
     shards: tuple[int, ...]
     shard_ends: tuple[int, ...]
-    """How many rows the shards up to each one have together."""
+    """Number of rows in all shards up to and including each one."""
     traced_shards: tuple[int, ...]
-    """Positions in `shards` of those that hold a token_trace."""
+    """Positions in `shards` of those with a token_trace."""
 
     @property
     def num_rows(self) -> int:
@@ -71,7 +71,7 @@ class RunRows:
 
     @property
     def num_units(self) -> int:
-        """Rows that the run has when it is finished."""
+        """Rows of the finished run."""
         return int(self.fingerprint["num_units"])
 
     def numbers(self, column: str) -> np.ndarray:
@@ -80,12 +80,12 @@ class RunRows:
         return values.to_numpy(zero_copy_only=False)
 
     def is_run(self) -> np.ndarray:
-        """Which rows were run [rows]: those that are no error rows, and were not skipped."""
+        """Which rows were run [rows]: all but error rows and skipped ones."""
         is_not_run = pc.is_in(self.table["finish_reason"], pa.array(NOT_RUN))
         return ~is_not_run.combine_chunks().to_numpy(zero_copy_only=False)
 
     def is_equal(self, column: str, value: str) -> np.ndarray:
-        """Which rows have `value` in `column` [rows]; null equals nothing."""
+        """Which rows have `value` in `column` [rows]. Null equals nothing."""
         equal = pc.fill_null(pc.equal(self.table[column], value), fill_value=False)
         return equal.combine_chunks().to_numpy(zero_copy_only=False)
 
@@ -103,7 +103,7 @@ class RunRows:
         return found
 
     def traced_rows(self, count: int) -> list[int]:
-        """Positions of up to `count` rows with a token_trace, from shards all over the run."""
+        """Positions of up to `count` rows with a token_trace, spread over the run's shards."""
         stride = max(1, len(self.traced_shards) // count)
         rows: list[int] = []
         for position in self.traced_shards[::stride]:
@@ -116,7 +116,10 @@ class RunRows:
 
 
 def read_run(path: str) -> RunRows:
-    """Raises: RunDirError where `path` is no run directory with rows, or cannot be read."""
+    """Read the rows of a run directory.
+
+    Raises: RunDirError if `path` is no run directory with rows, or cannot be read.
+    """
     run_dir = RunDir(path)
     fingerprint = run_dir.fingerprint()
     shards = sorted(run_dir.finished_shards())
@@ -141,7 +144,7 @@ def read_run(path: str) -> RunRows:
 
 
 def _scan(run_dir: RunDir, shard: int) -> tuple[pa.Table, bool]:
-    """The short columns of a shard, and whether it holds a token_trace."""
+    """The short columns of a shard, and whether it has a token_trace."""
     with run_dir.open_shard(shard) as file:
         return read_columns(file, _SHORT), _has_values(file, "token_trace")
 
@@ -152,7 +155,7 @@ def _read(run_dir: RunDir, shard: int, names: Sequence[str]) -> pa.Table:
 
 
 def _has_values(file: pq.ParquetFile, column: str) -> bool:
-    """Whether `column` is there and not only nulls, by the file's statistics: no row is read."""
+    """Whether `column` exists and is not all null, by the file's statistics. No row is read."""
     for group in range(file.metadata.num_row_groups):
         for leaf in range(file.metadata.num_columns):
             chunk = file.metadata.row_group(group).column(leaf)

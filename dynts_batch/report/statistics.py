@@ -1,7 +1,7 @@
-"""How sure a share is, and whether two runs differ: arithmetic on one number per question.
+"""How certain a share is, and whether two runs differ: arithmetic on one number per question.
 
-The question is the unit everywhere: samples of one question are not independent. Resampling is seeded, so a report of
-the same rows says the same.
+The unit is the question, because samples of one question are not independent. Resampling is seeded,
+so the same rows give the same report.
 """
 
 from __future__ import annotations
@@ -14,20 +14,24 @@ import numpy as np
 
 NUM_RESAMPLES = 2_000
 CONFIDENCE = 0.95
-#: Standard errors on either side of a mean that hold so much.
+#: Standard errors on each side of a mean that span the 95% interval.
 NUM_STANDARD_ERRORS = 1.959964
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """The mean over questions; `standard_error`, `low` and `high` are None where one question says nothing of it, and
-    `standard_error` where all questions have the same value."""
+    """The mean over questions.
+
+    `standard_error`, `low` and `high` are None if a single question leaves them unknown.
+    `standard_error` is also None if all questions have the same value.
+    """
 
     mean: float
     standard_error: float | None
     low: float | None
     high: float | None
-    """Ends of the 95% interval: from resamples, or Wilson's where all questions have the same value."""
+    """Ends of the 95% interval: from resamples, or Wilson's if all questions have the same
+    value."""
     num_questions: int
 
 
@@ -40,11 +44,12 @@ class PairedComparison:
     """Questions that b answers right more often than a."""
     num_worse: int
     p_value: float
-    """McNemar's exact test: how likely so uneven a split of the questions that differ is by chance."""
+    """McNemar's exact test: the probability that chance splits the differing questions so
+    unevenly."""
 
 
 def estimate(values: np.ndarray, *, least: float = 0.0) -> Estimate | None:
-    """The mean of `values` [questions], which are in `least`..1; None without any."""
+    """The mean of `values` [questions], which are in `least`..1. None without any."""
     if len(values) == 0:
         return None
     mean = float(np.mean(values))
@@ -58,9 +63,11 @@ def estimate(values: np.ndarray, *, least: float = 0.0) -> Estimate | None:
 
 
 def compare(a: np.ndarray, b: np.ndarray) -> PairedComparison | None:
-    """`a` and `b` [questions]: the share right of the same questions in two runs; None without any.
+    """Compare `a` and `b` [questions], the share right of the same questions in two runs; None
+    without any.
 
-    With one sample a question this is McNemar's test; with more, the sign test on the shares, which it is a case of.
+    With one sample per question this is McNemar's test. With more it is the sign test on the
+    shares, its general case.
     """
     difference = estimate(b - a, least=-1.0)
     if difference is None:
@@ -70,7 +77,7 @@ def compare(a: np.ndarray, b: np.ndarray) -> PairedComparison | None:
 
 
 def mcnemar_p(num_better: int, num_worse: int) -> float:
-    """Two-sided exact p-value: heads or tails for each of the questions that differ."""
+    """Two-sided exact p-value: a coin toss for each of the questions that differ."""
     num = num_better + num_worse
     ways = tail = 1
     for i in range(1, min(num_better, num_worse) + 1):
@@ -80,10 +87,11 @@ def mcnemar_p(num_better: int, num_worse: int) -> float:
 
 
 def _interval_of_equals(value: float, num: int, least: float) -> tuple[float, float]:
-    """Where `num` questions have the same value, which no resample doubts.
+    """The interval if all `num` questions have the same value, which resampling cannot widen.
 
-    Wilson's interval of "0 of `num`" says how many others may have another one, and that may be as far away as can be.
-    Of shares that are all 0 or all 1 it is Wilson's interval itself.
+    Wilson's interval of "0 of `num`" bounds how many others may have another value. Such a value
+    may be as far away as possible. For shares that are all 0 or all 1 this is Wilson's interval
+    itself.
     """
     others = NUM_STANDARD_ERRORS**2 / (num + NUM_STANDARD_ERRORS**2)
     return value - others * (value - least), value + others * (1 - value)
@@ -92,7 +100,8 @@ def _interval_of_equals(value: float, num: int, least: float) -> tuple[float, fl
 def _bootstrap_interval(values: np.ndarray) -> tuple[float, float]:
     """Percentile interval of the mean over questions drawn with replacement.
 
-    Few values are different, so a resample is one multinomial draw of how often each of them comes.
+    There are few different values, so a resample is one multinomial draw of how often each one
+    comes.
     """
     distinct, counts = np.unique(values, return_counts=True)
     rng = np.random.default_rng(0)

@@ -1,4 +1,4 @@
-"""How far a run is, in a few lines, from its run directory alone."""
+"""The progress of a run in a few lines, from its run directory alone."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""The report in the terminal: the figures of one run with what qualifies them, or several runs below each other.
+"""The report in the terminal: the figures of one run with their notes, or several runs below each
+other.
 
-Several runs are the rows of a table that is cut into blocks as wide as the terminal, so that any number of runs and of
-figures can be read in 80 columns.
+Several runs are the rows of a table. It is cut into blocks as wide as the terminal, so any number
+of runs and figures can be read in 80 columns.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ _MAX_WORDS = 12
 
 
 def show_report(runs: Sequence[Measures], console: Console) -> None:
-    """Print the figures of `runs`, and what sets them apart."""
+    """Print the figures of `runs`, and how they differ."""
     if len(runs) == 1:
         _show_one(runs[0], console)
     else:
@@ -50,7 +51,7 @@ def show_end(totals: Totals, path: str, console: Console) -> None:
     _say(console, verdict(totals))
     if totals.num_errors:
         _say(console, failed_text(totals, path))
-    # Not in the table: a path that is broken into lines cannot be copied.
+    # Not in the table: a path that is broken over lines cannot be copied.
     _say(console, f"{path}/rows/*.parquet")
     _say(console, f"dynts-batch report {path} --open")
 
@@ -93,7 +94,7 @@ def _lines(groups: Iterable[Sequence[Line]], box: Box | None = SQUARE) -> Table:
     table.add_column(overflow="fold")
     for lines in groups:
         for line in lines:
-            # Text, not markup: names of models, folders and errors may hold brackets.
+            # Text, not markup: names of models, folders and errors may contain brackets.
             table.add_row(*map(Text, (line.name, line.value, line.note)))
         table.add_section()
     return table
@@ -105,7 +106,7 @@ def _show_blocks(labels: Sequence[str], columns: Sequence[RunColumn], console: C
 
 
 def _blocks(labels: Sequence[str], columns: Sequence[RunColumn], width: int) -> Iterator[Table]:
-    """A row a run; columns that do not fit go on in another table with the same rows."""
+    """One row per run. Columns that do not fit go on in another table with the same rows."""
     label_width = min(_MAX_LABEL, max(map(len, labels)))
     left: list[RunColumn] = []
     room = width - label_width - _PAD
@@ -130,7 +131,7 @@ def _block(labels: Sequence[str], label_width: int, columns: Sequence[RunColumn]
 
 
 def _width(column: RunColumn) -> int:
-    """Of its values, and of its name broken between words."""
+    """Width of its values, or of its name broken between words."""
     words = max(map(len, column.name.split()))
     return max(words, min(_MAX_WORDS, len(column.name)), *map(len, column.values))
 

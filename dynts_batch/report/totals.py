@@ -1,7 +1,7 @@
-"""What a run adds up to: the figures that follow from sums over its rows and samples.
+"""What a run adds up to: figures from sums over its rows and samples.
 
-Reads a batch at a time and keeps only sums, so that the end of a run of any size costs no memory. What needs every row
-at once (questions, histograms) is in measures.py.
+Reads a batch at a time and keeps only sums, so the end of a run of any size costs no memory.
+Figures that need every row at once (questions, histograms) are in measures.py.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _SUMMED = COLUMNS[5:]
 
 @dataclass
 class Totals:
-    """Sums over rows. Error rows and skipped ones count as such and in nothing else; what nothing is known of is None."""
+    """Sums over rows. Error rows and skipped ones count only as such. What is wholly unknown is None."""
 
     config: Config
     device: DeviceTime | None = None
@@ -46,13 +46,13 @@ class Totals:
     """Judged rows of the samples that every question has: all, unless sampling.stop_when left some out."""
     num_counted_right: int = 0
     num_text_known: int = 0
-    """Rows of which it is known whether the other grading.text would judge them otherwise."""
+    """Rows with a known verdict under the other grading.text."""
     num_text_matters: int = 0
-    """Those that it would."""
+    """Rows whose verdict would differ."""
     _num_right: int = 0
     _sums: dict[str, float | None] = field(default_factory=lambda: dict.fromkeys(_SUMMED, 0))
     _token_steps: float = 0.0
-    """Tokens that a full cache holds, summed over all steps of all sequences."""
+    """Tokens that a full cache would hold, summed over all steps of all sequences."""
 
     @classmethod
     def of(
@@ -81,7 +81,7 @@ class Totals:
             if total is not None:
                 is_known = not run[name].null_count
                 self._sums[name] = total + (pc.sum(run[name]).as_py() or 0) if is_known else None
-        # A sequence lives as many steps as it generates tokens, and grows by one with each.
+        # A sequence lives as many steps as it generates tokens, and grows by one token with each.
         prompts, completions = (
             run[name].cast(pa.float64()) for name in ("prompt_tokens", "completion_tokens")
         )
@@ -98,7 +98,7 @@ class Totals:
 
     @property
     def num_answers(self) -> int:
-        """Rows that were run: error rows have no answer and count in no mean, nor do skipped ones."""
+        """Rows that were run. Error rows and skipped ones have no answer and count in no mean."""
         return self.num_rows - self.num_errors - self.num_skipped
 
     @property
@@ -142,7 +142,8 @@ class Totals:
 
     @property
     def mean_full_tokens(self) -> float | None:
-        """What the full cache would have stored at the end of a sequence. Its last token is stored by none."""
+        """Tokens that the full cache would store at the end of a sequence. Nothing stores its last
+        token."""
         prompts, completions = self._sums["prompt_tokens"], self._sums["completion_tokens"]
         if prompts is None or completions is None:
             return None
@@ -155,24 +156,24 @@ class Totals:
 
     @property
     def mean_full_bytes(self) -> float | None:
-        """What the full cache would have held at the end of a sequence, mean over answers."""
+        """Bytes that the full cache would hold at the end of a sequence, mean over answers."""
         return self._mean(self._sums["full_kv_bytes"])
 
     @property
     def stored_share(self) -> float | None:
-        """Of the full cache's bytes."""
+        """Stored bytes over the full cache's."""
         if not self.mean_full_bytes or self.mean_peak_bytes is None:
             return None
         return self.mean_peak_bytes / self.mean_full_bytes
 
     @property
     def num_preemptions(self) -> int | None:
-        """Times a sequence lost its cache to others."""
+        """How often a sequence lost its cache to others."""
         return self._count("num_preemptions")
 
     @property
     def recomputed_tokens(self) -> int | None:
-        """Tokens that went through the model once more for that."""
+        """Tokens that the model processed once more because of that."""
         return self._count("recomputed_tokens")
 
     @property
@@ -190,25 +191,25 @@ class Totals:
 
     @property
     def tokens_per_s(self) -> float | None:
-        """Generated tokens of finished rows, over the time in which at least one worker worked."""
+        """Generated tokens of finished rows, per second with at least one worker at work."""
         if self.device is None or self.device.wall_s <= 0:
             return None
         return self.completion_tokens / self.device.wall_s
 
     @property
     def tokens_per_device_s(self) -> float | None:
-        """Generated tokens per second of a device that works."""
+        """Generated tokens per second of a working device."""
         return self.completion_tokens / self.device_s if self.device_s > 0 else None
 
     @property
     def held_usd(self) -> float | None:
-        """What the devices cost from when workers began to load to their last sample, idle or not; None without a price."""
+        """Cost of the devices from loading to last sample, idle or not. None without a price."""
         price = self.config.cost.usd_per_gpu_hour
         return None if price is None or self.device is None else self.device.held_s / 3600 * price
 
     @cached_property
     def crossover(self) -> Crossover | None:
-        """Only once all rows are added."""
+        """Valid once all rows are added."""
         if not self.mean_full_tokens or not self.mean_full_bytes or not self.completion_tokens:
             return None
         return find_crossover(
@@ -235,19 +236,20 @@ class Totals:
 
 
 def add_up(run_dir: RunDir) -> Totals:
-    """The committed rows of `run_dir`, and what can be read of its telemetry.
+    """The committed rows of `run_dir`, and its telemetry as far as it can be read.
 
-    Raises: RunDirError where the rows cannot be read.
+    Raises: RunDirError if the rows cannot be read.
     """
     telemetry = run_dir.read_telemetry(skip_damaged=True)
     return Totals.of(run_dir.config(), run_dir.read_rows(COLUMNS), telemetry)
 
 
 def beyond_text(run_dir: RunDir) -> str | None:
-    """How many of the committed rows went beyond the positions that their model was trained for, where nothing stops them and
-    nothing says that they are as good; None where none did, or the model does not say for how many it was trained.
+    """How many committed rows went beyond the positions that their model was trained for.
 
-    Raises: RunDirError where the rows cannot be read.
+    None if none did, or if the model's configuration does not say for how many it was trained.
+
+    Raises: RunDirError if the rows cannot be read.
     """
     model = run_dir.fingerprint().get("model")
     trained = model.get("trained_positions") if isinstance(model, dict) else None
@@ -261,6 +263,6 @@ def beyond_text(run_dir: RunDir) -> str | None:
     if not num_beyond:
         return None
     return (
-        f"{num_beyond:,} of {num_rows:,} rows went beyond the {trained:,} positions that the model was trained for"
-        " (max_position_embeddings): what it wrote there may be worse"
+        f"{num_beyond:,} of {num_rows:,} rows went beyond the {trained:,} positions that the model"
+        " was trained for (max_position_embeddings): what it wrote there may be worse"
     )

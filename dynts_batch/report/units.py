@@ -23,21 +23,22 @@ def size(num_bytes: int) -> str:
 
 
 def byte_scale(num_bytes: float) -> tuple[float, str]:
-    """What to divide by, and the unit that this gives, so that `num_bytes` is at most four digits."""
+    """A divisor and its unit, so that `num_bytes` has at most four digits."""
     units = ("bytes", "KiB", "MiB", "GiB", "TiB")
     power = min(int(math.log(max(abs(num_bytes), 1), 1024)), len(units) - 1)
     return 1024.0**power, units[power]
 
 
 def count_scale(usd: float) -> tuple[int, str]:
-    """How many things to price together, and the words for that, so that dollars have no row of zeros in front."""
+    """How many things to price together, and the words for it, so that dollars have no leading
+    zeros."""
     if usd == 0 or abs(usd) >= 0.01:
         return 1, ""
     return (1_000, "1,000 ") if abs(usd) >= 1e-4 else (1_000_000, "million ")
 
 
 def money(usd: float) -> str:
-    """Dollars to three significant digits, however few they are; whole cents from one dollar on."""
+    """Dollars: three significant digits below one dollar, whole cents above."""
     if abs(usd) >= 1 or usd == 0:
         return f"${usd:,.2f}"
     decimals = min(12, 2 - math.floor(math.log10(abs(usd))))
@@ -45,7 +46,7 @@ def money(usd: float) -> str:
 
 
 def energy(joules: float) -> str:
-    """Joules, or kWh where these are many."""
+    """Joules, or kWh if there are many."""
     return f"{joules:,.3g} J" if joules < 3.6e5 else f"{joules / 3.6e6:,.3g} kWh"
 
 

@@ -1,4 +1,5 @@
-"""What a run has shown, in a sentence: did evicting buy concurrency, or what did the full cache cost?"""
+"""What a run has shown, in a sentence: did evicting buy concurrency, or what did the full cache
+cost?"""
 
 from __future__ import annotations
 
@@ -23,7 +24,7 @@ def verdict(totals: Totals) -> str:
 
 
 def _preempted(totals: Totals) -> str:
-    """What became of sequences that were admitted without room reserved for all of their tokens."""
+    """What became of sequences that were admitted without room for all of their tokens."""
     if not totals.num_preemptions:
         return ""
     again = totals.recomputed_tokens

@@ -3,7 +3,7 @@
    sums and softmax are still float32.
 
    Axes as in kvcache/__init__.py; D is a multiple of VEC. A row's result depends on that row alone,
-   bit for bit. No sum runs over rows, and the number of threads cuts none. */
+   bit for bit. No sum runs over rows, and none depends on the number of threads. */
 
 #include <omp.h>
 

@@ -62,8 +62,7 @@ class Recorder:
     """
 
     column: ClassVar[Column]
-    #: The type of an object, made for the model, that it needs: an importance predictor, say. None:
-    #: nothing.
+    #: The type of what was made for the model and is needed, such as a predictor. None: nothing.
     companion: ClassVar[type | None] = None
     #: How many of each row's newest queries a policy needs to use the column.
     num_queries: ClassVar[int] = 0

@@ -1,7 +1,8 @@
-"""What the charts of the page are drawn on: matplotlib, as SVG whose colours are the page's.
+"""The canvas of the page's charts: matplotlib, as SVG in the page's colours.
 
-Why matplotlib: its SVG needs no script, so a page of charts is small, prints, and cannot break in a browser. Colours
-are placeholders that become CSS variables, and text stays text: one drawing serves light, dark and print.
+Why matplotlib: its SVG needs no script, so a page of charts is small, prints, and cannot break in a
+browser. Colours are placeholders that become CSS variables, and text stays text. So one drawing
+serves light, dark and print.
 
 Knows nothing about runs. Labels are untrusted: they are drawn, never parsed.
 """
@@ -18,7 +19,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 NUM_SERIES = 8
 
-#: Colours that matplotlib draws with, and the CSS variables that take their place.
+#: Matplotlib draws with these colours. CSS variables take their place.
 INK, MUTED, _GRID, RIGHT, WRONG, OTHER = (f"#fe00{i:02x}" for i in range(6))
 SERIES = [f"#fe01{i:02x}" for i in range(NUM_SERIES)]
 _VARIABLES = dict(
@@ -65,7 +66,8 @@ def short(label: str) -> str:
 
 
 def svg(figure: Figure, title: str) -> str:
-    """`figure` as an SVG element: named for screen readers, as wide as its place, with ids of its own."""
+    """`figure` as an SVG element: named for screen readers, as wide as its place, with its
+    own ids."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     text = buffer.getvalue()
@@ -81,5 +83,5 @@ def svg(figure: Figure, title: str) -> str:
 
 
 def nothing(why: str) -> str:
-    """A place for a chart that has nothing to show."""
+    """What stands in place of an empty chart."""
     return f'<p class="nothing">n/a: {why}</p>'

@@ -1,4 +1,5 @@
-"""The charts that compare runs: a point, a bar or a line for each. Every function returns SVG for the page."""
+"""The charts that compare runs: a point, a bar or a line for each. Functions return SVG for the
+page."""
 
 from __future__ import annotations
 
@@ -27,7 +28,10 @@ from dynts_batch.report.units import byte_scale, count_scale, money, percent
 
 
 def accuracy_against(runs: Sequence[Measures], what: Literal["cost", "memory"]) -> str:
-    """A point per run: share right, with its interval, against dollars per answer or peak KV bytes per sequence."""
+    """A point per run: share right, with its interval, against dollars per answer or peak KV bytes.
+
+    The bytes are per sequence.
+    """
     is_cost = what == "cost"
     of = {
         run: run.totals.dollars.per_answer if is_cost else run.totals.mean_peak_bytes
@@ -50,7 +54,7 @@ def accuracy_against(runs: Sequence[Measures], what: Literal["cost", "memory"]) 
         axes.set_xlim(0, 1.3 * largest * factor or 1)
         axes.set_ylim(-0.03, 1.06)
         placed: list[tuple[float, float]] = []
-        if full_bytes is not None:  # else one point would be a point in nothing
+        if full_bytes is not None:  # else there would be a single point
             axes.axvline(full_bytes * factor, color=MUTED, linestyle=(0, (4, 3)), linewidth=1.2)
             axes.annotate(
                 "full cache", (full_bytes * factor, 0), xytext=(5, 6), textcoords="offset points", color=MUTED,
@@ -85,7 +89,7 @@ def cost_per_correct(runs: Sequence[Measures]) -> str:
                 high = run.totals.dollars.per_correct_at(run.accuracy.low) or price
                 axes.plot([low * count, high * count], [place, place], color=INK, linewidth=1.1)
             ends.append(max(price, high) * count)
-        # A policy that is hardly ever right would squeeze all others into nothing.
+        # A policy that is hardly ever right would squeeze all other bars to nothing.
         limit = min(max(ends), 12 * bars[0][0] * count)
         for place, (price, i) in enumerate(bars):
             axes.annotate(
@@ -105,7 +109,7 @@ def cost_per_correct(runs: Sequence[Measures]) -> str:
 
 
 def differences(pairs: Sequence[Pair]) -> str:
-    """A line per pair of runs: the difference in right answers with its interval, and where zero is."""
+    """A line per pair of runs: the difference in right answers with its interval, beside zero."""
     known = [pair for pair in pairs if pair.found is not None]
     if not known:
         return nothing("no two runs share a judged question")
@@ -133,7 +137,8 @@ def differences(pairs: Sequence[Pair]) -> str:
 def _point(
     axes: Axes, run: Measures, x: float, color: str, placed: list[tuple[float, float]]
 ) -> None:
-    """Draw `run` at `x`, its label clear of those at `placed`, which it joins."""
+    """Draw `run` at `x`, with its label clear of those at `placed`, and add its own place
+    to them."""
     assert run.accuracy is not None
     mean, low, high = run.accuracy.mean, run.accuracy.low, run.accuracy.high
     if low is not None and high is not None:

@@ -1,6 +1,6 @@
-"""A line chart in a file of its own: lines with points, and intervals where they are known.
+"""A line chart in its own file: lines with points, and with intervals if they are known.
 
-Knows nothing about what is drawn. The page's charts are drawn on canvas.py.
+Knows nothing about what is drawn. The page's charts use canvas.py.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
-#: Lines beyond this many repeat the colours, in another style.
+#: Further lines repeat the colours in another style.
 _NUM_COLOURS = 10
 
 
 @dataclass(frozen=True)
 class Series:
-    """One line: its (x, y) points in order, and if they are known the (low, high) around each y."""
+    """One line: its (x, y) points in order, and the (low, high) around each y if known."""
 
     name: str
     points: tuple[tuple[float, float], ...]
@@ -55,7 +55,7 @@ def line_chart(
 
 
 def to_svg(figure: Figure) -> str:
-    """An SVG document: text stays text, and the same figure is the same file."""
+    """An SVG document. Text stays text, and the same figure gives the same file."""
     stream = io.StringIO()
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": "dynts", "text.parse_math": False}):
         figure.savefig(stream, format="svg", metadata={"Date": None})

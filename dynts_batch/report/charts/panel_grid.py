@@ -1,4 +1,4 @@
-"""Many small curves side by side in a file of its own, each on a scale of its own: where their shapes are what counts.
+"""Many small curves side by side in one file, each on its own scale, to compare their shapes.
 
 Knows nothing about what is drawn.
 """
@@ -19,7 +19,7 @@ _PANEL_WIDTH, _PANEL_HEIGHT, _AROUND = 1.6, 1.4, 0.9
 
 @dataclass(frozen=True)
 class Panel:
-    """One curve through its (x, y) points, and what is said above it; `marks`: x of vertical lines."""
+    """One curve through its (x, y) points, and the text above it. `marks`: x of vertical lines."""
 
     name: str
     points: tuple[tuple[float, float], ...]
@@ -27,7 +27,7 @@ class Panel:
 
 
 def panel_grid(panels: Sequence[Panel], *, title: str, x_label: str) -> str:
-    """An SVG document; panels with marks stand out."""
+    """An SVG document. Panels with marks stand out."""
     num_columns = min(_NUM_COLUMNS, len(panels))
     num_rows = -(-len(panels) // num_columns)
     size = max(5.0, num_columns * _PANEL_WIDTH), num_rows * _PANEL_HEIGHT + _AROUND

@@ -1,4 +1,4 @@
-"""One chart as an SVG file of its own, light or dark as its reader's theme: for a README or a slide."""
+"""One chart as its own SVG file, light or dark as its reader's theme: for a README or a slide."""
 
 from __future__ import annotations
 
@@ -11,12 +11,15 @@ from dynts_batch.report.page.assets import asset
 
 
 def render_picture(runs: Sequence[Measures]) -> str:
-    """What a right answer costs in each of `runs`. Raises: InputError where no run knows it."""
+    """What a right answer costs in each of `runs`.
+
+    Raises: InputError if no run knows it.
+    """
     if all(run.totals.dollars.per_correct is None for run in runs):
         raise InputError(
             "a picture needs a run with prices (cost.usd_per_gpu_hour) and right answers"
         )
     style = f"<style>{asset('theme.css')} text {{ font-family: system-ui, sans-serif !important; }}</style>"
     start, end, rest = comparison_charts.cost_per_correct(runs).partition(">")
-    # Its own background, so that it can be read whatever lies behind it.
+    # Its own background keeps it readable on any page.
     return f'{start} style="background: var(--card)"{end}{style}{rest}'

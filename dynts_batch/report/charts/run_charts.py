@@ -1,4 +1,4 @@
-"""The charts of one run: its answers' lengths, its evictions, its workers over time. Every function returns SVG for the page."""
+"""The charts of one run: answer lengths, evictions, and workers over time. Functions return SVG."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from dynts_batch.report.units import byte_scale, duration
 
 
 def lengths(run: Measures) -> str:
-    """Histogram of generated tokens, right, wrong and not judged answers stacked."""
+    """Histogram of generated tokens, stacked by right, wrong and not judged answers."""
     groups = {name: values for name, values in run.lengths().items() if len(values)}
     if not groups:
         return nothing("no row was run")
@@ -51,7 +51,7 @@ def lengths(run: Measures) -> str:
 
 
 def memory_over_time(run: Measures) -> str:
-    """Stored KV bytes of each worker over time, and what its arena can hold."""
+    """Stored KV bytes of each worker over time, and how many its arena can hold."""
     return _over_time(run, "memory")
 
 
@@ -61,8 +61,10 @@ def throughput_over_time(run: Measures) -> str:
 
 
 def eviction_timeline(run: Measures, traces: Sequence[dict[str, list]]) -> str:
-    """Stored tokens of the traced sequences against their length: the saw-tooth that eviction makes of the full
-    cache's diagonal."""
+    """Stored tokens of the traced sequences against their length.
+
+    The full cache is the diagonal; eviction makes a saw-tooth of it.
+    """
     if not traces:
         return nothing("no row was traced: set run.trace_rows")
     with mpl.rc_context(SETTINGS):
@@ -87,7 +89,10 @@ def eviction_timeline(run: Measures, traces: Sequence[dict[str, list]]) -> str:
 
 
 def stored_tokens(trace: dict[str, list]) -> tuple[np.ndarray, np.ndarray]:
-    """Length of a sequence and tokens that some layer or head stores then, before and after each eviction."""
+    """Lengths of a sequence, and the tokens that any layer or head stores then.
+
+    There is one pair before and one after each eviction.
+    """
     num_tokens = len(trace["evicted_at"])
     times = np.array(sorted(at for at in trace["evicted_at"] if at is not None), dtype=int)
     moments = np.unique(times)
@@ -136,8 +141,11 @@ def _over_time(run: Measures, what: str) -> str:
 
 
 def _rates(counts: np.ndarray, times_s: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Increase of `counts` per second, and the times between which it is so: a second apart at least, because the
-    rows that end together say nothing of the moment between two samples."""
+    """Increase of `counts` per second, and the times between which it holds.
+
+    The times are at least a second apart, because rows that end together say nothing of the moment
+    between two samples.
+    """
     gap_s = max(1.0, (times_s[-1] - times_s[0]) / 60)
     kept = [0]
     for i in range(1, len(times_s)):
@@ -150,12 +158,12 @@ def _rates(counts: np.ndarray, times_s: np.ndarray) -> tuple[np.ndarray, np.ndar
 
 
 def _time_step_s(longest_s: float) -> float:
-    """Between the marks of a time axis: at most six, on whole seconds, minutes or hours."""
+    """Step between the marks of a time axis: whole seconds, minutes or hours, at most six marks."""
     steps_s = [unit * step for unit in (1, 60, 3600, 36_000) for step in (1, 2, 5, 10, 15, 30)]
     return next((step for step in sorted(steps_s) if longest_s / step <= 6), longest_s / 6)
 
 
 def _bytes_per_token(run: Measures) -> float:
-    """What a stored token takes, as the rows say."""
+    """Bytes of a stored token, by the rows."""
     tokens = run.of_answers("peak_cache_len").sum()
     return float(run.of_answers("peak_kv_bytes").sum() / tokens) if tokens else 0.0

@@ -1,1 +1,2 @@
-"""Several runs beside each other: their figures, what sets them apart, and whether that is more than chance."""
+"""Several runs side by side: their figures, how they differ, and whether that is more than
+chance."""

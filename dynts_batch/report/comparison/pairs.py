@@ -20,13 +20,13 @@ class Pair:
     a: Measures
     b: Measures
     found: PairedComparison | None
-    """None: they share no judged question."""
+    """None if they share no judged question."""
     num_left_out: int
-    """Questions of either run that the other has not, or has only as errors or unjudged."""
+    """Questions of one run that the other lacks, or has only as errors or unjudged."""
 
 
 def compare_runs(a: Measures, b: Measures) -> Pair:
-    """Paired by request_id. A question that failed in one of the two says nothing about their difference."""
+    """Pair two runs by request_id. A question that failed in one of them is left out."""
     shared = [name for name in a.questions if name in b.questions]
     shares_a, shares_b = (np.array([run.questions[name] for name in shared]) for run in (a, b))
     ids = {name for run in (a, b) for name in run.run.table["request_id"].to_pylist()}
@@ -34,7 +34,8 @@ def compare_runs(a: Measures, b: Measures) -> Pair:
 
 
 def pairs_to_show(runs: Sequence[Measures]) -> list[Pair]:
-    """Every two runs in their order; of many, each against the full cache, or without one against the first."""
+    """Every two runs in their order. Many runs: each against the full cache, or else against the
+    first."""
     if len(runs) <= MAX_RUNS_WITH_ALL_PAIRS:
         return [compare_runs(a, b) for i, a in enumerate(runs) for b in runs[i + 1 :]]
     is_full = [run.totals.config.policy.name == "full" for run in runs]

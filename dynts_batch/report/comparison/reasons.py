@@ -1,4 +1,5 @@
-"""Why a right answer of one run costs less than one of another: three factors whose product is the ratio of their prices."""
+"""Why a right answer costs less in one run: three factors whose product is the ratio of the
+prices."""
 
 from __future__ import annotations
 
@@ -15,7 +16,8 @@ _EQUAL = 0.005
 
 @dataclass(frozen=True)
 class Factors:
-    """Of the price of a right answer: dollars a device second, device seconds a token, generated tokens a right answer."""
+    """Factors of a right answer's price: dollars per device second, device seconds per token, and
+    generated tokens per right answer."""
 
     usd_per_s: float
     s_per_token: float
@@ -31,7 +33,7 @@ class Factors:
         return cls(usd / totals.device_s, totals.device_s / tokens, tokens / num_right)
 
     def over(self, other: Factors) -> Factors:
-        """What each is of `other`'s."""
+        """Each factor over that of `other`."""
         return Factors(
             self.usd_per_s / other.usd_per_s,
             self.s_per_token / other.s_per_token,
@@ -64,7 +66,7 @@ def _sentence(best: Measures, run: Measures, ratio: Factors, what: Right) -> str
 
 
 def _behind(best: Totals, other: Totals) -> str:
-    """What makes a token take more or less time, as far as it is known."""
+    """What makes a token take more or less time, if known."""
     notes = []
     if best.device is not None and other.device is not None:
         together = (best.device.mean_running, other.device.mean_running)

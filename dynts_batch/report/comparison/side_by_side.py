@@ -1,4 +1,4 @@
-"""Several runs as the rows of one table: its columns, the same in the terminal and on the page."""
+"""Several runs as the rows of one table, with the same columns in the terminal and on the page."""
 
 from __future__ import annotations
 
@@ -16,14 +16,15 @@ from dynts_batch.report.units import count_scale, duration, energy, money, perce
 
 @dataclass(frozen=True)
 class RunColumn:
-    """One figure of every run, in their order; "n/a" where it is not known."""
+    """One figure of every run, in their order; "n/a" if unknown."""
 
     name: str
     values: tuple[str, ...]
 
 
 def overview(runs: Sequence[Measures]) -> list[RunColumn]:
-    """What one looks at first: is it right, what does it cost, what does it hold, how fast is it."""
+    """The first figures to look at: is it right, what does it cost, what does it hold, how fast is
+    it."""
     totals = [run.totals for run in runs]
     columns = [
         RunColumn("right answers", _texts([run.right_share for run in runs], percent)),
@@ -37,7 +38,7 @@ def overview(runs: Sequence[Measures]) -> list[RunColumn]:
 
 
 def details(runs: Sequence[Measures]) -> dict[str, list[RunColumn]]:
-    """All the rest, under its headings; what no run knows is left out."""
+    """All other figures, under their headings, without those that no run knows."""
     found = {"Right answers": _quality(runs), "Cost": _cost(runs), "Work and memory": _work(runs)}
     return {
         title: [column for column in columns if set(column.values) != {"n/a"}]
@@ -53,7 +54,8 @@ def cheapest(runs: Sequence[Measures]) -> Measures | None:
 
 
 def conclusion(runs: Sequence[Measures]) -> str | None:
-    """Which run gives the cheapest right answer, and what that costs in accuracy; None without prices."""
+    """Which run gives the cheapest right answer, and what that costs in accuracy. None without
+    prices."""
     best = cheapest(runs)
     if best is None:
         return None
@@ -73,8 +75,10 @@ def conclusion(runs: Sequence[Measures]) -> str | None:
 
 
 def why(runs: Sequence[Measures]) -> list[str]:
-    """Sentences on what makes the cheapest run's right answers cheaper than those of each other run; of many, than those of
-    the one that it is compared with."""
+    """Sentences on what makes right answers cheaper in the cheapest run than in each other one.
+
+    If there are many runs, only the one that it is compared with counts.
+    """
     best = cheapest(runs)
     if best is None:
         return []
@@ -85,7 +89,8 @@ def why(runs: Sequence[Measures]) -> list[str]:
 
 
 def _base(runs: Sequence[Measures], best: Measures) -> Measures | None:
-    """What `best` is compared with: the first other run that keeps the full cache, or else the cheapest of the others."""
+    """The run to compare `best` with: the first other run with the full cache, else the cheapest
+    other one."""
     others = [run for run in runs if run is not best]
     full = [run for run in others if run.totals.config.policy.name == "full"]
     return full[0] if full else cheapest(others)
@@ -146,7 +151,7 @@ def _work(runs: Sequence[Measures]) -> list[RunColumn]:
 
 
 def _preemptions(totals: Sequence[Totals]) -> list[RunColumn]:
-    """Nothing where no sequence of any run lost its cache."""
+    """Empty if no sequence of any run lost its cache."""
     if not any(t.num_preemptions for t in totals):
         return []
     return [
@@ -156,7 +161,7 @@ def _preemptions(totals: Sequence[Totals]) -> list[RunColumn]:
 
 
 def _against_full(runs: Sequence[Measures]) -> RunColumn:
-    """Speed on the same devices, beside the first run that kept everything."""
+    """Speed on the same devices, over the first run that kept everything."""
     full = next((run.totals for run in runs if run.totals.config.policy.name == "full"), None)
     speed = None if full is None else full.tokens_per_device_s
     own = [run.totals.tokens_per_device_s for run in runs]
@@ -165,7 +170,7 @@ def _against_full(runs: Sequence[Measures]) -> RunColumn:
 
 
 def _priced(what: str, prices: Sequence[float | None]) -> RunColumn:
-    """Per so many that the cheapest reads well."""
+    """Prices of as many answers as read well for the cheapest run."""
     count, words = count_scale(min((price for price in prices if price), default=0.0))
     name = f"per {words}{what}{'s' if words else ''}"
     return RunColumn(name, _texts([price and price * count for price in prices], money))

@@ -1,4 +1,4 @@
-// Replays a trace: at each length of the sequence, which tokens exist and which are gone from the cache.
+// Replays a trace: which tokens exist at each length, and which have left the cache.
 for (const replay of document.querySelectorAll(".replay")) {
   const text = replay.nextElementSibling;
   const pieces = [...text.querySelectorAll("span")].map((span) => ({

@@ -1,7 +1,9 @@
-"""The report as one HTML file: no network, no file beside it, readable from a disk, on a phone and on paper.
+"""The report as one HTML file: no network, no other file, readable from a disk, on a phone and on
+paper.
 
-Everything that comes from a run is untrusted. Jinja escapes all of it (autoescape is on, and only the charts, which
-escape for themselves, are marked safe), and the page's security policy runs no script but its own.
+Everything that comes from a run is untrusted, and Jinja's autoescape is on. Only the charts are
+marked safe, since they escape their text themselves. The page's security policy runs no script but
+its own.
 """
 
 from __future__ import annotations
@@ -44,7 +46,7 @@ _NUM_FAILED_SHOWN = 50
 
 @dataclass(frozen=True)
 class TopRow:
-    """A line of the slowest or dearest rows."""
+    """One of the slowest or dearest rows."""
 
     request_id: str
     sample_index: int
@@ -147,7 +149,7 @@ class RunSection:
 
 
 def render_page(runs: Sequence[Measures]) -> str:
-    """The page of one run, or of several that are compared."""
+    """The page of one run, or of several to compare."""
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
@@ -185,7 +187,8 @@ def _comparison_charts(runs: Sequence[Measures], pairs: Sequence[Pair]) -> list[
 
 
 def _pick_traces(measures: Measures) -> list[int]:
-    """Rows to show: traced ones, and others from all over the run where these are few."""
+    """Positions of rows to show: traced ones and, if these are few, others from all over
+    the run."""
     rows = measures.run.traced_rows(_NUM_TRACES)
     others = np.flatnonzero(measures.run.is_run())
     spread = others[np.linspace(0, len(others) - 1, min(_NUM_TRACES, len(others))).astype(int)]

@@ -1,4 +1,4 @@
-"""A row's text as pieces for the page: what belongs to the prompt, the thinking and the answer, and what became of it.
+"""A row's text as pieces for the page: prompt, thinking and answer, and what became of each.
 
 Knows nothing about HTML: the page's template writes, and escapes, every piece.
 """
@@ -13,27 +13,27 @@ from typing import Any, Literal
 Part = Literal["prompt", "thinking", "answer"]
 
 MAX_CHARS = 200_000
-"""Of one text: longer ones are cut, and the page says so."""
-_MAX_TOKENS = 24  # of a piece: it appears at once when the page replays the trace
+"""Longest text. Longer ones are cut, and the page says so."""
+_MAX_TOKENS = 24  # of a piece, which appears at once in the replay
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Neighbouring tokens that share their fate."""
+    """Neighbouring tokens that stay or go together."""
 
     part: Part
     text: str
     start: int
     """Position of the first token."""
     evicted_at: int | None
-    """Tokens that the sequence had when the last layer and head dropped these; None: never."""
+    """Length of the sequence when the last layer and head dropped them; None: never."""
     kept_share: int
     """Percent of the layers and heads that hold them at the end."""
 
 
 @dataclass(frozen=True)
 class TraceView:
-    """One row. `pieces` is empty where no trace was recorded: there are only the texts then."""
+    """One row. `pieces` is empty if no trace was recorded: then there are only texts."""
 
     row: dict[str, Any]
     pieces: tuple[Piece, ...]
@@ -41,17 +41,17 @@ class TraceView:
     moments: tuple[int, ...]
     """Lengths of the sequence at which something was evicted."""
     is_per_head: bool
-    """Whether layers and heads keep tokens of their own."""
+    """Whether layers and heads keep different tokens."""
 
     @property
     def num_kept(self) -> int:
-        """Tokens that some layer or head holds at the end."""
+        """Tokens that any layer or head holds at the end."""
         trace = self.row["token_trace"]
         return sum(at is None for at in trace["evicted_at"]) if trace else self.num_tokens
 
 
 def view_trace(row: dict[str, Any], prompt_tokens: int, reasoning_tokens: int) -> TraceView:
-    """`row` has the columns of RunRows.texts; the counts are those of the row."""
+    """`row` has the columns of RunRows.texts. The counts are that row's."""
     trace = row["token_trace"]
     if trace is None:
         return TraceView(row, (), prompt_tokens, (), is_per_head=False)
