@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# A Ray cluster of several nodes on this machine, one raylet each, to try out what a real one will do:
+# A Ray cluster of several nodes on this machine, one raylet each, to try out a real one:
 #
 #   cluster/local.sh [NUM_NODES] [CPUS_PER_NODE] [-- COMMAND ...]
 #
-# With a command it runs that with RAY_ADDRESS set and stops the cluster afterwards; without, it prints the address and
-# waits for Ctrl-C. Only the processes started here are stopped.
+# With a command, it runs that with RAY_ADDRESS set, and then stops the cluster. Without one, it
+# prints the address and waits for Ctrl-C. It stops only the processes that it started.
 set -euo pipefail
 
 num_nodes=3
@@ -20,7 +20,7 @@ address=127.0.0.1:$port
 log=$(mktemp -d)
 pids=()
 
-# The head last: nodes that have lost it wait half a minute for its return.
+# The head goes last: nodes that lose it wait half a minute for its return.
 stop() {
     for ((i = ${#pids[@]} - 1; i >= 0; i--)); do
         kill "${pids[i]}" 2>/dev/null || true
@@ -32,7 +32,7 @@ trap stop EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
 
-# One at a time: of nodes of one machine that start together, some join late or not at all.
+# One at a time: if nodes of one machine start together, some join late or never.
 start() {
     local output="$log/${#pids[@]}"
     "$ray" start --block --disable-usage-stats --object-store-memory=134217728 "$@" >"$output" 2>&1 &
@@ -43,10 +43,10 @@ start() {
     done
 }
 
-# The head has no room for workers, as on a cluster whose head is a small machine.
+# The head has no room for workers, like the small machine that is the head of a real cluster.
 start --head --node-ip-address=127.0.0.1 --port="$port" --num-cpus=0 --include-dashboard=true \
     --dashboard-host=127.0.0.1 --dashboard-port="$dashboard_port"
-# Jobs can be submitted seconds later than nodes can join.
+# The cluster takes jobs some seconds later than nodes.
 until (exec 3<>"/dev/tcp/127.0.0.1/$dashboard_port") 2>/dev/null; do
     kill -0 "${pids[0]}" 2>/dev/null || { cat "$log/0" >&2; echo "error: the head ended" >&2; exit 1; }
     sleep 0.2

@@ -1,7 +1,8 @@
-"""Is this cluster fit for a run? `python cluster/preflight.py RUN_DIR [--num-gpus N]`, on a machine of the cluster.
+"""Is this cluster fit for a run? `python cluster/preflight.py RUN_DIR [--num-gpus N]`, on any node.
 
-Asks every node for its GPUs, its GPU driver and its package versions, and whether it sees the run directory: reads there
-what this machine wrote, and writes itself. Exit status: 0 fit, 1 not fit, with the reasons, 2 unusable arguments.
+Asks every node for its GPUs, its GPU driver and its package versions. Each node also reads from the
+run directory what this machine wrote, and writes there itself. Exit status: 0 fit, 1 not fit, with
+the reasons, 2 unusable arguments.
 """
 
 import argparse
@@ -26,7 +27,7 @@ _PACKAGES = ("ray", "torch", "transformers", "tokenizers", "pyarrow", "safetenso
 
 
 def look_around(run_dir: str, probe: str) -> dict[str, Any]:
-    """What one node has and sees; `probe` is a file that another machine wrote there."""
+    """What one node has and sees. `probe` is a file that another machine wrote there."""
     found: dict[str, Any] = {"host": platform.node(), "python": platform.python_version()}
     for package in _PACKAGES:
         try:

@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # One run on a Slurm allocation: sbatch cluster/slurm.sh CONFIG [key=value ...]
 #
-# The run directory must lie on a file system that all nodes share. SIGTERM comes two minutes before the time limit or with
-# a preemption. The run then stores what it has, and the job requeues itself: a run longer than the limit needs no hand.
-# A run that breaks off (status 1) is tried again too, until the job has started MAX_STARTS times.
+# The run directory must lie on a file system that all nodes share. SIGTERM comes two minutes before
+# the time limit or with a preemption. The run then stores what it has, and the job requeues itself:
+# a run longer than the limit needs no hand. A run that breaks off (status 1) is tried again too,
+# until the job has started MAX_STARTS times.
 #SBATCH --job-name=dynts-batch
 #SBATCH --nodes=2
 #SBATCH --ntasks-per-node=1
@@ -34,7 +35,7 @@ done
 export RAY_ADDRESS=$head_ip:$port
 deadline_s=$((SECONDS + ${RAY_START_S:-300}))
 until timeout 30 ray health-check --address "$RAY_ADDRESS" >/dev/null 2>&1; do
-    # A head that does not come would leave all nodes idle until the time limit.
+    # If the head does not come, all nodes would idle until the time limit.
     kill -0 "$ray_head" 2>/dev/null || { echo "ray start --head ended on $head: see its output above" >&2; exit 1; }
     ((SECONDS < deadline_s)) || { echo "no Ray at $RAY_ADDRESS after ${RAY_START_S:-300} s (RAY_START_S)" >&2; exit 1; }
     sleep 2

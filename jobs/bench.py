@@ -1,4 +1,4 @@
-"""Compare the engine's speed with its peers: `dynts-batch bench`, for `ray job submit` from a clone."""
+"""`dynts-batch bench` for `ray job submit`, from a clone."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Tell a model's thoughts apart: `dynts-batch calibrate-thoughts`, for `ray job submit` from a clone."""
+"""`dynts-batch calibrate-thoughts` for `ray job submit`, from a clone."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Write the rows of a run in another format: `dynts-batch export`, for `ray job submit` from a clone."""
+"""`dynts-batch export` for `ray job submit`, from a clone."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Accuracy against memory: `dynts-batch frontier`, for `ray job submit` from a clone."""
+"""`dynts-batch frontier` for `ray job submit`, from a clone."""
 
 import sys
 

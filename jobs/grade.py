@@ -1,4 +1,4 @@
-"""Judge answers again: `dynts-batch grade`, for `ray job submit` from a clone."""
+"""`dynts-batch grade` for `ray job submit`, from a clone."""
 
 import sys
 

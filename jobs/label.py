@@ -1,4 +1,4 @@
-"""Label a run's traces: `dynts-batch label`, for `ray job submit` from a clone."""
+"""`dynts-batch label` for `ray job submit`, from a clone."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Write a set of the built-in problems: `dynts-batch make-problems`, for `ray job submit` from a clone."""
+"""`dynts-batch make-problems` for `ray job submit`, from a clone."""
 
 import sys
 

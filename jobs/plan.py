@@ -1,4 +1,4 @@
-"""What a run will take: `dynts-batch plan`, for `ray job submit` from a clone."""
+"""`dynts-batch plan` for `ray job submit`, from a clone."""
 
 import sys
 

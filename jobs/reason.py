@@ -1,4 +1,4 @@
-"""Answer a data set: `dynts-batch run`, for `ray job submit` from a clone."""
+"""`dynts-batch run` for `ray job submit`, from a clone."""
 
 import sys
 

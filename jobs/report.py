@@ -1,4 +1,4 @@
-"""What each right answer cost: `dynts-batch report`, for `ray job submit` from a clone."""
+"""`dynts-batch report` for `ray job submit`, from a clone."""
 
 import sys
 

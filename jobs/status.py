@@ -1,4 +1,4 @@
-"""How far a run is: `dynts-batch status`, for `ray job submit` from a clone."""
+"""`dynts-batch status` for `ray job submit`, from a clone."""
 
 import sys
 

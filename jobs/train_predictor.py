@@ -1,4 +1,4 @@
-"""Train an importance predictor: `dynts-batch train-predictor`, for `ray job submit` from a clone."""
+"""`dynts-batch train-predictor` for `ray job submit`, from a clone."""
 
 import sys
 

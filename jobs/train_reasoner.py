@@ -1,4 +1,4 @@
-"""Train the embedded reasoning model: `dynts-batch train-reasoner`, for `ray job submit` from a clone."""
+"""`dynts-batch train-reasoner` for `ray job submit`, from a clone."""
 
 import sys
 

@@ -1,1 +1,4 @@
-"""The console command `dynts-batch`: one module per subcommand, which reads arguments, calls the package and prints."""
+"""The console command `dynts-batch`: one module per subcommand.
+
+A module reads arguments, calls the package and prints.
+"""

@@ -6,7 +6,7 @@ import argparse
 
 
 def command_parser(name: str, description: str | None) -> argparse.ArgumentParser:
-    """An empty parser of the subcommand `name`; `description` is printed as it is, line by line."""
+    """An empty parser of the subcommand `name`. `description` is printed as it is, line by line."""
     return argparse.ArgumentParser(
         prog=f"dynts-batch {name}",
         description=description,
@@ -15,12 +15,12 @@ def command_parser(name: str, description: str | None) -> argparse.ArgumentParse
 
 
 def add_run_dir(parser: argparse.ArgumentParser) -> None:
-    """RUN_DIR, of a run that is there."""
+    """RUN_DIR, of an existing run."""
     parser.add_argument("run_dir", metavar="RUN_DIR", help="folder or URI, as in run.dir")
 
 
 def add_config(parser: argparse.ArgumentParser) -> None:
-    """CONFIG, a file or a shipped name."""
+    """CONFIG, a file or the name of a shipped configuration."""
     parser.add_argument(
         "config",
         metavar="CONFIG",
@@ -29,5 +29,5 @@ def add_config(parser: argparse.ArgumentParser) -> None:
 
 
 def add_overrides(parser: argparse.ArgumentParser, example: str) -> None:
-    """Any number of `key=value`, `example` being one of them."""
+    """Any number of `key=value`, such as `example`."""
     parser.add_argument("overrides", nargs="*", metavar="key=value", help=f"e.g. {example}")

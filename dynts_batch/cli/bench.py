@@ -2,12 +2,12 @@
 
 Modes: `equal-batch`: all with the same batch. `equal-memory`: each with the largest batch that fits
 into kv_gib of KV cache. `ragged`: continuous against static batches on the lengths of the embedded
-model's traces. `growth`: step time against position. `breakdown`: what our engine's decode time
-goes to. `roofline`: a decode step of our engine beside what the machine could do.
+model's traces. `growth`: step time against position. `breakdown`: where our engine's decode time
+goes. `roofline`: a decode step of our engine beside what the machine could do.
 
-Contenders: a policy's name, with its options as in thinkv+quantize=true, runs this package's
-engine; its peers are hf-generate (default cache), hf-static, hf-continuous and kvpress. The first
-one is the baseline. Keys are those of `dynts_batch.benchmarks.workload.Workload`.
+Contenders: a policy's name runs this package's engine, with options as in thinkv+quantize=true. Its
+peers are hf-generate (default cache), hf-static, hf-continuous and kvpress. The first contender is
+the baseline. Keys are those of `dynts_batch.benchmarks.workload.Workload`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The subcommands of `dynts-batch`: their names, what each is for, and where it lives. Imports none of them."""
+"""The subcommands of `dynts-batch`: name, purpose and module of each. Imports none of them."""
 
 from __future__ import annotations
 
@@ -7,14 +7,17 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Command:
-    """One subcommand. Its module has `main(arguments)`, which returns the exit status and may raise a DyntsError."""
+    """One subcommand.
+
+    Its module has `main(arguments)`, which returns the exit status and may raise a DyntsError.
+    """
 
     name: str
     module: str
-    """Below `dynts_batch.cli`."""
+    """Relative to `dynts_batch.cli`."""
     summary: str
     resumes: bool = False
-    """The same command goes on where it broke off."""
+    """Whether the same command resumes one that broke off."""
 
 
 #: In the order of the help, by what a user is about to do.

@@ -1,6 +1,6 @@
-"""The entry point of `dynts-batch`: finds the subcommand and turns how it ends into an exit status.
+"""The entry point of `dynts-batch`: finds the subcommand, and turns its end into an exit status.
 
-Imports a subcommand only once it is asked for: help and a typing error must not wait for torch or Ray.
+Imports a subcommand only when it is used: help and a typing error must not wait for torch or Ray.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from dynts_batch.exit_status import EXIT_UNUSABLE, exit_status_of
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The exit status of `dynts-batch ARGUMENTS`; those of this process where none are given."""
+    """The exit status of `dynts-batch ARGUMENTS`. None: the arguments of this process."""
     parser = argparse.ArgumentParser(
         prog="dynts-batch",
         usage="dynts-batch COMMAND ...",

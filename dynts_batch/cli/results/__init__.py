@@ -1,1 +1,1 @@
-"""Subcommands about what is read from finished runs."""
+"""Subcommands that read finished runs."""

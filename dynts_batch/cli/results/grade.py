@@ -1,8 +1,8 @@
 """Judge the answers of a finished run again, generating nothing.
 
 Keys are those of `grading` and input.reference_column, e.g. grading.benchmark=aime, or
-grading.kind=my_module:my_function for a grader of your own. The same command again mends one that
-broke off. Exit status: 0, or 2 for a wrong setting or an unusable RUN_DIR.
+grading.kind=my_module:my_function for your own grader. If it breaks off, the same command finishes
+it. Exit status: 0, or 2 for a wrong setting or an unusable RUN_DIR.
 """
 
 from __future__ import annotations

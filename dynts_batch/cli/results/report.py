@@ -49,7 +49,7 @@ def main(arguments: Sequence[str]) -> int:
 def _report(run_dirs: list[str], html: Path | None, picture: Path | None) -> int:
     runs = measure([read_run(path) for path in run_dirs])
     show_report(runs, Console())
-    # Imported late: matplotlib is slow, and the terminal does without.
+    # Imported late: matplotlib is slow, and the terminal does not need it.
     if html is not None:
         from dynts_batch.report.page.page import render_page
 

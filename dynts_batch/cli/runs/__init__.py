@@ -1,1 +1,1 @@
-"""Subcommands about doing runs."""
+"""Subcommands that start runs, or watch them."""

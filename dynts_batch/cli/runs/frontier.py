@@ -1,12 +1,12 @@
 """Accuracy against memory.
 
-Runs CONFIG with every policy at every budget and seed, and with the full cache, each in a run
-directory of its own below OUT_DIR/cells. A policy may have options:
-`h2o+accumulate=false+shared_index=true`. Writes OUT_DIR/frontier.parquet and frontier.svg and
+Runs CONFIG with every policy at every budget and seed, and with the full cache. Each run has its
+own directory below OUT_DIR/cells. A policy may have options:
+`h2o+accumulate=false+shared_index=true`. Writes OUT_DIR/frontier.parquet and frontier.svg, and
 prints a table. The same command resumes; --cells bounds how many runs it starts.
 
-With --shares 35,50 instead of --budgets they are percent of the tokens that a row of the full
-cache, which is run first, stores at its peak on the average.
+--shares 35,50 replaces --budgets. A share is in percent of the tokens that a row of the full cache
+stores at its peak, on average. The full cache runs first.
 """
 
 from __future__ import annotations

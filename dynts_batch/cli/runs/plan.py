@@ -1,10 +1,10 @@
 """What a run will take, before it is paid for.
 
-Does a random sample of the run's rows on one worker and prints tokens, hours, dollars and kWh of
-the whole with 95% intervals, how many rows fit the KV arena, and whether KV memory is the limit at
-all. A sample that fills the batch less than the run will gives bounds for hours and dollars
-instead. It is kept beside the run directory, so that planning again is free. Exit status as that
-of `dynts-batch run`.
+Runs a random sample of the rows on one worker. Prints tokens, hours, dollars and kWh of the whole
+run with 95% intervals, how many rows fit the KV arena, and whether KV memory is the limit at all.
+If the sample cannot fill the batch as the run will, hours and dollars are ranges instead. The
+sample is kept beside the run directory, so planning again is free. Exit status as for
+`dynts-batch run`.
 """
 
 from __future__ import annotations

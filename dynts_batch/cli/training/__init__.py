@@ -1,1 +1,1 @@
-"""Subcommands about what a model needs for dynts and thinkv."""
+"""Subcommands that make what a model needs for dynts and thinkv."""

@@ -1,10 +1,10 @@
 """Tell a model's thoughts apart, for the policy `thinkv`.
 
-RUN_DIR is a finished, graded run of the model with policy `full`. How sparse attention is at the
-decode steps of its correct traces says which layers tell transitions, reasoning and executions
-apart, and at which thresholds: they go to OUT.safetensors, for `model.thoughts`, and the densities
-to OUT.svg. Keys are those of `dynts_batch.runner.calibrate.CalibrationSettings`; workers are the
-run's.
+RUN_DIR is a finished, graded run of the model with policy `full`. Attention at the decode steps of
+its correct traces is more or less sparse. This says which layers tell transitions, reasoning and
+executions apart, and at which thresholds. They go to OUT.safetensors, for `model.thoughts`, and the
+densities to OUT.svg. Keys are those of `dynts_batch.runner.calibrate.CalibrationSettings`; workers
+are the run's.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Label a run's traces, for `dynts-batch train-predictor`.
 
-RUN_DIR is a finished, graded run of the model with policy `full`. Its correct traces, one a
-question, are labelled with the attention that each thinking token receives from the answer, into
+RUN_DIR is a finished, graded run of the model with policy `full`. One correct trace per question is
+labelled with the attention that each thinking token receives from the answer. Labels go to
 RUN_DIR/labels. Keys are those of `dynts_batch.training.labeller.LabelSettings`; workers are the
 run's. The same command again resumes.
 """
