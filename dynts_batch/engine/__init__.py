@@ -1,4 +1,5 @@
-"""The engine: continuous batching of a Hugging Face decoder over a bounded KV arena. Works without Ray."""
+"""The engine: continuous batching of a Hugging Face decoder over a bounded KV arena. Works without
+Ray."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,10 @@ __all__ = ["Engine"]
 
 
 def __getattr__(name: str) -> Any:
-    """`Engine` on first use: importing torch and transformers takes seconds, and the checks before a run need neither."""
+    """`Engine`, on first use.
+
+    Importing torch and transformers takes seconds, and the checks before a run need neither.
+    """
     if name != "Engine":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from dynts_batch.engine.engine import Engine

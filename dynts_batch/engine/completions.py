@@ -1,4 +1,4 @@
-"""Makes the completion of a sequence that has finished: its texts, its counts and its times."""
+"""Makes the completion of a finished sequence: its texts, its counts and its times."""
 
 import time
 from dataclasses import replace
@@ -14,7 +14,7 @@ from dynts_batch.records import Completion, TokenTrace
 
 
 class Completions:
-    """Of one engine; `dtype` is the model's."""
+    """For one engine. `dtype` is the model's."""
 
     def __init__(
         self,
@@ -65,11 +65,12 @@ class Completions:
         )
 
     def _failed(self, sequence: Sequence) -> Completion:
-        """An error, and the time it took."""
+        """An error completion, with the time it took."""
         number = len(sequence.completion_token_ids) + 1
         error = NonFiniteLogitsError(
-            f"the logits of completion token {number} must be finite, got NaN or infinity: the model leaves the range of its"
-            f" dtype, {str(self._dtype).removeprefix('torch.')}, or its weights are damaged"
+            f"the logits of completion token {number} must be finite, got NaN or infinity: the"
+            f" model leaves the range of its dtype, {str(self._dtype).removeprefix('torch.')}, or"
+            " its weights are damaged"
         )
         failed = Completion.failed(sequence.request, error, seed=self._seed)
         return replace(failed, prompt=sequence.prompt, device_s=sequence.device_s)

@@ -1,7 +1,8 @@
-"""Ends what the model does not end by itself: thinking whose budget is used up, and text that repeats itself.
+"""Ends what the model does not end itself: thinking beyond its budget, and text that repeats
+itself.
 
-Thinking is ended by writing its end for the model, which then answers. The engine feeds these forced tokens to the model
-like sampled ones, so policies and labels see them as what they are: the end of thinking.
+The engine writes the end of thinking, and the model then answers. Forced tokens go through the
+model like sampled ones, so policies and labels see them as the end of thinking.
 """
 
 from dataclasses import dataclass
@@ -13,22 +14,22 @@ from dynts_batch.engine.repetition import repeats
 from dynts_batch.engine.sequence import Sequence
 from dynts_batch.errors import BadRowError, ConfigError
 
-#: A sequence is searched for loops every so many tokens.
+#: A sequence is searched for loops every this many tokens.
 CHECK_TOKENS = 16
 
 
 @dataclass(frozen=True)
 class Endings:
-    """Watches sequences, each after each of its tokens."""
+    """Watches sequences, after each of their tokens."""
 
     renderer: PromptRenderer
     sampling: SamplingConfig
     end_token_ids: tuple[int, ...]
-    """What ends thinking: sampling.end_thinking_text and the end tag."""
+    """The end of thinking: sampling.end_thinking_text and the end tag."""
 
     @classmethod
     def make(cls, renderer: PromptRenderer, sampling: SamplingConfig) -> Self:
-        """Raises: ConfigError where the tokenizer cannot write sampling.end_thinking_text."""
+        """Raises: ConfigError if the tokenizer cannot write sampling.end_thinking_text."""
         text = sampling.end_thinking_text + renderer.tags.end
         try:
             token_ids = renderer.encode(text)
@@ -43,12 +44,12 @@ class Endings:
         return cls(renderer, sampling, tuple(token_ids))
 
     def begin(self, sequence: Sequence) -> None:
-        """Before its first token: a budget of 0 ends thinking that the prompt has begun."""
+        """Called before the first token. A budget of 0 ends thinking that the prompt has begun."""
         if self.sampling.max_thinking_tokens == 0 and self._is_thinking(sequence):
             sequence.force(self.end_token_ids, "budget")
 
     def watch(self, sequence: Sequence) -> None:
-        """After a token that did not end it."""
+        """Called after a token that did not end the sequence."""
         if sequence.finish_reason is not None or sequence.forced_token_ids:
             return
         num_tokens = len(sequence.completion_token_ids)

@@ -55,7 +55,8 @@ class Engine:
         *,
         gpu_share: float = 1.0,
     ) -> None:
-        """`companions`: what was made for the model and the policy needs, as an importance predictor is."""
+        """`companions`: what was made for the model and the policy needs, such as an importance
+        predictor."""
         self._model, self._sampling = model, sampling
         if QueryStats in policy.companions and companion_of(QueryStats, companions) is None:
             companions = (*companions, measure_queries(model))
@@ -93,9 +94,11 @@ class Engine:
         *,
         gpu_share: float = 1.0,
     ) -> Self:
-        """Load the model and allocate the arena, in `gpu_share` of a GPU's memory at most where nothing else bounds it.
+        """Load the model and allocate the arena.
 
-        Raises: ConfigError where the settings are wrong or the arena cannot hold one sequence.
+        If nothing else bounds it, the arena takes at most `gpu_share` of a GPU's memory.
+
+        Raises: ConfigError if the settings are wrong or the arena cannot hold one sequence.
         """
         made = make_policy(policy)
         resolved = resolve_model(model, made.companions)
@@ -104,7 +107,7 @@ class Engine:
 
     @property
     def identity(self) -> Mapping[str, Any]:
-        """Of the model, see identity.py."""
+        """The model's identity, see identity.py."""
         return self._model.identity
 
     @property
@@ -121,7 +124,7 @@ class Engine:
 
     @property
     def stored_tokens(self) -> int:
-        """Tokens in the arena now."""
+        """Tokens that the arena holds now."""
         return self._scheduler.stored_tokens
 
     @property
@@ -137,20 +140,20 @@ class Engine:
 
     @property
     def allocator_peak_bytes(self) -> int | None:
-        """Most GPU memory that torch has given to this process's tensors; None on a CPU."""
+        """Most GPU memory that torch has allocated in this process; None on a CPU."""
         device = self._model.device
         return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
 
     def close(self) -> None:
-        """Give arena and weights back. Nothing may be asked of the engine afterwards."""
+        """Free arena and weights. The engine must not be used afterwards."""
         vars(self).clear()
         free_memory()
 
     def generate(self, requests: Iterable[Request]) -> Iterator[Completion]:
-        """Completions of `requests` as they finish, reading no more of them ahead than one batch.
+        """Completions of `requests` as they finish. It reads ahead at most one batch of requests.
 
-        A request that cannot be run gives a completion with finish_reason "error". Sequences that an abandoned
-        earlier call left behind are dropped.
+        A request that cannot be run gives a completion with finish_reason "error". Sequences that
+        an abandoned earlier call left behind are dropped.
         """
         self._scheduler.clear()
         self._failed.clear()
@@ -167,13 +170,13 @@ class Engine:
             yield from self.step()
 
     def add_request(self, request: Request) -> None:
-        """Queue a request; if it cannot be run, the next `step` returns its error."""
+        """Queue a request. If it cannot be run, the next `step` returns its error."""
         try:
             prompt, token_ids = self._renderer.render(request)
             if len(token_ids) > self._longest_prompt:
                 raise PromptTooLongError(
-                    f"the prompt must have at most {self._longest_prompt} tokens to fit the KV budget of a "
-                    f"sequence ({self.arena.capacity}), got {len(token_ids)}"
+                    f"the prompt must have at most {self._longest_prompt} tokens to fit the KV"
+                    f" budget of a sequence ({self.arena.capacity}), got {len(token_ids)}"
                 )
             self._check_positions(len(token_ids) + self._max_new_tokens(request))
         except RowError as error:
@@ -198,8 +201,11 @@ class Engine:
 
     @torch.inference_mode()
     def step(self) -> list[Completion]:
-        """Admit what fits and process a chunk of new prompts, decode one token for every sequence past its prompt; returns
-        the completions that ended."""
+        """Admit what fits, process a chunk of new prompts, and decode one token for every other
+        sequence.
+
+        Returns the completions that ended.
+        """
         completions, self._failed = self._failed, []
         started = time.perf_counter()
         shared = self._shared
@@ -265,7 +271,8 @@ class Engine:
         sequence.append(token_id, self._model.stop_token_ids, logprob)
         self._endings.watch(sequence)
         if sequence.finish_reason == "error":
-            # What comes into this lane next may read slots that it has not written, with weight 0: 0 x NaN is NaN.
+            # The lane's next sequence may read slots that it has not written, with weight 0: 0 x
+            # NaN is NaN.
             self.arena.clear(lane)
 
     def _retire(self) -> list[Completion]:
@@ -278,16 +285,19 @@ class Engine:
         return largest if request.max_new_tokens is None else min(request.max_new_tokens, largest)
 
     def _check_positions(self, num_tokens: int) -> None:
-        """Of prompt and completion; PromptTooLongError where the model has learned fewer positions."""
+        """Check the positions of prompt and completion.
+
+        Raises: PromptTooLongError if the model has learned fewer.
+        """
         positions = self._model.num_positions
         if positions is not None and num_tokens > positions:
             raise PromptTooLongError(
-                f"the prompt and sampling.max_new_tokens must fit the {positions} positions that the model has learned, got"
-                f" {num_tokens} tokens"
+                f"the prompt and sampling.max_new_tokens must fit the {positions} positions that"
+                f" the model has learned, got {num_tokens} tokens"
             )
 
     def _charge(self, sequences: dict[int, Sequence], started: float) -> float:
-        """Share the time since `started` equally among `sequences`; returns now."""
+        """Share the time since `started` equally among `sequences`. Returns now."""
         now = time.perf_counter()
         self.busy_s += now - started
         for sequence in sequences.values():

@@ -1,4 +1,4 @@
-"""Evicts: which sequences are due, what the policy says stays of them, and who has to know.
+"""Evicts: finds the sequences that are due, asks the policy what stays, and tells who must know.
 
 The policy chooses and the arena moves. Nothing here asks which policy it is.
 """
@@ -14,17 +14,17 @@ from dynts_batch.kvcache.compaction import ascending
 from dynts_batch.kvcache.policy import Policy
 from dynts_batch.kvcache.view import Row, Slots
 
-#: What an eviction may take beside the arena, as long as one sequence fits.
+#: Most bytes that an eviction takes beside the arena. One sequence is always evicted.
 EVICTION_BYTES = 2**30
 
 
 def eviction_bytes(policy: Policy, shape: ArenaShape, capacity: int) -> int:
-    """What an eviction takes beside the arena at most."""
+    """Most bytes that an eviction takes beside the arena."""
     return max(policy.eviction_bytes(shape, capacity), EVICTION_BYTES)
 
 
 class Evictor:
-    """`token_text`: the text of a token id; `companions`: what was made for the model."""
+    """`token_text`: the text of a token id. `companions`: what was made for the model."""
 
     def __init__(
         self,
@@ -46,8 +46,12 @@ class Evictor:
         )
 
     def evict(self, decoding: dict[int, Sequence]) -> None:
-        """Evict from every unfinished sequence of `decoding` that has reached the budget, or that the policy wants to look at, as
-        many of them in one operation as memory is left for: the samples of one prompt come to it together."""
+        """Evict from every unfinished sequence of `decoding` that is due.
+
+        It is due if it has reached the budget, or if the policy wants to look at it. One operation
+        takes as many sequences as the free memory allows, because the samples of one prompt are due
+        together.
+        """
         capacity = self._arena.capacity
         due = {
             lane: sequence

@@ -1,7 +1,8 @@
-"""Which tokens of one sequence left the KV cache, and when: kept for the requests that ask for it.
+"""Which tokens of one sequence left the KV cache, and when, for requests that ask for it.
 
-Costs one look at the kept positions per eviction, which comes once in hundreds of steps, and nothing in between.
-Knows nothing about policies, nor whether layers and heads keep the same tokens: it counts who still holds a token.
+It looks at the kept positions once per eviction, which is once in hundreds of steps. Knows nothing
+about policies, nor whether layers and heads keep the same tokens: it counts how many still hold a
+token.
 """
 
 from __future__ import annotations
@@ -14,15 +15,18 @@ from dynts_batch.records import TokenTrace
 
 
 class EvictionTrace:
-    """The record of one sequence, by position; tokens that no eviction has seen yet are held by everyone."""
+    """The record of one sequence, by position. Before its first eviction, every layer and head
+    holds a token."""
 
     def __init__(self) -> None:
         self._evicted_at: list[int | None] = []
         self._kept_share: list[float] = []
 
     def observe(self, kept_positions: torch.Tensor, num_processed: int) -> None:
-        """Take note of what an eviction left: `kept_positions` [*granularity, retained_len] after the
-        `num_processed`-th token."""
+        """Note what the eviction after the `num_processed`-th token left.
+
+        `kept_positions` [*granularity, retained_len].
+        """
         num_holders = kept_positions[..., 0].numel()
         counts = torch.bincount(kept_positions.flatten(), minlength=num_processed).tolist()
         self._kept_share = [count / num_holders for count in counts]
@@ -32,7 +36,7 @@ class EvictionTrace:
                 self._evicted_at[position] = num_processed
 
     def record(self, token_texts: Sequence[str]) -> TokenTrace:
-        """What happened to the tokens of the whole sequence, whose texts are `token_texts`."""
+        """What happened to all tokens of the sequence. `token_texts` are their texts."""
         num_unseen = len(token_texts) - len(self._evicted_at)
         return {
             "token_texts": list(token_texts),

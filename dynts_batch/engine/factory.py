@@ -1,8 +1,8 @@
-"""The door to an engine: the one place that knows which engines there are.
+"""The door to an engine: the one place that knows which engines exist.
 
-`check_engine` refuses whatever can be refused without loading weights or taking a GPU, so a run can
-call it first; `load_engine` does the loading. torch is imported only where a model needs it, so that
-a fake worker starts at once. Who has an engine asks it what it is told apart by: nobody asks which it is.
+`check_engine` refuses all that can be refused without loading weights or taking a GPU, so a run
+calls it first. `load_engine` loads. torch is imported only if a model needs it, so a fake worker
+starts at once. Engines describe themselves: callers do not ask which engine they have.
 """
 
 from __future__ import annotations
@@ -18,33 +18,35 @@ from dynts_batch.testing.fake_model import FakeModel, is_fake
 
 
 class AnyModel(Protocol):
-    """What a run needs to know of a model that is not loaded; ResolvedModel and FakeModel know it."""
+    """What a run needs to know of a model that is not loaded. ResolvedModel and FakeModel
+    have it."""
 
     @property
     def settings(self) -> ModelConfig:
-        """As they are to be loaded by every worker, whenever it starts: with the commit of a branch."""
+        """The settings with which every worker loads it at any time: a branch is pinned to its
+        commit."""
 
     @property
     def identity(self) -> Mapping[str, Any]:
         """What identifies the model, as JSON data."""
 
     def in_todays_words(self, stored: Mapping[str, Any]) -> dict[str, Any]:
-        """An identity that an older version may have stored, as far as it is the same as today's."""
+        """A stored identity of an older version, in today's form as far as it means the same."""
 
 
 class AnyArena(Protocol):
-    """What a run needs to know of the memory that an engine allocated."""
+    """What a run needs to know of an engine's arena."""
 
     @property
     def num_bytes(self) -> int: ...
 
 
 class AnyEngine(Protocol):
-    """What a run needs of an engine; Engine and FakeEngine have it."""
+    """What a run needs of an engine. Engine and FakeEngine have it."""
 
     @property
     def identity(self) -> Mapping[str, Any]:
-        """Of the model that it has loaded, see AnyModel."""
+        """The identity of the loaded model, see AnyModel."""
 
     @property
     def arena(self) -> AnyArena: ...
@@ -60,27 +62,27 @@ class AnyEngine(Protocol):
     def stored_tokens(self) -> int: ...
     @property
     def num_devices(self) -> int:
-        """GPUs that its model is spread over, or CPU processes in their place."""
+        """GPUs that the model is spread over. On a CPU, processes."""
 
     @property
     def gpu_uuids(self) -> tuple[str, ...]:
-        """Of the GPUs that it runs on; empty on a CPU."""
+        """The GPUs that it runs on; empty on a CPU."""
 
     @property
     def allocator_peak_bytes(self) -> int | None:
-        """Most GPU memory that its process has given to tensors; None on a CPU."""
+        """Most GPU memory that its process has allocated; None on a CPU."""
 
     def has_work(self) -> bool: ...
     def add_request(self, request: Request) -> None: ...
     def step(self) -> list[Completion]: ...
     def close(self) -> None:
-        """Give its memory back. Nothing may be asked of it afterwards."""
+        """Free its memory. It must not be used afterwards."""
 
 
 def check_engine(config: Config, *, on_gpu: bool) -> AnyModel:
     """Check policy, model and memory.
 
-    `on_gpu` says where the workers will be, as far as is known: dtype "auto" depends on it.
+    `on_gpu`: whether the workers will have GPUs, as far as known. dtype "auto" depends on it.
 
     Raises: ConfigError.
     """
@@ -115,10 +117,12 @@ def check_engine(config: Config, *, on_gpu: bool) -> AnyModel:
 
 
 def load_engine(config: Config, *, num_threads: int, gpu_share: float = 1.0) -> AnyEngine:
-    """Load the model and allocate the arena; `num_threads` is for torch's operations on the CPU. Of a GPU's memory,
-    this process gets no more than `gpu_share`.
+    """Load the model and allocate the arena.
 
-    Raises: ConfigError where the settings are wrong or the arena cannot hold one sequence.
+    `num_threads` is for torch's operations on the CPU. The process gets at most `gpu_share` of a
+    GPU's memory.
+
+    Raises: ConfigError if the settings are wrong or the arena cannot hold one sequence.
     """
     if is_fake(config.model.name):
         return FakeEngine.load(config)
@@ -134,7 +138,9 @@ def load_engine(config: Config, *, num_threads: int, gpu_share: float = 1.0) -> 
 
     torch.set_num_threads(num_threads)
     if gpu_share < 1 and torch.cuda.is_available():
-        torch.cuda.set_per_process_memory_fraction(gpu_share)  # who takes more runs out, not others
+        torch.cuda.set_per_process_memory_fraction(
+            gpu_share
+        )  # whoever takes more fails, not its neighbours
     return Engine.load(
         config.model, config.policy, config.sampling, config.memory, gpu_share=gpu_share
     )
@@ -144,6 +150,6 @@ def _check_one_gpu(config: Config) -> None:
     num_gpus = config.workers.num_gpus
     if num_gpus is not None and num_gpus > 1:
         raise ConfigError(
-            "workers.num_gpus must be at most 1 when engine.kind is arena, whose model is on one GPU, got"
-            f" {num_gpus:g}; engine.kind=vllm spreads a model over several"
+            "workers.num_gpus must be at most 1 when engine.kind is arena, whose model is on one"
+            f" GPU, got {num_gpus:g}; engine.kind=vllm spreads a model over several"
         )

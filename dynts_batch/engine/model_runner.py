@@ -1,7 +1,7 @@
-"""Runs the model over lanes of the arena: prompts in chunks, then one token a lane and step; returns the next tokens.
+"""Runs the model over lanes of the arena: prompts in chunks, then one token per lane and step.
 
-Owns the model, what is recorded while it runs, and what a decode step reads on the device. Knows nothing about requests, nor
-about which sequences come, go or lose slots: the engine tells `inputs`.
+Owns the model, what is recorded while it runs, and what a decode step reads on the device. Knows
+nothing about requests, nor about which sequences come, go or lose slots: the engine tells `inputs`.
 """
 
 from collections.abc import Sequence as Listed
@@ -25,7 +25,8 @@ from dynts_batch.kvcache.recorders.recorder import LaneState, Tokens
 
 
 class ModelRunner:
-    """`inputs` mirrors the running sequences on the device; `recording` is what the policy requires."""
+    """`inputs` mirrors the running sequences on the device. `recording` is what the policy
+    requires."""
 
     def __init__(
         self,
@@ -43,8 +44,11 @@ class ModelRunner:
         self.prompt_ends: dict[int, torch.Tensor] = {}
 
     def prefill(self, sequences: dict[int, Sequence]) -> tuple[list[int], list[float | None]]:
-        """Process the next chunk of the prompts of `sequences`, by lane, all of which are as far as each other, in one
-        pass; returns the token that follows each, and its log-probability where the sampling keeps it."""
+        """Process the next chunk of the prompts of `sequences`, by lane, in one pass.
+
+        All of them have processed equally much. Returns the token that follows each, and its
+        log-probability if the sampling keeps it.
+        """
         self.settle()
         start = next(iter(sequences.values())).cache_len
         assert all(sequence.cache_len == start for sequence in sequences.values())
@@ -84,8 +88,10 @@ class ModelRunner:
         return self._draw(sequences, last_states, lengths)
 
     def decode(self, running: list[Sequence]) -> tuple[list[int], list[float | None]]:
-        """Process the newest token of `running`, which are in the first lanes in order; returns the next of each, and its
-        log-probability where the sampling keeps it."""
+        """Process the newest token of `running`, which are in the first lanes in order.
+
+        Returns the next token of each, and its log-probability if the sampling keeps it.
+        """
         num_lanes, longest = len(running), max(sequence.cache_len for sequence in running) + 1
         if self.graphs is not None:
             token_ids = self.graphs.run(num_lanes)
@@ -98,19 +104,21 @@ class ModelRunner:
         return token_ids.tolist(), self._on_host(logprobs, num_lanes)
 
     def move(self, source: int, target: int, cache_len: int) -> None:
-        """A sequence that has stored `cache_len` tokens changes its lane."""
+        """Move a sequence that has stored `cache_len` tokens to another lane."""
         self.settle()
         self._arena.move(source, target, cache_len)
         self.inputs.move(source, target)
 
     def settle(self) -> None:
-        """Write what is recorded late. Due before the arena's columns are read, and before lanes move or are refilled."""
+        """Write what is recorded late. Due before columns are read, and before lanes move or are
+        refilled."""
         self.recording.settle()
 
     def next_tokens(self, num_lanes: int, max_len: int, *, is_ragged: bool) -> torch.Tensor:
-        """The decode step of the first lanes, the longest of which has `max_len` slots then; returns token ids [R].
+        """The decode step of the first lanes. The longest has `max_len` slots then. Returns token
+        ids [R].
 
-        It asks nothing of the host, and where what is recorded allows it, doing it again changes nothing.
+        It reads nothing on the host. If what is recorded allows it, repeating it changes nothing.
         """
         lanes, token_ids, slots, positions, keys = self.inputs.first(num_lanes)
         tokens = Tokens(
@@ -142,7 +150,8 @@ class ModelRunner:
         return [None] * num_rows if logprobs is None else logprobs.tolist()
 
     def _begin(self, tokens: Tokens) -> Observe | None:
-        """What comes before the model: sliding-window layers read positions in the same step."""
+        """Start recording before the model runs: sliding-window layers read positions in the same
+        step."""
         self._arena.write_column("positions", tokens.lanes, tokens.slots, tokens.positions)
         return self.recording.begin(tokens)
 
@@ -155,7 +164,10 @@ class ModelRunner:
         return hidden_states
 
     def _make_graphs(self) -> DecodeGraphs | RecordedSteps | None:
-        """What repeats the decode step without its Python, where the step asks the host nothing and can be done again."""
+        """What repeats the decode step without its Python.
+
+        None if the step reads values on the host, or if repeating it would change something.
+        """
         shape, device = self._arena.shape, self.model.device
         if not asks_nothing(shape, device) or not self.recording.is_repeatable:
             return None

@@ -1,4 +1,7 @@
-"""Memory that ran out: how an error says so, and how what is no longer used is given back. Needs no torch until there is one."""
+"""Memory that ran out: how to recognise such an error, and how to free what is unused.
+
+Needs no torch until there is an error.
+"""
 
 import gc
 import sys
@@ -6,7 +9,7 @@ import sys
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether `error` says that memory ran out, on the device or the host."""
-    # torch has a class for its allocator on a GPU and bare RuntimeErrors for the rest.
+    # torch has a class for its GPU allocator, and bare RuntimeErrors for the rest.
     names = {cls.__name__ for cls in type(error).__mro__}
     text = str(error)
     return bool(names & {"MemoryError", "OutOfMemoryError"}) or any(
@@ -15,7 +18,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def free_memory() -> None:
-    """Give back what nothing refers to any more, also to the GPU's other processes."""
+    """Free what nothing refers to any more, for the GPU's other processes too."""
     gc.collect()
     if "torch" in sys.modules:
         import torch

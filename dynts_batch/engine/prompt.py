@@ -1,7 +1,7 @@
 """From a request to prompt tokens, and from completion tokens back to reasoning and answer.
 
-Owns the tokenizer and where in the tokens thinking begins and ends; think_tags.py says which tags do that. Knows nothing
-about models or caches.
+Owns the tokenizer and where in the tokens thinking begins and ends; think_tags.py says which tags
+do that. Knows nothing about models or caches.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,15 +16,17 @@ from dynts_batch.engine.model.think_tags import THINK, ThinkTags
 from dynts_batch.errors import BadRowError
 from dynts_batch.records import Request
 
-#: Enough for the white space between a tag and the end of a prompt, or the beginning of a completion.
+#: Enough for white space before a prompt's end or at a completion's beginning.
 _SPACE_TOKENS = 9
-#: A character is at most four bytes, and a token at least one: more are broken text, to be shown as it is.
+#: A character has at most four bytes, and a token at least one. More tokens are broken text, to be
+#: shown as is.
 _MAX_CHARACTER_TOKENS = 4
 
 
 @dataclass(frozen=True, slots=True)
 class SplitText:
-    """A completion's text. `reasoning` is None if it never thought, `answer` None if thinking never ended."""
+    """A completion's text. `reasoning` is None if it never thought, `answer` None if thinking never
+    ended."""
 
     reasoning: str | None
     answer: str | None
@@ -32,7 +34,10 @@ class SplitText:
 
 
 class PromptRenderer:
-    """Renders requests with `chat`, else with the tokenizer's own chat template if it has one, and splits completions."""
+    """Renders requests, and splits completions.
+
+    It uses `chat`, or else the tokenizer's own chat template if there is one.
+    """
 
     def __init__(
         self,
@@ -44,13 +49,15 @@ class PromptRenderer:
         self._chat = chat or ChatTemplate.of(tokenizer, ModelConfig(), tags)
         # A token is at least one byte, so a tag spans no more tokens than it has bytes.
         self._start_tokens, self._end_tokens = (len(tag.encode()) for tag in tags)
-        #: Only after one of these can the text end in the end of thinking: spares decoding at every other token.
+        #: Only after one of these can the text end in the end of thinking. This spares decoding at
+        #: all other tokens.
         self._closing_token_ids = _closing_token_ids(tokenizer, tags.end)
 
     def render(self, request: Request) -> tuple[str | None, list[int]]:
-        """The text the model reads (None if the request came as ids) and its token ids.
+        """The text that the model reads, and its token ids. The text is None if the request came as
+        ids.
 
-        Raises: BadRowError where the request holds no usable prompt.
+        Raises: BadRowError if the request holds no usable prompt.
         """
         given = [
             x is not None for x in (request.prompt, request.messages, request.prompt_token_ids)
@@ -74,7 +81,7 @@ class PromptRenderer:
     def encode(self, text: str, *, add_special_tokens: bool = False) -> list[int]:
         """Token ids of rendered text.
 
-        Raises: BadRowError where it is no valid text, e.g. half of a surrogate pair.
+        Raises: BadRowError if it is no valid text, such as half of a surrogate pair.
         """
         try:
             return self._tokenizer.encode(text, add_special_tokens=add_special_tokens)
@@ -84,7 +91,7 @@ class PromptRenderer:
     def _from_messages(
         self, messages: Sequence[Mapping[str, Any]], settings: Mapping[str, Any] | None
     ) -> str:
-        # Templates print what is missing as nothing, so a wrong key would pass unnoticed.
+        # Templates print missing keys as nothing, so a wrong key would pass unnoticed.
         if not messages or not all(_is_turn(message) for message in messages):
             raise BadRowError("messages must be a list of turns, each with role and content")
         if self._chat is None:
@@ -107,15 +114,17 @@ class PromptRenderer:
         return self._raw(tail).rstrip().endswith(self.tags.start)
 
     def continues_thinking(self, request: Request) -> bool:
-        """Whether a last turn of the assistant has begun to think, and the model is to go on with it."""
+        """Whether the request's last turn is the assistant's, has begun to think, and is to be
+        continued."""
         begun = begun_text(request.messages or ()) or ""
         _, opened, thought = begun.rpartition(self.tags.start)
         return bool(opened) and self.tags.end not in thought
 
     def find_answer(self, completion_token_ids: Sequence[int]) -> int | None:
-        """Where the end of thinking begins, if the newest token completes it: the index of its first token.
+        """The index of the first token of the end of thinking, if the newest token completes it.
 
-        Matched as text: tokenizers without a token of its own for the tag merge its ends with their neighbours.
+        It is matched as text: tokenizers without a token for the tag merge its ends with their
+        neighbours.
         """
         if completion_token_ids[-1] not in self._closing_token_ids:
             return None
@@ -127,7 +136,8 @@ class PromptRenderer:
         return next((i for i in starts if end in self._raw(completion_token_ids[i:])), None)
 
     def first_answer(self, completion_token_ids: Sequence[int]) -> int | None:
-        """Where the end of thinking begins in a whole completion: what `find_answer` says first, token by token."""
+        """Where the end of thinking begins in a whole completion: the first that `find_answer`
+        would find."""
         for end, token_id in enumerate(completion_token_ids, start=1):
             if token_id in self._closing_token_ids:
                 # No tag reaches further back.
@@ -138,7 +148,7 @@ class PromptRenderer:
         return None
 
     def has_two_ends(self, answer_token_ids: Sequence[int]) -> bool:
-        """Whether thinking ends again after the end that these tokens begin with."""
+        """Whether thinking ends again, after the end with which these tokens begin."""
         return self._raw(answer_token_ids).count(self.tags.end) > 1
 
     def split(
@@ -149,8 +159,11 @@ class PromptRenderer:
         *,
         is_thinking: bool = False,
     ) -> SplitText:
-        """Reasoning is what stands before the first end of thinking, which begins at token `answer_start`; a tag that
-        is never closed leaves all of it reasoning. `is_thinking`: the prompt ends amid thinking."""
+        """Reasoning is what comes before the first end of thinking, at token `answer_start`.
+
+        If the tag is never closed, all of it is reasoning. `is_thinking`: the prompt ends amid
+        thinking.
+        """
         if answer_start is None:
             is_thinking = is_thinking or self.opens_thinking(prompt_token_ids)
             if is_thinking or self.opens(completion_token_ids):
@@ -166,8 +179,10 @@ class PromptRenderer:
     def _without_thinking(
         self, prompt_token_ids: Sequence[int], completion_token_ids: Sequence[int]
     ) -> str:
-        """The text of a completion that is all answer, of which the tag may stand half in the prompt: gpt-oss opens its
-        final channel at once."""
+        """The text of a completion that is all answer.
+
+        The prompt may hold half of the tag: gpt-oss opens its final channel at once.
+        """
         tail = prompt_token_ids[-self._end_tokens :]
         head = completion_token_ids[: self._end_tokens]
         if self.tags.end in self._raw(tail) or self.tags.end not in self._raw([*tail, *head]):
@@ -180,13 +195,14 @@ class PromptRenderer:
         return self._raw(head).lstrip().startswith(self.tags.start)
 
     def _reasoning(self, token_ids: Sequence[int]) -> str:
-        """The text of a completion's thinking, without an opening tag."""
+        """The text of a completion's thinking, without its opening tag."""
         if not self.opens(token_ids):
             return self._decode(token_ids)
         return "".join(self._cut(token_ids, self.tags.start))
 
     def _cut(self, token_ids: Sequence[int], tag: str) -> tuple[str, str]:
-        """The text before and after the first `tag`, whose first and last token may hold a piece of it."""
+        """The text before and after the first `tag`. Its first and last token may hold other text
+        too."""
         end = next(i for i in range(1, len(token_ids) + 1) if tag in self._raw(token_ids[:i]))
         before, _, after = self._raw(token_ids[:end]).partition(tag)
         return before, after + self._decode(token_ids[end:])
@@ -194,10 +210,11 @@ class PromptRenderer:
     def token_texts(self, token_ids: Sequence[int]) -> list[str]:
         """The text that each token adds; "" for one whose bytes are no whole character yet.
 
-        Some tokenizers drop the space before a token that stands first, so each is decoded behind its predecessors.
+        Some tokenizers drop the space before the first token, so each is decoded behind its
+        predecessors.
         """
         texts: list[str] = []
-        start = read = 0  # the tokens start..read-1 are the context, decoded already
+        start = read = 0  # the tokens start..read-1 are context, already decoded
         for end in range(1, len(token_ids) + 1):
             known, text = self._raw(token_ids[start:read]), self._raw(token_ids[start:end])
             is_whole = not text.endswith("\ufffd") or end - read >= _MAX_CHARACTER_TOKENS
@@ -212,19 +229,19 @@ class PromptRenderer:
         return self._tokenizer.decode([token_id])
 
     def text(self, token_ids: Sequence[int]) -> str:
-        """Of tokens, special ones included."""
+        """The text of tokens, special ones included."""
         return self._raw(token_ids)
 
     def _decode(self, token_ids: Sequence[int]) -> str:
         return self._tokenizer.decode(list(token_ids), skip_special_tokens=True)
 
     def _raw(self, token_ids: Sequence[int]) -> str:
-        """With special tokens, which some tokenizers take the tags for."""
+        """Text with special tokens, since some tokenizers treat the tags as such."""
         return self._tokenizer.decode(list(token_ids), skip_special_tokens=False)
 
 
 def _closing_token_ids(tokenizer: PreTrainedTokenizerBase, end: str) -> frozenset[int]:
-    """The tokens that hold the last character of `end`, or its last byte as the tokenizer writes it."""
+    """Tokens that hold the last character of `end`, or its last byte as the tokenizer writes it."""
     last = tokenizer.tokenize(end)[-1][-1]
     vocabulary = tokenizer.get_vocab().items()
     return frozenset(token_id for token, token_id in vocabulary if last in token)

@@ -1,4 +1,5 @@
-"""Everything that a policy requires to be recorded, while the model runs: its columns, and the newest queries.
+"""All that a policy requires to be recorded while the model runs: its columns, and the newest
+queries.
 
 Owns no memory: the arena does. Knows no column: each has its recorder.
 """
@@ -17,7 +18,7 @@ Observe = Callable[[LayerStates], None]
 
 
 class QueryRecorder(Recorder):
-    """Remembers the newest queries. `rules`: how each layer attends, known once it has been seen."""
+    """Remembers the newest queries. `rules`: how each layer attends, known once it has run."""
 
     def __init__(self, arena: KVArena, lanes: LaneState, companions: Iterable[object]) -> None:
         super().__init__(arena, lanes, companions)
@@ -29,14 +30,15 @@ class QueryRecorder(Recorder):
         if tokens.is_prompt:
             ages = torch.arange(self.arena.shape.num_queries, device=tokens.lanes.device)
             newest, start = (tokens.cache_len - 1)[:, None] - ages, tokens.positions[:, :1]
-            # Those before this chunk have been remembered, but before the first chunk there were none.
+            # Queries before this chunk are already remembered. Before the first chunk there were
+            # none.
             self._newest = newest.where((newest >= start) | (start == 0), start)
 
     def observe(self, tokens: Tokens, states: LayerStates) -> None:
         self.rules[states.layer] = states.rule
         query = states.query
         if tokens.is_prompt:
-            # Of a prompt shorter than num_queries, the first query stands in for those that never were.
+            # In a prompt shorter than num_queries, the first query fills the places before it.
             index = (self._newest - tokens.positions[:, :1]).clamp(min=0)[:, None, :, None]
             query = query.gather(2, index.expand(-1, query.shape[1], -1, query.shape[-1]))
         self.arena.write_queries(states.layer, tokens.lanes, self._newest, query)
@@ -51,21 +53,21 @@ class Recording:
         self._recorders = [kind(arena, lanes, companions) for kind in kinds]
         if arena.shape.num_queries:
             self._recorders.append(self._queries)
-        #: Those that look at every layer.
+        #: Recorders that look at every layer.
         self._observing = [r for r in self._recorders if type(r).observe is not Recorder.observe]
 
     @property
     def rules(self) -> dict[int, AttentionRule]:
-        """How each layer attends, as far as queries were remembered."""
+        """How each layer attends, if its queries were remembered."""
         return self._queries.rules
 
     @property
     def is_repeatable(self) -> bool:
-        """Whether recording a step again changes nothing."""
+        """Whether recording a step twice changes nothing."""
         return all(recorder.is_repeatable for recorder in self._recorders)
 
     def begin(self, tokens: Tokens) -> Observe | None:
-        """Before the model runs; what its layers are to call, None: nothing."""
+        """Called before the model runs. Returns what its layers are to call; None: nothing."""
         for recorder in self._recorders:
             recorder.begin(tokens)
         observing = self._observing
@@ -77,12 +79,12 @@ class Recording:
         return observe if observing else None
 
     def end(self, tokens: Tokens, hidden_states: torch.Tensor) -> None:
-        """After the model has run: final-norm hidden states [R, T, E]."""
+        """Called after the model has run, with final-norm hidden states [R, T, E]."""
         for recorder in self._recorders:
             recorder.end(tokens, hidden_states)
 
     def step_done(self, num_lanes: int) -> None:
-        """A decode step of the first `num_lanes` lanes is done."""
+        """Called after a decode step of the first `num_lanes` lanes."""
         for recorder in self._recorders:
             recorder.step_done(num_lanes)
 

@@ -1,23 +1,27 @@
-"""Draws the next token of every row from its logits. Owns filtering and the draw; knows nothing about sequences."""
+"""Draws the next token of every row from its logits. Owns filtering and the draw; knows nothing
+about sequences."""
 
 import torch
 
 from dynts_batch.config import SamplingConfig
 from dynts_batch.kvcache.counter_rng import uniform
 
-#: Stands for the token id of a row whose logits are no numbers to draw from: a tensor holds no None.
+#: The token id of a row whose logits are not finite, since a tensor holds no None.
 NO_TOKEN = -1
 
 
 def sample(
     logits: torch.Tensor, config: SamplingConfig, keys: torch.Tensor, positions: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Token ids [rows] from `logits` [rows, vocabulary], temperature 0 = argmax, and with `config.logprobs` their
-    log-probabilities, float32 [rows]; `NO_TOKEN` where the largest logit is not
-    finite, which it isn't if any is NaN or +inf. A logit of -inf is a token that is never drawn.
+    """Token ids [rows] from `logits` [rows, vocabulary]. Temperature 0 is the argmax.
 
-    Filters in the Hugging Face order: temperature, top-k, top-p, min-p. The draw inverts the cumulative distribution
-    at one uniform number, a function of the row's `keys` and `positions` (int64 [rows]) alone.
+    With `config.logprobs` also their log-probabilities, float32 [rows]. The id is `NO_TOKEN` if the
+    largest logit is not finite, which is so if any is NaN or +inf. A logit of -inf is a token that
+    is never drawn.
+
+    Filters come in the Hugging Face order: temperature, top-k, top-p, min-p. The draw inverts the
+    cumulative distribution at one uniform number. That number depends only on the row's `keys` and
+    `positions` (int64 [rows]).
     """
     if config.temperature == 0:
         largest, token_ids = logits.max(dim=-1)
@@ -25,10 +29,11 @@ def sample(
         return token_ids.masked_fill(~largest.isfinite(), NO_TOKEN), logprobs
     num_kept = min(config.top_k or logits.shape[-1], logits.shape[-1])
     values, token_ids = (logits.float() / config.temperature).topk(num_kept, dim=-1)
-    is_finite = values[:, 0].isfinite()  # of a NaN and a number, the NaN is the larger one
+    is_finite = values[:, 0].isfinite()  # NaN counts as larger than any number
     probs = values.softmax(dim=-1)
     if config.top_p < 1.0:
-        # Keep the smallest set that reaches top_p: a token stays if those before it don't reach it.
+        # The smallest set that reaches top_p stays: a token stays if those before it don't reach
+        # it.
         before = probs.cumsum(dim=-1) - probs
         probs = _renormalise(probs.masked_fill(before >= config.top_p, 0.0))
     if config.min_p > 0.0:
@@ -41,7 +46,7 @@ def sample(
 
 
 def _log_share(probs: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
-    """Log of what the `chosen` column [rows, 1] of `probs` [rows, kept] has of its row."""
+    """Log of the share of the `chosen` column [rows, 1] of `probs` [rows, kept] in its row."""
     return (probs.gather(-1, chosen).squeeze(-1) / probs.sum(dim=-1)).log()
 
 

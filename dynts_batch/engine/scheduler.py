@@ -1,6 +1,7 @@
-"""Which sequence runs, and in which lane: the queue, the lanes, and the prompts under way. Plain Python, no tensors.
+"""Which sequence runs, and in which lane: the queue, the lanes, and the prompts in progress.
 
-Knows nothing about models, policies or memory; whoever owns those is told when a sequence changes its lane.
+Plain Python, no tensors. Knows nothing about models, policies or memory. Their owner is told when a
+sequence changes its lane.
 """
 
 import time
@@ -9,7 +10,7 @@ from collections.abc import Callable
 
 from dynts_batch.engine.sequence import PREFILL_CHUNK, Sequence
 
-#: Prompt tokens, padding included, that a step processes at most: it bounds the activations.
+#: Most prompt tokens of a step, padding included. It bounds the activations.
 MAX_PREFILL_TOKENS = 8192
 
 
@@ -29,9 +30,10 @@ class Scheduler:
     ) -> None:
         self._max_seqs, self._move, self._shares_prompts = max_seqs, move, shares_prompts
         self._waiting: deque[Sequence] = deque()
-        #: The sequence in each lane; None is a hole that the next admission fills.
+        #: The sequence in each lane. None is a hole that the next admission fills.
         self._lanes: list[Sequence | None] = []
-        #: Those whose prompts are not wholly processed yet, by lane, all as far as each other.
+        #: Sequences whose prompts are not wholly processed, by lane. All have processed equally
+        #: much.
         self._prefilling: dict[int, Sequence] = {}
 
     @property
@@ -40,7 +42,7 @@ class Scheduler:
 
     @property
     def num_running(self) -> int:
-        """Sequences in lanes, whether they decode yet or not."""
+        """Sequences in lanes, decoding or not."""
         return sum(sequence is not None for sequence in self._lanes)
 
     @property
@@ -57,7 +59,7 @@ class Scheduler:
         self._prefilling.clear()
 
     def prefilling(self) -> dict[int, Sequence]:
-        """The sequences whose prompts are to go on, by lane; where there are none, waiting ones begin."""
+        """The sequences whose prompts go on, by lane. If there are none, waiting ones begin."""
         for lane in [lane for lane, s in self._prefilling.items() if s.is_decoding]:
             del self._prefilling[lane]
         if not self._prefilling:
@@ -81,7 +83,8 @@ class Scheduler:
         return not self._waiting or self._waiting[0].prompt_token_ids == prompt_token_ids
 
     def decoding(self) -> dict[int, Sequence]:
-        """The sequences past their prompts, by lane: the first lanes, whose holes are filled from the end."""
+        """The sequences past their prompts, by lane. They are in the first lanes; holes are filled
+        from the end."""
         lanes = self._lanes
         found = [lane for lane, s in enumerate(lanes) if s is not None and s.is_decoding]
         num_decoding = len(found)
@@ -107,10 +110,11 @@ class Scheduler:
         return finished
 
     def _admit(self) -> dict[int, Sequence]:
-        """Give waiting sequences free lanes, holes first; returns them by lane."""
+        """Give waiting sequences free lanes, holes first, and return them by lane."""
         admitted = self._next_waiting()
         if any(len(s.prompt_chunk) < len(s.prompt_token_ids) for s in admitted):
-            # They stay behind the decoding lanes for several steps; the first ones to join those are the shortest.
+            # New ones stay behind the decoding lanes for several steps. The shortest join those
+            # first.
             self.decoding()
             admitted.sort(key=lambda sequence: len(sequence.prompt_token_ids))
         return self._place(admitted)
@@ -126,7 +130,10 @@ class Scheduler:
         return by_lane
 
     def _next_waiting(self) -> list[Sequence]:
-        """Take as many sequences from the queue as lanes and a step's prompt tokens allow, and one if there is a lane."""
+        """Take as many sequences from the queue as lanes and a step's prompt tokens allow.
+
+        At least one, if there is a lane.
+        """
         num_running = self.num_running
         max_tokens = PREFILL_CHUNK if num_running else MAX_PREFILL_TOKENS
         taken: list[Sequence] = []

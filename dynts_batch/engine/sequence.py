@@ -1,4 +1,5 @@
-"""One request in flight: its tokens, its place in the arena and its counters. Plain Python, no tensors."""
+"""One request in flight: its tokens, its place in the arena and its counters. Plain Python, no
+tensors."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -7,8 +8,9 @@ from dynts_batch.engine.eviction_trace import EvictionTrace
 from dynts_batch.engine.sampling import NO_TOKEN
 from dynts_batch.records import FinishReason, ForcedEnd, Request
 
-#: Tokens of one prompt that a step processes at most, and of all new prompts while others decode: it bounds how long
-#: those wait. A constant, so that how a prompt is cut does not depend on what else runs.
+#: Most tokens of one prompt in a step. While other sequences decode, it is the most of all new
+#: prompts together, which bounds how long those wait. A constant, so that how a prompt is cut does
+#: not depend on what else runs.
 PREFILL_CHUNK = 512
 
 
@@ -22,7 +24,8 @@ class Sequence:
     key: int
     """Key of its randomness, from (seed, request_id, sample_index)."""
     find_answer: Callable[[list[int]], int | None]
-    """Where the end of thinking begins, if the newest completion token completes it."""
+    """The index of the first token of the end of thinking, if the newest completion token completes
+    it."""
     added_at: float
     max_new_tokens: int
     trace: EvictionTrace | None = None
@@ -31,13 +34,14 @@ class Sequence:
     answer_start: int | None = None
     """Index in `completion_token_ids` of the first token of the end of thinking."""
     look_at: int | None = None
-    """At how many processed tokens the policy is to look at it, whether it has reached its budget or not."""
+    """Number of processed tokens at which the policy looks at it, whether the budget is reached or
+    not."""
     finish_reason: FinishReason | None = None
     forced_token_ids: list[int] = field(default_factory=list)
-    """What the engine writes next, in place of what the model would."""
+    """Token ids that the engine writes next, in place of the model's."""
     forced_end: ForcedEnd | None = None
     logprobs: list[float | None] = field(default_factory=list)
-    """Of the completion tokens; None where nobody asked, or the token was forced."""
+    """Of the completion tokens; None if not asked for, or if the token was forced."""
     num_evictions: int = 0
     evicted_tokens: int = 0
     peak_cache_len: int = 0
@@ -47,7 +51,7 @@ class Sequence:
 
     @property
     def seq_len(self) -> int:
-        """Prompt and completion tokens, the newest included, whose keys are stored with the next step."""
+        """Prompt and completion tokens. The newest one's keys are stored by the next step."""
         return len(self.prompt_token_ids) + len(self.completion_token_ids)
 
     @property
@@ -57,7 +61,7 @@ class Sequence:
 
     @property
     def prompt_chunk(self) -> list[int]:
-        """The tokens of the prompt that are to be processed next."""
+        """The prompt tokens to process next."""
         return self.prompt_token_ids[self.cache_len : self.cache_len + PREFILL_CHUNK]
 
     @property
@@ -82,13 +86,14 @@ class Sequence:
         self.cache_len = retained_len
 
     def force(self, token_ids: Iterable[int], reason: ForcedEnd) -> None:
-        """Write `token_ids`, which end its thinking, before the model goes on."""
+        """End its thinking with `token_ids` before the model goes on."""
         self.forced_token_ids, self.forced_end = list(token_ids), reason
 
     def append(
         self, token_id: int, stop_token_ids: frozenset[int], logprob: float | None = None
     ) -> None:
-        """Take the newly sampled token, or the one that is forced instead, and notice the ends it brings.
+        """Take the new token, or the one that is forced in its place, and notice the ends it
+        brings.
 
         `NO_TOKEN` is an error and the end.
         """

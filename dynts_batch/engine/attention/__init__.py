@@ -1,1 +1,1 @@
-"""Attention over the arena: what a step hands to it, and its kernels in torch, C and Triton."""
+"""Attention over the arena: what a step passes to it, and its kernels in torch, C and Triton."""

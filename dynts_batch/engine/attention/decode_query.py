@@ -1,5 +1,7 @@
-"""What a decode step asks of the cache, one new token a row: the contract of every kernel that answers. Axes as in
-kvcache/__init__.py."""
+"""What a decode step asks of the cache, one new token per row: the contract of every decode kernel.
+
+Axes as in kvcache/__init__.py.
+"""
 
 from typing import NamedTuple, Protocol
 
@@ -10,16 +12,17 @@ from dynts_batch.kvcache.stores.packed import PackedStore
 
 
 class DecodeQuery(NamedTuple):
-    """The queries of one layer, and what each may see: the live slots of its own lane, the first R lanes."""
+    """The queries of one layer. Row r is in lane r, and sees live slots of its own lane."""
 
     states: torch.Tensor
     """[R, Q, 1, D]"""
     last_slots: torch.Tensor
-    """The newest live slot of each lane, the new token's own, [R]."""
+    """The newest live slot of each lane, that of the new token, [R]."""
     positions: torch.Tensor
-    """Of the new tokens, [R]."""
+    """Positions of the new tokens, [R]."""
     stored_positions: torch.Tensor
-    """Of the tokens in the slots, int32 [R, H or 1, C]: a sliding window hides those that have left it."""
+    """Positions of the stored tokens, int32 [R, H or 1, C]. A sliding window hides those that left
+    it."""
     rule: AttentionRule
 
 
@@ -34,8 +37,9 @@ class FusedDecode(Protocol):
 
 
 class PackedDecode(Protocol):
-    """Attention over quantised keys and values, which are dequantised on the way."""
+    """Attention over quantised keys and values, dequantised on the way."""
 
     def __call__(self, asked: DecodeQuery, store: PackedStore, *, max_len: int) -> torch.Tensor:
-        """Attention [R, Q, 1, D] to the first R lanes of `store`, the longest of which has `max_len` slots."""
+        """Attention [R, Q, 1, D] to the first R lanes of `store`. The longest lane has `max_len`
+        slots."""
         ...

@@ -1,7 +1,8 @@
 """The decode attention in C, for float32 and bfloat16 on a CPU.
 
-torch's attention is made for many queries: with one query a row, this reads the cache more than twice as fast, and each
-row only as far as it reaches; packed keys and values it unpacks on the way. Axes as in kvcache/__init__.py.
+torch's attention is made for many queries. With one query per row, this reads the cache more than
+twice as fast, and each row only as far as it reaches. It unpacks packed keys and values on the way.
+Axes as in kvcache/__init__.py.
 """
 
 import ctypes
@@ -37,8 +38,9 @@ def attend_packed(asked: DecodeQuery, store: PackedStore, *, max_len: int) -> to
 
 
 @operation(
-    "decode_attention(Tensor query, Tensor keys, Tensor values, Tensor last_slots, Tensor positions,"
-    " Tensor stored_positions, Tensor? sinks, int? sliding_window, float scale) -> Tensor"
+    "decode_attention(Tensor query, Tensor keys, Tensor values, Tensor last_slots, Tensor"
+    " positions, Tensor stored_positions, Tensor? sinks, int? sliding_window, float scale) ->"
+    " Tensor"
 )
 def _decode_attention(
     query: torch.Tensor,
@@ -66,9 +68,9 @@ def _decode_attention(
 
 
 @operation(
-    "packed_attention(Tensor codes, Tensor scales, Tensor? zero_points, Tensor buffer, Tensor? is_ternary, int bits,"
-    " Tensor query, Tensor last_slots, Tensor positions, Tensor stored_positions, Tensor? sinks, int? sliding_window, float scale,"
-    " int max_len) -> Tensor"
+    "packed_attention(Tensor codes, Tensor scales, Tensor? zero_points, Tensor buffer, Tensor?"
+    " is_ternary, int bits, Tensor query, Tensor last_slots, Tensor positions, Tensor"
+    " stored_positions, Tensor? sinks, int? sliding_window, float scale, int max_len) -> Tensor"
 )
 def _packed_attention(
     codes: torch.Tensor,
@@ -99,7 +101,8 @@ def _packed_attention(
 
 
 def _scratch(group: int, num_slots: int) -> tuple[int, torch.Tensor]:
-    """Room for the logits of a group of query heads, of each thread; and how far its heads are apart."""
+    """Scratch for the logits of a group of query heads, for each thread, and the stride of its
+    heads."""
     padded = -(-num_slots // VECTOR) * VECTOR
-    # torch's number of threads is passed on, since torch may bring an OpenMP of its own.
+    # torch may bring its own OpenMP, so its number of threads is passed on.
     return padded, torch.empty(torch.get_num_threads() * group * padded)

@@ -1,6 +1,6 @@
-"""Decode attention over quantised keys and values, which are dequantised a run of slots at a time, never a lane at once.
+"""Decode attention over quantised keys and values. They are dequantised a run of slots at a time.
 
-In torch, so on any device: a softmax that is carried from run to run, in float32. Axes as in
+In torch, so on any device: a float32 softmax is carried from run to run. Axes as in
 kvcache/__init__.py.
 """
 
@@ -26,7 +26,7 @@ def attend_packed(asked: DecodeQuery, store: PackedStore, *, max_len: int) -> to
     batch, num_heads, _, head_dim = query.shape
     num_kv_heads = store.buffer.shape[2]
     shape = (batch, num_kv_heads, num_heads // num_kv_heads, 1)
-    # A sink is a logit that has been seen before all others, and gave nothing.
+    # A sink is a logit that comes before all others and gives nothing.
     top = query.new_full((*shape, 1), -1e30, dtype=torch.float32)
     total = torch.zeros_like(top)
     if rule.sinks is not None:

@@ -1,8 +1,9 @@
 """Attention over the arena, plugged into transformers' attention interface.
 
-The model's layers call `arena_attention` with freshly projected states and the forward keyword `kv_step`, which says
-where those states go and what they attend to. No mask function is registered for it: transformers then builds no
-mask, and the model needs no change. Axes as in kvcache/__init__.py.
+The model's layers call `arena_attention` with freshly projected states and the forward keyword
+`kv_step`. `kv_step` says where those states go and what they attend to. No mask function is
+registered, so transformers builds no mask, and the model needs no change. Axes as in
+kvcache/__init__.py.
 """
 
 from functools import cache
@@ -26,7 +27,7 @@ from dynts_batch.kvcache.stores.native_packed import SOURCE as PACKED_SOURCE
 from dynts_batch.kvcache.stores.packed import PackedStore
 
 ATTENTION_NAME = "dynts_arena"
-#: Queries that written-out causal attention takes at a time.
+#: Queries that causal attention in torch takes at a time.
 CAUSAL_QUERIES = 256
 
 
@@ -34,13 +35,14 @@ class KVStep(Protocol):
     """Where one forward pass stores its keys and values, and what it attends to."""
 
     def attend(self, states: LayerStates) -> torch.Tensor:
-        """Store key and value of one layer's new tokens, and return the attention [R, Q, T, D] of their queries."""
+        """Store key and value of one layer's new tokens. Return their queries' attention [R, Q, T,
+        D]."""
         ...
 
 
 @cache
 def register_attention() -> str:
-    """Make `arena_attention` known to transformers, once; returns its name."""
+    """Register `arena_attention` with transformers, once, and return its name."""
     AttentionInterface.register(ATTENTION_NAME, arena_attention)
     return ATTENTION_NAME
 
@@ -58,7 +60,10 @@ def arena_attention(
     s_aux: torch.Tensor | None = None,
     **_: Any,
 ) -> tuple[torch.Tensor, None]:
-    """transformers' attention function: query [R, Q, T, D], key and value [R, H, T, D] -> [R, T, Q, D]."""
+    """transformers' attention function.
+
+    query [R, Q, T, D], key and value [R, H, T, D] -> [R, T, Q, D].
+    """
     assert attention_mask is None, "the arena attends by slots and takes no mask"
     rule = AttentionRule(scaling, sliding_window, s_aux)
     states = LayerStates(module.layer_idx, query, key, value, rule)
@@ -67,7 +72,7 @@ def arena_attention(
 
 @cache
 def fused_decode(shape: ArenaShape, device: torch.device) -> FusedDecode | None:
-    """The kernel for such keys and values, or None: torch's attention does it."""
+    """The kernel for such keys and values. None: torch's attention does it."""
     if shape.stored_in:
         return None
     if devices.runs_triton(device):
@@ -91,14 +96,18 @@ def packed_decode(shape: ArenaShape, device: torch.device) -> PackedDecode:
 
 
 def asks_nothing(shape: ArenaShape, device: torch.device) -> bool:
-    """Whether decode attention over such keys and values does without the host: a step can be repeated then."""
+    """Whether decode attention over such keys and values reads nothing on the host.
+
+    Then a step can be repeated.
+    """
     if shape.stored_in:
         return packed_decode(shape, device) is not packed_attention.attend_packed
     return fused_decode(shape, device) is not None
 
 
 class PrefillStep:
-    """A chunk of prompts, right-padded to a common length, into lanes that hold the `start` tokens before it.
+    """A chunk of prompts, right-padded to a common length, in lanes that hold the `start` tokens
+    before it.
 
     Causal attention hides the padding from every real token, so it needs no mask.
     """
@@ -126,11 +135,12 @@ class PrefillStep:
 
 
 class DecodeStep:
-    """One new token a lane: stored at `slots` [R], its position in `positions` [R], then attention over the lane.
+    """One new token per lane: store it in `slots` [R], then attend over the lane. `positions` [R].
 
-    The first R lanes are read in place. A fused kernel reads each as far as it reaches; torch's attention reads all up to
-    the longest (`max_len` slots, the new one included), and where the lanes differ (`is_ragged`), a mask hides the slots
-    beyond a shorter lane's end, and those of tokens that have left a sliding window.
+    The first R lanes are read in place. A fused kernel reads each as far as it reaches. torch's
+    attention reads all up to the longest, which is `max_len` slots with the new one. If the lanes
+    differ (`is_ragged`), a mask hides the slots beyond a shorter lane's end, and those of tokens
+    that have left a sliding window.
     """
 
     def __init__(
@@ -169,7 +179,8 @@ class DecodeStep:
         mask = self._mask(layer, rule.sliding_window)
         if rule.sinks is not None:
             return attend_masked(query, keys, values, mask, rule)
-        # The query heads of a group stand as query rows of their key/value head: nothing is repeated.
+        # The query heads of a group become query rows of their key/value head, so nothing is
+        # repeated.
         grouped = query.view(len(query), keys.shape[1], -1, query.shape[-1])
         output = F.scaled_dot_product_attention(
             grouped, keys, values, attn_mask=mask, scale=rule.scale
@@ -177,11 +188,14 @@ class DecodeStep:
         return output.reshape(query.shape)
 
     def _stored_positions(self, layer: int) -> torch.Tensor:
-        """Positions of the slots as `layer` stores them, [R, H or 1, C]."""
+        """Positions of the slots of `layer`, [R, H or 1, C]."""
         return self._arena.positions_of(layer)[: len(self._slots)]
 
     def _mask(self, layer: int, window: int | None) -> torch.Tensor | None:
-        """Additive mask [R, 1 or H, 1, S] of a layer, made once for all layers that share it; None: all is visible."""
+        """Additive mask [R, 1 or H, 1, S] of a layer, made once for all layers that share it.
+
+        None: all is visible.
+        """
         shared = (window, layer if window is not None and self._arena.shape.per_head else 0)
         if shared not in self._masks:
             self._masks[shared] = self._make_mask(*shared)
@@ -201,7 +215,10 @@ class DecodeStep:
 def attend_causal(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, rule: AttentionRule
 ) -> torch.Tensor:
-    """Causal attention of the newest T of S tokens, [R, Q, T, D], to all of them, [R, H, S, D] -> [R, Q, T, D]."""
+    """Causal attention of the newest T of S tokens, [R, Q, T, D], to all S, [R, H, S, D].
+
+    Returns [R, Q, T, D].
+    """
     num_queries, length, window = query.shape[2], key.shape[2], rule.sliding_window
     if rule.sinks is None and (window is None or length <= window):
         # is_causal would align the first query with the first key.
@@ -209,7 +226,7 @@ def attend_causal(
         return F.scaled_dot_product_attention(
             query, key, value, attn_mask=bias, is_causal=bias is None, scale=rule.scale, enable_gqa=True
         )  # fmt: skip
-    # In runs of queries, so that memory grows with the length, not with its square.
+    # In runs of queries, so memory grows with the length, not with its square.
     outputs = []
     older = length - num_queries
     for start in range(older, length, CAUSAL_QUERIES):
@@ -229,7 +246,8 @@ def causal_mask(
     window: int | None,
     dtype: torch.dtype,
 ) -> torch.Tensor:
-    """Additive mask [T, S]: a query sees its own and earlier positions, the newest `window` of them if there is one."""
+    """Additive mask [T, S]: a query sees its own and earlier positions, at most the newest
+    `window`."""
     distance = query_positions[:, None] - key_positions
     visible = distance >= 0
     if window is not None:
@@ -244,7 +262,10 @@ def attend_masked(
     mask: torch.Tensor | None,
     rule: AttentionRule,
 ) -> torch.Tensor:
-    """Attention written out, for layers with sinks: query [R, Q, T, D], keys and values [R, H, S, D],
-    `mask` broadcastable to [R, H, T, S] -> [R, Q, T, D]."""
+    """Attention written out, for layers with sinks.
+
+    query [R, Q, T, D], keys and values [R, H, S, D], `mask` broadcastable to [R, H, T, S] -> [R, Q,
+    T, D].
+    """
     probs = attention_probs(query, keys, mask, rule).to(values.dtype)
     return torch.einsum("rhgts,rhsd->rhgtd", probs, values).reshape(query.shape)

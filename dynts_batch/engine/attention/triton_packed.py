@@ -1,7 +1,8 @@
-"""The decode attention over quantised keys and values on a GPU, in Triton: codes are read once and dequantised in registers.
+"""Decode attention over quantised keys and values on a GPU, in Triton.
 
-The sibling of triton_plain.py, with its runs and their join. A row's complete groups are cut into runs; its last run also
-attends to the buffer. GROUP is G; a group of 16 tokens is a quantised one.
+Codes are read once and dequantised in registers. Runs and their join are those of triton_plain.py.
+A row's complete groups are cut into runs, and its last run also attends to the buffer. GROUP is G;
+a group of 16 tokens is a quantised one.
 """
 
 import torch
@@ -32,7 +33,10 @@ def _load_keys(  # type: ignore[no-untyped-def]
     HEAD_DIM: tl.constexpr, DIMS: tl.constexpr, SLOTS: tl.constexpr, BITS: tl.constexpr,
     HAS_ZERO_POINT: tl.constexpr, HAS_TERNARY: tl.constexpr,
 ):  # fmt: skip
-    """float32 keys [SLOTS, DIMS] over their unit, of slots `first`..`stop` - 1; a scale is that of a channel of a group."""
+    """float32 keys [SLOTS, DIMS] over their unit, of slots `first`..`stop` - 1.
+
+    Each channel of a group has a scale.
+    """
     slot = first + tl.arange(0, SLOTS)
     numbers = load_numbers(
         codes, slot, slot < stop, is_ternary, HEAD_DIM, DIMS, BITS, HAS_ZERO_POINT, HAS_TERNARY
@@ -53,8 +57,10 @@ def _load_values(  # type: ignore[no-untyped-def]
     HEAD_DIM: tl.constexpr, DIMS: tl.constexpr, SLOTS: tl.constexpr, BITS: tl.constexpr,
     HAS_TERNARY: tl.constexpr,
 ):  # fmt: skip
-    """float32 values [SLOTS, DIMS] over their unit, of slots `first`..`stop` - 1; a scale is that of 16 channels of a
-    token."""
+    """float32 values [SLOTS, DIMS] over their unit, of slots `first`..`stop` - 1.
+
+    Each 16 channels of a token have a scale.
+    """
     slot = first + tl.arange(0, SLOTS)
     numbers = load_numbers(
         codes, slot, slot < stop, is_ternary, HEAD_DIM, DIMS, BITS, False, HAS_TERNARY
@@ -77,7 +83,10 @@ def _attend_packed_run(  # type: ignore[no-untyped-def]
     KEY_BITS: tl.constexpr, VALUE_BITS: tl.constexpr,
     HAS_ZERO_POINT: tl.constexpr, HAS_TERNARY: tl.constexpr, HAS_WINDOW: tl.constexpr,
 ):  # fmt: skip
-    """One run of slots of one key/value head of one row; the last one goes on to the buffer. Codes are in words of 32 bits."""
+    """One run of slots of one key/value head of one row. The last run goes on to the buffer.
+
+    Codes are in words of 32 bits.
+    """
     row, split = tl.program_id(0).to(tl.int64), tl.program_id(1)
     lane, head = row // NUM_KV_HEADS, row % NUM_KV_HEADS
     length = tl.load(last_slots + lane) + 1
@@ -140,8 +149,10 @@ def _attend_packed_run(  # type: ignore[no-untyped-def]
 def attend_packed(
     asked: DecodeQuery, store: PackedStore, *, max_len: int, num_splits: int | None = None
 ) -> torch.Tensor:
-    """`PackedDecode`; `num_splits` as in triton_plain.py. Each row is read as far as it reaches, so `max_len` only tells how
-    far that can be."""
+    """`PackedDecode`; `num_splits` as in triton_plain.py.
+
+    Each row is read as far as it reaches. `max_len` only bounds how far that is.
+    """
     query, *places, rule = asked
     assert isinstance(store, TritonPackedStore), "the kernel takes no other's parts"
     num_kv_heads, (keys, values) = store.buffer.shape[2], store.form

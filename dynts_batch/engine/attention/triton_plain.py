@@ -1,8 +1,9 @@
 """The decode attention on a GPU, in Triton: each row reads its own live slots once, in place.
 
-A row is cut into `num_splits` runs of slots, so that a few rows keep the whole GPU busy; a second kernel joins them. How
-many is no constant of the kernels, or every batch size would be compiled. All shapes are static and nothing is asked of
-the host, so that a CUDA graph can hold a step. Needs nothing but tensors: checked without a GPU by Triton's interpreter.
+A row is cut into `num_splits` runs of slots, so that a few rows keep the whole GPU busy. A second
+kernel joins the runs. Their number is no constant of the kernels, else every batch size would be
+compiled. All shapes are static and nothing is read on the host, so a CUDA graph can hold a step.
+The kernels need only tensors, so Triton's interpreter tests them without a GPU.
 
 Axes as in kvcache/__init__.py; GROUP is G.
 """
@@ -17,9 +18,9 @@ from dynts_batch.engine.attention.decode_query import DecodeQuery
 from dynts_batch.kvcache.stores.plain import head_strides
 
 BLOCK_SLOTS = 64
-#: `tl.dot` takes no fewer rows; a group with fewer query heads leaves the rest unused.
+#: `tl.dot` takes no fewer rows. A group with fewer query heads leaves the rest unused.
 MIN_ROWS = 16
-#: Programs per multiprocessor that hide memory latency.
+#: Programs per multiprocessor that hide the latency of memory.
 PROGRAMS_PER_SM = 4
 MAX_SPLITS = 64
 
@@ -38,14 +39,18 @@ def load_query(  # type: ignore[no-untyped-def]
 
 @triton.jit
 def in_window(stored, slot, is_live, oldest):  # type: ignore[no-untyped-def]
-    """Which of the live slots hold positions beyond `oldest`; `stored` [S] are the positions of a lane's slots."""
+    """Which of the live slots hold positions beyond `oldest`. `stored` [S]: positions of a lane's
+    slots."""
     return is_live & (tl.load(stored + slot, mask=is_live, other=0) > oldest)
 
 
 @triton.jit
 def weigh(q, k, is_live, scale, top, total):  # type: ignore[no-untyped-def]
-    """Weights of keys `k` [S, DIMS] under the largest logits that are known with them; how much less all earlier ones
-    weigh by that; these largest logits, and the sum of all weights."""
+    """Weights of keys `k` [S, DIMS] under the largest logits so far, which include theirs.
+
+    Also: the factor by which all earlier weights shrink, the largest logits, and the sum of all
+    weights.
+    """
     logits = tl.dot(q, tl.trans(k), input_precision="ieee") * scale
     logits = tl.where(is_live[None, :], logits, -1e30)
     new_top = tl.maximum(top, tl.max(logits, axis=1))
@@ -64,7 +69,8 @@ def store_run(  # type: ignore[no-untyped-def]
     out, tops, totals, acc, top, total, row, split, num_splits,
     GROUP: tl.constexpr, HEAD_DIM: tl.constexpr, ROWS: tl.constexpr, DIMS: tl.constexpr,
 ):  # fmt: skip
-    """What `_join_runs` takes of one run: its unnormalised output, largest logits and sums of weights."""
+    """Store one run's part for `_join_runs`: its unnormalised output, largest logits and sums of
+    weights."""
     group, dim = tl.arange(0, ROWS), tl.arange(0, DIMS)
     is_query = (group < GROUP)[:, None] & (dim < HEAD_DIM)[None, :]
     place = (row * num_splits + split) * GROUP + group
@@ -118,7 +124,8 @@ def _join_runs(  # type: ignore[no-untyped-def]
     NUM_KV_HEADS: tl.constexpr, GROUP: tl.constexpr, HEAD_DIM: tl.constexpr, DIMS: tl.constexpr,
     SPLITS: tl.constexpr, HAS_SINKS: tl.constexpr,
 ):  # fmt: skip
-    """One query head of one row: the softmax over all its runs, and over its sink, which gives nothing."""
+    """One query head of one row: the softmax over all its runs, and over its sink, which gives
+    nothing."""
     row, g = tl.program_id(0).to(tl.int64), tl.program_id(1)
     split, dim = tl.arange(0, SPLITS), tl.arange(0, DIMS)
     place = (row * num_splits + split) * GROUP + g
@@ -146,7 +153,7 @@ def _join_runs(  # type: ignore[no-untyped-def]
 def decode_attention(
     asked: DecodeQuery, keys: torch.Tensor, values: torch.Tensor, num_splits: int | None = None
 ) -> torch.Tensor:
-    """`FusedDecode`; `num_splits` None: as this GPU likes it for these shapes."""
+    """`FusedDecode`. `num_splits` None: the best number for this GPU and these shapes."""
     query, *places, rule = asked
     batch, _, _, head_dim = query.shape
     num_kv_heads, num_slots = keys.shape[1:3]
@@ -162,7 +169,8 @@ def decode_attention(
 
 
 class Runs:
-    """Runs of slots of `query` [R, Q, 1, D], contiguous: where their results go, and their join."""
+    """Runs of slots for `query` [R, Q, 1, D], contiguous: room for their results, and their
+    join."""
 
     def __init__(self, query: torch.Tensor, num_kv_heads: int, num_splits: int) -> None:
         batch, num_heads, _, head_dim = query.shape
@@ -176,7 +184,7 @@ class Runs:
 
     @property
     def padded(self) -> tuple[int, int]:
-        """Query heads and channels, as Triton's blocks need them."""
+        """Query heads and channels, padded as Triton's blocks need them."""
         rows = max(MIN_ROWS, triton.next_power_of_2(self.group))
         return rows, triton.next_power_of_2(self.query.shape[-1])
 
@@ -194,7 +202,8 @@ class Runs:
 
 @cache
 def preferred_splits(num_rows: int, num_slots: int) -> int:
-    """As many runs as keep the GPU busy with so many rows, and none shorter than a block."""
+    """The number of runs that keeps the GPU busy with so many rows. No run is shorter than
+    a block."""
     num_sms = torch.cuda.get_device_properties().multi_processor_count
     wanted = -(-PROGRAMS_PER_SM * num_sms // num_rows)
     return max(1, min(wanted, -(-num_slots // BLOCK_SLOTS), MAX_SPLITS))

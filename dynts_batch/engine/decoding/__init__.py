@@ -1,1 +1,1 @@
-"""One decode step of all running sequences: its inputs, and repeating it without its Python."""
+"""One decode step of all running sequences: its inputs, and its repetition without Python."""

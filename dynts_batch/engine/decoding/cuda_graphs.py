@@ -1,8 +1,8 @@
 """Decode steps as CUDA graphs: one launch instead of a few hundred, for batches of any size.
 
-A step is captured for a few batch sizes; a batch in between runs with the next larger graph, whose surplus lanes hold no
-sequence, or one whose prompt is being processed. What a step reads and writes must lie at fixed addresses, and doing it
-twice must be the same as doing it once.
+A step is captured for a few batch sizes. A batch in between runs with the next larger graph. Its
+surplus lanes hold no sequence, or one whose prompt is being processed. A step must read and write
+at fixed addresses, and repeating it must change nothing.
 """
 
 import logging
@@ -17,13 +17,16 @@ log = logging.getLogger(__name__)
 
 
 def graph_size(num_lanes: int, max_seqs: int) -> int:
-    """The batch size that is captured for `num_lanes`: itself up to 15, then at most an eighth more."""
+    """The captured batch size for `num_lanes`: itself up to 15, then at most an eighth more."""
     spacing = max(1, 1 << (num_lanes.bit_length() - 4)) if num_lanes > 15 else 1
     return min(-(-num_lanes // spacing) * spacing, max_seqs)
 
 
 class DecodeGraphs:
-    """Runs `step`, a function from a number of lanes to their next token ids [R], through graphs where it can."""
+    """Runs `step` through graphs if it can.
+
+    `step` is a function from a number of lanes to their next token ids [R].
+    """
 
     def __init__(
         self, step: Callable[[int], torch.Tensor], inputs: DecodeInputs, max_seqs: int
@@ -48,14 +51,14 @@ class DecodeGraphs:
         current, side = torch.cuda.current_stream(), torch.cuda.Stream()
         side.wait_stream(current)
         with torch.cuda.stream(side):
-            self._step(size)  # whatever is set up or compiled at a first run may not be captured
+            self._step(size)  # a first run's set-up and compilation may not be captured
         current.wait_stream(side)
         graph = torch.cuda.CUDAGraph()
         try:
             with torch.cuda.graph(graph, pool=self._pool):
                 token_ids = self._step(size)
-        except RuntimeError as error:  # the model asks the host something in its forward pass
-            # capture_end may have failed after what it ended on.
+        except RuntimeError as error:  # the model's forward pass reads a value on the host
+            # capture_end may fail too, after the error that ended the capture.
             if is_out_of_memory(error) or is_out_of_memory(error.__context__ or error):
                 raise  # a smaller batch can be captured
             log.warning(

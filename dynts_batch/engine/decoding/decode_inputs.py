@@ -1,7 +1,7 @@
 """What a decode step reads of every lane, kept on the device.
 
-It changes there from step to step, so the host sends something only where sequences come, move or lose slots, and a CUDA
-graph finds it in place. Knows nothing about models or policies.
+Steps update it there, so the host sends something only if sequences come, move or lose slots. A
+CUDA graph finds it in place. Knows nothing about models or policies.
 """
 
 from collections.abc import Mapping
@@ -12,18 +12,23 @@ from dynts_batch.engine.sequence import Sequence
 
 
 class DecodeInputs:
-    """`token_ids` to process, `slots` that their keys go to, their `positions`, the sequences' `rng_keys`: int64
-    [max_seqs] each; `lanes` counts them."""
+    """Inputs of the lanes, int64 [max_seqs] each.
+
+    `token_ids` to process, `slots` where their keys go, their `positions`, and the sequences'
+    `rng_keys`. `lanes` counts the lanes.
+    """
 
     def __init__(self, max_seqs: int, device: torch.device) -> None:
         self._columns = torch.zeros(4, max_seqs, dtype=torch.int64, device=device)
         self.token_ids, self.slots, self.positions, self.rng_keys = self._columns
         self.lanes = torch.arange(max_seqs, device=device)
-        #: Of each lane, the length of its prompt.
+        #: The length of each lane's prompt.
         self.prompt_tokens = torch.zeros(max_seqs, dtype=torch.int64, device=device)
-        #: Of each lane's newest token, under the distribution that it was drawn from.
+        #: Log-probability of each lane's newest token, under the distribution that it was drawn
+        #: from.
         self.logprobs = torch.zeros(max_seqs, dtype=torch.float32, device=device)
-        #: Of each lane, a slot where nothing is that may be read: where its next token will go, or any of a free lane.
+        #: A slot per lane that may be overwritten: where its next token will go, or any slot of a
+        #: free lane.
         self.resting_slots = torch.zeros(max_seqs, dtype=torch.int64, device=device)
 
     def first(self, num_lanes: int) -> tuple[torch.Tensor, ...]:
@@ -42,12 +47,12 @@ class DecodeInputs:
         self._columns[:, lanes] = torch.tensor(rows, device=device).T
 
     def replace(self, token_ids: Mapping[int, int]) -> None:
-        """What lanes process next, by lane, instead of what they sampled."""
+        """What lanes process next, by lane, in place of what they sampled."""
         lanes, ids = torch.tensor(list(token_ids.items()), device=self._columns.device).T
         self.token_ids[lanes] = ids
 
     def shorten(self, lanes: list[int], cache_len: list[int]) -> None:
-        """Sequences have lost slots: what `lanes` store now."""
+        """Set what `lanes` store after their sequences have lost slots."""
         index, slots = torch.tensor([lanes, cache_len], device=self._columns.device)
         self.slots[index] = slots
 
@@ -56,8 +61,11 @@ class DecodeInputs:
         self.resting_slots[lanes] = next_slots
 
     def rest_beyond(self, num_lanes: int, size: int) -> None:
-        """The lanes from `num_lanes` to `size` run along in a step without decoding: what they write, keys, and queries that are
-        remembered by position, their next prompt chunk overwrites."""
+        """Let the lanes from `num_lanes` to `size` run along in a step without decoding.
+
+        They write keys, and queries that are remembered by position. Their next prompt chunk
+        overwrites both.
+        """
         for column in (self.slots, self.positions):
             column[num_lanes:size] = self.resting_slots[num_lanes:size]
 
@@ -68,7 +76,7 @@ class DecodeInputs:
     def advance(self, token_ids: torch.Tensor) -> None:
         """The first lanes have stored a token and sampled `token_ids` [R]."""
         num_lanes = len(token_ids)
-        # A lane without a next token may run along with a larger batch, and the model must find one there.
+        # A lane without a next token may run along with a larger batch, and needs a valid token id.
         torch.clamp(token_ids, min=0, out=self.token_ids[:num_lanes])
         self.slots[:num_lanes] += 1
         self.positions[:num_lanes] += 1

@@ -1,8 +1,9 @@
-"""Decode steps on a CPU, recorded: a model's modules cost as much Python as a small model's arithmetic takes.
+"""Decode steps on a CPU, recorded: a model's modules cost as much Python as a small model's
+arithmetic.
 
-A step is recorded as the flat list of torch operations that it consists of, once for each batch size that lasts, and run
-from that list then: the same operations on the same tensors, so the same bits. What a step reads and writes must lie
-at fixed addresses, and doing it twice must be the same as doing it once.
+A step is recorded once for each batch size that lasts, as the flat list of its torch operations. It
+is then run from that list: the same operations on the same tensors, so the same bits. A step must
+read and write at fixed addresses, and repeating it must change nothing.
 """
 
 import logging
@@ -15,18 +16,21 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 log = logging.getLogger(__name__)
 
-#: Steps of one batch size before it is recorded, which takes as long as some 100 steps.
+#: Steps of one batch size before it is recorded. A recording takes as long as some 100 steps.
 RECORD_AFTER = 300
-#: Steps that a new record runs beside the model's modules; where one differs, nothing is recorded any more.
+#: Steps that a new record runs beside the model's modules. If one differs, recording ends for good.
 NUM_PROVED = 4
-#: Batch sizes that are kept, the newest: a record takes some 2 MB for each layer of the model.
+#: Batch sizes that are kept, the newest. A record takes some 2 MB per layer of the model.
 MAX_RECORDS = 8
-#: What a step with such an operation does depends on values, which a list of operations knows nothing of.
+#: A step with such an operation depends on values, which a list of operations cannot follow.
 CHANGING = {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape}
 
 
 class RecordedSteps:
-    """Runs `step`, a function from a number of lanes to their next token ids [R], from its operations where it can."""
+    """Runs `step` from its recorded operations if it can.
+
+    `step` is a function from a number of lanes to their next token ids [R].
+    """
 
     def __init__(self, step: Callable[[int], torch.Tensor]) -> None:
         self._step = step
@@ -52,7 +56,7 @@ class RecordedSteps:
     def _record(self, num_lanes: int) -> None:
         try:
             recorded = make_fx(lambda: self._step(num_lanes))()
-        except RuntimeError as error:  # the step asks for a value
+        except RuntimeError as error:  # the step reads a value on the host
             self._refuse(str(error).partition("\n")[0])
             return
         operations = [node.target for node in recorded.graph.nodes if node.op == "call_function"]
