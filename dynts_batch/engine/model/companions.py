@@ -1,4 +1,4 @@
-"""What was made for one model and lies beside it: its importance predictor, and the calibration of its thoughts."""
+"""What was made for one model and is kept beside it: its importance predictor and its thoughts."""
 
 from collections.abc import Collection
 from pathlib import Path
@@ -15,12 +15,12 @@ from dynts_batch.kvcache.predictor import ImportancePredictor, load_predictor
 
 
 class Companions(NamedTuple):
-    """Files that a policy needs; None where it needs none."""
+    """Files that a policy needs, else None."""
 
     predictor: Path | None = None
     thoughts: Path | None = None
     told_apart: Thoughts = Thoughts()
-    """What the file of thoughts says."""
+    """The content of the file of thoughts."""
 
 
 def find_companions(
@@ -30,9 +30,9 @@ def find_companions(
     model_config: PretrainedConfig,
     needed: Collection[type],
 ) -> Companions:
-    """What of the types `needed` is to be found beside `model`.
+    """The companions of the types `needed` of `model`.
 
-    Raises: ConfigError where it is missing or damaged, or was made for another model.
+    Raises: ConfigError if one is missing or damaged, or was made for another model.
     """
     found = Companions()
     if ImportancePredictor in needed:
@@ -51,7 +51,8 @@ def find_companions(
 def _needed(config: ModelConfig, key: str, path: Path, wanted: str) -> Path:
     if not path.is_file():
         raise ConfigError(
-            f"model.{key} must be the path of {wanted} {config.name!r}, got {getattr(config, key)!r}; or take a policy.name"
-            " that needs none, such as rkv, snapkv, window or full"
+            f"model.{key} must be the path of {wanted} {config.name!r}, got"
+            f" {getattr(config, key)!r}; or take a policy.name that needs none, such as rkv,"
+            " snapkv, window or full"
         )
     return path

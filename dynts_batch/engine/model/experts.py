@@ -1,9 +1,9 @@
 """Experts with pre-packed weights, for a CPU: a token's result does not depend on its batch-mates.
 
-Which tokens share an expert's product follows from the batch, and MKL, which multiplies by plain matrices, sums a few rows in
-another order than more. So experts multiply by oneDNN's packed ones, as packing.py has linear layers do, and routers are given
-many rows. Knows no model: experts are the modules that transformers lets one replace, routers those beside them with a plain
-matrix of their own.
+The batch decides which tokens share an expert's product. MKL, which multiplies plain matrices, sums
+a few rows in another order than many. So experts multiply by oneDNN's packed matrices, as linear
+layers do in packing.py, and routers get many rows. Knows no model: experts are the modules that
+transformers allows to replace, and routers are those beside them with their own plain matrix.
 """
 
 from typing import Any, TypeVar
@@ -14,14 +14,18 @@ from torch import nn
 
 from dynts_batch.engine.model.packing import PackedWeight, can_pack
 
-#: Rows of zeros that join a router's tokens, so that each of MKL's threads has some: its products are small.
+#: Rows of zeros that join a router's tokens. Its products are small, and every thread of MKL needs
+#: some rows.
 JOINING_ROWS = 64
 
 Model = TypeVar("Model", bound=nn.Module)
 
 
 class PackedExperts(nn.Module):
-    """What `experts`, a module that transformers' experts interface may compute, does; takes its weights from it."""
+    """Does what `experts` does, and takes its weights.
+
+    `experts` is a module that transformers' experts interface may compute.
+    """
 
     def __init__(self, experts: Any, kind: type[PackedWeight]) -> None:
         super().__init__()
@@ -52,10 +56,10 @@ class PackedExperts(nn.Module):
 
 
 def pack_experts(model: Model, kind: type[PackedWeight] = PackedWeight) -> Model:
-    """Pack the experts of `model`, if it has some, which runs on a CPU and is not trained, into weights of a kind; returns
-    the model.
+    """Pack the experts of `model`, if it has any, into weights of a kind, and return the model.
 
-    Where torch has no oneDNN, or none for the weights' type, they stay.
+    The model runs on a CPU and is not trained. If torch has no oneDNN, or none for the weights'
+    type, they stay as they are.
     """
     for parent in list(model.modules()):
         children: dict[str, Any] = dict(parent.named_children())
@@ -71,12 +75,12 @@ def pack_experts(model: Model, kind: type[PackedWeight] = PackedWeight) -> Model
 
 
 def _is_packable(module: Any) -> bool:
-    # transformers gives it to all experts that its interface can compute.
+    # transformers gives this attribute to all experts that its interface can compute.
     return hasattr(module, "_is_expert_parallel") and can_pack(module.down_proj)
 
 
 def _pack(experts: Any, name: str, kind: type[PackedWeight]) -> list[PackedWeight]:
-    """Of each expert; the plain weights are let go."""
+    """Pack each expert, and free its plain weights."""
     weights, biases = getattr(experts, name), getattr(experts, f"{name}_bias", None)
     packed = []
     for number, weight in enumerate(weights.mT if experts.is_transposed else weights):
@@ -96,7 +100,7 @@ def _join(router: nn.Module, args: tuple[torch.Tensor, ...]) -> tuple[torch.Tens
 
 
 def _leave(router: nn.Module, args: Any, output: Any) -> Any:
-    """`output`: a tensor [tokens, ...] or several."""
+    """`output`: one tensor [tokens, ...] or several."""
     if isinstance(output, torch.Tensor):
         return output[:-JOINING_ROWS]
     return tuple(part[:-JOINING_ROWS] for part in output)

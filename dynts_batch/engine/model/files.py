@@ -1,4 +1,4 @@
-"""Where a model's files are, here and now. Reads none of them."""
+"""Where a model's files are, on this machine and now. Reads none of them."""
 
 from dataclasses import dataclass
 from importlib.resources import files
@@ -11,35 +11,35 @@ from transformers.utils import cached_file
 from dynts_batch.config import ModelConfig
 from dynts_batch.errors import ConfigError
 
-#: By which transformers reads GGUF files.
+#: transformers reads GGUF files with these.
 GGUF_PACKAGES = ("gguf", "accelerate")
 
 
 @dataclass(frozen=True)
 class ModelFiles:
-    """Whether predictor and thoughts are there is seen when a policy needs them."""
+    """Whether predictor and thoughts exist is checked when a policy needs them."""
 
     path: str
     """A local folder, or a hub id."""
     gguf: Path | None
-    """The one file in the folder that holds all of the model, where it does."""
+    """The one file in the folder that holds the whole model, if any."""
     tokenizer: str | None
-    """Folder or hub id of a tokenizer that is not the model's own."""
+    """Folder or hub id of a tokenizer other than the model's own."""
     revision: str | None
-    """Of a model on the hub, the commit that its branch or tag stands for now."""
+    """For a hub model: the commit to which its branch or tag points now."""
     trust_remote_code: bool
     predictor: Path
     thoughts: Path
 
     @property
     def folder(self) -> Path | None:
-        """Of safetensors and what belongs to them; None for a model on the hub, or in one file."""
+        """The folder of safetensors and their like; None for a hub model or a single file."""
         path = Path(self.path)
         return path if self.gguf is None and path.is_dir() else None
 
     @property
     def source(self) -> dict[str, Any]:
-        """What transformers' `from_pretrained` is told, whatever it is to load."""
+        """Arguments of transformers' `from_pretrained`, whatever it loads."""
         file = {} if self.gguf is None else {"gguf_file": self.gguf.name}
         return {
             "pretrained_model_name_or_path": self.path,
@@ -50,7 +50,10 @@ class ModelFiles:
 
 
 def find_files(config: ModelConfig) -> ModelFiles:
-    """Raises: ConfigError where there is no such model."""
+    """Find the files of a model.
+
+    Raises: ConfigError if there is no such model.
+    """
     gguf = _gguf(config.name)
     path = model_path(config.name) if gguf is None else str(gguf.parent)
     beside = Path(path)
@@ -66,9 +69,9 @@ def find_files(config: ModelConfig) -> ModelFiles:
 
 
 def _gguf(name: str) -> Path | None:
-    """The file `name`, if it is one of GGUF.
+    """The file `name`, if it is GGUF.
 
-    Raises: ConfigError where there is no such file, or what reads it is not installed.
+    Raises: ConfigError if there is no such file, or if its reader is not installed.
     """
     if not name.endswith(".gguf"):
         return None
@@ -79,28 +82,31 @@ def _gguf(name: str) -> Path | None:
         )
     if lacking := [package for package in GGUF_PACKAGES if find_spec(package) is None]:
         raise ConfigError(
-            f"model.name: {name!r} is read by packages that are not installed, {' and '.join(lacking)}: pip install"
-            " 'dynts-batch[gguf]'"
+            f"model.name: {name!r} is read by packages that are not installed,"
+            f" {' and '.join(lacking)}: pip install 'dynts-batch[gguf]'"
         )
     return path
 
 
 def model_path(name: str) -> str:
-    """Where the model's files are: the package's own for "embedded", else what Hugging Face understands."""
+    """Where the model's files are: the package's own for "embedded", else what Hugging Face
+    understands."""
     return str(files("dynts_batch.lab") / "reasoner") if name == "embedded" else name
 
 
 def no_such_model(name: str, error: Exception) -> ConfigError:
     reason = str(error).partition("\n")[0]
     return ConfigError(
-        f"model.name must be 'embedded', the path of a Hugging Face model or a hub id, got {name!r}: {reason}"
+        "model.name must be 'embedded', the path of a Hugging Face model or a hub id, got"
+        f" {name!r}: {reason}"
     )
 
 
 def _commit(config: ModelConfig, folder: Path) -> str | None:
-    """A branch moves on. The hub's cache has a folder for each commit: .../snapshots/COMMIT."""
+    """The commit of a branch, which moves on. The hub's cache has a folder per commit:
+    .../snapshots/COMMIT."""
     if not folder.is_dir():
-        try:  # transformers' own lookup; its configurations no longer say which commit they are of
+        try:  # transformers' own lookup: its configurations no longer name their commit
             path = cached_file(config.name, "config.json", revision=config.revision)
         except (OSError, ValueError) as error:
             raise no_such_model(config.name, error) from None

@@ -1,4 +1,4 @@
-"""From final hidden states to logits, as the model itself does it."""
+"""From final hidden states to logits, as the model itself computes them."""
 
 import copy
 from typing import Any
@@ -12,7 +12,8 @@ from dynts_batch.engine.model.checkpoint.skeleton import MODEL_ERRORS
 
 
 class OwnHead(nn.Module):
-    """The model's own forward pass from its decoder's end on: some scale or cap their logits there."""
+    """The model's own forward pass behind its decoder. Some models scale or cap their
+    logits there."""
 
     def __init__(self, model: PreTrainedModel, decoder: nn.Module) -> None:
         super().__init__()
@@ -29,7 +30,7 @@ class OwnHead(nn.Module):
 
 
 class _Given(nn.Module):
-    """In the decoder's place: takes hidden states for embeddings, and returns them."""
+    """Takes the decoder's place: it takes hidden states as embeddings, and returns them."""
 
     def forward(self, *_: Any, inputs_embeds: torch.Tensor, **__: Any) -> MoeModelOutputWithPast:
         return MoeModelOutputWithPast(last_hidden_state=inputs_embeds)
@@ -37,7 +38,7 @@ class _Given(nn.Module):
 
 @torch.inference_mode()
 def head_of(model: PreTrainedModel, decoder: nn.Module, hidden_size: int) -> nn.Module:
-    """The bare output layer where the model does nothing else to its logits."""
+    """The bare output layer, if the model does nothing else to its logits."""
     bare = model.get_output_embeddings()
     weight = next(decoder.parameters())
     some = torch.randn(1, 3, hidden_size, generator=torch.Generator().manual_seed(0))
@@ -45,13 +46,14 @@ def head_of(model: PreTrainedModel, decoder: nn.Module, hidden_size: int) -> nn.
     try:
         own = OwnHead(model, decoder)
         return bare if torch.equal(own(some), bare(some)) else own
-    # Asks for more than hidden states. If it also does more with them, the check of the logits will tell.
+    # It asks for more than hidden states. If it also does more with them, the check of the logits
+    # will fail.
     except MODEL_ERRORS:
         return bare
 
 
 def _child_with(model: PreTrainedModel, decoder: nn.Module) -> str:
-    """The name of the model's own part that is or holds `decoder`."""
+    """The name of the model's own part that is `decoder`, or contains it."""
     for name, child in model.named_children():
         if any(module is decoder for module in child.modules()):
             return name

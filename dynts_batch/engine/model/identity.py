@@ -1,8 +1,9 @@
-"""What identifies a model: two runs with the same identity, policy, sampling and input write the same rows, as far as a batch of
-another size rounds alike: in float32 on a CPU.
+"""What identifies a model. With the same identity, policy, sampling and input, two runs write the
+same rows.
 
-Owns the digests of configuration, chat template, predictor and calibration, and what older versions wrote for the same. Contents
-are digested, never where they lie nor what a file's header says of its making.
+That holds as far as batches of other sizes round alike: in float32 on a CPU. Owns the digests of
+configuration, chat template, predictor and calibration, and what older versions wrote for the same.
+A digest covers contents. It ignores a file's place, and what its header says about its making.
 """
 
 import hashlib
@@ -22,9 +23,10 @@ from dynts_batch.engine.model.companions import Companions
 from dynts_batch.engine.model.think_tags import ThinkTags
 from dynts_batch.kvcache.model_id import ModelId
 
-#: What a configuration holds beside the model: where it was read, and by whom it was written.
+#: Keys of a configuration that are not the model: where it was read, and which version wrote it.
 _NOT_THE_MODEL = {"_name_or_path", "transformers_version"}
-#: Files of the embedded model that were shipped under another header before, by the digests of their tensors.
+#: Files of the embedded model that were once shipped under another header, by their tensors'
+#: digests.
 _SHIPPED_AS = {
     "6fc8ee5693f8180ae56672cd5d0d78ef5c8646489ffc26213de35d6bf99a4823": "e96bc4615a67f1fd3eecc422fbfa19c6543d842ee697c4a0a9ed8fcd920cc651",
     "3a2129fc410988dde1b6d6fb0891888c2bdcacd7fa22ab5006d9dfea62c1ef94": "1c5aecf51e0b729f002fc6ea4df56302139736524911c586e9bab585f9d98662",
@@ -47,12 +49,12 @@ def model_identity(
         "name": model.name,
         "revision": model.revision,
         "dtype": str(dtype).removeprefix("torch."),
-        # Rounded to 8 bits, they are others.
+        # Rounding to 8 bits changes the model.
         "weights": settings.weights,
-        # The embedded model's comes with its weights.
+        # The embedded model's configuration comes with its weights.
         "config_sha256": None if model.name == "embedded" else _config_sha256(checkpoint),
         "weights_sha256": model.weights_sha256,
-        # A model's own comes with its weights.
+        # A model's own tokenizer comes with its weights.
         "tokenizer_sha256": None if settings.tokenizer is None else _vocab_sha256(tokenizer),
         "chat_template_sha256": None if chat is None else _sha256(chat.source),
         "chat_template_kwargs": dict(settings.chat_template_kwargs or {}),
@@ -74,10 +76,11 @@ def in_todays_words(
     companions: Companions,
     stop_token_ids: list[int],
 ) -> dict[str, Any]:
-    """The identity `stored`, with the value of `today`'s wherever an older version wrote another one for the same.
+    """The identity `stored`, with `today`'s value if an older version wrote another one for the
+    same.
 
-    `given_revision`: a hub model's revision stood there as it was set. `stop_token_ids`: those of a version that did not say
-    them.
+    `given_revision`: that version stored a hub model's revision as it was set. `stop_token_ids`:
+    those of a version that did not store them.
     """
     lacking: dict[str, Any] = {"stop_token_ids": stop_token_ids, "weights": None}
     lacking |= {key: today[key] for key in ("chat_date", "trained_positions")}
@@ -86,7 +89,7 @@ def in_todays_words(
         "revision": [given_revision],
         "config_sha256": [_sha256(model_config.to_json_string(use_diff=False))],
     }
-    if today["name"] == "embedded":  # digested with the folder of the installation
+    if today["name"] == "embedded":  # its digest included the folder of the installation
         former["config_sha256"].append(stored.get("config_sha256"))
     for key, path in (
         ("predictor_sha256", companions.predictor),
@@ -113,7 +116,8 @@ def _config_sha256(model_config: PretrainedConfig) -> str:
 
 
 def _tensors_sha256(path: Path | None) -> str | None:
-    """Of names, types, shapes and values; which model a file is for was checked when it was read."""
+    """Digest of names, types, shapes and values. Which model a file is for is checked when it is
+    read."""
     if path is None:
         return None
     digest = hashlib.sha256()

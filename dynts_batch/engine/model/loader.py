@@ -1,4 +1,4 @@
-"""Loads a Hugging Face decoder, plugged into the arena attention, and what was made for it."""
+"""Loads a Hugging Face decoder, plugged into the arena attention, and its companions."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -26,7 +26,7 @@ from dynts_batch.kvcache.predictor import load_predictor
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """`decoder` gives final-norm hidden states, `head` turns them into logits."""
+    """`decoder` gives final-norm hidden states. `head` turns them into logits."""
 
     decoder: PreTrainedModel
     head: nn.Module
@@ -38,14 +38,16 @@ class LoadedModel:
     identity: Mapping[str, Any] = field(default_factory=dict)
     chat: ChatTemplate | None = None
     num_positions: int | None = None
-    """Of the table in which it looks positions up; None where it computes them."""
+    """Size of the table of positions; None if positions are computed."""
 
 
 def load_model(resolved: ResolvedModel) -> LoadedModel:
     """Load the weights.
 
-    Raises: ConfigError where the model cannot be loaded, lacks weights, or the engine does not reproduce its logits. Another
-    machine would not mend that; memory that runs out is raised as it is.
+    An error for lack of memory is raised as it is.
+
+    Raises: ConfigError if the model cannot be loaded or lacks weights, or if the engine does not
+    reproduce its logits. Another machine would not help.
     """
     name = resolved.settings.name
     with loading_errors(f"model.name: cannot load {name!r}"):
@@ -72,7 +74,7 @@ def load_model(resolved: ResolvedModel) -> LoadedModel:
 
 
 def _read(resolved: ResolvedModel) -> tuple[PreTrainedModel, Mapping[str, Any]]:
-    """The model, and what transformers says about its weights."""
+    """The model, and what transformers reports about its weights."""
     made_by = auto_class(resolved.checkpoint)
     assert made_by is not None
     is_gguf = resolved.files.gguf is not None
@@ -86,7 +88,8 @@ def _read(resolved: ResolvedModel) -> tuple[PreTrainedModel, Mapping[str, Any]]:
 
 
 def _decoder(model: PreTrainedModel, resolved: ResolvedModel) -> PreTrainedModel:
-    """The part that reads and writes text, on its device. What else a model has, for pictures or sound, stays where it is."""
+    """The part that reads and writes text, on its device. Parts for pictures or sound stay where
+    they are."""
     if resolved.checkpoint is resolved.config:
         return model.to(resolved.device).base_model
     decoder = model.get_decoder().to(resolved.device)
@@ -97,7 +100,7 @@ def _decoder(model: PreTrainedModel, resolved: ResolvedModel) -> PreTrainedModel
 def load_companions(resolved: ResolvedModel) -> list[object]:
     """What was made for the model and the policy needs, on the model's device.
 
-    Raises: ConfigError where it was made for another model.
+    Raises: ConfigError if it was made for another model.
     """
     path, thoughts = resolved.companions.predictor, resolved.companions.told_apart
     if path is None:

@@ -1,4 +1,4 @@
-"""The check of a loaded model: the engine must come by the logits that the model itself computes."""
+"""The check of a loaded model: the engine must reproduce the model's own logits."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -19,10 +19,11 @@ from dynts_batch.errors import ConfigError
 from dynts_batch.kvcache.arena import KVArena
 from dynts_batch.kvcache.policies.baselines.full import Full
 
-#: Tokens in each of the three parts of a load's check: a prompt's first chunk, its second one, and those decoded. The first is
-#: as long as a sliding window of no more than so many tokens, so that the others go beyond it.
+#: Tokens in each of the check's three parts: a prompt's first chunk, its second one, and decode
+#: steps. The first chunk is longer if there is a sliding window of at most so many tokens: as long
+#: as the window, so that the others go beyond it.
 CHECKED_TOKENS, LONGEST_CHECKED_WINDOW = 8, 128
-#: How often a load's check asks how far rounding alone takes a model in half precision.
+#: How often the check measures how far rounding alone moves a model in half precision.
 NOISE_SAMPLES = 3
 
 
@@ -30,11 +31,13 @@ NOISE_SAMPLES = 3
 def check_logits(
     name: str, model: PreTrainedModel, decoder: PreTrainedModel, head: nn.Module
 ) -> None:
-    """The logits of `decoder` and `head` in the engine must be the model's own, computed with its own attention.
+    """Compare the logits of `decoder` and `head` in the engine with the model's own attention.
 
-    Some models attend in ways of their own, or change what the decoder gives, and would otherwise go on in silence.
+    Some models attend in their own way, or change the decoder's output. Without this check they
+    would write wrong text silently.
 
-    Raises: ConfigError where they differ by more than rounding, or the decoder does not fit the arena.
+    Raises: ConfigError if they differ by more than rounding, or if the decoder does not fit the
+    arena.
     """
     config, device = decoder.config, decoder.device
     window = getattr(config, "sliding_window", None) or 0
@@ -48,7 +51,7 @@ def check_logits(
     share = _difference(found, expected, parts, is_exact=is_exact)
     limit = 1e-3 if is_exact else 5e-2
     if share > limit and not is_exact:
-        # Rounding sends tokens to other experts, and the more layers, the more of them.
+        # Rounding sends tokens to other experts; the more layers, the more tokens.
         rounded = (
             _rounded_logits(model, decoder, token_ids, seed) for seed in range(NOISE_SAMPLES)
         )
@@ -56,16 +59,20 @@ def check_logits(
         limit = max(limit, 2 * sum(noise) / NOISE_SAMPLES)
     if not share <= limit:
         raise ConfigError(
-            f"model.name: the engine must reproduce the logits of {name!r}, got a difference of {share:.0%} of the"
-            " largest logit: its attention or its output head is not a plain one, or what attends on this device is wrong"
+            f"model.name: the engine must reproduce the logits of {name!r}, got a difference of"
+            f" {share:.0%} of the largest logit: its attention or its output head is not a plain"
+            " one, or what attends on this device is wrong"
         )
 
 
 def _difference(
     found: torch.Tensor, expected: torch.Tensor, parts: Sequence[int], *, is_exact: bool
 ) -> float:
-    """Of logits [T, vocabulary], as a share of the largest: of the worst token or, where a few may be off, the median one, in
-    that of the `parts` of T where it is largest."""
+    """Difference of logits [T, vocabulary], as a share of the largest logit.
+
+    It is the worst token's. If a few may be off, it is the median token's, in the worst of the
+    `parts` of T.
+    """
     differences = (found - expected).abs().amax(dim=-1) / expected.abs().max().clamp(min=1e-6)
     shares = [part.quantile(1.0 if is_exact else 0.5) for part in differences.split(list(parts))]
     return torch.stack(shares).max().item()
@@ -85,7 +92,7 @@ def _own_logits(
 def _rounded_logits(
     model: PreTrainedModel, decoder: PreTrainedModel, token_ids: torch.Tensor, seed: int
 ) -> torch.Tensor:
-    """The same with embeddings rounded another way: what may differ."""
+    """The model's own logits with embeddings rounded otherwise: a difference that is allowed."""
     generator = torch.Generator().manual_seed(seed)
 
     def round_again(_module: nn.Module, _inputs: Any, embeddings: torch.Tensor) -> torch.Tensor:
@@ -101,8 +108,11 @@ def _rounded_logits(
 
 
 def _arena_states(decoder: PreTrainedModel, token_ids: torch.Tensor, first: int) -> torch.Tensor:
-    """Hidden states [1, T, hidden_size] of `token_ids` [1, T] as the engine comes by them: `first` and `CHECKED_TOKENS` in two
-    chunks of a prompt, the others in decode steps."""
+    """Hidden states [1, T, hidden_size] of `token_ids` [1, T], computed as the engine does.
+
+    `first` and then `CHECKED_TOKENS` tokens are two chunks of a prompt. The others are decode
+    steps.
+    """
     length, device = token_ids.shape[1], decoder.device
     arena = KVArena(arena_shape(decoder.config, Full(), decoder.dtype), 1, length, device)
     lanes = torch.zeros(1, dtype=torch.long, device=device)

@@ -1,4 +1,4 @@
-"""How much memory a model's sequences take, and how many of them fit. Allocates none."""
+"""How much memory a model's sequences take, and how many fit. Allocates none."""
 
 from collections.abc import Sequence
 
@@ -13,19 +13,21 @@ from dynts_batch.kvcache.policy import Policy
 from dynts_batch.kvcache.recorders import recorders_of
 from dynts_batch.kvcache.stores.formats import GROUP
 
-#: Sequences decoded together where nothing else bounds the arena.
+#: Sequences decoded together if nothing else bounds the arena.
 DEFAULT_MAX_SEQS = 32
-#: Share of the free GPU memory, after the weights, that the arena takes where nothing else bounds it.
+#: Share of the free GPU memory after the weights that the arena takes if nothing else bounds it.
 GPU_MEMORY_SHARE = 0.8
-#: One logit in the model's type, in float32, by temperature, sorted, and its token id.
+#: Bytes per logit: in the model's type, in float32, by temperature, sorted, and its token id.
 LOGIT_BYTES = 24
 
 
 def check_memory(
     model: ResolvedModel, policy: Policy, memory: MemoryConfig, max_new_tokens: int
 ) -> None:
-    """Raises: ConfigError where the memory settings do not hold one sequence of `model`, or it cannot be stored as `policy`
-    says."""
+    """Check that the memory settings hold one sequence of `model`, stored as `policy` says.
+
+    Raises: ConfigError if not.
+    """
     shape = arena_shape(model.config, policy, model.dtype, [model.companions.told_apart])
     capacity = policy.capacity(memory.max_prompt_tokens, max_new_tokens)
     plan_max_seqs(shape, capacity, memory, free_bytes=None)
@@ -37,16 +39,17 @@ def arena_shape(
     dtype: torch.dtype,
     companions: Sequence[object] = (),
 ) -> ArenaShape:
-    """The arena that `policy` needs, with the columns that have a use with such `companions` of the model.
+    """The arena that `policy` needs, with the columns that are of use with the model's
+    `companions`.
 
-    Raises: ConfigError where keys and values of this model cannot be quantised.
+    Raises: ConfigError if keys and values of this model cannot be quantised.
     """
     num_heads = model_config.num_attention_heads
     head_dim = getattr(model_config, "head_dim", None) or model_config.hidden_size // num_heads
     if policy.stored_in and head_dim % GROUP:
         raise ConfigError(
-            f"policy.quantize must be false for a model whose head_dim is no multiple of {GROUP}, got {policy.quantize} and a head_dim"
-            f" of {head_dim}"
+            f"policy.quantize must be false for a model whose head_dim is no multiple of {GROUP},"
+            f" got {policy.quantize} and a head_dim of {head_dim}"
         )
     recorders = recorders_of(policy.requires, companions)
     return ArenaShape(
@@ -63,14 +66,16 @@ def arena_shape(
 
 
 def prefill_bytes(model_config: PretrainedConfig, dtype: torch.dtype, num_tokens: int) -> int:
-    """What a layer's activations of so many tokens take at most: residual, projections, attention, both MLP halves."""
+    """Most bytes of a layer's activations: residual, projections, attention, both MLP halves."""
     widest = 8 * model_config.hidden_size + 3 * (model_config.intermediate_size or 0)
     return num_tokens * widest * dtype.itemsize
 
 
 def room_on_gpu(free_bytes: int, total_bytes: int, own_bytes: int, gpu_share: float) -> int:
-    """What is left of this process's share of a GPU, of which it holds `own_bytes`: the same for all that share it,
-    whoever of them asks first."""
+    """What is left of this process's share of a GPU, of which it holds `own_bytes`.
+
+    It is the same for all processes that share the GPU, whoever asks first.
+    """
     return min(free_bytes, int(total_bytes * gpu_share) - own_bytes)
 
 
@@ -90,10 +95,12 @@ def plan_max_seqs(
     free_bytes: int | None,
     vocab_size: int = 0,
 ) -> int:
-    """How many sequences of `capacity` tokens the memory settings hold; `free_bytes`: of a GPU, None on a CPU. Where they
-    bound it, each sequence also brings a row of `vocab_size` logits.
+    """How many sequences of `capacity` tokens the memory settings hold.
 
-    Raises: ConfigError where not even one fits, naming both numbers.
+    `free_bytes`: of a GPU, None on a CPU. If they bound it, each sequence also takes a row of
+    `vocab_size` logits.
+
+    Raises: ConfigError if not even one fits, with both numbers.
     """
     budget_bytes, sequence_bytes = _budget(shape, capacity, memory, free_bytes, vocab_size)
     if budget_bytes is None:
@@ -104,8 +111,8 @@ def plan_max_seqs(
         source = f"memory.kv_gib ({memory.kv_gib})" if is_given else "the GPU's free memory"
         queries = f" and {shape.num_queries} queries" if shape.num_queries else ""
         raise ConfigError(
-            f"{source} must hold at least one sequence: {capacity} tokens x {shape.bytes_per_token} bytes{queries} = "
-            f"{sequence_bytes} bytes, got {budget_bytes} bytes"
+            f"{source} must hold at least one sequence: {capacity} tokens x {shape.bytes_per_token}"
+            f" bytes{queries} = {sequence_bytes} bytes, got {budget_bytes} bytes"
         )
     return min(num_seqs, memory.max_seqs or num_seqs)
 

@@ -1,8 +1,9 @@
 """Linear layers with pre-packed weights, for decoding on a CPU.
 
-oneDNN, which comes with torch, multiplies a few rows by a packed matrix about twice as fast as by a plain one, and gives
-each row the same bits whatever the number of rows: a sequence does not depend on its batch-mates. Layers that read the same
-input are one product, with the same bits again. Knows no model: it replaces `torch.nn.Linear`, wherever it stands.
+oneDNN, which comes with torch, multiplies a few rows by a packed matrix about twice as fast as by a
+plain one. It also gives each row the same bits whatever the number of rows, so a sequence does not
+depend on its batch-mates. Layers that read the same input become one product, with the same bits
+again. Knows no model: it replaces `torch.nn.Linear` everywhere.
 """
 
 from collections.abc import Sequence
@@ -18,7 +19,8 @@ SIBLINGS = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
 
 
 class PackedWeight:
-    """The weights of linear layers that read the same input, one below the other, in oneDNN's own layout only."""
+    """Weights of linear layers that read the same input, one below the other, only in oneDNN's
+    layout."""
 
     def __init__(self, linears: Sequence[nn.Linear]) -> None:
         self.in_features = linears[0].in_features
@@ -34,12 +36,12 @@ class PackedWeight:
             )
         weights = [linear.weight.detach() for linear in linears]
         self._pack(weights[0] if len(weights) == 1 else torch.cat(weights))
-        # What has been multiplied last, until every layer has had its part of the product.
+        # The newest input, until every layer has had its part of the product.
         self._inputs: torch.Tensor | None = None
         self._parts: list[torch.Tensor | None] = []
 
     def product(self, inputs: torch.Tensor, index: int) -> torch.Tensor:
-        """The output of layer `index`; those of its siblings are kept until they are asked for."""
+        """The output of layer `index`. Its siblings' outputs are kept until they are asked for."""
         if self._inputs is not inputs or self._parts[index] is None:
             self._inputs = inputs
             self._parts = [*self._product(inputs).split(self._widths, -1)]
@@ -68,7 +70,7 @@ class PackedLinear(nn.Module):
         super().__init__()
         self.in_features, self.out_features = linear.in_features, linear.out_features
         self._weight, self._index = weight, index
-        #: Type and shape of the weight, for code that asks: the numbers are packed.
+        #: Type and shape of the weight, for code that asks. The numbers are packed.
         self.weight = linear.weight.to("meta")
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
@@ -76,10 +78,10 @@ class PackedLinear(nn.Module):
 
 
 def pack_linears(model: Model, kind: type[PackedWeight] = PackedWeight) -> Model:
-    """Replace every plain linear layer of `model`, which runs on a CPU and is not trained, by weights of a kind; returns
-    the model.
+    """Replace every plain linear layer of `model` by weights of a kind, and return the model.
 
-    Where torch has no oneDNN, or none for the weights' type, they stay.
+    The model runs on a CPU and is not trained. If torch has no oneDNN, or none for the weights'
+    type, layers stay as they are.
     """
     for module in list(model.modules()):
         linears = {
@@ -107,7 +109,7 @@ def _groups(linears: dict[str, nn.Linear]) -> list[tuple[str, ...]]:
 
 
 def can_pack(weight: torch.Tensor) -> bool:
-    """Whether oneDNN multiplies by such a weight here."""
+    """Whether oneDNN can multiply by such a weight here."""
     if weight.device.type != "cpu" or not torch.backends.mkldnn.is_available():
         return False
     if weight.dtype == torch.bfloat16:

@@ -1,7 +1,8 @@
-"""The model that a configuration names, resolved: everything that can be known of it without loading weights, found once.
+"""The model that a configuration names, resolved: all that is known of it without loading weights.
 
-The door makes one to refuse or identify a run, an engine makes one to load. What it knows holds for this machine and moment:
-another machine has the files elsewhere, so it is not sent there; the configuration with its revision pinned is.
+It is found once, to refuse or identify a run, or to load an engine. What it knows holds for this
+machine and this moment. Another machine has the files elsewhere, so it is not sent there. Only the
+configuration is sent, with its revision pinned.
 """
 
 from collections.abc import Collection, Mapping
@@ -35,14 +36,14 @@ class ResolvedModel:
     """A model that the arena engine can run."""
 
     settings: ModelConfig
-    """With the commit that the revision of a model on the hub stands for now: a branch moves on."""
+    """For a hub model, with the commit to which its revision points now: a branch moves on."""
     given_revision: str | None
     files: ModelFiles
     id: ModelId
     checkpoint: PretrainedConfig
-    """As the files have it; of a model that also sees or hears, all parts."""
+    """The configuration as in the files. If the model also sees or hears, it has all parts."""
     config: PretrainedConfig
-    """Of the part that reads and writes text; mostly the same object."""
+    """The configuration of the part that reads and writes text; mostly the same object."""
     device: torch.device
     dtype: torch.dtype
     tokenizer: PreTrainedTokenizerBase
@@ -54,7 +55,7 @@ class ResolvedModel:
     """JSON data, see identity.py."""
 
     def in_todays_words(self, stored: Mapping[str, Any]) -> dict[str, Any]:
-        """An identity that an older version may have written, in the words of today's, as far as it is the same."""
+        """A stored identity of an older version, in today's form as far as it means the same."""
         if stored == self.identity:
             return dict(stored)
         former = former_stop_token_ids(self.files, self.checkpoint, self.tokenizer)
@@ -66,10 +67,12 @@ class ResolvedModel:
 def resolve_model(
     config: ModelConfig, needed: Collection[type] = (), device: torch.device | None = None
 ) -> ResolvedModel:
-    """Find the model with what a policy needs beside it, by type; `device`: where it will run, None =
-    here.
+    """Find the model, and what a policy needs beside it, by type.
 
-    Raises: ConfigError where there is no such model, files of it are missing or damaged, or the engine cannot run it.
+    `device`: where it will run; None: here.
+
+    Raises: ConfigError if there is no such model, if files of it are missing or damaged, or if the
+    engine cannot run it.
     """
     device = pick_device(config) if device is None else device
     if config.weights == "int8":
@@ -118,8 +121,11 @@ def resolve_model(
 
 
 def check_skeleton(model: ResolvedModel, max_new_tokens: int) -> None:
-    """Raises: ConfigError where no model can be made of the configuration, the files of a local one lack weights, or it has
-    no positions for so many new tokens."""
+    """Check the model without its weights, and its positions for so many new tokens.
+
+    Raises: ConfigError if no model can be made of the configuration, if a local one's files lack
+    weights, or if its positions are too few.
+    """
     name, folder = model.settings.name, model.files.folder
     trust = model.files.trust_remote_code
     skeleton = make_skeleton(name, model.checkpoint, trust_remote_code=trust)
@@ -129,7 +135,7 @@ def check_skeleton(model: ResolvedModel, max_new_tokens: int) -> None:
 
 
 def _weights_sha256(files: ModelFiles) -> str | None:
-    """None for a model on the hub, whose commit says it."""
+    """None for a hub model, which its commit identifies."""
     if files.gguf is not None:
         return gguf_sha256(files.gguf)
     return None if files.folder is None else weights_sha256(files.folder)
@@ -143,7 +149,10 @@ def _read_config(name: str, files: ModelFiles) -> PretrainedConfig:
 
 
 def pick_device(config: ModelConfig) -> torch.device:
-    """Raises: ConfigError where cuda is asked for and there is none."""
+    """The device of `model.device`.
+
+    Raises: ConfigError if it asks for cuda and there is none.
+    """
     available = torch.cuda.is_available()
     if config.device == "cuda" and not available:
         raise ConfigError("model.device is cuda, but torch sees no GPU here; choices: auto, cpu")

@@ -1,6 +1,6 @@
-"""Which models the arena engine can run, as far as their configurations tell: everything that needs no weights to refuse.
+"""Which models the arena engine can run, as far as their configurations tell, without weights.
 
-To refuse another kind of model, write a rule and name it in `RULES`.
+To refuse another kind of model, write a rule and add it to `RULES`.
 """
 
 from collections.abc import Callable
@@ -16,14 +16,15 @@ from dynts_batch.errors import ConfigError
 LAYER_TYPES = {"full_attention", "sliding_attention"}
 #: Rotary embeddings whose frequencies follow the longest sequence of a batch.
 CHANGING_ROPE_TYPES = {"dynamic", "longrope"}
-#: What the arena attention does not compute: capped attention, and keys and values in a latent space or shared by layers.
+#: What the arena attention does not compute: capped attention, latent keys and values, and those
+#: that layers share.
 UNSUPPORTED_KEYS = (
     "attn_logit_softcapping",
     "kv_lora_rank",
     "num_kv_shared_layers",
 )
 
-#: Types that generate otherwise than one forward pass shows, and how.
+#: Types whose generation is more than forward passes, and how.
 ODD_TYPES = {
     "moshi": "whose cache keeps a window of tokens while its attention sees all of them",
     "paligemma": "whose attention sees later tokens of a prompt too",
@@ -38,9 +39,9 @@ class Refusal(NamedTuple):
 
 
 def check_support(name: str, checkpoint: PretrainedConfig) -> None:
-    """Of a model that also sees or hears, the part that reads and writes text is looked at.
+    """Check the part that reads and writes text, if the model also sees or hears.
 
-    Raises: ConfigError with what the first rule says that refuses the model `name`.
+    Raises: ConfigError with the words of the first rule that refuses the model `name`.
     """
     for rule in RULES:
         asked = (
@@ -53,7 +54,7 @@ def check_support(name: str, checkpoint: PretrainedConfig) -> None:
 
 
 def writes_text(checkpoint: PretrainedConfig) -> Refusal | None:
-    # BERT and its kin have a causal head too, but read both ways.
+    # BERT and its kin also have a causal head, but read in both directions.
     is_encoder = type(checkpoint) in MODEL_FOR_MASKED_LM_MAPPING
     if auto_class(checkpoint) is not None and not is_encoder and not checkpoint.is_encoder_decoder:
         return None
@@ -72,7 +73,7 @@ def same_heads(model_config: PretrainedConfig) -> Refusal | None:
         if model_config.num_attention_heads and model_config.num_hidden_layers:
             getattr(model_config, "head_dim", None)
             return None
-    # No attention heads at all, or others in each layer.
+    # No attention heads at all, or different ones in each layer.
     except (AttributeError, RuntimeError):
         pass
     rule = "have attention heads of one number and size in all layers"
@@ -113,7 +114,7 @@ def plain_attention(model_config: PretrainedConfig) -> Refusal | None:
     return Refusal(rule, f"with {', '.join(f'{k}={getattr(model_config, k)}' for k in found)}")
 
 
-#: In the order in which they are asked.
+#: In the order of the checks.
 RULES: tuple[Callable[[PretrainedConfig], Refusal | None], ...] = (
     writes_text,
     attention_layers,
@@ -126,7 +127,7 @@ RULES: tuple[Callable[[PretrainedConfig], Refusal | None], ...] = (
 
 
 def _rope_types(model_config: PretrainedConfig) -> set[str]:
-    """Kinds of rotary embedding; some models have one for each type of layer."""
+    """Kinds of rotary embedding. Some models have one per type of layer."""
     parameters = getattr(model_config, "rope_parameters", None) or {}
     groups = [parameters, *(group for group in parameters.values() if isinstance(group, dict))]
     return {str(group["rope_type"]) for group in groups if "rope_type" in group}

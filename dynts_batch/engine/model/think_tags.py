@@ -1,4 +1,4 @@
-"""The tags around a model's thinking: which it writes, as far as its tokenizer tells.
+"""The tags around a model's thinking, as far as its tokenizer tells.
 
 Knows nothing about requests and completions: prompt.py splits those by the tags.
 """
@@ -32,9 +32,11 @@ KNOWN_TAGS = (
 def find_think_tags(
     tokenizer: PreTrainedTokenizerBase, configured: Sequence[str] | None
 ) -> ThinkTags:
-    """The `configured` ones (model.think_tags), else those that the chat template alone writes of the known ones, else THINK.
+    """The `configured` tags (model.think_tags), else the one known pair in the chat template, else
+    THINK.
 
-    Raises: ConfigError where the tokenizer has no tokens for a tag, so that the model could not write it.
+    Raises: ConfigError if the tokenizer has no tokens for a tag, since the model could not write
+    it.
     """
     if configured is None:
         template = str(tokenizer.chat_template or "")

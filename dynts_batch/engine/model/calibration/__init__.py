@@ -1,1 +1,1 @@
-"""What a pass of the model over a text tells a policy, before the first row."""
+"""What one pass of the model over a text tells a policy, before the first row."""

@@ -1,7 +1,7 @@
-"""Measures what the queries of a model are like before RoPE, in one pass over a text that comes with the package.
+"""Measures statistics of a model's queries before RoPE, in one pass over a text of the package.
 
-The text matters little: before RoPE the queries of a head stay near their mean whatever is read (arXiv 2604.04921). So a policy
-that foretells queries needs nothing but the model.
+The text matters little: before RoPE a head's queries stay near their mean whatever is read (arXiv
+2604.04921). So a policy that predicts queries needs nothing but the model.
 """
 
 from pathlib import Path
@@ -15,12 +15,14 @@ from dynts_batch.kvcache.layer_states import AttentionRule, LayerStates
 from dynts_batch.kvcache.query_stats import LayerQueries, QueryStats, as_pairs, turns
 
 TEXT = Path(__file__).with_name("text.txt")
-#: Where the frequencies that a model names are tried, and how far a turned query may be off, of its length.
+#: Positions at which a model's frequencies are tried, and how far a turned query may be off,
+#: relative to its length.
 TRIED_POSITIONS, TURN_TOLERANCE = (1, 5, 40), 0.05
 
 
 class QueryStep:
-    """A forward pass over one text that stores nothing and keeps the queries of each layer, [Q, T, D]."""
+    """A forward pass over one text that stores nothing, but keeps the queries of each layer, [Q, T,
+    D]."""
 
     def __init__(self) -> None:
         self.found: dict[int, tuple[torch.Tensor, AttentionRule]] = {}
@@ -33,9 +35,9 @@ class QueryStep:
 
 @torch.inference_mode()
 def measure_queries(model: LoadedModel) -> QueryStats:
-    """Of all layers of `model`, on its device.
+    """Statistics of all layers of `model`, on its device.
 
-    Raises: ConfigError where RoPE does not turn halves of a head by frequencies that the model names.
+    Raises: ConfigError if RoPE does not turn halves of a head by frequencies that the model names.
     """
     token_ids = model.tokenizer.encode(TEXT.read_text(encoding="utf-8"), add_special_tokens=True)
     measured = _queries(model, token_ids)
@@ -53,8 +55,9 @@ def measure_queries(model: LoadedModel) -> QueryStats:
         fits = [frequency for frequency in named if _turns_by(alone, frequency)]
         if not fits:
             raise ConfigError(
-                "policy.name must be one that foretells no queries, such as rkv or random, for a model whose rotary"
-                f" position embedding is not that of whole halves of a head, got such a model in layer {layer}"
+                "policy.name must be one that foretells no queries, such as rkv or random, for a"
+                " model whose rotary position embedding is not that of whole halves of a head, got"
+                f" such a model in layer {layer}"
             )
         stats.append(LayerQueries.of(queries, fits[0], rule))
     return QueryStats(stats)
@@ -63,7 +66,7 @@ def measure_queries(model: LoadedModel) -> QueryStats:
 def _queries(
     model: LoadedModel, token_ids: list[int], start: int = 0
 ) -> dict[int, tuple[torch.Tensor, AttentionRule]]:
-    """Of a text that begins at position `start`, by layer."""
+    """Queries and rules of a text that begins at position `start`, by layer."""
     step, ids = QueryStep(), torch.tensor([token_ids], device=model.device)
     positions = torch.arange(start, start + ids.shape[1], device=model.device)[None]
     model.decoder(input_ids=ids, position_ids=positions, use_cache=False, kv_step=step)
@@ -71,8 +74,11 @@ def _queries(
 
 
 def _turns_by(alone: dict[int, torch.Tensor], frequency: torch.Tensor) -> bool:
-    """Whether a lone token's queries [Q, 1, D], by its position, are that at position 0, turned: it attends to itself alone, so
-    that nothing but RoPE tells its positions apart."""
+    """Whether the queries [Q, 1, D] of a lone token, by its position, are the query at position 0,
+    turned.
+
+    A lone token attends only to itself, so nothing but RoPE distinguishes its positions.
+    """
     pairs = {position: as_pairs(queries) for position, queries in alone.items()}
     if 2 * len(frequency) != alone[0].shape[-1]:
         return False

@@ -1,1 +1,1 @@
-"""What a chat template makes of turns, and where it says that a turn ends."""
+"""How a chat template writes turns, and how it marks the end of one."""

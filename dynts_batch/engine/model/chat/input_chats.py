@@ -1,4 +1,4 @@
-"""Whether a model has what the input needs of it: a chat template for chats, one that takes a system prompt."""
+"""Whether a model's chat template fits the input: it renders chats, and takes a system prompt."""
 
 from dynts_batch.config import InputConfig
 from dynts_batch.engine.model.chat.template import PROBE, ChatTemplate
@@ -6,19 +6,23 @@ from dynts_batch.errors import BadRowError, ConfigError
 
 
 def check_chats(config: InputConfig, name: str, chat: ChatTemplate | None) -> None:
-    """Raises: ConfigError where the input holds chats, or a system prompt, and the model `name` has no template to render them."""
+    """Check that `chat`, the template of the model `name`, can render what the input holds.
+
+    Raises: ConfigError if the input holds chats, or a system prompt, and there is no template for
+    them.
+    """
     key = "messages_column" if config.messages_column else "format"
     if chat is None and (config.messages_column or config.format == "openai"):
         raise ConfigError(
-            f"input.{key} needs a chat template, and {name!r} has none: name one as model.chat_template, got"
-            f" {getattr(config, key)!r}"
+            f"input.{key} needs a chat template, and {name!r} has none: name one as"
+            f" model.chat_template, got {getattr(config, key)!r}"
         )
     if config.system_prompt is None:
         return
     if chat is None:
         raise ConfigError(
-            f"input.system_prompt needs a chat template, and {name!r} has none: name one as model.chat_template, got"
-            f" {config.system_prompt!r}"
+            f"input.system_prompt needs a chat template, and {name!r} has none: name one as"
+            f" model.chat_template, got {config.system_prompt!r}"
         )
     turns = [
         {"role": "system", "content": config.system_prompt},

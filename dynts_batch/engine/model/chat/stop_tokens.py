@@ -1,4 +1,5 @@
-"""The tokens at which a completion ends: all that the model's files name, and what its chat template writes after a turn."""
+"""The tokens that end a completion: those that the model's files name, and what its template
+writes."""
 
 from collections.abc import Set
 from typing import Any
@@ -19,10 +20,12 @@ def find_stop_token_ids(
     tags: ThinkTags,
     chat: ChatTemplate | None,
 ) -> frozenset[int]:
-    """Those of generation_config.json, of the tokenizer, and the one after an assistant's turn: a fine-tune often ends its turns
-    with another token than its base model ends a text.
+    """Stop tokens of generation_config.json, of the tokenizer, and the one after an assistant's
+    turn.
 
-    Raises: ConfigError where there is none, or something that is no token stands in a token's place.
+    A fine-tune often ends its turns with another token than its base model ends a text.
+
+    Raises: ConfigError if there is none, or if a named token is no token.
     """
     named = named_stop_tokens(files, checkpoint, tokenizer)
     ids: set[int] = set()
@@ -30,16 +33,18 @@ def find_stop_token_ids(
         listed = found if isinstance(found, list | tuple) else [found]
         if any(type(token_id) is not int or token_id < 0 for token_id in listed):
             raise ConfigError(
-                f"model.name: {place} of {name!r} must be a token id or a list of them, got {found!r}"
+                f"model.name: {place} of {name!r} must be a token id or a list of them, got"
+                f" {found!r}"
             )
         ids.update(listed)
     ids |= _turn_end(tokenizer, tags, chat)
-    # One that the model has no place for is never written.
+    # A token outside the model's vocabulary is never written.
     ids &= set(range(checkpoint.get_text_config(decoder=True).vocab_size))
     if not ids:
         raise ConfigError(
-            f"model.name: {name!r} must say which token ends a text, got none of its vocabulary as eos_token_id in"
-            " generation_config.json or config.json, as the tokenizer's eos_token or from its chat template"
+            f"model.name: {name!r} must say which token ends a text, got none of its vocabulary as"
+            " eos_token_id in generation_config.json or config.json, as the tokenizer's eos_token"
+            " or from its chat template"
         )
     return frozenset(ids)
 
@@ -47,7 +52,7 @@ def find_stop_token_ids(
 def former_stop_token_ids(
     files: ModelFiles, checkpoint: PretrainedConfig, tokenizer: PreTrainedTokenizerBase
 ) -> list[int]:
-    """Those at which earlier versions ended a completion, whose runs do not say it."""
+    """The stop tokens of earlier versions, whose runs do not record them."""
     for found in named_stop_tokens(files, checkpoint, tokenizer).values():
         return sorted([found] if isinstance(found, int) else found)
     return []
@@ -56,9 +61,9 @@ def former_stop_token_ids(
 def named_stop_tokens(
     files: ModelFiles, checkpoint: PretrainedConfig, tokenizer: PreTrainedTokenizerBase
 ) -> dict[str, Any]:
-    """What the files of a model say, by where they say it; nothing that is null."""
+    """The tokens that a model's files name, by where they name them, without nulls."""
     try:
-        if files.gguf is not None:  # what lies beside it may be another model's
+        if files.gguf is not None:  # files beside a GGUF may belong to another model
             raise OSError
         generation_config = GenerationConfig.from_pretrained(files.path, revision=files.revision)
     except OSError:  # many models have none
@@ -75,7 +80,7 @@ def named_stop_tokens(
 def _turn_end(
     tokenizer: PreTrainedTokenizerBase, tags: ThinkTags, chat: ChatTemplate | None
 ) -> Set[int]:
-    """The token right after the text of an assistant's last turn, if it is one that no text holds."""
+    """The token right after the text of an assistant's last turn, if no text can contain it."""
     after = "" if chat is None else chat.after_assistant().lstrip()
     token_ids = tokenizer.encode(after, add_special_tokens=False)[:1] if after else []
     special = {

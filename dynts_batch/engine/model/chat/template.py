@@ -1,7 +1,8 @@
-"""The chat template: from turns to the text that the model reads, and what it writes after an assistant's turn.
+"""The chat template: from turns to the text that the model reads, and to what ends an assistant's
+turn.
 
-Owns which template it is, what it is given beside the turns, and in which form it wants each role's text. Knows nothing about
-requests and tokens.
+Owns which template it is, its variables beside the turns, and the form in which it takes each
+role's text. Knows nothing about requests and tokens.
 """
 
 import re
@@ -18,9 +19,9 @@ from dynts_batch.config import ModelConfig
 from dynts_batch.engine.model.think_tags import THINK, ThinkTags
 from dynts_batch.errors import BadRowError, ConfigError
 
-#: No template has a reason to change or to drop it.
+#: A text that no template has a reason to change or drop.
 PROBE = "Probe 4711"
-#: What the engine itself says to a template.
+#: Variables that the engine itself gives to a template.
 RESERVED = [
     "messages",
     "conversation",
@@ -38,18 +39,21 @@ RESERVED = [
     "tokenizer_kwargs",
     "strftime_now",
 ]
-#: Parts of a date that a template can ask for. Those with a flag come first: "%-d" holds no "%d".
+#: Parts of a date that a template can ask for. Those with a flag come first: "%-d" contains no
+#: "%d".
 DIRECTIVES = [f"%{flag}{letter}" for flag in ("-", "") for letter in "aAbBdHIjmMpSUwWyY"]
 
 Turn = Mapping[str, Any]
-#: How a template takes the text of a role: as it is, as [{"type": "text", "text": ...}], or not at all.
+#: How a template takes the text of a role: as it is, as [{"type": "text", "text": ...}], or not.
 Form = Literal["text", "parts", "dropped"]
 
 
 @dataclass(frozen=True)
 class ChatTemplate:
-    """`source` is Jinja; `settings` are its variables beside the turns, for every request; `day` is today to it, None where it
-    does not ask."""
+    """`source` is Jinja. `settings` are its variables beside the turns, for every request.
+
+    `day` is its today, or None if it does not ask.
+    """
 
     tokenizer: PreTrainedTokenizerBase
     source: str
@@ -62,17 +66,18 @@ class ChatTemplate:
     def of(
         cls, tokenizer: PreTrainedTokenizerBase, config: ModelConfig, tags: ThinkTags = THINK
     ) -> Self | None:
-        """The template of `config`, else the tokenizer's own; None where there is none.
+        """The template of `config`, else the tokenizer's own, else None.
 
-        Raises: ConfigError where it cannot be read or rendered, drops the user's text, or does not know the settings.
+        Raises: ConfigError if it cannot be read or rendered, drops the user's text, or does not
+        know the settings.
         """
         settings = config.chat_template_kwargs or {}
         source = template_source(tokenizer, config)
         if source is None:
             if settings:
                 raise ConfigError(
-                    f"model.chat_template_kwargs needs a chat template, and {config.name!r} has none: name one as"
-                    f" model.chat_template, got {dict(settings)}"
+                    f"model.chat_template_kwargs needs a chat template, and {config.name!r} has"
+                    f" none: name one as model.chat_template, got {dict(settings)}"
                 )
             return None
         day = (config.chat_date or date.today().isoformat()) if says_date(source) else None
@@ -85,10 +90,11 @@ class ChatTemplate:
         return self.source if self.day is None else _with_date(self.source, self.day)
 
     def render(self, turns: Sequence[Turn], settings: Mapping[str, Any] | None = None) -> str:
-        """The text of `turns`, up to where the model goes on: a last turn of the assistant is continued. `settings` come
-        before the template's own.
+        """The text of `turns`, up to where the model goes on.
 
-        Raises: BadRowError where the template rejects or drops something.
+        A last turn of the assistant is continued. `settings` override the template's own.
+
+        Raises: BadRowError if the template rejects or drops something.
         """
         if settings:
             self._check_settings(settings)
@@ -99,7 +105,8 @@ class ChatTemplate:
             return self._apply(formed[:-1] if begun == "" else formed, merged)
         if not any(tag in begun for tag in self.tags):
             return self._apply(formed, merged, continue_final_message=True)
-        # Templates drop or move the thinking of an assistant's turn. So the text follows what the model would follow.
+        # Templates drop or move the thinking of an assistant's turn. So the assistant's text is
+        # appended to what the model would continue.
         opening = self._apply(formed[:-1], merged)
         bare = opening.rstrip()
         if begun.lstrip().startswith(self.tags.start) and bare.endswith(self.tags.start):
@@ -107,7 +114,7 @@ class ChatTemplate:
         return opening + begun
 
     def after_assistant(self) -> str:
-        """What it writes after the text of an assistant's last turn; "" where that cannot be told."""
+        """What it writes after the text of an assistant's last turn; "" if that is unclear."""
         *before, turn, _ = self._conversation("assistant", PROBE)
         try:
             turns = [*before, self._formed(turn)]
@@ -117,13 +124,16 @@ class ChatTemplate:
         return text.rpartition(PROBE)[2] if PROBE in text else ""
 
     def form(self, role: str) -> Form:
-        """In which form it takes the text of `role`: found by rendering one, once."""
+        """The form in which it takes the text of `role`, found by rendering one, once."""
         if role not in self._forms:
             self._forms[role] = self._find_form(role)
         return self._forms[role]
 
     def _check(self) -> None:
-        """Raises: ConfigError."""
+        """Check that the template works.
+
+        Raises: ConfigError.
+        """
         try:
             self._check_settings(self.settings)
         except BadRowError as error:
@@ -137,7 +147,8 @@ class ChatTemplate:
                 raise ConfigError(f"model.chat_template: {text_error}") from None
         if self.form("user") == "dropped":
             raise ConfigError(
-                "model.chat_template must write the user's text, got a template that drops it, given as text and in parts"
+                "model.chat_template must write the user's text, got a template that drops it,"
+                " given as text and in parts"
             )
 
     def _check_settings(self, settings: Mapping[str, Any]) -> None:
@@ -148,7 +159,8 @@ class ChatTemplate:
                 )
             if not re.search(rf"\b{re.escape(name)}\b", self.source):
                 raise BadRowError(
-                    f"chat_template_kwargs must be names that the chat template reads, got {name!r}, which it does not mention"
+                    "chat_template_kwargs must be names that the chat template reads, got"
+                    f" {name!r}, which it does not mention"
                 )
 
     def _find_form(self, role: str) -> Form:
@@ -160,11 +172,11 @@ class ChatTemplate:
                     return form
             except BadRowError:
                 is_rejected = True
-        # What rejects the probe will say about a real turn what is wrong with it.
+        # A template that rejects the probe will itself say what is wrong with a real turn.
         return "text" if is_rejected else "dropped"
 
     def _conversation(self, role: str, content: Any) -> list[Turn]:
-        """A short chat in which `role` says `content`, in a place where templates accept it."""
+        """A short chat in which `role` says `content`, at a place where templates accept it."""
         turn = {"role": role, "content": content}
         if role == "user":
             return [turn]
@@ -198,15 +210,13 @@ class ChatTemplate:
                 continue_final_message=continue_final_message,
                 **settings,
             )
-        except (
-            Exception
-        ) as error:  # a template is Jinja code of the model's author: it may raise anything
+        except Exception as error:  # a template is its author's code and may raise anything
             reason = str(error).partition("\n")[0] or type(error).__name__
             raise BadRowError(f"the chat template rejected the messages: {reason}") from error
 
 
 def template_source(tokenizer: PreTrainedTokenizerBase, config: ModelConfig) -> str | None:
-    """The Jinja text of `model.chat_template`, else of the tokenizer's default template; None where there is none.
+    """The Jinja text of `model.chat_template`, else of the tokenizer's default template, else None.
 
     Raises: ConfigError.
     """
@@ -218,14 +228,15 @@ def template_source(tokenizer: PreTrainedTokenizerBase, config: ModelConfig) -> 
         own = own.get("default")
         if own is None:
             raise ConfigError(
-                f"model.chat_template must be given where the tokenizer names several and none is the default, got"
-                f" {', '.join(tokenizer.chat_template)}"
+                "model.chat_template must be given where the tokenizer names several and none is"
+                f" the default, got {', '.join(tokenizer.chat_template)}"
             )
     return own
 
 
 def pinned(config: ModelConfig, revision: str | None, chat: ChatTemplate | None) -> ModelConfig:
-    """What every worker is to load, wherever and whenever it starts: it need not have the file of a template."""
+    """The settings with which every worker loads it at any time: it need not have a template's
+    file."""
     if chat is None:
         return replace(config, revision=revision)
     given = None if config.chat_template is None else chat.source
@@ -233,17 +244,21 @@ def pinned(config: ModelConfig, revision: str | None, chat: ChatTemplate | None)
 
 
 def is_template(text: str) -> bool:
-    """Whether `text` is Jinja and not the path of a file that holds some."""
+    """Whether `text` is Jinja, and not the path of a Jinja file."""
     return "{{" in text or "{%" in text
 
 
 def read_template(path: str) -> str:
-    """Raises: ConfigError."""
+    """Read a template file.
+
+    Raises: ConfigError.
+    """
     try:
         text = Path(path).expanduser().read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(
-            f"model.chat_template must be the path of a Jinja file, or a template, got {path!r}: {error}"
+            f"model.chat_template must be the path of a Jinja file, or a template, got {path!r}:"
+            f" {error}"
         ) from None
     if not is_template(text):
         raise ConfigError(
@@ -253,19 +268,23 @@ def read_template(path: str) -> str:
 
 
 def says_date(source: str) -> bool:
-    """Whether a template may write the day on which it is rendered."""
+    """Whether a template may write the current day."""
     return "strftime_now" in source
 
 
 def _with_date(source: str, day: str) -> str:
-    """`source` where it is always `day`. transformers gives templates no function but its own, so Jinja defines one."""
+    """`source`, with `day` as its today.
+
+    transformers gives templates only its own functions, so Jinja defines one.
+    """
     today = date.fromisoformat(day)
     pieces = "".join(f"|replace({part!r}, {today.strftime(part)!r})" for part in DIRECTIVES)
     return f"{{% macro strftime_now(format) %}}{{{{ format{pieces} }}}}{{% endmacro %}}{{{{ '' }}}}{source}"
 
 
 def begun_text(turns: Sequence[Turn]) -> str | None:
-    """The text of a last turn of the assistant, which the model is to continue; None where there is no such turn."""
+    """The text of a last turn of the assistant, which the model is to continue; None without such a
+    turn."""
     last = turns[-1] if turns else {}
     if last.get("role") != "assistant" or last.get("tool_calls"):
         return None
@@ -275,7 +294,7 @@ def begun_text(turns: Sequence[Turn]) -> str | None:
 def text_of(content: Any) -> str:
     """The text of a turn's content, given as text or in parts.
 
-    Raises: BadRowError where a part is no text.
+    Raises: BadRowError if a part is no text.
     """
     if isinstance(content, str):
         return content

@@ -1,1 +1,1 @@
-"""Checkpoints as files: what they hold, and how transformers is to read them. Loads nothing."""
+"""Checkpoints as files: what they hold, and how transformers must read them. Loads nothing."""

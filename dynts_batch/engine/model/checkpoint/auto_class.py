@@ -1,4 +1,4 @@
-"""Which of transformers' classes makes the model that a configuration describes."""
+"""The class of transformers that makes the model of a configuration."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from transformers import (
 
 
 def auto_class(config: PretrainedConfig) -> Any:
-    """What makes a model that writes text of `config`; None where nothing does."""
+    """The class that makes a text-writing model of `config`, or None."""
     if type(config) in MODEL_FOR_CAUSAL_LM_MAPPING:
         return AutoModelForCausalLM
     if type(config) in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:

@@ -1,4 +1,4 @@
-"""Positions that a model looks up in a table: past its end there is nothing to look up, and the worker would die."""
+"""Positions that a model looks up in a table. Past its end the worker would die."""
 
 import re
 from itertools import chain
@@ -8,14 +8,17 @@ from transformers import PretrainedConfig
 
 from dynts_batch.errors import ConfigError
 
-#: What tables of positions are called: wpe, embed_positions, position_embeddings, pos_encoding.
+#: Names of position tables: wpe, embed_positions, position_embeddings, pos_encoding.
 _NAME = re.compile(r"(^|\.)(wpe|\w*pos\w*)(\.|$)")
-#: Rows that some tables have before that of the first position.
+#: Most rows that a table has before its first position.
 _MOST_OFFSET = 8
 
 
 def num_positions(model: nn.Module, config: PretrainedConfig) -> int | None:
-    """How many positions the table of a model has, whose weights may lack storage; None where positions are computed."""
+    """How many positions the model's table has; None if positions are computed.
+
+    The weights may lack storage.
+    """
     size = getattr(config, "max_position_embeddings", None)
     if not isinstance(size, int):
         return None
@@ -27,7 +30,10 @@ def num_positions(model: nn.Module, config: PretrainedConfig) -> int | None:
 
 
 def trained_positions(config: PretrainedConfig) -> int | None:
-    """For how many positions a model was trained, or stretched by its kind of RoPE; None where its configuration is silent."""
+    """For how many positions a model was trained, or stretched by its RoPE.
+
+    None if its configuration does not say.
+    """
     size = getattr(config, "max_position_embeddings", None)
     rope = getattr(config, "rope_parameters", None) or {}
     original, factor = rope.get("original_max_position_embeddings"), rope.get("factor")
@@ -37,9 +43,12 @@ def trained_positions(config: PretrainedConfig) -> int | None:
 
 
 def check_positions(name: str, positions: int | None, max_new_tokens: int) -> None:
-    """Raises: ConfigError where the table has no position for a prompt beside the new tokens."""
+    """Check that the table has a position for a prompt beside the new tokens.
+
+    Raises: ConfigError if not.
+    """
     if positions is not None and max_new_tokens >= positions:
         raise ConfigError(
-            f"sampling.max_new_tokens must leave room for a prompt in the {positions} positions that {name!r} has learned,"
-            f" got {max_new_tokens}"
+            f"sampling.max_new_tokens must leave room for a prompt in the {positions} positions"
+            f" that {name!r} has learned, got {max_new_tokens}"
         )

@@ -1,4 +1,5 @@
-"""Quantised checkpoints: which of them are read as plain weights, which need a library, and which nothing reads."""
+"""Quantised checkpoints: some are read as plain weights, some need a library, some cannot
+be read."""
 
 from typing import Any
 
@@ -10,19 +11,22 @@ from transformers.quantizers.auto import AUTO_QUANTIZER_MAPPING
 from dynts_batch.engine.model.checkpoint.skeleton import in_words
 from dynts_batch.errors import ConfigError
 
-#: Read as plain weights in model.dtype: OpenAI's gpt-oss is published so.
+#: Read as plain weights in model.dtype: OpenAI's gpt-oss is published in it.
 _DEQUANTIZED = {"mxfp4": Mxfp4Config}
 
 
 def check_quantization(name: str, config: PretrainedConfig) -> None:
-    """Raises: ConfigError where nothing that is installed reads a checkpoint that is quantised in such a way."""
+    """Check that something installed reads this kind of quantised checkpoint.
+
+    Raises: ConfigError if nothing does.
+    """
     method = quant_method(config)
     if method is None or method in _DEQUANTIZED:
         return
     if method not in AUTO_QUANTIZER_MAPPING and method != "bitsandbytes":
         raise ConfigError(
-            f"model.name must be quantised in a way that transformers knows, got {name!r} with quant_method {method!r}."
-            f" Choices: {', '.join(sorted(AUTO_QUANTIZER_MAPPING))}"
+            f"model.name must be quantised in a way that transformers knows, got {name!r} with"
+            f" quant_method {method!r}. Choices: {', '.join(sorted(AUTO_QUANTIZER_MAPPING))}"
         )
     try:
         settings = config.quantization_config
@@ -31,15 +35,16 @@ def check_quantization(name: str, config: PretrainedConfig) -> None:
         )
     except ImportError as error:
         raise ConfigError(
-            f"model.name: {name!r} is quantised with {method}, and what reads it is not installed: {in_words(error)}"
+            f"model.name: {name!r} is quantised with {method}, and what reads it is not installed:"
+            f" {in_words(error)}"
         ) from None
-    # A GPU that is missing here may be where the workers are.
+    # A GPU that is missing here may exist at the workers.
     except (RuntimeError, ValueError):
         return
 
 
 def quant_method(config: PretrainedConfig) -> str | None:
-    """How the checkpoint is quantised; None where it is not."""
+    """How the checkpoint is quantised, or None."""
     settings: Any = getattr(config, "quantization_config", None)
     if settings is None:
         return None
@@ -51,9 +56,11 @@ def quant_method(config: PretrainedConfig) -> str | None:
 
 
 def loading_options(config: PretrainedConfig, *, is_gguf: bool) -> dict[str, Any]:
-    """What `from_pretrained` is told beside the files: all weights are to be plain numbers in model.dtype."""
+    """Arguments of `from_pretrained` beside the files: all weights become plain numbers in
+    model.dtype."""
     if is_gguf:
-        # Recent releases leave the weights packed where they find a kernel for that; older ones never do.
+        # Recent releases leave the weights packed if they find a kernel for that; older ones never
+        # do.
         made_by = getattr(transformers, "GgufConfig", None)
         return {} if made_by is None else {"quantization_config": made_by(dequantize=True)}
     dequantized = _DEQUANTIZED.get(quant_method(config) or "")

@@ -1,4 +1,5 @@
-"""A model without weights, on the device "meta": its names and shapes, and what its own code says against its configuration."""
+"""A model without weights, on the device "meta": its names and shapes, and its own code's
+errors."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +12,7 @@ from dynts_batch.engine.model.checkpoint.auto_class import auto_class
 from dynts_batch.engine.out_of_memory import is_out_of_memory
 from dynts_batch.errors import ConfigError
 
-#: What the code of some hundred architectures raises about files that it cannot make sense of.
+#: What the code of some hundred architectures raises for files that make no sense to it.
 MODEL_ERRORS = (
     ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, OSError, RuntimeError, StrictDataclassError,
     TypeError, ValueError,
@@ -21,7 +22,10 @@ MODEL_ERRORS = (
 def make_skeleton(
     name: str, config: PretrainedConfig, *, trust_remote_code: bool
 ) -> PreTrainedModel:
-    """Raises: ConfigError where transformers cannot make such a model."""
+    """The model of `config` without weights.
+
+    Raises: ConfigError if transformers cannot make it.
+    """
     made_by = auto_class(config)
     assert made_by is not None, type(config)
     with (
@@ -33,7 +37,10 @@ def make_skeleton(
 
 @contextmanager
 def loading_errors(what: str) -> Iterator[None]:
-    """What a model's own code raises is a ConfigError that begins with `what`, but for memory that ran out."""
+    """Turn what a model's own code raises into a ConfigError that begins with `what`.
+
+    An error for lack of memory stays as it is.
+    """
     try:
         yield
     except ConfigError:
@@ -45,6 +52,6 @@ def loading_errors(what: str) -> Iterator[None]:
 
 
 def in_words(error: Exception) -> str:
-    """One line: many of these errors are several, or nothing but a key."""
+    """One line. Many of these errors are several, or only a key."""
     line = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
     return f"{type(error).__name__}: {line}"

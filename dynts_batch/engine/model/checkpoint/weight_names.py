@@ -1,7 +1,7 @@
-"""Which weights a checkpoint lacks, told from the headers of its safetensors files; loads none.
+"""Which weights a checkpoint lacks, by the headers of its safetensors files. Loads none.
 
-transformers fills what it does not find with random numbers. Its own renaming of a checkpoint's names is used here, on a model
-without storage.
+transformers fills weights that it does not find with random numbers. Its own renaming of a
+checkpoint's names is used here, on a model without storage.
 """
 
 import logging
@@ -24,7 +24,8 @@ _OLD_BUFFERS = re.compile(r"(rotary_emb\.inv_freq|\.attn\.bias|masked_bias|posit
 
 
 class Weights(NamedTuple):
-    """Names of a model's weights: without a value, without a place, and of another shape than the place."""
+    """Names of weights: those without a value, without a place in the model, and of another
+    shape."""
 
     missing: list[str]
     unexpected: list[str]
@@ -32,16 +33,21 @@ class Weights(NamedTuple):
 
 
 def check_weight_names(name: str, files: Iterable[Path], model: PreTrainedModel) -> None:
-    """`model` is on the device "meta", where it has shapes only.
+    """Check that the safetensors `files` have all weights of `model`, in their shapes.
 
-    Raises: ConfigError where the safetensors `files` lack weights of it, or have some of another shape.
+    `model` is on the device "meta", so it has only shapes.
+
+    Raises: ConfigError if weights are missing or have another shape.
     """
     num_weights = sum(1 for _ in model.named_parameters())
     refuse_missing(name, compare(_headers(files), model), num_weights)
 
 
 def refuse_missing(name: str, weights: Weights, num_weights: int) -> None:
-    """Raises: ConfigError where a weight is missing or has another shape; what has no place is a warning."""
+    """Refuse a missing weight, or one of another shape. A weight without a place is a warning.
+
+    Raises: ConfigError.
+    """
     missing, unexpected, mismatched = (sorted(names) for names in weights)
     extra = (
         f"{len(unexpected):,} that the model has no place for, such as {unexpected[0]!r}"
@@ -51,26 +57,26 @@ def refuse_missing(name: str, weights: Weights, num_weights: int) -> None:
     if missing:
         beside = f"; its files hold {extra}" if extra else ""
         raise ConfigError(
-            f"model.name: {name!r} must hold all weights of its model, got none for {len(missing):,} of {num_weights:,}, such as"
-            f" {missing[0]!r}{beside}"
+            f"model.name: {name!r} must hold all weights of its model, got none for"
+            f" {len(missing):,} of {num_weights:,}, such as {missing[0]!r}{beside}"
         )
     if mismatched:
         raise ConfigError(
-            f"model.name: {name!r} must hold weights of the shapes that its config.json says, got others for"
-            f" {len(mismatched):,} of {num_weights:,}, such as {mismatched[0]}"
+            f"model.name: {name!r} must hold weights of the shapes that its config.json says, got"
+            f" others for {len(mismatched):,} of {num_weights:,}, such as {mismatched[0]}"
         )
     if extra:
         logger.warning("model.name: %r holds weights that are not used: %s", name, extra)
 
 
 def loaded_weights(found: Mapping[str, Any]) -> Weights:
-    """Of what transformers says when it has loaded a model."""
+    """From what transformers reports after loading a model."""
     mismatched = [" ".join(map(str, entry)) for entry in found["mismatched_keys"]]
     return Weights([*found["missing_keys"]], [*found["unexpected_keys"]], mismatched)
 
 
 def compare(shapes: Iterable[tuple[str, list[int]]], model: PreTrainedModel) -> Weights:
-    """The weights of a checkpoint, as names with `shapes`, beside those of `model`."""
+    """Compare the weights of a checkpoint, names with `shapes`, with those of `model`."""
     places = model.state_dict()
     parameters = {key for key, _ in model.named_parameters()}
     mapping = get_model_conversion_mapping(model)
@@ -111,7 +117,7 @@ def compare(shapes: Iterable[tuple[str, list[int]]], model: PreTrainedModel) -> 
 def _further_targets(
     key: str, source_pattern: str | None, converters: Iterable[WeightConverter]
 ) -> Iterator[str]:
-    """Of a tensor that becomes several weights, of which `key` is the first, the others."""
+    """The other weights that a tensor becomes, if `key` is the first of several."""
     for converter in converters:
         if source_pattern in converter.source_patterns:
             first, *others = converter.target_patterns
