@@ -34,7 +34,7 @@ _SUMMED = COLUMNS[5:]
 
 @dataclass
 class Totals:
-    """Sums over rows. Error rows and skipped ones count only as such. What is wholly unknown is None."""
+    """Sums over rows. Error and skipped rows count only as such. What is wholly unknown is None."""
 
     config: Config
     device: DeviceTime | None = None
