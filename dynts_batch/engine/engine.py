@@ -227,15 +227,18 @@ class Engine:
     # ---- the verbs -----------------------------------------------------------------------------
 
     def _prefill(self, sequences: dict[int, Sequence], shared: SharedPrompt | None = None) -> None:
-        """Process the next chunk of every prompt, or copy the one that all share; the sequences whose prompts end with it begin
-        to decode."""
+        """Process the next chunk of every prompt, or copy the prompt that all share.
+
+        Sequences whose prompts end with it begin to decode.
+        """
         runner = self._runner
         found = runner.prefill(sequences) if shared is None else runner.copy(sequences, shared)
         now = time.perf_counter()
         drawn, begun = zip(*found, strict=True), {}
         for (lane, sequence), (token_id, logprob) in zip(sequences.items(), drawn, strict=True):
             sequence.store(len(sequence.prompt_chunk) if shared is None else shared.num_tokens)
-            # Quantised, what is no number becomes one: a later chunk would not tell.
+            # Quantising turns NaN into an ordinary number, so a later chunk could not detect it.
+            # Fail now.
             if token_id != NO_TOKEN and sequence.cache_len < len(sequence.prompt_token_ids):
                 continue
             self._append(lane, sequence, token_id, logprob)
@@ -250,7 +253,7 @@ class Engine:
             self._runner.inputs.write(ready)
 
     def _keep_prompt(self, shared: SharedPrompt, begun: dict[int, Sequence]) -> None:
-        """Of the prompts that have just been processed, keep the last one that the next sequence may have too."""
+        """Keep the last of the prompts just processed that the next sequence may have too."""
         for lane, sequence in reversed(begun.items()):
             if self._scheduler.is_next(sequence.prompt_token_ids):
                 shared.keep(lane, sequence, self._runner.prompt_ends[lane])

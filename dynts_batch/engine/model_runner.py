@@ -40,7 +40,8 @@ class ModelRunner:
         lanes = LaneState(self.inputs.slots, self.inputs.prompt_tokens)
         self.recording = Recording(arena, lanes, companions)
         self.graphs = self._make_graphs()
-        #: Of the prompts that the last `prefill` ended, by lane: the hidden state of the last token, [E].
+        #: By lane, for prompts that ended in the last `prefill`: the hidden state of the last
+        #: token, [E].
         self.prompt_ends: dict[int, torch.Tensor] = {}
 
     def prefill(self, sequences: dict[int, Sequence]) -> tuple[list[int], list[float | None]]:
@@ -140,7 +141,10 @@ class ModelRunner:
     def _draw(
         self, sequences: dict[int, Sequence], hidden_states: torch.Tensor, positions: torch.Tensor
     ) -> tuple[list[int], list[float | None]]:
-        """The token at `positions` [R] of each of `sequences`, whose newest tokens have `hidden_states` [R, E]."""
+        """The next token of each of `sequences`, at `positions` [R].
+
+        Their newest tokens have `hidden_states` [R, E].
+        """
         keys = self._tensor([sequence.key for sequence in sequences.values()])
         logits = self.model.head(hidden_states)
         token_ids, logprobs = sample(logits, self._sampling, keys, positions)

@@ -17,8 +17,9 @@ MAX_PREFILL_TOKENS = 8192
 class Scheduler:
     """At most `max_seqs` sequences in as many lanes, the decoding ones first.
 
-    `move(source, target, cache_len)` is called when a sequence that has stored `cache_len` tokens changes its lane. With
-    `shares_prompts`, a prompt is processed once: who has the same waits for it.
+    `move(source, target, cache_len)` is called when a sequence that has stored `cache_len` tokens
+    changes its lane. With `shares_prompts`, a prompt is processed once, and other sequences with
+    the same prompt wait for it.
     """
 
     def __init__(
@@ -67,8 +68,11 @@ class Scheduler:
         return dict(self._prefilling)
 
     def copying(self, prompt_token_ids: list[int] | None) -> dict[int, Sequence]:
-        """The next waiting sequences with this prompt, which is stored already, by the lanes that they get; None: no prompt
-        is. Decoding at once, they would come behind prompts that are under way, so there are none then."""
+        """The next waiting sequences with this prompt, which is already stored, by their new lanes.
+
+        None: no prompt is stored. There are none while prompts are in progress: they decode at
+        once, but would be in lanes behind those prompts.
+        """
         taken: list[Sequence] = []
         is_under_way = any(not s.is_decoding for s in self._prefilling.values())
         num_free = 0 if is_under_way else self._max_seqs - self.num_running
@@ -79,7 +83,7 @@ class Scheduler:
         return self._place(taken)
 
     def is_next(self, prompt_token_ids: list[int]) -> bool:
-        """Whether the next waiting sequence has this prompt; where none waits, one that comes may."""
+        """Whether the next waiting sequence has this prompt. If none waits, one may still come."""
         return not self._waiting or self._waiting[0].prompt_token_ids == prompt_token_ids
 
     def decoding(self) -> dict[int, Sequence]:

@@ -1,6 +1,7 @@
-"""The newest prompt of which other samples may come, as it was when its last token had been processed: they copy it.
+"""The newest prompt that other samples may share, as it was when its last token had been processed.
 
-Owns a lane beside the arena's own, which a sequence never decodes in: what a policy evicts, records or relabels later is not in it.
+They copy it. Owns a lane beside the arena's, in which no sequence decodes. So it contains nothing
+that a policy evicts, records or relabels later.
 """
 
 import torch
@@ -8,12 +9,15 @@ import torch
 from dynts_batch.engine.sequence import Sequence
 from dynts_batch.kvcache.arena import KVArena
 
-#: The lane has room for a multiple of so many tokens.
+#: The lane has room for a multiple of this many tokens.
 ROOM_TOKENS = 256
 
 
 class SharedPrompt:
-    """Of the sequences in `arena`; `room_bytes`: what the memory settings leave beside that, None: nothing bounds it."""
+    """For the sequences in `arena`. `room_bytes`: what the memory settings leave beside it.
+
+    None: nothing bounds it.
+    """
 
     def __init__(self, arena: KVArena, room_bytes: int | None) -> None:
         self._arena, self._room_bytes = arena, room_bytes
@@ -29,12 +33,12 @@ class SharedPrompt:
 
     @property
     def hidden_state(self) -> torch.Tensor:
-        """Of its last token, [E]."""
+        """The hidden state of its last token, [E]."""
         assert self._hidden_state is not None, "a prompt is kept"
         return self._hidden_state
 
     def keep(self, lane: int, sequence: Sequence, hidden_state: torch.Tensor) -> None:
-        """Keep the prompt of `sequence`, which has just been processed in `lane`, if there is room for it."""
+        """Keep the prompt of `sequence`, just processed in `lane`, if there is room for it."""
         num_tokens = len(sequence.prompt_token_ids)
         self.token_ids = None
         if not self._has_room(num_tokens):
@@ -49,7 +53,7 @@ class SharedPrompt:
         self._arena.take(self._kept, 0, lane, self.num_tokens)
 
     def _has_room(self, num_tokens: int) -> bool:
-        """Make room for so many tokens, if the memory settings do."""
+        """Make room for so many tokens, if the memory settings allow it."""
         if self._kept is not None and num_tokens <= self._kept.capacity:
             return True
         self._kept = None

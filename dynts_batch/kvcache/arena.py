@@ -208,7 +208,10 @@ class KVArena:
         self.take(self, source, target, cache_len)
 
     def take(self, other: "KVArena", source: int, target: int, cache_len: int) -> None:
-        """The same from lane `source` of an arena of the same shape, which may have other numbers of lanes and slots."""
+        """`move` from lane `source` of another arena of the same shape.
+
+        That arena may have other numbers of lanes and slots.
+        """
         for store, given in zip(self.layers, other.layers, strict=True):
             store.take(given, source, target, cache_len)
         columns = (self.positions, *self.columns.values())

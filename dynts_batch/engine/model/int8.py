@@ -1,7 +1,8 @@
-"""Linear layers in 8 bits, for a CPU: the weights of a channel share a scale, and so do the numbers of a token.
+"""Linear layers in 8 bits, for a CPU: the weights of a channel share a scale, and so do a token's
+numbers.
 
-oneDNN, which comes with torch, multiplies whole numbers exactly, so a token's output has the same bits whatever its batch-mates.
-Knows no model.
+oneDNN, which comes with torch, multiplies whole numbers exactly. So a token's output has the same
+bits whatever its batch-mates. Knows no model.
 """
 
 import torch
@@ -9,14 +10,15 @@ import torch
 from dynts_batch.engine.model.packing import PackedWeight
 from dynts_batch.errors import ConfigError
 
-#: Channels that are rounded at once: their numbers are float32 meanwhile.
+#: Channels that are rounded at once. Meanwhile their numbers are float32.
 CHANNELS_AT_ONCE = 4096
-#: The largest code; and what stands for 0 among unsigned ones.
+#: The largest code, and the unsigned code of 0.
 TOP, ZERO_POINT = 127, 128
 
 
 class Int8Weight(PackedWeight):
-    """`PackedWeight` of rounded numbers: of each channel and each token, the largest one is 127 or -127."""
+    """`PackedWeight` of rounded numbers: the largest one of each channel and each token is 127 or
+    -127."""
 
     def _pack(self, weight: torch.Tensor) -> None:
         parts = [_rounded(part) for part in weight.split(CHANNELS_AT_ONCE)]
@@ -28,7 +30,7 @@ class Int8Weight(PackedWeight):
 
     def _product(self, inputs: torch.Tensor) -> torch.Tensor:
         codes, scales = _rounded(inputs)
-        # Signed inputs would be multiplied by a reference loop, a thousand times as slow.
+        # Signed inputs would take a reference loop, a thousand times as slow.
         unsigned = codes.view(torch.uint8) ^ ZERO_POINT
         sums = self._multiply_codes(
             unsigned, 1.0, ZERO_POINT, self._packed, self._scales, self._zero_points, None, 1.0, 0, torch.float32,
@@ -41,7 +43,10 @@ class Int8Weight(PackedWeight):
 
 
 def check_int8(device: torch.device) -> None:
-    """Raises: ConfigError where `device` is none that multiplies in 8 bits."""
+    """Check that `device` multiplies in 8 bits.
+
+    Raises: ConfigError if not.
+    """
     if device.type != "cpu":
         found = f"a model on {device.type}"
     elif not torch.cpu.get_capabilities().get("avx512_vnni", False):
@@ -54,7 +59,7 @@ def check_int8(device: torch.device) -> None:
 
 
 def _rounded(numbers: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """int8 codes [..., K] of `numbers`, and the float32 scales [..., 1] that they are multiples of."""
+    """int8 codes [..., K] of `numbers`, and their float32 scales [..., 1]."""
     largest = numbers.abs().amax(dim=-1, keepdim=True).float()
     scales = largest.clamp_min(torch.finfo(torch.float32).tiny) / TOP
     return (numbers / scales).round_().to(torch.int8), scales

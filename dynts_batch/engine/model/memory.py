@@ -80,7 +80,10 @@ def room_on_gpu(free_bytes: int, total_bytes: int, own_bytes: int, gpu_share: fl
 
 
 def bytes_on_gpu(device: torch.device, gpu_share: float, other_bytes: int) -> int | None:
-    """Our share of a GPU's memory that is left for the arena and the logits beside `other_bytes`; None on a CPU."""
+    """What is left of our share of a GPU's memory beside `other_bytes`; None on a CPU.
+
+    It is for the arena and the logits.
+    """
     if device.type != "cuda":
         return None
     free_bytes, total_bytes = torch.cuda.mem_get_info(device)
@@ -120,7 +123,8 @@ def plan_max_seqs(
 def bytes_left(
     shape: ArenaShape, capacity: int, memory: MemoryConfig, free_bytes: int | None, vocab_size: int
 ) -> int | None:
-    """What the sequences of `plan_max_seqs` leave of the memory that bounds them; None: nothing does."""
+    """What the sequences of `plan_max_seqs` leave of the memory that bounds them; None: nothing
+    does."""
     budget_bytes, sequence_bytes = _budget(shape, capacity, memory, free_bytes, vocab_size)
     if budget_bytes is None:
         return None
@@ -131,7 +135,8 @@ def bytes_left(
 def _budget(
     shape: ArenaShape, capacity: int, memory: MemoryConfig, free_bytes: int | None, vocab_size: int
 ) -> tuple[int | None, int]:
-    """The memory that bounds the sequences, None: nothing does; and what one of them takes of it."""
+    """The memory that bounds the sequences, and what one of them takes of it. None: nothing
+    does."""
     sequence_bytes = shape.bytes_per_sequence(capacity)
     if memory.kv_gib is not None:
         return int(memory.kv_gib * 2**30), sequence_bytes

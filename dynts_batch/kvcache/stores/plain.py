@@ -67,7 +67,7 @@ class LayerStore(Protocol):
         ...
 
     def take(self, other: Self, source: int, target: int, cache_len: int) -> None:
-        """Copy a lane's live slots from a store of the same kind, or from this one, to another lane."""
+        """Copy a lane's live slots from a store of the same kind, or this one, to another lane."""
         ...
 
     def clear(self, lane: int) -> None:
