@@ -55,8 +55,7 @@ class Engine:
         *,
         gpu_share: float = 1.0,
     ) -> None:
-        """`companions`: what was made for the model and the policy needs, such as an importance
-        predictor."""
+        """`companions`: what was made for the model and the policy needs, such as a predictor."""
         self._model, self._sampling = model, sampling
         if QueryStats in policy.companions and companion_of(QueryStats, companions) is None:
             companions = (*companions, measure_queries(model))
@@ -94,9 +93,7 @@ class Engine:
         *,
         gpu_share: float = 1.0,
     ) -> Self:
-        """Load the model and allocate the arena.
-
-        If nothing else bounds it, the arena takes at most `gpu_share` of a GPU's memory.
+        """Load the model and allocate the arena, in at most `gpu_share` of a GPU's memory.
 
         Raises: ConfigError if the settings are wrong or the arena cannot hold one sequence.
         """
@@ -201,11 +198,8 @@ class Engine:
 
     @torch.inference_mode()
     def step(self) -> list[Completion]:
-        """Admit what fits, process a chunk of new prompts, and decode one token for every other
-        sequence.
-
-        Returns the completions that ended.
-        """
+        """Admit what fits, prefill a chunk, decode a token a sequence. Returns completions that
+        ended."""
         completions, self._failed = self._failed, []
         started = time.perf_counter()
         shared = self._shared
@@ -227,18 +221,14 @@ class Engine:
     # ---- the verbs -----------------------------------------------------------------------------
 
     def _prefill(self, sequences: dict[int, Sequence], shared: SharedPrompt | None = None) -> None:
-        """Process the next chunk of every prompt, or copy the prompt that all share.
-
-        Sequences whose prompts end with it begin to decode.
-        """
+        """Process the next chunk of every prompt, or copy the one that all share."""
         runner = self._runner
         found = runner.prefill(sequences) if shared is None else runner.copy(sequences, shared)
         now = time.perf_counter()
         drawn, begun = zip(*found, strict=True), {}
         for (lane, sequence), (token_id, logprob) in zip(sequences.items(), drawn, strict=True):
             sequence.store(len(sequence.prompt_chunk) if shared is None else shared.num_tokens)
-            # Quantising turns NaN into an ordinary number, so a later chunk could not detect it.
-            # Fail now.
+            # Quantising turns NaN into an ordinary number, which a later chunk could not detect.
             if token_id != NO_TOKEN and sequence.cache_len < len(sequence.prompt_token_ids):
                 continue
             self._append(lane, sequence, token_id, logprob)
@@ -274,8 +264,7 @@ class Engine:
         sequence.append(token_id, self._model.stop_token_ids, logprob)
         self._endings.watch(sequence)
         if sequence.finish_reason == "error":
-            # The lane's next sequence may read slots that it has not written, with weight 0: 0 x
-            # NaN is NaN.
+            # The lane's next sequence may read unwritten slots with weight 0, but 0 x NaN is NaN.
             self.arena.clear(lane)
 
     def _retire(self) -> list[Completion]:
@@ -288,10 +277,7 @@ class Engine:
         return largest if request.max_new_tokens is None else min(request.max_new_tokens, largest)
 
     def _check_positions(self, num_tokens: int) -> None:
-        """Check the positions of prompt and completion.
-
-        Raises: PromptTooLongError if the model has learned fewer.
-        """
+        """Raises: PromptTooLongError if the model has learned fewer positions."""
         positions = self._model.num_positions
         if positions is not None and num_tokens > positions:
             raise PromptTooLongError(

@@ -1,5 +1,4 @@
-"""The chat template: from turns to the text that the model reads, and to what ends an assistant's
-turn.
+"""The chat template: from turns to the text that the model reads, and to an assistant turn's end.
 
 Owns which template it is, its variables beside the turns, and the form in which it takes each
 role's text. Knows nothing about requests and tokens.
@@ -39,8 +38,7 @@ RESERVED = [
     "tokenizer_kwargs",
     "strftime_now",
 ]
-#: Parts of a date that a template can ask for. Those with a flag come first: "%-d" contains no
-#: "%d".
+#: Parts of a date that a template can ask for. Those with a flag come first.
 DIRECTIVES = [f"%{flag}{letter}" for flag in ("-", "") for letter in "aAbBdHIjmMpSUwWyY"]
 
 Turn = Mapping[str, Any]
@@ -50,10 +48,8 @@ Form = Literal["text", "parts", "dropped"]
 
 @dataclass(frozen=True)
 class ChatTemplate:
-    """`source` is Jinja. `settings` are its variables beside the turns, for every request.
-
-    `day` is its today, or None if it does not ask.
-    """
+    """A Jinja `source`, its `settings` for every request, and its today, None if it asks
+    for none."""
 
     tokenizer: PreTrainedTokenizerBase
     source: str
@@ -68,8 +64,7 @@ class ChatTemplate:
     ) -> Self | None:
         """The template of `config`, else the tokenizer's own, else None.
 
-        Raises: ConfigError if it cannot be read or rendered, drops the user's text, or does not
-        know the settings.
+        Raises: ConfigError if it cannot be rendered, drops the user's text, or rejects settings.
         """
         settings = config.chat_template_kwargs or {}
         source = template_source(tokenizer, config)
@@ -90,9 +85,9 @@ class ChatTemplate:
         return self.source if self.day is None else _with_date(self.source, self.day)
 
     def render(self, turns: Sequence[Turn], settings: Mapping[str, Any] | None = None) -> str:
-        """The text of `turns`, up to where the model goes on.
+        """The text up to where the model goes on, which continues a last turn of the assistant.
 
-        A last turn of the assistant is continued. `settings` override the template's own.
+        `settings` override the template's own.
 
         Raises: BadRowError if the template rejects or drops something.
         """
@@ -105,8 +100,7 @@ class ChatTemplate:
             return self._apply(formed[:-1] if begun == "" else formed, merged)
         if not any(tag in begun for tag in self.tags):
             return self._apply(formed, merged, continue_final_message=True)
-        # Templates drop or move the thinking of an assistant's turn. So the assistant's text is
-        # appended to what the model would continue.
+        # Templates drop or move an assistant's thinking. So it is appended to what comes before.
         opening = self._apply(formed[:-1], merged)
         bare = opening.rstrip()
         if begun.lstrip().startswith(self.tags.start) and bare.endswith(self.tags.start):
@@ -130,10 +124,7 @@ class ChatTemplate:
         return self._forms[role]
 
     def _check(self) -> None:
-        """Check that the template works.
-
-        Raises: ConfigError.
-        """
+        """Raises: ConfigError if the template does not work."""
         try:
             self._check_settings(self.settings)
         except BadRowError as error:
@@ -235,8 +226,7 @@ def template_source(tokenizer: PreTrainedTokenizerBase, config: ModelConfig) -> 
 
 
 def pinned(config: ModelConfig, revision: str | None, chat: ChatTemplate | None) -> ModelConfig:
-    """The settings with which every worker loads it at any time: it need not have a template's
-    file."""
+    """The settings that every worker can load at any time, even without a template's file."""
     if chat is None:
         return replace(config, revision=revision)
     given = None if config.chat_template is None else chat.source
@@ -249,10 +239,7 @@ def is_template(text: str) -> bool:
 
 
 def read_template(path: str) -> str:
-    """Read a template file.
-
-    Raises: ConfigError.
-    """
+    """Raises: ConfigError if `path` is no Jinja file."""
     try:
         text = Path(path).expanduser().read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -273,18 +260,15 @@ def says_date(source: str) -> bool:
 
 
 def _with_date(source: str, day: str) -> str:
-    """`source`, with `day` as its today.
-
-    transformers gives templates only its own functions, so Jinja defines one.
-    """
+    """`source` with `day` as its today. transformers allows no new function, so Jinja
+    defines it."""
     today = date.fromisoformat(day)
     pieces = "".join(f"|replace({part!r}, {today.strftime(part)!r})" for part in DIRECTIVES)
     return f"{{% macro strftime_now(format) %}}{{{{ format{pieces} }}}}{{% endmacro %}}{{{{ '' }}}}{source}"
 
 
 def begun_text(turns: Sequence[Turn]) -> str | None:
-    """The text of a last turn of the assistant, which the model is to continue; None without such a
-    turn."""
+    """The text of an assistant's last turn, which the model is to continue, or None."""
     last = turns[-1] if turns else {}
     if last.get("role") != "assistant" or last.get("tool_calls"):
         return None
