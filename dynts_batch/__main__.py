@@ -1,4 +1,4 @@
-"""`python -m dynts_batch` is the command `dynts-batch`, for where scripts are not on the PATH."""
+"""`python -m dynts_batch` is the command `dynts-batch`, in case scripts are not on the PATH."""
 
 import sys
 

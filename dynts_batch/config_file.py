@@ -1,7 +1,7 @@
 """From a YAML file and `key=value` overrides to a checked Config, and back to YAML.
 
-The only file that imports omegaconf. Owns the words of a message about an unknown or mistyped key;
-the rules between keys are config_rules.py's.
+The only file that imports omegaconf. Owns the words of messages about unknown or mistyped keys.
+config_rules.py has the rules between keys.
 """
 
 from __future__ import annotations
@@ -26,7 +26,9 @@ T = TypeVar("T")
 
 
 def load_config(path: str | IO[str], overrides: Sequence[str] = ()) -> Config:
-    """Read the YAML file at `path` (a shipped name, or an open file), apply `key=value` overrides, check every rule.
+    """Read a configuration, apply `key=value` overrides, and check every rule.
+
+    `path` is a YAML file, a shipped name, or an open file.
 
     Raises:
         ConfigError: the file cannot be read, or a key is unknown, mistyped or breaks a rule.
@@ -34,7 +36,7 @@ def load_config(path: str | IO[str], overrides: Sequence[str] = ()) -> Config:
     groups = _gather_policy_options(_read(path, overrides))
     _check_keys(groups)
     try:
-        # Structured nodes of a frozen dataclass are read-only; a merge gives a new tree.
+        # Structured nodes of a frozen dataclass are read-only, but a merge gives a new tree.
         merged = OmegaConf.merge(OmegaConf.structured(Config), OmegaConf.create(_escape(groups)))
         config = cast(Config, OmegaConf.to_object(merged))
     except OmegaConfBaseException as error:
@@ -44,7 +46,7 @@ def load_config(path: str | IO[str], overrides: Sequence[str] = ()) -> Config:
 
 
 def override_config(config: Config, overrides: Sequence[str]) -> Config:
-    """`config` with `key=value` overrides, checked as by `load_config`. Raises: ConfigError."""
+    """`config` with `key=value` overrides, checked as in `load_config`. Raises: ConfigError."""
     return load_config(io.StringIO(to_yaml(config)), overrides)
 
 
@@ -56,7 +58,7 @@ def to_yaml(config: Config) -> str:
 
 
 def load_settings(settings_class: type[T], overrides: Sequence[str]) -> T:
-    """A flat settings dataclass with `key=value` overrides, for the jobs that need no run.
+    """A flat settings dataclass with `key=value` overrides, for jobs that need no run.
 
     Raises:
         ConfigError: a key is unknown or mistyped.
@@ -77,7 +79,7 @@ def load_settings(settings_class: type[T], overrides: Sequence[str]) -> T:
 
 
 def _read(path: str | IO[str], overrides: Sequence[str]) -> dict[str, Any]:
-    """YAML and overrides merged into plain groups, interpolations resolved."""
+    """YAML and overrides, merged into plain groups, with interpolations resolved."""
     for override in overrides:
         if not override.partition("=")[1] or not override.partition("=")[0].strip():
             raise ConfigError(f"an override must be key=value, got {override!r}")
@@ -97,7 +99,7 @@ def _read(path: str | IO[str], overrides: Sequence[str]) -> dict[str, Any]:
 
 
 def _gather_policy_options(groups: dict[str, Any]) -> dict[str, Any]:
-    """Move the keys of `policy` that are not common to all policies into `policy.options`."""
+    """Move the keys of `policy` that only some policies have into `policy.options`."""
     policy = groups.get("policy", {})
     if not isinstance(policy, dict):
         return groups
@@ -148,12 +150,12 @@ def _first_line(error: Exception) -> str:
 
 
 def _escape(value: Any) -> Any:
-    """Text that looks like an interpolation was already resolved: keep it from being one again."""
+    """Keep text that looks like an interpolation plain: interpolations were resolved before."""
     if isinstance(value, dict):
         return {key: _escape(item) for key, item in value.items()}
     if isinstance(value, list):
         return [_escape(item) for item in value]
     if not isinstance(value, str):
         return value
-    # OmegaConf reads \${ as a plain ${, and then halves the backslashes that stand before it.
+    # OmegaConf reads \${ as a plain ${, and halves the backslashes before it.
     return re.sub(r"(\\*)\$\{", lambda match: match[1] * 2 + r"\${", value)

@@ -1,4 +1,4 @@
-"""The rules of a configuration that its types cannot state: ranges, and keys that need or exclude each other."""
+"""The rules that types cannot state: ranges, and keys that need or exclude each other."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 
 def validate(config: Config) -> None:
-    """Check the rules that types cannot state; for configs that are built in Python.
+    """Check the rules that types cannot state. Configs built in Python need it too.
 
     Raises:
         ConfigError: the first broken rule.
@@ -48,8 +48,8 @@ def _check_think_tags(tags: list[str] | None) -> None:
         return
     if len(set(tags)) != 2 or len(tags) != 2 or any(not tag or tag != tag.strip() for tag in tags):
         raise ConfigError(
-            "model.think_tags must be two different texts, without white space at their ends, that begin and"
-            f" end the thinking, such as [<think>, </think>], got {tags}"
+            "model.think_tags must be two different texts, without white space at their ends, that"
+            f" begin and end the thinking, such as [<think>, </think>], got {tags}"
         )
 
 
@@ -67,12 +67,13 @@ def _check_weights(config: Config) -> None:
         return
     if config.engine.kind == "vllm":
         raise ConfigError(
-            "model.weights must be null when engine.kind is vllm, whose own formats are engine.vllm.quantization, got"
-            f" {config.model.weights}"
+            "model.weights must be null when engine.kind is vllm, whose own formats are"
+            f" engine.vllm.quantization, got {config.model.weights}"
         )
     if config.model.device == "cuda":
         raise ConfigError(
-            f"model.weights must be null when model.device is cuda, got {config.model.weights}, which is for CPUs"
+            "model.weights must be null when model.device is cuda, got"
+            f" {config.model.weights}, which is for CPUs"
         )
 
 
@@ -115,8 +116,8 @@ def _check_prompt_template(config: InputConfig) -> None:
         return
     if not config.prompt_column:
         raise ConfigError(
-            "input.prompt_template needs input.prompt_column, since messages are rendered as they are, got"
-            f" {template!r} without it"
+            "input.prompt_template needs input.prompt_column, since messages are rendered as they"
+            f" are, got {template!r} without it"
         )
     if "{prompt}" not in template:
         raise ConfigError(
@@ -129,8 +130,8 @@ def _check_openai(config: InputConfig) -> None:
         column = getattr(config, key)
         if column is not None:
             raise ConfigError(
-                f"input.{key} must be null where input.format is openai, since the format says where"
-                f" ids and messages are, got {column!r}"
+                f"input.{key} must be null where input.format is openai, since the format says"
+                f" where ids and messages are, got {column!r}"
             )
 
 
@@ -179,8 +180,9 @@ def _check_stopping(config: Config) -> None:
         raise ConfigError(f"{key} needs sampling.num_samples, the most, above 1{more}, got 1")
     if config.run.shard_rows % sampling.num_samples:
         raise ConfigError(
-            f"run.shard_rows must be a multiple of sampling.num_samples ({sampling.num_samples}) for {key}, since the"
-            f" samples of a question wait for each other, got {config.run.shard_rows}"
+            f"run.shard_rows must be a multiple of sampling.num_samples ({sampling.num_samples})"
+            f" for {key}, since the samples of a question wait for each other,"
+            f" got {config.run.shard_rows}"
         )
     if sampling.stop_when == "right":
         if config.input.reference_column is None:
@@ -220,8 +222,8 @@ def _check_run(run: RunConfig, grading: GradingConfig) -> None:
     _above_zero("grading.timeout_s", grading.timeout_s)
     if grading.kind not in ("math", "exact", "none") and not _FUNCTION.fullmatch(grading.kind):
         raise ConfigError(
-            "grading.kind must be one of math, exact, none, or module:function of a grader of your own,"
-            f" got {grading.kind!r}"
+            "grading.kind must be one of math, exact, none, or module:function of a grader of your"
+            f" own, got {grading.kind!r}"
         )
 
 
@@ -239,12 +241,12 @@ def _check_limits(run: RunConfig, cost: CostConfig) -> None:
 
 
 def _no_credentials(key: str, uri: str) -> None:
-    """The configuration is stored and printed. The message must not repeat what is secret."""
+    """Refuse credentials: the configuration is stored and printed. The message holds no secret."""
     parts = urlsplit(uri) if "://" in uri else None
     if parts is not None and ("@" in parts.netloc or _SECRET.search(parts.query)):
         raise ConfigError(
-            f"{key} must not hold credentials, since the configuration is stored with the rows: give"
-            f" them in the environment, got them in a URI of {parts.scheme}://"
+            f"{key} must not hold credentials, since the configuration is stored with the rows:"
+            f" give them in the environment, got them in a URI of {parts.scheme}://"
         )
 
 

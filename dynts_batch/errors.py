@@ -1,4 +1,4 @@
-"""Every exception this package raises on purpose; knows nothing about who raises it.
+"""Every exception that this package raises on purpose. Knows nothing about who raises it.
 
     DyntsError
     |-- ConfigError (ValueError)      a configuration key is unknown, mistyped or breaks a rule
@@ -13,10 +13,10 @@
         `-- QuarantinedError          the request killed its worker too often
 
 ConfigError and InputError are a user's mistake and come before a GPU is taken. A RowError never
-leaves the run: it becomes a row with `finish_reason="error"`, whose `error_type` is the class name.
+leaves the run. It becomes a row with `finish_reason="error"`, whose `error_type` is the class name.
 
-All take one message. Keep it so: `BaseException.__reduce__` rebuilds an exception from `args`, so
-one with another constructor signature dies inside Ray's unpickling instead of reaching the user.
+All take one message, and must: `BaseException.__reduce__` rebuilds an exception from `args`. An
+exception with another constructor dies in Ray's unpickling and never reaches the user.
 """
 
 import difflib
@@ -35,7 +35,7 @@ def choices_hint(got: str, choices: Sequence[str]) -> str:
 
 
 class DyntsError(Exception):
-    """Root of the tree: catch this to catch what the package raises on purpose."""
+    """Root of the tree. It catches all that the package raises on purpose."""
 
 
 class ConfigError(DyntsError, ValueError):
@@ -67,11 +67,11 @@ class PromptTooLongError(RowError):
 
 
 class NonFiniteLogitsError(RowError):
-    """The model's logits were NaN or infinite, so that any token would be made up."""
+    """The model's logits were NaN or infinite, so any token would be made up."""
 
 
 class EngineError(RowError):
-    """The engine ended the request in a way that is neither a stop nor a limit."""
+    """The engine ended the request, and neither by a stop nor by a limit."""
 
 
 class QuarantinedError(RowError):

@@ -1,7 +1,7 @@
 """Request and Completion: what goes into an engine and what comes out, one of each per sequence.
 
-Plain data for the engine, the runner and library users. Knows nothing about Arrow, Ray or torch;
-the other columns of an output row (source, grade, cost, place) are joined in data/writer.py.
+Plain data for the engine, the runner and library users. Knows nothing about Arrow, Ray or torch.
+data/writer.py adds the other columns of an output row (source, grade, cost, place).
 """
 
 from __future__ import annotations
@@ -11,20 +11,23 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypedDict
 
 FinishReason = Literal["stop", "length", "loop", "error", "skipped"]
-#: Finish reasons without an answer: it could not be made, or was not needed (sampling.stop_when).
+#: Finish reasons without an answer: it failed, or was not needed (sampling.stop_when).
 NOT_RUN = ("error", "skipped")
 ForcedEnd = Literal["budget", "loop"]
 
 
 class TokenTrace(TypedDict):
-    """What became of every token of one sequence, prompt first; three lists of the same length."""
+    """What became of every token of one sequence, prompt first. The lists have the same length."""
 
     token_texts: list[str]
-    """Joined, they are the text, special tokens included; a character of several tokens stands in the last one."""
+    """Joined, they are the text, special tokens included. A character of several tokens stands in
+    the last one."""
     evicted_at: list[int | None]
-    """How many tokens the sequence had when the last layer and head dropped this one; None: never."""
+    """How many tokens the sequence had when the last layer and head dropped this one. None:
+    never."""
     kept_share: list[float]
-    """Share of the layers and heads that hold the token at the end: 0 or 1 where all keep the same tokens."""
+    """Share of the layers and heads that hold the token at the end. It is 0 or 1 if all keep the
+    same tokens."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +35,7 @@ class Request:
     """One sample of one prompt.
 
     Exactly one of `prompt` (text), `messages` (chat turns, each with `role` and `content`) and
-    `prompt_token_ids` is given; the engine's prompt renderer rejects anything else.
+    `prompt_token_ids` is given. The engine's prompt renderer rejects anything else.
     """
 
     request_id: str
@@ -41,11 +44,11 @@ class Request:
     messages: Sequence[Mapping[str, Any]] | None = None
     prompt_token_ids: Sequence[int] | None = None
     max_new_tokens: int | None = None
-    """Fewer than the run's `sampling.max_new_tokens`, where this request wants them; None: the run's."""
+    """Most new tokens, if below the run's `sampling.max_new_tokens`. None: the run's."""
     trace: bool = False
     """Record which tokens were evicted when."""
     chat_template_kwargs: Mapping[str, Any] | None = None
-    """Variables of the chat template for this request; they come before the run's."""
+    """Variables of the chat template for this request. They win over the run's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +63,7 @@ class Completion:
     sample_index: int
     finish_reason: FinishReason
     seed: int | None = None
-    """The run's sampling seed; with request_id and sample_index it fixes the random draws."""
+    """The run's sampling seed. With request_id and sample_index it fixes the random draws."""
     prompt: str | None = None
     """The text the model read, chat template applied; None if token ids were given."""
     reasoning: str | None = None
@@ -73,8 +76,8 @@ class Completion:
     forced_end: ForcedEnd | None = None
     """Why the engine, and not the model, ended the thinking."""
     logprobs: tuple[float | None, ...] | None = None
-    """Log-probability of each completion token under the distribution that it was drawn from, for a run with
-    `sampling.logprobs`; None for a token that was forced."""
+    """Log-probability of each completion token under the distribution that it was drawn from. None
+    for a forced token. Only in a run with `sampling.logprobs`."""
     prompt_tokens: int = 0
     reasoning_tokens: int = 0
     completion_tokens: int = 0
@@ -82,25 +85,26 @@ class Completion:
     evicted_tokens: int = 0
     num_evictions: int = 0
     num_preemptions: int | None = 0
-    """Times an engine that reserves no room took this sequence's cache away, to compute it again later."""
+    """How often an engine that reserves no room took away this sequence's cache, to compute it
+    again later."""
     recomputed_tokens: int | None = 0
-    """Tokens that went through the model once more for that; None: the engine cannot tell."""
+    """Tokens that went through the model again because of that. None: the engine cannot tell."""
     peak_cache_len: int = 0
     """Most tokens ever stored for this sequence."""
     peak_kv_bytes: int = 0
     full_kv_bytes: int = 0
-    """What the KV cache would have held without eviction."""
+    """KV bytes that this sequence would have held without eviction."""
     queue_s: float = 0.0
     prefill_s: float = 0.0
     decode_s: float = 0.0
     device_s: float = 0.0
-    """This sequence's share of the time of the batches it was in; shares sum to the total."""
+    """This sequence's share of the time of its batches. Shares sum to the total."""
     token_trace: TokenTrace | None = None
-    """For a request with `trace`."""
+    """Only for a request with `trace`."""
 
     @classmethod
     def skipped(cls, request_id: str, sample_index: int) -> Completion:
-        """That of a sample which its question does not need."""
+        """The completion of a sample that its question does not need."""
         return cls(request_id, sample_index, finish_reason="skipped")
 
     @classmethod

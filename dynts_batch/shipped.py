@@ -1,6 +1,6 @@
 """The configurations that come with the package, by name: `quickstart`, `paper/r1-qwen-7b-aime24`.
 
-A wheel has them inside the package. In a clone they lie beside it, in `configs/`.
+A wheel has them inside the package. A clone has them beside it, in `configs/`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ _PACKAGE = Path(__file__).parent
 
 
 def shipped_configs() -> dict[str, Path]:
-    """Each configuration's name and its file, in order of the names."""
+    """Each configuration's name and file, in order of the names."""
     folder = next(f for f in (_PACKAGE / "configs", _PACKAGE.parent / "configs") if f.is_dir())
     paths = sorted(folder.rglob("*.yaml"))
     return {path.relative_to(folder).with_suffix("").as_posix(): path for path in paths}
@@ -31,7 +31,7 @@ def find_config(path_or_name: str) -> str:
     configs = shipped_configs()
     if path_or_name not in configs:
         raise ConfigError(
-            f"cannot read the config file {path_or_name!r}: there is none, and no configuration of this"
-            f" name is shipped. {choices_hint(path_or_name, list(configs))}"
+            f"cannot read the config file {path_or_name!r}: there is none, and no configuration "
+            f"of this name is shipped. {choices_hint(path_or_name, list(configs))}"
         )
     return str(configs[path_or_name])

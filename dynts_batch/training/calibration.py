@@ -1,4 +1,4 @@
-"""From the sparsity of a model's traces to the file that tells its thoughts apart, and the picture of why."""
+"""Makes, from the sparsity of a model's traces, the file that tells its thoughts apart."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,13 +10,15 @@ from dynts_batch.kvcache.policies.thinkv.thoughts import save_thoughts
 from dynts_batch.report.charts.panel_grid import Panel, panel_grid
 from dynts_batch.training.densities import GRID, Calibration, calibrate, density
 
-#: Points of a density that are drawn.
+#: The points of a density that are drawn.
 _DRAWN = slice(None, None, 4)
 
 
 def write_calibration(out: Path, traces: Sequence[np.ndarray], *, model: ModelId) -> Calibration:
-    """Calibrate `model` on the sparsity of its traces, [num_layers, steps] each; write the thresholds to `out` and the
-    densities beside it."""
+    """Calibrate `model` on the sparsity of its traces, [num_layers, steps] each.
+
+    Writes the thresholds to `out` and a picture of the densities beside it.
+    """
     found = calibrate(traces)
     notes = {"num_traces": str(len(traces))} | {
         f"layer_{x.layer}": f"three modes in {x.share:.0%} of prompts, depth {x.depth:.2f}"
@@ -28,7 +30,7 @@ def write_calibration(out: Path, traces: Sequence[np.ndarray], *, model: ModelId
 
 
 def _picture(traces: Sequence[np.ndarray], found: Calibration) -> str:
-    """The mean of the prompts' densities in each layer, and the thresholds in those that are chosen."""
+    """The mean of the prompts' densities in each layer, and the thresholds in the chosen layers."""
     thoughts, panels = found.thoughts, []
     for x in found.layers:
         mean = np.mean([density(trace[x.layer]) for trace in traces], axis=0)
@@ -42,6 +44,7 @@ def _picture(traces: Sequence[np.ndarray], found: Calibration) -> str:
     )
     return panel_grid(
         panels,
-        title=f"Density of sparsity, mean over {len(traces)} prompts, and how many of them show three modes;\n{chosen}",
+        title=f"Density of sparsity, mean over {len(traces)} prompts, "
+        f"and how many of them show three modes;\n{chosen}",
         x_label="share of stored tokens with negligible attention at a decode step",
     )

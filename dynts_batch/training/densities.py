@@ -1,9 +1,15 @@
-"""Where a model's thoughts part: the layers whose sparsity has three modes, and the thresholds between them.
+"""Where a model's thoughts part: the layers whose sparsity has three modes, and their thresholds.
 
-ThinKV (arXiv 2510.01290) asks for a kernel density estimate a prompt and layer, the four layers that show exactly three
-modes, and thresholds at the minima between them, averaged. Not published, and our choices: Scott's bandwidth; a mode
-lower than `MIN_MODE` of the highest is none; a layer qualifies when most prompts show three, and of more than four those
-with the deepest minima are taken. Knows nothing about models or files.
+ThinKV (arXiv 2510.01290) makes a kernel density estimate for each prompt and layer. It takes the
+four layers that show exactly three modes, and averages the minima between the modes as thresholds.
+Its details are not published; these are our choices:
+
+- The bandwidth is Scott's.
+- A mode lower than `MIN_MODE` of the highest one does not count.
+- A layer qualifies if most prompts show three modes. Of more than four layers, those with the
+  deepest minima are taken.
+
+Knows nothing about models or files.
 """
 
 from collections.abc import Sequence
@@ -16,18 +22,22 @@ from dynts_batch.kvcache.policies.thinkv.thoughts import Thoughts
 
 NUM_LAYERS = 4
 NUM_MODES = 3
-#: Where densities are known: sparsity is a share.
+#: The points at which densities are known, from 0 to 1 because sparsity is a share.
 GRID = np.linspace(0.0, 1.0, 401)
-#: Of the highest mode's density.
+#: Lowest density of a mode, as a share of the highest mode's.
 MIN_MODE = 0.01
-#: Values whose kernels are added up at once.
+#: How many values' kernels are added up at once.
 _CHUNK = 4096
 
 
 @dataclass(frozen=True)
 class LayerModes:
-    """What the prompts show of one layer: the share of them with exactly three modes, and in these the mean places of
-    the two minima, and their mean depth, 1 - density in the minimum / density of the lower mode beside it."""
+    """What the prompts show of one layer.
+
+    share: of all prompts, those with exactly three modes. The rest are means over these prompts.
+    minima: the places of the two minima between the modes.
+    depth: 1 - density in a minimum / density of the lower mode beside it.
+    """
 
     layer: int
     share: float
@@ -41,16 +51,16 @@ class LayerModes:
 
 @dataclass(frozen=True)
 class Calibration:
-    """`thoughts`, and what led to them: all layers, in order."""
+    """`thoughts`, and the figures of all layers, in order, that led to them."""
 
     thoughts: Thoughts
     layers: tuple[LayerModes, ...]
 
 
 def calibrate(traces: Sequence[np.ndarray]) -> Calibration:
-    """From the sparsity of each prompt's trace, [num_layers, steps] each, at least one.
+    """Calibrate on the sparsity of at least one prompt's trace, [num_layers, steps] each.
 
-    Where no layer qualifies, `thoughts` has none: there is one type.
+    If no layer qualifies, `thoughts` has none: all thoughts are of one type.
     """
     layers = tuple(
         _layer_modes(layer, [density(trace[layer]) for trace in traces])
@@ -75,7 +85,7 @@ def density(values: np.ndarray) -> np.ndarray:
 
 
 def modes(estimate: np.ndarray) -> list[int]:
-    """Where on the grid a density has its modes: the local maxima, but those next to nothing."""
+    """The grid points at which a density has its modes: local maxima that are not negligible."""
     padded = np.concatenate(([-np.inf], estimate, [-np.inf]))
     is_top = (padded[1:-1] > padded[:-2]) & (padded[1:-1] >= padded[2:])
     return np.flatnonzero(is_top & (estimate >= MIN_MODE * estimate.max())).tolist()

@@ -21,54 +21,58 @@ from dynts_batch.training.rank_metrics import RankMetrics, average
 
 logger = logging.getLogger(__name__)
 
-#: Tokens of the training questions from which the targets' scale is taken.
+#: The scale of the targets comes from about so many tokens of the training questions.
 SCALE_TOKENS = 1_000_000
-#: How many other tokens of its trace in the batch the ranking loss compares a token with.
+#: The ranking loss compares a token with so many others of its trace in the batch.
 RANKING_PAIRS = 4
 
 
 @dataclass(frozen=True)
 class FitConfig:
-    """Training settings, the paper's where it gives them (AdamW, weight decay, warm-up, clipping, 15 epochs)."""
+    """Training settings. The paper gives AdamW, weight decay, warm-up, clipping and 15 epochs."""
 
     loss: Literal["mse", "ranking"] = "mse"
-    """"mse" to the rescaled label, as in the paper; "ranking": pairs of tokens of one trace in the right order."""
+    """"mse": distance to the rescaled label, as in the paper. "ranking": pairs of tokens of one
+    trace must be in the right order."""
     inputs: Inputs = "state+place"
-    """"state": the predictor reads a token's hidden state, as in the paper; "state+place": also how far behind the prompt it
-    stands, and how long that is."""
+    """"state": the predictor reads a token's hidden state, as in the paper. "state+place": it also
+    reads how far the token stands after the prompt, and the length of the prompt."""
     epochs: int = 15
     patience: int = 3
-    """Stop after so many epochs without a better overlap on the validation questions; the best epoch is kept."""
+    """Stop after so many epochs without a better overlap on the validation questions. The best
+    epoch is kept."""
     tokens_per_batch: int = 4096
     shuffle_tokens: int = 262_144
-    """Tokens in memory at once."""
+    """Tokens held in memory at once."""
     learning_rate: float = 2e-3
     weight_decay: float = 0.01
     warmup: float = 0.1
     held_out: float = 0.1
-    """Share of the questions that are only measured on."""
+    """Share of the questions that serve only for measuring."""
     validation: float = 0.05
-    """Share of the questions that say when to stop."""
+    """Share of the questions that decide when to stop."""
     seed: int = 0
     exponent: float = 0.3
-    """Labels are tiny and heavy-tailed: the target is (label / 99th percentile) ** exponent."""
+    """The target is (label / 99th percentile) ** exponent, because labels are tiny and
+    heavy-tailed."""
 
     def __post_init__(self) -> None:
         if not (0 < self.held_out < 1 and 0 < self.validation < 1 - self.held_out):
             raise ConfigError(
-                "held_out and validation must be shares above 0 that leave questions to train on, got"
-                f" {self.held_out} and {self.validation}"
+                "held_out and validation must be shares above 0 that leave questions to train on,"
+                f" got {self.held_out} and {self.validation}"
             )
         if min(self.epochs, self.patience, self.tokens_per_batch, self.shuffle_tokens) < 1:
             raise ConfigError(
                 "epochs, patience, tokens_per_batch and shuffle_tokens must be at least 1, got"
-                f" {self.epochs}, {self.patience}, {self.tokens_per_batch} and {self.shuffle_tokens}"
+                f" {self.epochs}, {self.patience}, {self.tokens_per_batch} and"
+                f" {self.shuffle_tokens}"
             )
 
 
 @dataclass(frozen=True)
 class Epoch:
-    """A point of the learning curve: mean training loss, and the metrics on the validation questions."""
+    """A point of the learning curve: mean training loss, and metrics on validation questions."""
 
     loss: float
     validation: RankMetrics
@@ -76,7 +80,7 @@ class Epoch:
 
 @dataclass(frozen=True)
 class Fitted:
-    """A trained predictor. `metrics`: on the held-out questions, which played no part in the training."""
+    """A trained predictor. `metrics` are on held-out questions, which took no part in training."""
 
     predictor: ImportancePredictor
     metrics: RankMetrics
@@ -87,7 +91,7 @@ class Fitted:
 def fit_predictor(
     stream: LabelStream, hidden_size: int, config: FitConfig, device: torch.device
 ) -> Fitted:
-    """Train on the training questions, stop by the validation questions, measure on the held-out ones."""
+    """Train on training questions, stop by the validation ones, measure on the held-out ones."""
     torch.manual_seed(config.seed)
     survey = _survey(stream)
     target = Target(survey.scale, config.exponent)
@@ -110,7 +114,7 @@ def fit_predictor(
 
 @dataclass(frozen=True)
 class Target:
-    """The monotone rescaling of labels that the predictor learns; what order it gives is the labels' own."""
+    """The monotone rescaling of labels that the predictor learns. It keeps their order."""
 
     scale: float
     exponent: float
@@ -183,7 +187,10 @@ class _Fitting:
 
 
 def ranking_loss(scores: torch.Tensor, targets: torch.Tensor, traces: torch.Tensor) -> torch.Tensor:
-    """Logistic loss of pairs of tokens of one trace, weighted by how far apart their targets are, [N] each."""
+    """Logistic loss of pairs of tokens of one trace; arguments are [N] each.
+
+    The weight of a pair is the distance of its targets.
+    """
     order = traces.argsort(stable=True)
     scores, targets, traces = scores[order], targets[order], traces[order]
     total, weight = scores.new_zeros(()), scores.new_tensor(1e-12)
@@ -216,8 +223,11 @@ def _train(fitting: _Fitting, stream: LabelStream, config: FitConfig) -> Iterato
 
 @dataclass(frozen=True)
 class _Survey:
-    """The training tokens: how many, the 99th percentile of their labels, and mean and standard deviation of their places,
-    infinite where all are the same, so that it tells nothing."""
+    """The training tokens: their number, the 99th percentile of their labels, and their places.
+
+    Places have a mean and a standard deviation. The deviation is infinite if all places are the
+    same, so that they have no effect.
+    """
 
     num_tokens: int
     scale: float
@@ -226,7 +236,7 @@ class _Survey:
 
 
 def _survey(stream: LabelStream) -> _Survey:
-    """Scales are those of the first million tokens."""
+    """Count all training tokens. The scales come from about the first million."""
     num_tokens, labels, where, num_labels = 0, [], [], 0
     for trace in stream.traces("train"):
         num_tokens += len(trace.hidden_positions)

@@ -1,7 +1,7 @@
-"""The label directory: labelled traces as Parquet, a file for every shard of the run they come from.
+"""The label directory: labelled traces as Parquet, a file for every shard of their run.
 
     settings.json            what all files have in common; others are other labels
-    shard-00042.parquet      the labels of a shard's traces: it exists = it is complete
+    shard-00042.parquet      the labels of a shard's traces: if it exists, it is complete
     manifest.json            how many traces there are and why others are not, written last
 
 Owns names, schema and settings. Knows nothing about models or how labels come to be.
@@ -26,10 +26,11 @@ from dynts_batch.errors import FingerprintError, RunDirError
 
 @dataclass(frozen=True)
 class LabelledTrace:
-    """A trace's thinking tokens, T of them behind a prompt of `prompt_tokens`, and the hidden states of some, N.
+    """A trace's T thinking tokens after a prompt of `prompt_tokens`, and N of their hidden states.
 
-    `labels` [T] float32: attention each receives from the answer. `hidden_positions` [N] int32: which tokens, ascending,
-    `hidden_states` [N, hidden_size] float16 belong to.
+    labels: [T] float32, the attention that each token receives from the answer.
+    hidden_positions: [N] int32, ascending, the tokens that have a row in `hidden_states`.
+    hidden_states: [N, hidden_size] float16.
     """
 
     request_id: str
@@ -42,15 +43,17 @@ class LabelledTrace:
 
 
 def label_schema(hidden_size: int) -> pa.Schema:
-    """One row a trace; lists over its thinking tokens."""
+    """One row for each trace, with lists over its thinking tokens."""
     state = pa.list_(pa.float16(), hidden_size)
     fields = [
         ("request_id", pa.string(), "Stable id of the prompt"),
         ("sample_index", pa.int64(), "Which sample of the prompt"),
         ("prompt_tokens", pa.int64(), "Tokens of the prompt, behind which the thinking stands"),
         ("token_ids", pa.list_(pa.int32()), "The thinking tokens"),
-        ("labels", pa.list_(pa.float32()), "Attention that each thinking token receives from an answer token: mean over answer tokens, heads and layers"),
-        ("hidden_positions", pa.list_(pa.int32()), "Which thinking tokens have their hidden state here, from 0, ascending"),
+        ("labels", pa.list_(pa.float32()), "Attention that each thinking token receives from an"
+         " answer token: mean over answer tokens, heads and layers"),
+        ("hidden_positions", pa.list_(pa.int32()), "Which thinking tokens have their hidden state"
+         " here, from 0, ascending"),
         ("hidden_states", pa.list_(state), "Final-norm hidden states of these tokens"),
     ]  # fmt: skip
     described = [
@@ -61,7 +64,7 @@ def label_schema(hidden_size: int) -> pa.Schema:
 
 
 class LabelDir:
-    """One label directory, at a path or URI. Every method raises RunDirError when the filesystem fails."""
+    """One label directory, a path or URI. All methods raise RunDirError if the filesystem fails."""
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -70,9 +73,9 @@ class LabelDir:
     def create_or_resume(
         self, settings: Mapping[str, Any], defaults: Mapping[str, Any] = MappingProxyType({})
     ) -> None:
-        """`defaults` says what a key means that the stored settings lack, since they are older than it.
+        """`defaults` gives the values of keys that the stored settings lack because they are older.
 
-        Raises: FingerprintError where it holds labels of other settings; the message lists them.
+        Raises: FingerprintError if it holds labels of other settings; the message lists them.
         """
         stored = self._storage.read_json("settings.json")
         if stored is None:
@@ -85,7 +88,7 @@ class LabelDir:
             )
 
     def settings(self) -> dict[str, Any]:
-        """Raises: RunDirError where this is no label directory."""
+        """Raises: RunDirError if this is no label directory."""
         settings = self._storage.read_json("settings.json")
         if settings is None:
             raise RunDirError(
@@ -94,7 +97,7 @@ class LabelDir:
         return settings
 
     def finished_shards(self) -> list[int]:
-        """Ascending."""
+        """Numbers of the finished shards, ascending."""
         names = [info.base_name for info in self._storage.list()]
         return sorted(
             int(name.removeprefix("shard-").removesuffix(".parquet"))
@@ -105,7 +108,7 @@ class LabelDir:
     def commit_shard(
         self, shard: int, traces: Sequence[LabelledTrace], dropped: Counter[str], hidden_size: int
     ) -> None:
-        """Store what a shard gives, for good; `dropped` counts the traces that it does not give, by reason."""
+        """Store a shard's traces for good. `dropped` counts the rows without one, by reason."""
         schema = label_schema(hidden_size).with_metadata({"dropped": json.dumps(dropped)})
         stream = pa.BufferOutputStream()
         pq.write_table(
@@ -114,7 +117,7 @@ class LabelDir:
         self._storage.write(_name(shard), stream.getvalue())
 
     def write_manifest(self) -> dict[str, Any]:
-        """Count what all shards hold and seal the directory; returns the manifest."""
+        """Count what all shards hold and seal the directory. Returns the manifest."""
         num_traces, dropped = 0, Counter[str]()
         for shard in self.finished_shards():
             with self._open(shard) as file:
@@ -125,7 +128,7 @@ class LabelDir:
         return manifest
 
     def read_manifest(self) -> dict[str, Any]:
-        """Raises: RunDirError where the labels are not complete."""
+        """Raises: RunDirError if the labels are not complete."""
         manifest = self._storage.read_json("manifest.json")
         if manifest is None:
             raise RunDirError(f"{self.path} is not finished: run `dynts-batch label` again")
@@ -134,20 +137,20 @@ class LabelDir:
     def read(self, shard: int) -> Iterator[LabelledTrace]:
         """The traces of a shard.
 
-        Raises: RunDirError where it is of an earlier version, which stored no lengths of prompts.
+        Raises: RunDirError if an earlier version wrote it, without the lengths of prompts.
         """
         with self._open(shard) as file:
             if "prompt_tokens" not in file.schema_arrow.names:
                 raise RunDirError(
-                    f"{self.path} holds labels of an earlier version, without prompt_tokens: delete it, and run"
-                    " `dynts-batch label` again"
+                    f"{self.path} holds labels of an earlier version, without prompt_tokens: "
+                    "delete it, and run `dynts-batch label` again"
                 )
             for batch in file.iter_batches(batch_size=16):
                 yield from _from_batch(batch)
 
     @contextmanager
     def _open(self, shard: int) -> Iterator[pq.ParquetFile]:
-        """Raises: RunDirError where the file is none of ours."""
+        """Raises: RunDirError if the file is not one of ours."""
         with self._storage.open(_name(shard)) as file:
             try:
                 parquet = pq.ParquetFile(file)
@@ -157,7 +160,8 @@ class LabelDir:
             except (OSError, pa.ArrowException) as error:
                 reason = str(error).partition("\n")[0].rstrip(".")
                 raise RunDirError(
-                    f"{self.path}/{_name(shard)} is damaged: {reason}. Delete it, and run `dynts-batch label` again"
+                    f"{self.path}/{_name(shard)} is damaged: {reason}. "
+                    "Delete it, and run `dynts-batch label` again"
                 ) from error
 
 

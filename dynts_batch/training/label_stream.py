@@ -1,4 +1,4 @@
-"""Labelled tokens as training batches, streamed: neither all traces nor all hidden states are ever in memory.
+"""Labelled tokens as training batches, streamed, because all traces would not fit in memory.
 
 Owns the split by question and the shuffling. Knows nothing about targets or losses.
 """
@@ -19,8 +19,11 @@ Part = Literal["train", "validation", "held_out"]
 
 @dataclass(frozen=True)
 class Split:
-    """Which questions train, which stop the training, and which are only measured on: drawn by request_id, so that all
-    traces of a question are on one side, whatever the order of files."""
+    """Which questions train, which stop the training, and which serve only for measuring.
+
+    The draw is by request_id. So all traces of a question are in one part, whatever the order of
+    files.
+    """
 
     held_out: float
     validation: float
@@ -36,8 +39,13 @@ class Split:
 
 @dataclass(frozen=True)
 class TokenBatch:
-    """`hidden_states` [N, hidden_size] float32, `places` [N, PLACE_SIZE], `labels` [N], and `traces` [N]: which tokens are of
-    one trace."""
+    """N tokens of several traces.
+
+    hidden_states: [N, hidden_size] float32.
+    places: [N, PLACE_SIZE].
+    labels: [N].
+    traces: [N], equal for tokens of one trace.
+    """
 
     hidden_states: torch.Tensor
     places: torch.Tensor
@@ -46,13 +54,13 @@ class TokenBatch:
 
 
 class LabelStream:
-    """The labels of a directory, cut by a split."""
+    """The labels of a directory, divided by a split."""
 
     def __init__(self, label_dir: LabelDir, split: Split) -> None:
         self._label_dir, self._split = label_dir, split
 
     def traces(self, part: Part, *, shuffle_seed: int | None = None) -> Iterator[LabelledTrace]:
-        """The traces of one part, in the order of the run or with their files shuffled."""
+        """The traces of one part, in the order of the run, or by file in shuffled order."""
         shards = self._label_dir.finished_shards()
         if shuffle_seed is not None:
             random.Random(shuffle_seed).shuffle(shards)
@@ -64,7 +72,10 @@ class LabelStream:
     def batches(
         self, tokens_per_batch: int, shuffle_tokens: int, seed: int
     ) -> Iterator[TokenBatch]:
-        """The training tokens once, in an order that `seed` gives: about `shuffle_tokens` at a time are mixed."""
+        """The training tokens once, in an order that `seed` gives.
+
+        About `shuffle_tokens` at a time are mixed.
+        """
         generator = torch.Generator().manual_seed(seed)
         for pool in self._pools(shuffle_tokens, seed):
             order = torch.randperm(len(pool.labels), generator=generator)
@@ -88,13 +99,13 @@ class LabelStream:
 
 
 def places(trace: LabelledTrace) -> torch.Tensor:
-    """What `place_of` says of the tokens that have hidden states, [N, PLACE_SIZE]."""
+    """`place_of` the tokens that have hidden states, [N, PLACE_SIZE]."""
     prompt_tokens = torch.tensor(trace.prompt_tokens)
     return place_of(prompt_tokens + torch.tensor(trace.hidden_positions), prompt_tokens)
 
 
 def tensors(trace: LabelledTrace) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Hidden states [N, hidden_size], places [N, PLACE_SIZE] and labels [N] of the tokens that have all of them."""
+    """Hidden states [N, hidden_size], places [N, PLACE_SIZE] and labels [N] of the same tokens."""
     labels = torch.tensor(trace.labels[trace.hidden_positions])
     return torch.tensor(trace.hidden_states), places(trace), labels
 

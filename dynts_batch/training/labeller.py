@@ -24,13 +24,14 @@ from dynts_batch.training.traces import Dropped, Trace, read_traces
 
 @dataclass(frozen=True)
 class LabelSettings:
-    """What is labelled and kept."""
+    """Which traces are labelled, and what is stored of them."""
 
     traces_per_question: int = 1
     hidden_tokens: int = 2048
-    """Most thinking tokens a trace whose hidden states are stored, drawn at random; 0 = none, labels only."""
+    """Most thinking tokens of a trace whose hidden states are stored, drawn at random. 0: labels
+    only."""
     seed: int = 0
-    """Of that draw."""
+    """The seed of that draw."""
 
     def __post_init__(self) -> None:
         if self.traces_per_question < 1 or self.hidden_tokens < 0:
@@ -46,14 +47,14 @@ class Labeller:
     def __init__(
         self, model: ModelConfig, run_dir: str, label_dir: str, settings: LabelSettings
     ) -> None:
-        """Raises: ConfigError where the model cannot be loaded."""
+        """Raises: ConfigError if the model cannot be loaded."""
         self._model = load_model(resolve_model(model))
         self._renderer = PromptRenderer(self._model.tokenizer, self._model.think_tags)
         self._run_dir, self._label_dir = RunDir(run_dir), LabelDir(label_dir)
         self._settings = settings
 
     def run_shard(self, shard: int, units: Sequence[Unit]) -> int:
-        """Label `units` of `shard` and store them; returns how many gave a trace."""
+        """Label `units` of `shard` and store them. Returns how many gave a trace."""
         traces, dropped = [], Counter[str]()
         for found in read_traces(self._run_dir, shard, units, self._renderer):
             if isinstance(found, Dropped):
@@ -76,12 +77,12 @@ class Labeller:
             token_ids=trace.thinking_token_ids,
             labels=labels.cpu().numpy(),
             hidden_positions=positions.astype(np.int32),
-            # The device keeps nothing of a trace once it is here.
+            # On the CPU, so that the device keeps nothing of a trace.
             hidden_states=hidden_states[index].to(device="cpu", dtype=torch.float16).numpy(),
         )
 
     def _sample(self, trace: Trace) -> np.ndarray:
-        """Thinking tokens whose states are stored, a function of the seed and the trace alone."""
+        """The thinking tokens whose states are stored. They depend on seed and trace alone."""
         num_tokens, num_stored = len(trace.thinking_token_ids), self._settings.hidden_tokens
         if num_tokens <= num_stored:
             return np.arange(num_tokens)

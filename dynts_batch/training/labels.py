@@ -1,8 +1,11 @@
-"""Importance labels: the attention that each thinking token receives from the answer (arXiv 2601.18383).
+"""Importance labels: the attention that each thinking token receives from the answer.
 
-The label of token j is softmax attention in float32, averaged over answer tokens, query heads and layers. Only the
-answer's rows of the attention are ever computed, a chunk of rows at a time, from the queries and keys that the model
-itself uses; memory grows linearly with the trace. Knows nothing about files or predictors.
+Source: arXiv 2601.18383.
+
+The label of a token is its softmax attention in float32, averaged over answer tokens, query heads
+and layers. Only the answer's rows of the attention are ever computed, a chunk of rows at a time.
+They come from the queries and keys that the model itself uses. Memory grows linearly with the
+trace. Knows nothing about files or predictors.
 """
 
 import torch
@@ -15,7 +18,7 @@ from dynts_batch.training.traces import Trace
 
 
 class LabelStep:
-    """A forward pass over one whole trace that stores nothing and adds up the answer's attention."""
+    """A forward pass over one whole trace. It stores nothing and adds up the answer's attention."""
 
     def __init__(self, answer_start: int, seq_len: int, device: torch.device) -> None:
         self._answer_start = answer_start
@@ -24,7 +27,7 @@ class LabelStep:
 
     def attend(self, states: LayerStates) -> torch.Tensor:
         _, query, key, value, rule = states
-        # The diagonal needs no zeroing: no answer token is a thinking token.
+        # The diagonal needs no zeroing, because no answer token is a thinking token.
         position = torch.arange(query.shape[2], device=query.device)[None]
         answer, seq_len = slice(self._answer_start, None), position.new_tensor([query.shape[2]])
         received = attention_received(
@@ -43,7 +46,8 @@ class LabelStep:
 def label_trace(model: LoadedModel, trace: Trace) -> tuple[torch.Tensor, torch.Tensor]:
     """Run the model over the trace once.
 
-    Returns labels [T] float32 of its T thinking tokens, and their final-norm states [T, hidden_size].
+    Returns labels [T] float32 of its T thinking tokens, and their final-norm states
+    [T, hidden_size].
     """
     start = len(trace.prompt_token_ids)
     end = start + len(trace.thinking_token_ids)

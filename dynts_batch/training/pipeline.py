@@ -1,4 +1,4 @@
-"""From a label directory to a predictor file and the picture of how it was learnt."""
+"""From a label directory to a predictor file and a picture of its learning curve."""
 
 from collections import Counter
 from pathlib import Path
@@ -14,15 +14,18 @@ from dynts_batch.training.label_dir import LabelDir
 from dynts_batch.training.label_stream import LabelStream, Split
 from dynts_batch.training.rank_metrics import RankMetrics
 
-#: Fewer questions than this cannot be split into training, validation and held-out ones.
+#: Fewer questions cannot be split into training, validation and held-out ones.
 MIN_QUESTIONS = 10
 
 
 def train_predictor(label_path: str, out: Path, config: FitConfig) -> RankMetrics:
-    """Train on the labels at `label_path`, and write the predictor to `out` and the learning curve beside it.
+    """Train on the labels at `label_path`. Write the predictor to `out`, its curve beside it.
 
     Returns the metrics on held-out questions.
-    Raises: RunDirError where there are no finished labels; InputError where they are too few or hold no hidden states.
+
+    Raises:
+        RunDirError: there are no finished labels.
+        InputError: the labels are too few, or hold no hidden states.
     """
     label_dir = LabelDir(label_path)
     settings, manifest = label_dir.settings(), label_dir.read_manifest()
@@ -40,7 +43,7 @@ def train_predictor(label_path: str, out: Path, config: FitConfig) -> RankMetric
 
 
 def _check(label_path: str, label_dir: LabelDir, split: Split) -> int:
-    """The width of the hidden states, once each part of the split is known to have a question."""
+    """The width of the hidden states. Checks first that each part of the split has a question."""
     parts, num_states, hidden_size = Counter[str](), 0, 0
     for shard in label_dir.finished_shards():
         for trace in label_dir.read(shard):
@@ -49,8 +52,8 @@ def _check(label_path: str, label_dir: LabelDir, split: Split) -> int:
             hidden_size = trace.hidden_states.shape[1]
     if parts.total() < MIN_QUESTIONS or len(parts) < 3:
         raise InputError(
-            f"{label_path} must hold at least {MIN_QUESTIONS} traces, of questions that train, validate and are held"
-            f" out, got {dict(parts)}"
+            f"{label_path} must hold at least {MIN_QUESTIONS} traces, of questions that train, "
+            f"validate and are held out, got {dict(parts)}"
         )
     if num_states == 0:
         raise InputError(

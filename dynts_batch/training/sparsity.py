@@ -1,7 +1,8 @@
-"""How sparse attention is at every decode step of a trace, layer by layer: what thoughts are told apart by.
+"""How sparse attention is at every decode step of a trace, layer by layer.
 
-One pass over a finished trace gives what its decoding with the full cache saw; only the measured queries' rows of the
-attention are computed, a chunk at a time. Knows nothing about thresholds.
+Sparsity tells thoughts apart. One pass over a finished trace gives what decoding it with the full
+cache saw. Only the attention rows of the measured queries are computed, a chunk at a time. Knows
+nothing about thresholds.
 """
 
 from collections.abc import Sequence
@@ -23,7 +24,7 @@ from dynts_batch.training.traces import Trace, read_traces
 
 
 class SparsityStep:
-    """A forward pass over one whole trace that stores nothing and measures the queries at `positions` [N]."""
+    """A forward pass over one trace. It stores nothing and measures queries at `positions` [N]."""
 
     def __init__(self, positions: torch.Tensor) -> None:
         self._positions = positions
@@ -45,8 +46,11 @@ class SparsityStep:
 
 @torch.inference_mode()
 def trace_sparsity(model: LoadedModel, trace: Trace, num_steps: int) -> np.ndarray:
-    """Sparsity of attention in each layer at `num_steps` decode steps, or all there are, spread evenly over the trace:
-    float32 [num_layers, steps]."""
+    """Sparsity of attention in each layer, float32 [num_layers, steps].
+
+    It is measured at `num_steps` decode steps, spread evenly over the trace, or at all if there are
+    fewer.
+    """
     token_ids = torch.tensor([trace.token_ids], device=model.device)
     start, end = len(trace.prompt_token_ids), token_ids.shape[1]
     count = min(num_steps, end - start)
@@ -60,13 +64,13 @@ class SparsityMeter:
     """A model, and the run whose traces it measures."""
 
     def __init__(self, model: ModelConfig, run_dir: str, num_steps: int) -> None:
-        """Raises: ConfigError where the model cannot be loaded."""
+        """Raises: ConfigError if the model cannot be loaded."""
         self._model = load_model(resolve_model(model))
         self._renderer = PromptRenderer(self._model.tokenizer, self._model.think_tags)
         self._run_dir, self._num_steps = RunDir(run_dir), num_steps
 
     def run_shard(self, shard: int, units: Sequence[Unit]) -> list[np.ndarray]:
-        """What `trace_sparsity` finds in the traces of `units` of `shard`, but those that text does not give back."""
+        """`trace_sparsity` of the `units` of `shard` whose rows give a trace."""
         return [
             trace_sparsity(self._model, trace, self._num_steps)
             for trace in read_traces(self._run_dir, shard, units, self._renderer)

@@ -1,4 +1,4 @@
-"""The traces a predictor learns from: correct, complete rows of a finished run, as token ids.
+"""The traces that a predictor learns from: correct, complete rows of a finished run, as token ids.
 
 Knows nothing about attention or fitting.
 """
@@ -19,8 +19,11 @@ _TOKENS = ["prompt_tokens", "reasoning_tokens", "completion_tokens", "completion
 
 @dataclass(frozen=True)
 class Trace:
-    """One trace: prompt, thinking (without the tags that the prompt or the answer hold), and answer, which starts with
-    the end of thinking."""
+    """One trace: prompt, thinking and answer.
+
+    The answer starts with the end of thinking. The thinking has no tag that the prompt or the
+    answer holds.
+    """
 
     request_id: str
     sample_index: int
@@ -41,9 +44,9 @@ class Dropped:
 
 
 def choose_units(run_dir: RunDir, traces_per_question: int) -> dict[int, list[Unit]]:
-    """By shard, the units to label: the first correct samples of each question that stopped by themselves.
+    """The units to label, by shard: each question's first correct samples that ended themselves.
 
-    Raises: RunDirError where the run is not finished; InputError where no row is correct.
+    Raises: RunDirError if the run is not finished; InputError if no row is correct.
     """
     if run_dir.read_manifest() is None:
         raise RunDirError(f"{run_dir.path} must be a finished run: resume it first")
@@ -63,8 +66,9 @@ def choose_units(run_dir: RunDir, traces_per_question: int) -> dict[int, list[Un
                 chosen.setdefault(shard, []).append((request_id, row["sample_index"]))
     if not chosen:
         raise InputError(
-            f"{run_dir.path} must hold at least one correct trace that ended by itself, got {num_rows} rows of which"
-            f" {num_graded} are graded (input.reference_column, `dynts-batch grade`)"
+            f"{run_dir.path} must hold at least one correct trace that ended by itself, got "
+            f"{num_rows} rows of which {num_graded} are graded (input.reference_column, "
+            "`dynts-batch grade`)"
         )
     return chosen
 
@@ -72,7 +76,7 @@ def choose_units(run_dir: RunDir, traces_per_question: int) -> dict[int, list[Un
 def read_traces(
     run_dir: RunDir, shard: int, units: Sequence[Unit], renderer: PromptRenderer
 ) -> Iterator[Trace | Dropped]:
-    """What the rows of `units` in `shard` give, in the order of the rows."""
+    """The trace, or the reason for none, of each row of `units` in `shard`, in the rows' order."""
     wanted = set(units)
     for row in run_dir.read_shard(shard).select(_TEXTS + _TOKENS).to_pylist():
         if (row["request_id"], row["sample_index"]) in wanted:
@@ -80,24 +84,23 @@ def read_traces(
 
 
 def _to_trace(row: dict[str, Any], renderer: PromptRenderer) -> Trace | Dropped:
-    """Its completion as it was generated or, in a row that is older than the ids, as its text is tokenised.
+    """The trace of a row: its completion as generated. An older row without ids is tokenised.
 
-    Text does not always give back the tokens that it came from. Where the counts differ the trace is dropped: its
-    labels would belong to other tokens than the model wrote.
+    Text does not always give back the tokens that it came from. If the counts differ, the trace is
+    dropped, because its labels would belong to other tokens than the model wrote.
     """
     if row["prompt"] is None:
         return Dropped("the request came as token ids")
     if row["reasoning"] is None or row["answer"] is None:
         return Dropped("no thinking")
     prompt = renderer.encode(row["prompt"])
-    if (
-        len(prompt) != row["prompt_tokens"]
-    ):  # a template's special tokens stand in its text, a tokenizer's do not
+    # A template's special tokens stand in its text; those that a tokenizer adds do not.
+    if len(prompt) != row["prompt_tokens"]:
         prompt = renderer.encode(row["prompt"], add_special_tokens=True)
     thinking, answer = _generated(row) or _tokenised(row, prompt, renderer)
     if renderer.has_two_ends(answer):
         return Dropped("more than one end of thinking")
-    # The stop token, the last of the completion, is in no text.
+    # No text holds the stop token, which is the last of the completion.
     lengths = len(prompt), len(thinking), 1 + len(answer)
     generated = row["completion_tokens"] - row["reasoning_tokens"]
     if lengths != (row["prompt_tokens"], row["reasoning_tokens"], generated):
@@ -106,7 +109,7 @@ def _to_trace(row: dict[str, Any], renderer: PromptRenderer) -> Trace | Dropped:
 
 
 def _generated(row: dict[str, Any]) -> tuple[list[int], list[int]] | None:
-    """Thinking and answer, without the stop token; None if the row does not say."""
+    """Thinking and answer, without the stop token; None if the row has no token ids."""
     token_ids, num_thinking = row["completion_token_ids"], row["reasoning_tokens"]
     if token_ids is None:
         return None
@@ -116,7 +119,7 @@ def _generated(row: dict[str, Any]) -> tuple[list[int], list[int]] | None:
 def _tokenised(
     row: dict[str, Any], prompt: list[int], renderer: PromptRenderer
 ) -> tuple[list[int], list[int]]:
-    """The same from their texts, apart, as they were generated apart."""
+    """Thinking and answer from their texts, tokenised apart because they were generated apart."""
     start, end = renderer.tags
     opening = "" if renderer.opens_thinking(prompt) else start
     return renderer.encode(opening + row["reasoning"]), renderer.encode(end + row["answer"])
