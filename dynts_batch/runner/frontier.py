@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -78,16 +79,19 @@ def budgets_of_shares(shares: Sequence[float], full: RunDir) -> list[int]:
 
     Raises: InputError where all failed.
     """
-    peaks = [
-        row["peak_cache_len"]
-        for batch in full.read_rows(["peak_cache_len", "finish_reason"])
-        for row in batch.to_pylist()
-        if row["finish_reason"] != "error"
-    ]
+    batches = full.read_rows(["peak_cache_len", "finish_reason"])
+    return budgets_of_rows(
+        shares, (row for batch in batches for row in batch.to_pylist()), full.path
+    )
+
+
+def budgets_of_rows(
+    shares: Sequence[float], rows: Iterable[Mapping[str, Any]], path: str
+) -> list[int]:
+    """The same for some `rows` of the run at `path`."""
+    peaks = [row["peak_cache_len"] for row in rows if row["finish_reason"] != "error"]
     if not peaks:
-        raise InputError(
-            f"{full.path} must hold a row without an error, to take shares of, got none"
-        )
+        raise InputError(f"{path} must hold a row without an error, to take shares of, got none")
     return [round(share / 100 * sum(peaks) / len(peaks)) for share in shares]
 
 

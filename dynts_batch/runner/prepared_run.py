@@ -27,7 +27,7 @@ from dynts_batch.runner.fingerprint import (
 )
 from dynts_batch.runner.shard_plan import ShardPlan
 
-_MAX_SHARDS = 1_000_000
+MAX_SHARDS = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -126,11 +126,11 @@ def _check_gpus(config: Config) -> None:
 
 def _check_num_shards(plan: ShardPlan) -> None:
     """A shard is a file, and an entry in the driver's books."""
-    if plan.num_shards > _MAX_SHARDS:
-        least = -(-plan.num_units // _MAX_SHARDS)
+    if plan.num_shards > MAX_SHARDS:
+        least = -(-plan.num_units // MAX_SHARDS)
         raise ConfigError(
             f"run.shard_rows must be at least {least:,} for {plan.num_rows:,} prompts x"
-            f" {plan.num_samples:,} samples (at most {_MAX_SHARDS:,} shards), got {plan.shard_rows:,}"
+            f" {plan.num_samples:,} samples (at most {MAX_SHARDS:,} shards), got {plan.shard_rows:,}"
         )
 
 

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 
 from dynts_batch.cli.arguments import add_config, add_overrides, command_parser
 from dynts_batch.report.tuning.ladder import Terms
-from dynts_batch.runner.tuning.request import Request
+from dynts_batch.runner.tuning.settings import TuneSettings
 from dynts_batch.runner.tuning.tune import tune
 
 _SHARES = (70.0, 50.0, 35.0, 25.0)
@@ -50,7 +50,7 @@ def main(arguments: Sequence[str]) -> int:
     add_overrides(parser, "policy.window_size=32")
     args = parser.parse_intermixed_args(arguments)
     return tune(
-        Request(
+        TuneSettings(
             config_path=args.config,
             overrides=tuple(args.overrides),
             out=args.out,

@@ -18,16 +18,16 @@ from dynts_batch.data.run_dir import RunDir
 from dynts_batch.errors import ConfigError, InputError, RunDirError
 from dynts_batch.report.tuning.ladder import FIRST_LOOK, Terms
 from dynts_batch.runner.reason import reason
-from dynts_batch.runner.tuning.request import Request
+from dynts_batch.runner.tuning.settings import TuneSettings
 from dynts_batch.runner.tuning.tune import tune
 
 REPOSITORY = Path(__file__).parents[3]
 TERMS = Terms(most_loss=0.2, delta=0.05)
 
 
-def request(folder: Path, num_rows: int = 50, **groups) -> Request:
+def settings(folder: Path, num_rows: int = 50, **groups) -> TuneSettings:
     config = write_config(folder, write_problems(folder / "problems.jsonl", num_rows), **groups)
-    return Request(
+    return TuneSettings(
         str(config), ("memory.max_prompt_tokens=40",), None, (), (16, 12), (), TERMS, 0, None
     )
 
@@ -39,7 +39,7 @@ def num_rows(path: Path) -> int:
 @pytest.fixture(scope="module")
 def tuned(cluster: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tune")
-    assert tune(request(folder, input={"limit": 45})) == 0
+    assert tune(settings(folder, input={"limit": 45})) == 0
     return folder
 
 
@@ -63,7 +63,7 @@ def test_the_same_command_finds_it_all_there(
 ) -> None:
     out = tuned / "run-tune"
     before = (out / "certificate.json").read_text()
-    assert tune(request(tuned, input={"limit": 45})) == 0
+    assert tune(settings(tuned, input={"limit": 45})) == 0
     assert (out / "certificate.json").read_text() == before
     said = capsys.readouterr()
     assert "to do" not in said.err
@@ -87,16 +87,16 @@ def test_other_terms_are_refused_after_the_first_answer(tuned: Path) -> None:
         (Terms(0.2, 0.1), "delta: 0.05 there, 0.1 now"),
     ):
         with pytest.raises(RunDirError, match=line):
-            tune(replace(request(tuned, input={"limit": 45}), terms=other))
+            tune(replace(settings(tuned, input={"limit": 45}), terms=other))
     with pytest.raises(RunDirError, match="budgets"):
-        tune(replace(request(tuned, input={"limit": 45}), budgets=(16, 10)))
+        tune(replace(settings(tuned, input={"limit": 45}), budgets=(16, 10)))
 
 
 def test_a_candidate_that_fails_ends_its_chain_and_the_full_cache_stays(
     cluster: str, tmp_path: Path
 ) -> None:
     """No prompt of 6 tokens fits a budget of 6."""
-    wanted = replace(request(tmp_path), budgets=(6, 5))
+    wanted = replace(settings(tmp_path), budgets=(6, 5))
     wanted = replace(wanted, overrides=(*wanted.overrides, "policy.window_size=2"))
     assert tune(wanted) == 0
     found = json.loads((tmp_path / "run-tune" / "certificate.json").read_text())
@@ -109,7 +109,7 @@ def test_a_candidate_that_fails_ends_its_chain_and_the_full_cache_stays(
 def test_without_references_and_budgets_agreement_and_shares_of_the_full_cache_serve(
     cluster: str, tmp_path: Path
 ) -> None:
-    wanted = request(tmp_path, 70, input={"reference_column": None})
+    wanted = settings(tmp_path, 70, input={"reference_column": None})
     assert tune(replace(wanted, budgets=None, shares=(90.0,))) == 0
     found = json.loads((tmp_path / "run-tune" / "certificate.json").read_text())
     assert "less than 20% of the full cache's answers" in found["claim"]
@@ -123,7 +123,7 @@ def test_without_references_and_budgets_agreement_and_shares_of_the_full_cache_s
 
 
 def test_a_shard_is_a_question_with_all_its_samples(cluster: str, tmp_path: Path) -> None:
-    wanted = request(tmp_path, 40, sampling={"num_samples": 2, "max_new_tokens": 20})
+    wanted = settings(tmp_path, 40, sampling={"num_samples": 2, "max_new_tokens": 20})
     assert tune(replace(wanted, budgets=(16,))) == 0
     found = json.loads((tmp_path / "run-tune" / "certificate.json").read_text())
     assert found["spent"]["rows"] == 2 * 2 * FIRST_LOOK
@@ -131,7 +131,7 @@ def test_a_shard_is_a_question_with_all_its_samples(cluster: str, tmp_path: Path
 
 
 def test_what_is_wrong_is_said_before_anything_is_run(tmp_path: Path) -> None:
-    good = request(tmp_path, 30)
+    good = settings(tmp_path, 30)
     for wrong, kind, message in (
         ({"terms": Terms(0.02, 0.05)}, InputError, "at least 298 questions even if no answer differs, got 30: they can certify a loss below 17.5 points at best"),
         ({"terms": Terms(0.0, 0.05)}, ConfigError, "--points must be above 0"),
@@ -149,7 +149,7 @@ def test_what_is_wrong_is_said_before_anything_is_run(tmp_path: Path) -> None:
 def test_questions_that_nobody_can_judge_are_not_paid_for_to_the_end(
     cluster: str, tmp_path: Path
 ) -> None:
-    wanted = request(tmp_path, 60)
+    wanted = settings(tmp_path, 60)
     lines = [json.loads(line) for line in (tmp_path / "problems.jsonl").read_text().splitlines()]
     text = "".join(f"{json.dumps({**line, 'answer': None})}\n" for line in lines)
     (tmp_path / "problems.jsonl").write_text(text)
@@ -161,7 +161,7 @@ def test_a_tuning_that_is_killed_goes_on_and_answers_nothing_twice(
     cluster: str, tuned: Path, tmp_path: Path
 ) -> None:
     log = tmp_path / "log"
-    wanted = request(tmp_path, 50, model={"name": f"fake:step_s=0.01,log={log}"})
+    wanted = settings(tmp_path, 50, model={"name": f"fake:step_s=0.01,log={log}"})
     arguments = ["--points", "20", "--budgets", "16,12", "memory.max_prompt_tokens=40"]
     command = [sys.executable, str(REPOSITORY / "jobs" / "tune.py"), wanted.config_path, *arguments]
     cells = tmp_path / "run-tune" / "cells"

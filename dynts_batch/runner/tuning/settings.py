@@ -24,7 +24,7 @@ FROZEN = "frozen.json"
 
 
 @dataclass(frozen=True)
-class Request:
+class TuneSettings:
     """`dynts-batch tune`, as it was called."""
 
     config_path: str
@@ -60,6 +60,11 @@ class Request:
                 f"--policies must name what is to be compared with full, got {', '.join(named)}"
             )
         return named
+
+    @property
+    def delta(self) -> float:
+        """Of a chain: every policy is one."""
+        return self.terms.delta / len(self.variants)
 
     def config(self, policy: str, budget: int | None) -> Config:
         """Of one candidate's run, a shard for each question. Raises: ConfigError."""
