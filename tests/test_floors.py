@@ -33,7 +33,7 @@ OWNERS = {
     "pyarrow": {"data", "runner", "report", "training", "lab", "benchmarks"},
     "pynvml": {"telemetry"},
     "psutil": {"telemetry"},
-    "vllm": {"engine"},
+    "vllm": {"engine", "benchmarks"},
     "math_verify": {"grading"},
     "matplotlib": {"report"},
     "jinja2": {"report"},

@@ -63,7 +63,7 @@ def main() -> int:
     if args.kvpress_python is not None:
         checks[KVPRESS] = [
             *BENCH, "--contenders", "kvpress,dynts,window", "--rounds", "2", "max_new_tokens=1024",
-            "--kvpress-python", args.kvpress_python,
+            "--python", f"kvpress={args.kvpress_python}",
         ]  # fmt: skip
     os.environ["OMP_NUM_THREADS"] = "1"
     return run_checks(checks, args.at_once)

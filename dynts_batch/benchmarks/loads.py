@@ -7,9 +7,9 @@ from importlib.resources import files
 import pyarrow.parquet as pq
 import torch
 
-from dynts_batch.benchmarks.contenders.contenders import PEERS, named_policy
+from dynts_batch.benchmarks.contenders.contenders import PEERS, named_policy, run_engine
 from dynts_batch.benchmarks.workload import Load, Workload
-from dynts_batch.config import MemoryConfig, PolicyConfig, SamplingConfig
+from dynts_batch.config import MemoryConfig, ModelConfig, PolicyConfig, SamplingConfig
 from dynts_batch.engine.engine import Engine
 from dynts_batch.engine.model.memory import arena_shape
 from dynts_batch.errors import ConfigError
@@ -51,8 +51,11 @@ def sequence_bytes(name: str, workload: Workload) -> int:
 
 
 def ragged(names: Sequence[str], workload: Workload) -> dict[str, Load]:
-    """Prompt and completion lengths of the embedded model on the shipped problems, decoded now."""
+    """Prompt and completion lengths of the embedded model on the shipped problems, or of a real
+    model on its problems, decoded now."""
     sampling = SamplingConfig(temperature=0.0, max_new_tokens=workload.max_new_tokens)
+    if workload.model is not None:
+        return dict.fromkeys(names, _real_lengths(workload, sampling))
     engine = Engine.load(
         policy=PolicyConfig("full"),
         sampling=sampling,
@@ -70,6 +73,16 @@ def ragged(names: Sequence[str], workload: Workload) -> dict[str, Load]:
     ]
     load = Load(prompts, [c.completion_tokens for c in completions], workload.batch_size)
     return dict.fromkeys(names, load)
+
+
+def _real_lengths(workload: Workload, sampling: SamplingConfig) -> Load:
+    load = workload.load()
+    memory = MemoryConfig(max_seqs=load.batch_size, max_prompt_tokens=max(map(len, load.prompts)))
+    model = ModelConfig(str(workload.model), dtype=workload.dtype)  # type: ignore[arg-type]
+    engine = Engine.load(model, PolicyConfig("full"), sampling, memory)
+    completions = run_engine(engine, load)
+    engine.close()
+    return replace(load, num_new_tokens=[c.completion_tokens for c in completions])
 
 
 LOADS = {"equal-batch": equal_batch, "equal-memory": equal_memory, "ragged": ragged}

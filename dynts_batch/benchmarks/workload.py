@@ -4,20 +4,36 @@ Contenders in other environments import it too. So it needs torch and transforme
 this package.
 """
 
+import json
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, PreTrainedModel, Qwen2Config
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedModel,
+    Qwen2Config,
+)
+
+#: What stands around each problem of a file.
+PROMPT = "{}\n\nThink step by step, and put your final answer within \\boxed{{}}."
 
 
 @dataclass(frozen=True)
 class Workload:
-    """Sizes of the model and of the load.
+    """The model and the load.
 
-    The model is a random Qwen2 with grouped-query attention, the same for every contender. With the
-    defaults it has about 20 M parameters.
+    Without `model` it is a random Qwen2 with grouped-query attention, the same for every contender.
+    With the defaults it has about 20 M parameters.
     """
+
+    model: str | None = None
+    """Folder of a real model; the sizes below are not its own then."""
+    problems: str | None = None
+    """JSON lines with a question each, the prompts of a real model."""
 
     batch_size: int = 16
     num_requests: int | None = None
@@ -38,7 +54,9 @@ class Workload:
     """KV memory that each contender may fill with its own largest batch. For equal-memory only."""
 
     @property
-    def model_config(self) -> Qwen2Config:
+    def model_config(self) -> PreTrainedConfig:
+        if self.model is not None:
+            return AutoConfig.from_pretrained(self.model)
         return Qwen2Config(
             vocab_size=self.vocab_size,
             hidden_size=self.hidden_size,
@@ -51,17 +69,20 @@ class Workload:
 
     def make_model(self) -> PreTrainedModel:
         torch.manual_seed(0)
-        with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
-            model = AutoModelForCausalLM.from_config(
-                self.model_config, dtype=getattr(torch, self.dtype)
-            )
+        device, dtype = "cuda" if torch.cuda.is_available() else "cpu", getattr(torch, self.dtype)
+        if self.model is not None:
+            model = AutoModelForCausalLM.from_pretrained(self.model, dtype=dtype).to(device)
+        else:
+            with torch.device(device):
+                model = AutoModelForCausalLM.from_config(self.model_config, dtype=dtype)
         return model.eval().requires_grad_(False)
 
     @property
     def kv_bytes_per_token(self) -> int:
-        head_dim = self.hidden_size // self.num_heads
+        config = self.model_config
+        head_dim = config.hidden_size // config.num_attention_heads
         itemsize = getattr(torch, self.dtype).itemsize
-        return 2 * self.num_layers * self.num_kv_heads * head_dim * itemsize
+        return 2 * config.num_hidden_layers * config.num_key_value_heads * head_dim * itemsize
 
     @property
     def retained_len(self) -> int:
@@ -70,12 +91,28 @@ class Workload:
         return self.prompt_tokens + self.window_size + int(candidates * self.keep_ratio)
 
     def load(self) -> "Load":
-        """Prompts of one length with random tokens, and one number of new tokens for all."""
+        """Problems, or prompts of one length with random tokens, and one number of new tokens for all."""
         num_requests = self.num_requests or self.batch_size
+        if self.problems is not None:
+            read = self.prompts(num_requests)
+            return Load(read, [self.max_new_tokens] * len(read), self.batch_size)
         generator = torch.Generator().manual_seed(0)
         # Ids below 256, so that the embedded model's tokenizer knows them.
         prompts = torch.randint(0, 256, (num_requests, self.prompt_tokens), generator=generator)
         return Load(prompts.tolist(), [self.max_new_tokens] * num_requests, self.batch_size)
+
+    def prompts(self, num_requests: int) -> list[list[int]]:
+        """The first problems, as chats with the model."""
+        assert self.problems is not None, "a file of problems"
+        tokenizer = AutoTokenizer.from_pretrained(self.model)
+        with open(self.problems, encoding="utf-8") as file:
+            lines = [json.loads(line) for line, _ in zip(file, range(num_requests), strict=False)]
+        chats = [[{"role": "user", "content": PROMPT.format(line["question"])}] for line in lines]
+        texts = [
+            tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
+            for chat in chats
+        ]
+        return tokenizer(texts, add_special_tokens=False)["input_ids"]
 
 
 @dataclass(frozen=True)

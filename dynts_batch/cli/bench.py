@@ -5,9 +5,15 @@ into kv_gib of KV cache. `ragged`: continuous against static batches on the leng
 model's traces. `growth`: step time against position. `breakdown`: where our engine's decode time
 goes. `roofline`: a decode step of our engine beside what the machine could do.
 
-Contenders: a policy's name runs this package's engine, with options as in thinkv+quantize=true. Its
-peers are hf-generate (default cache), hf-static, hf-continuous and kvpress. The first contender is
-the baseline. Keys are those of `dynts_batch.benchmarks.workload.Workload`.
+Contenders: a policy's name runs this package's engine, with options as in thinkv+quantize=true or
+full+weights=int8. Its peers are hf-generate (default cache), hf-static and hf-continuous. Others run
+in an environment of their own, which --python names: kvpress, openvino, openvino-evicting (it keeps
+`budget` tokens) and vllm. openvino reads an export of the model, from the folder ov-NAME beside it.
+The first contender is the baseline.
+
+Keys are those of `dynts_batch.benchmarks.workload.Workload`. With --model and --problems the model
+is a real one and its prompts are questions. Each then generates max_new_tokens, or with `ragged`
+what the model itself does.
 """
 
 from __future__ import annotations
@@ -39,7 +45,9 @@ _STUDIES: dict[str, Callable[[str, Workload], list[Row]]] = {
 
 def main(arguments: Sequence[str]) -> int:
     args = parse(arguments)
-    workload = load_settings(Workload, args.overrides)
+    real = {"model": args.model, "problems": args.problems}
+    overrides = [*args.overrides, *(f"{key}={value}" for key, value in real.items() if value)]
+    workload = load_settings(Workload, overrides)
     names = args.contenders.split(",")
     console = Console()
     console.print(workload)
@@ -58,7 +66,12 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--mode", default="equal-batch", choices=[*LOADS, *_STUDIES])
     parser.add_argument("--contenders", default="hf-generate,dynts,window,full")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--kvpress-python", help="interpreter of an environment with kvpress")
+    parser.add_argument(
+        "--python", metavar="NAME=PATH", action="append", default=[], type=_named_path,
+        help="interpreter of an environment with kvpress, openvino or vllm",
+    )  # fmt: skip
+    parser.add_argument("--model", help="folder of a real model")
+    parser.add_argument("--problems", help="JSON lines, each with a question")
     parser.add_argument("--out", type=Path, help="write every measurement to this Parquet file")
     add_overrides(parser, "max_new_tokens=1024")
     return parser.parse_intermixed_args(arguments)
@@ -67,10 +80,17 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
 def _compare(args: argparse.Namespace, names: Sequence[str], workload: Workload) -> list[Row]:
     loads = LOADS[args.mode](names, workload)
     contenders = {
-        name: make_contender(name, workload, load, args.kvpress_python)
+        name: make_contender(name, workload, load, dict(args.python))
         for name, load in loads.items()
     }
     return measure(contenders, loads, args.rounds)
+
+
+def _named_path(text: str) -> tuple[str, str]:
+    name, equals, path = text.partition("=")
+    if not equals:
+        raise argparse.ArgumentTypeError(f"must be NAME=PATH, got {text!r}")
+    return name, path
 
 
 def _print(mode: str, rows: list[Row], workload: Workload, console: Console) -> None:

@@ -68,6 +68,23 @@ def test_the_ragged_load_has_the_embedded_models_lengths() -> None:
     assert all(0 < n <= 40 for n in load.num_new_tokens)
 
 
+def test_a_real_models_load_has_its_own_lengths_and_contenders_keep_to_them(
+    tiny_model_dirs: dict[str, Path], tmp_path: Path
+) -> None:
+    problems = tmp_path / "problems.jsonl"
+    problems.write_text("".join(f'{{"question": "What is {n} + {n}?"}}\n' for n in range(5)))
+    real = replace(
+        TINY, model=str(tiny_model_dirs["qwen2"]), problems=str(problems), num_requests=4
+    )
+    names = ["hf-generate", "full"]
+    load = ragged(names, real)["full"]
+    assert len(load.prompts) == 4
+    assert load.prompts[0] != load.prompts[1]
+    found = [make_contender(name, real, load)(load).completions for name in names]
+    check_lengths(found[0], load)
+    assert found[0] == found[1]
+
+
 @pytest.mark.parametrize("name", ["window", "hf-generate"])
 def test_growth_covers_the_positions_in_whole_eviction_cycles(name: str) -> None:
     rows = growth(name, replace(TINY, max_new_tokens=300))
@@ -76,14 +93,19 @@ def test_growth_covers_the_positions_in_whole_eviction_cycles(name: str) -> None
     assert rows[0]["step_s"] > 0
 
 
-def test_a_contender_that_cannot_run_is_refused() -> None:
+def test_a_contender_that_cannot_run_is_refused(tiny_model_dirs: dict[str, Path]) -> None:
     load = TINY.load()
-    with pytest.raises(ConfigError, match=r"a contender must be one of .*kvpress.*got 'vllm'"):
-        make_contender("vllm", TINY, load)
-    with pytest.raises(ConfigError, match="needs --kvpress-python"):
+    with pytest.raises(ConfigError, match=r"a contender must be one of .*kvpress.*got 'sglang'"):
+        make_contender("sglang", TINY, load)
+    with pytest.raises(ConfigError, match="needs --python kvpress=PATH"):
         make_contender("kvpress", TINY, load)
+    for name in ("vllm", "openvino", "openvino-evicting"):
+        with pytest.raises(ConfigError, match=f"contender {name} needs --model"):
+            make_contender(name, TINY, load)
+        with pytest.raises(ConfigError, match=f"needs --python {name.partition('-')[0]}=PATH"):
+            make_contender(name, replace(TINY, model=str(tiny_model_dirs["qwen2"])), load)
     with pytest.raises(ConfigError, match="ended with status 1"):
-        make_contender("kvpress", TINY, load, kvpress_python=sys.executable)
+        make_contender("kvpress", TINY, load, {"kvpress": sys.executable})
 
 
 def test_the_parts_of_the_breakdown_are_the_whole_and_its_timers_go() -> None:

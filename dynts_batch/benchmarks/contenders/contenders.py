@@ -4,7 +4,11 @@ All run the same random-weight model on the same load. A contender is a function
 making one loads its model.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import torch
 from transformers import (
@@ -13,7 +17,7 @@ from transformers import (
     GenerationConfig,
 )
 
-from dynts_batch.benchmarks.contenders.kvpress_process import kvpress_process
+from dynts_batch.benchmarks.contenders.child_process import child_process
 from dynts_batch.benchmarks.contenders.static_batches import generate_static_batches
 from dynts_batch.benchmarks.stopwatch import Timed, timed
 from dynts_batch.benchmarks.workload import Load, Workload
@@ -29,8 +33,9 @@ from dynts_batch.config_file import override_config
 from dynts_batch.engine.attention.steps import register_attention
 from dynts_batch.engine.engine import Engine
 from dynts_batch.engine.model.files import model_path
+from dynts_batch.engine.model.int8.weight import Int8Weight
 from dynts_batch.engine.model.loader import LoadedModel
-from dynts_batch.engine.model.packing import pack_linears
+from dynts_batch.engine.model.packing import PackedWeight, pack_linears
 from dynts_batch.errors import ConfigError
 from dynts_batch.kvcache.policies import POLICIES, make_policy
 from dynts_batch.kvcache.policy import Policy
@@ -38,12 +43,24 @@ from dynts_batch.kvcache.predictor import ImportancePredictor
 from dynts_batch.records import Completion, Request
 
 Contender = Callable[[Load], Timed]
-PEERS = ("hf-generate", "hf-static", "hf-continuous", "kvpress")
+PEERS = (
+    "hf-generate",
+    "hf-static",
+    "hf-continuous",
+    "kvpress",
+    "openvino",
+    "openvino-evicting",
+    "vllm",
+)
+#: A multiple of what engines with a paged cache call a block.
+PAGE_TOKENS = 128
+#: The option of a policy's name that rounds the weights, as model.weights does.
+INT8 = "weights=int8"
 
 
 def named_policy(name: str, workload: Workload) -> Policy:
     """A policy by its name and options, as in "thinkv+quantize=true"."""
-    policy_name, *options = name.split("+")
+    policy_name, *options = [part for part in name.split("+") if part != INT8]
     common = (workload.budget, workload.window_size, workload.keep_ratio)
     config = Config(
         input=InputConfig(path="unused", prompt_column="unused"),
@@ -55,7 +72,8 @@ def named_policy(name: str, workload: Workload) -> Policy:
 
 def make_engine(workload: Workload, policy_name: str, load: Load) -> Engine:
     """Our engine, sized for `load`; the importance predictor has random weights, which cost what real ones do."""
-    model = pack_linears(workload.make_model())
+    kind = Int8Weight if INT8 in policy_name.split("+") else PackedWeight
+    model = pack_linears(workload.make_model(), kind)
     model.set_attn_implementation(register_attention())
     loaded = LoadedModel(
         decoder=model.base_model,
@@ -67,7 +85,7 @@ def make_engine(workload: Workload, policy_name: str, load: Load) -> Engine:
     )
     policy = named_policy(policy_name, workload)
     torch.manual_seed(0)
-    predictor = ImportancePredictor(workload.hidden_size, "state+place").to(model.device)
+    predictor = ImportancePredictor(model.config.hidden_size, "state+place").to(model.device)
     sampling = SamplingConfig(temperature=0.0, max_new_tokens=max(load.num_new_tokens))
     memory = MemoryConfig(max_seqs=load.batch_size, max_prompt_tokens=max(map(len, load.prompts)))
     return Engine(loaded, policy, sampling, memory, [pack_linears(predictor)])
@@ -136,12 +154,39 @@ def huggingface_continuous(workload: Workload) -> Contender:
     return lambda load: timed(lambda: run(load))
 
 
-def make_contender(
-    name: str, workload: Workload, load: Load, kvpress_python: str | None = None
-) -> Contender:
-    """One of `PEERS`, or one of our policies, as `named_policy` reads it. `load` is the largest that it will be given.
+def outside_settings(name: str, workload: Workload, load: Load) -> dict[str, Any]:
+    """What an engine in another environment is told."""
+    if name == "kvpress":
+        return asdict(workload)
+    if workload.model is None:
+        raise ConfigError(
+            f"contender {name} needs --model, the folder of a real model, got nothing"
+        )
+    folder = Path(workload.model)
+    longest = max(map(len, load.prompts)) + max(load.num_new_tokens)
+    pages = load.batch_size * (longest // PAGE_TOKENS + 1)
+    return {
+        "model": str(
+            folder.with_name(f"ov-{folder.name}") if name.startswith("openvino") else folder
+        ),
+        "dtype": workload.dtype,
+        "batch_size": load.batch_size,
+        "max_model_len": longest,
+        "kv_tokens": pages * PAGE_TOKENS,
+        "kv_bytes": pages * PAGE_TOKENS * workload.kv_bytes_per_token,
+        "budget": workload.budget if name == "openvino-evicting" else None,
+        "window_size": workload.window_size,
+        "num_threads": torch.get_num_threads(),
+    }
 
-    Raises: ConfigError for an unknown name, or kvpress without its interpreter.
+
+def make_contender(
+    name: str, workload: Workload, load: Load, pythons: Mapping[str, str] = MappingProxyType({})
+) -> Contender:
+    """One of `PEERS`, or one of our policies, as `named_policy` reads it. `load` is the largest that it will be given;
+    `pythons`: the interpreters of other environments, by what they have.
+
+    Raises: ConfigError for an unknown name, or an engine of another environment without its interpreter.
     """
     match name:
         case "hf-generate":
@@ -150,8 +195,9 @@ def make_contender(
             return huggingface_generate(workload, "static")
         case "hf-continuous":
             return huggingface_continuous(workload)
-        case "kvpress":
-            return kvpress_process(workload, kvpress_python)
+        case "kvpress" | "openvino" | "openvino-evicting" | "vllm":
+            engine, settings = name.partition("-")[0], outside_settings(name, workload, load)
+            return child_process(engine, pythons.get(engine), settings)
     if name.partition("+")[0] not in POLICIES:
         raise ConfigError(
             f"a contender must be one of {', '.join((*PEERS, *sorted(POLICIES)))}, got {name!r}"
