@@ -70,6 +70,11 @@ def _check_weights(config: Config) -> None:
             "model.weights must be null when engine.kind is vllm, whose own formats are"
             f" engine.vllm.quantization, got {config.model.weights}"
         )
+    if config.model.dtype == "float16":
+        raise ConfigError(
+            f"model.weights must be null when model.dtype is float16, got {config.model.weights}; choices with it: float32,"
+            " bfloat16"
+        )
     if config.model.device == "cuda":
         raise ConfigError(
             "model.weights must be null when model.device is cuda, got"

@@ -16,7 +16,7 @@ from dynts_batch.engine.model.checkpoint.skeleton import loading_errors
 from dynts_batch.engine.model.checkpoint.weight_names import loaded_weights, refuse_missing
 from dynts_batch.engine.model.experts import pack_experts
 from dynts_batch.engine.model.head import head_of
-from dynts_batch.engine.model.int8 import Int8Weight
+from dynts_batch.engine.model.int8.weight import Int8Weight
 from dynts_batch.engine.model.logits_check import check_logits
 from dynts_batch.engine.model.packing import PackedWeight, pack_linears
 from dynts_batch.engine.model.resolved import ResolvedModel

@@ -22,7 +22,7 @@ from dynts_batch.engine.model.checkpoint.weight_names import check_weight_names
 from dynts_batch.engine.model.companions import Companions, find_companions
 from dynts_batch.engine.model.files import ModelFiles, find_files, no_such_model
 from dynts_batch.engine.model.identity import in_todays_words, model_identity
-from dynts_batch.engine.model.int8 import check_int8
+from dynts_batch.engine.model.int8.weight import check_int8
 from dynts_batch.engine.model.support import check_support
 from dynts_batch.engine.model.think_tags import ThinkTags, find_think_tags
 from dynts_batch.engine.model.tokenizer import load_tokenizer

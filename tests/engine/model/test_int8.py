@@ -20,11 +20,12 @@ from dynts_batch.config import (
 )
 from dynts_batch.config_rules import validate
 from dynts_batch.engine import Engine
-from dynts_batch.engine.model import int8
-from dynts_batch.engine.model.int8 import Int8Weight, check_int8
+from dynts_batch.engine.model.int8 import rounding
+from dynts_batch.engine.model.int8.weight import CHANNELS_AT_ONCE, Int8Weight, check_int8
 from dynts_batch.engine.model.packing import pack_linears
 from dynts_batch.engine.model.resolved import resolve_model
 from dynts_batch.errors import ConfigError
+from dynts_batch.kvcache.native import can_run
 from dynts_batch.runner.shard_actors import over_shards
 
 HAS_VNNI = torch.cpu.get_capabilities().get("avx512_vnni", False)
@@ -43,7 +44,7 @@ def rounded(numbers: torch.Tensor) -> torch.Tensor:
 def test_a_product_is_that_of_the_rounded_numbers(dtype: torch.dtype, bias: bool) -> None:
     """More channels than are rounded at once, and inputs of more than one axis."""
     torch.manual_seed(0)
-    plain = nn.Linear(96, int8.CHANNELS_AT_ONCE + 32, bias=bias, dtype=dtype).requires_grad_(False)
+    plain = nn.Linear(96, CHANNELS_AT_ONCE + 32, bias=bias, dtype=dtype).requires_grad_(False)
     weight, offset = plain.weight, plain.bias if bias else torch.zeros(())
     packed = pack_linears(nn.Sequential(plain), Int8Weight)[0]
     for shape in [(1, 96), (5, 96), (2, 3, 96), (1, 1, 96)]:
@@ -53,6 +54,30 @@ def test_a_product_is_that_of_the_rounded_numbers(dtype: torch.dtype, bias: bool
         expected = rounded(inputs) @ rounded(weight).T + offset.double()
         torch.testing.assert_close(packed(inputs), expected.to(dtype), rtol=1e-2, atol=1e-4)
         assert packed(inputs).dtype == dtype
+
+
+@pytest.mark.skipif(
+    not can_run(rounding.SOURCE, torch.float32, torch.device("cpu"), 16), reason="no C compiler"
+)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("shape", [(1, 16), (33, 96), (2, 3, 4096)])
+def test_in_c_rows_are_rounded_and_scaled_to_the_same_bits(
+    dtype: torch.dtype, shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Zeros, ties, and numbers at both ends of the range among them."""
+    torch.manual_seed(0)
+    numbers = (torch.randn(shape) * 10 ** (9 * torch.randn(shape[:-1]))[..., None]).to(dtype)
+    numbers.view(-1)[:4] = torch.tensor([127.0, 0.5, -1.5, 2.5])
+    numbers[..., -1, :].mul_(0 if shape[0] > 1 else 1)
+    bias, sums = torch.randn(shape[-1]), torch.randn(shape) * 1e6
+    codes, scales = rounding.round_rows(numbers)
+    outputs = [rounding.scale_rows(sums, scales, b, dtype) for b in (None, bias)]
+    monkeypatch.setattr(rounding, "can_run", lambda *_: False)
+    expected_codes, expected_scales = rounding.round_rows(numbers)
+    assert torch.equal(codes, expected_codes)
+    assert torch.equal(scales, expected_scales)
+    for output, b in zip(outputs, (None, bias), strict=True):
+        torch.testing.assert_close(output, rounding.scale_rows(sums, scales, b, dtype))
 
 
 @needs_vnni
@@ -116,6 +141,9 @@ def test_it_is_refused_where_nothing_multiplies_so(monkeypatch: pytest.MonkeyPat
         run=RunConfig("out"),
     )
     validate(run_of_int8)
+    half = replace(run_of_int8, model=ModelConfig(weights="int8", dtype="float16"))
+    with pytest.raises(ConfigError, match=r"weights must be null when model\.dtype is float16"):
+        validate(half)
     with pytest.raises(ConfigError, match=r"model\.weights must be null when engine\.kind is vllm"):
         validate(replace(run_of_int8, engine=EngineConfig("vllm")))
     with pytest.raises(

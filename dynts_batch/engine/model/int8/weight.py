@@ -7,13 +7,12 @@ bits whatever its batch-mates. Knows no model.
 
 import torch
 
+from dynts_batch.engine.model.int8.rounding import ZERO_POINT, round_rows, rounded, scale_rows
 from dynts_batch.engine.model.packing import PackedWeight
 from dynts_batch.errors import ConfigError
 
 #: Channels that are rounded at once. Meanwhile their numbers are float32.
 CHANNELS_AT_ONCE = 4096
-#: The largest code, and the unsigned code of 0.
-TOP, ZERO_POINT = 127, 128
 
 
 class Int8Weight(PackedWeight):
@@ -21,25 +20,22 @@ class Int8Weight(PackedWeight):
     -127."""
 
     def _pack(self, weight: torch.Tensor) -> None:
-        parts = [_rounded(part) for part in weight.split(CHANNELS_AT_ONCE)]
+        parts = [rounded(part) for part in weight.split(CHANNELS_AT_ONCE)]
         codes, scales = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
         self._scales = scales.flatten()
         self._zero_points = torch.zeros(len(codes), dtype=torch.int32)
+        self._bias = None if self._bias is None else self._bias.float()
         self._packed = torch.ops.onednn.qlinear_prepack(codes, None)
         self._multiply_codes = torch.ops.onednn.qlinear_pointwise.default
 
     def _product(self, inputs: torch.Tensor) -> torch.Tensor:
-        codes, scales = _rounded(inputs)
-        # Signed inputs would take a reference loop, a thousand times as slow.
-        unsigned = codes.view(torch.uint8) ^ ZERO_POINT
+        # Signed codes would take a reference loop, a thousand times as slow.
+        codes, scales = round_rows(inputs)
         sums = self._multiply_codes(
-            unsigned, 1.0, ZERO_POINT, self._packed, self._scales, self._zero_points, None, 1.0, 0, torch.float32,
+            codes, 1.0, ZERO_POINT, self._packed, self._scales, self._zero_points, None, 1.0, 0, torch.float32,
             "none", [], "",
         )  # fmt: skip
-        sums *= scales
-        if self._bias is not None:
-            sums += self._bias
-        return sums.to(inputs.dtype)
+        return scale_rows(sums, scales, self._bias, inputs.dtype)
 
 
 def check_int8(device: torch.device) -> None:
@@ -56,10 +52,3 @@ def check_int8(device: torch.device) -> None:
     else:
         return
     raise ConfigError(f"model.weights=int8 needs a CPU with AVX-512 VNNI and oneDNN, got {found}")
-
-
-def _rounded(numbers: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """int8 codes [..., K] of `numbers`, and their float32 scales [..., 1]."""
-    largest = numbers.abs().amax(dim=-1, keepdim=True).float()
-    scales = largest.clamp_min(torch.finfo(torch.float32).tiny) / TOP
-    return (numbers / scales).round_().to(torch.int8), scales

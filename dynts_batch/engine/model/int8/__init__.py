@@ -1,0 +1,1 @@
+"""Weights and inputs in 8 bits, for CPUs."""

@@ -1,0 +1,57 @@
+"""Numbers to codes of 8 bits and back: the largest one of each row is 127 or -127.
+
+It is done in C if there is a compiler.
+"""
+
+import torch
+
+from dynts_batch.kvcache.native import can_run, function, operation
+
+SOURCE = "rounding.c"
+#: The largest code, and the unsigned code of 0.
+TOP, ZERO_POINT = 127, 128
+
+
+def rounded(numbers: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """int8 codes [..., K] of `numbers`, and their float32 scales [..., 1]."""
+    largest = numbers.abs().amax(dim=-1, keepdim=True).float()
+    scales = largest.clamp_min(torch.finfo(torch.float32).tiny) / TOP
+    return (numbers / scales).round_().to(torch.int8), scales
+
+
+@operation("round_rows(Tensor numbers) -> (Tensor, Tensor)")
+def round_rows(numbers: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """`rounded` with `ZERO_POINT` added to the codes, uint8 [..., K]."""
+    if not _in_c(numbers):
+        codes, scales = rounded(numbers)
+        return codes.view(torch.uint8) ^ ZERO_POINT, scales
+    numbers = numbers.contiguous()
+    width = numbers.shape[-1]
+    codes = torch.empty_like(numbers, dtype=torch.uint8)
+    scales = torch.empty(*numbers.shape[:-1], 1, dtype=torch.float32)
+    function(SOURCE, "round_rows", "ppp" "llll")(
+        codes.data_ptr(), scales.data_ptr(), numbers.data_ptr(),
+        len(scales.view(-1)), width, numbers.dtype == torch.bfloat16, torch.get_num_threads(),
+    )  # fmt: skip
+    return codes, scales
+
+
+@operation("scale_rows(Tensor sums, Tensor scales, Tensor? bias, ScalarType dtype) -> Tensor")
+def scale_rows(
+    sums: torch.Tensor, scales: torch.Tensor, bias: torch.Tensor | None, dtype: torch.dtype
+) -> torch.Tensor:
+    """float32 `sums` [..., N] times `scales` [..., 1], plus `bias` [N], as numbers of `dtype`."""
+    out = torch.empty_like(sums, dtype=dtype)
+    if not _in_c(out):
+        scaled = sums * scales
+        return (scaled if bias is None else scaled + bias).to(dtype)
+    function(SOURCE, "scale_rows", "pppp" "llll")(
+        out.data_ptr(), sums.data_ptr(), scales.data_ptr(), None if bias is None else bias.data_ptr(),
+        len(scales.view(-1)), sums.shape[-1], dtype == torch.bfloat16, torch.get_num_threads(),
+    )  # fmt: skip
+    return out
+
+
+def _in_c(numbers: torch.Tensor) -> bool:
+    fits = numbers.dtype in (torch.float32, torch.bfloat16)
+    return fits and can_run(SOURCE, torch.float32, numbers.device, numbers.shape[-1])

@@ -1,0 +1,52 @@
+/* Numbers to codes of 8 bits and back, a row at a time. Numbers are float32, or bfloat16 if
+   `halves`. */
+
+#include "vectors.h"
+
+/* A float below 2^22 plus MAGIC has the nearest whole number in its lowest bits; ties are even. */
+#define MAGIC 12582912.0f
+#define TOP 127.0f
+#define SMALLEST 1.17549435e-38f
+
+static inline vec number(const void *from, long i, long halves) {
+    return halves ? widen((const uint16_t *)from + i) : load((const float *)from + i);
+}
+
+/* codes [R, K] and scales [R] of numbers [R, K]. A code is 128 plus the number over its row's
+   scale. K is a multiple of VEC. */
+void round_rows(uint8_t *codes, float *scales, const void *numbers, long R, long K, long halves, long threads) {
+    typedef uint8_t bvec __attribute__((vector_size(VEC)));
+#pragma omp parallel for schedule(static) num_threads(threads)
+    for (long r = 0; r < R; r++) {
+        ivec most = {};
+        for (long k = 0; k < K; k += VEC) {
+            /* Without signs, larger numbers have larger bits, and NaN has the largest. */
+            ivec bits = (ivec)number(numbers, r * K + k, halves) & 0x7fffffff, mask = bits > most;
+            most = (mask & bits) | (~mask & most);
+        }
+        int32_t largest = 0;
+        for (long i = 0; i < VEC; i++) largest = most[i] > largest ? most[i] : largest;
+        float scale;
+        memcpy(&scale, &largest, sizeof scale);
+        scale = (scale < SMALLEST ? SMALLEST : scale) / TOP;
+        scales[r] = scale;
+        for (long k = 0; k < K; k += VEC) {
+            ivec whole = (ivec)(number(numbers, r * K + k, halves) / scale + MAGIC) - (ivec)((vec){} + MAGIC);
+            bvec code = __builtin_convertvector(whole + 128, bvec);
+            memcpy(codes + r * K + k, &code, sizeof code);
+        }
+    }
+}
+
+/* out [R, N] = sums [R, N] * scales [R] + bias [N], or without it. N is a multiple of VEC. */
+void scale_rows(void *out, const float *sums, const float *scales, const float *bias, long R, long N, long halves,
+                long threads) {
+#pragma omp parallel for schedule(static) num_threads(threads)
+    for (long r = 0; r < R; r++)
+        for (long n = 0; n < N; n += VEC) {
+            vec scaled = load(sums + r * N + n) * scales[r];
+            if (bias) scaled = scaled + load(bias + n);
+            if (halves) narrow((uint16_t *)out + r * N + n, scaled);
+            else store((float *)out + r * N + n, scaled);
+        }
+}
