@@ -1,4 +1,4 @@
-"""The cheapest policy and budget as good as the full cache: `dynts-batch tune`, for `ray job submit` from a clone."""
+"""`dynts-batch tune` for `ray job submit`, from a clone."""
 
 import sys
 

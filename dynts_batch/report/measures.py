@@ -67,7 +67,8 @@ class Measures:
 
     @property
     def accuracy_with_errors(self) -> float | None:
-        """Share right of the rows that `questions` counts and of error rows, which count as wrong."""
+        """Share right of the rows that `questions` counts, and of error rows, which count
+        as wrong."""
         if not self._is_judged.any():
             return None
         is_error = self.run.is_equal("finish_reason", "error")
@@ -76,13 +77,13 @@ class Measures:
 
     @cached_property
     def at_k(self) -> list[AtK]:
-        """For k = 1, 2, 4, ... and all samples; empty where nothing is judged."""
+        """For k = 1, 2, 4, ... and all samples. Empty if nothing is judged."""
         if self._stopping is None:
             return of_all(self._votes)
         return of_stopped(self._stopping, self._votes, self._votes_of(self._is_certain))
 
     def num_right(self, what: Right) -> float | None:
-        """How many of them there are; None where no row was judged. A tie is half a right vote."""
+        """How many are right. None if no row was judged. A tie is half a right vote."""
         if what == "right answer" or self.totals.num_correct is None:
             return self.totals.num_correct
         if what == "right vote":
@@ -90,7 +91,7 @@ class Measures:
         return sum(any(correct for _, correct in votes) for votes in self._votes)
 
     def usd_per(self, what: Right) -> float | None:
-        """Dollars of all rows for each of them; None also where there is none."""
+        """Dollars of all rows per right one. None also if there is none."""
         usd, num = self.totals.dollars.total, self.num_right(what)
         return usd / num if usd is not None and num else None
 
@@ -152,8 +153,8 @@ class Measures:
 
 
 def right_of(runs: Sequence[Measures]) -> Right:
-    """What their prices are of: where samples were left out, of questions, as a sample more or less
-    is no gain."""
+    """What the prices are of. If samples were left out, it is questions: a sample more or less is
+    no gain."""
     found = {run.run.config.sampling.stop_when for run in runs}
     if "agreed" in found:
         return "right vote"

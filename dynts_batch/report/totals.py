@@ -43,7 +43,10 @@ class Totals:
     error_types: Counter[str] = field(default_factory=Counter)
     num_judged: int = 0
     num_counted: int = 0
-    """Judged rows of the samples that every question has: all, unless sampling.stop_when left some out."""
+    """Judged rows of the samples that every question has.
+
+    These are all, unless sampling.stop_when left some out.
+    """
     num_counted_right: int = 0
     num_text_known: int = 0
     """Rows with a known verdict under the other grading.text."""

@@ -1,13 +1,14 @@
 """The cheapest policy and budget that is as good as the full cache, up to so many points.
 
 Runs the full cache and each candidate on the same questions, in one random order and no further
-than it takes to tell: from the largest budget to the smallest, each only once the one before it is
-certified to lose less than --points of accuracy. --delta is the chance that any candidate is
-certified that loses more; several policies share it. Without input.reference_column, answers that
-differ from the full cache's count as lost. It says first how many questions it will need.
+than it takes to tell. Budgets go from the largest to the smallest. Each is tried only once the one
+before it is certified to lose less than --points of accuracy. --delta is the chance that any
+candidate is certified although it loses more; several policies share it. Without
+input.reference_column, answers that differ from the full cache's count as lost. It says first how
+many questions it will need.
 
-Writes OUT_DIR/certificate.json, tuned.yaml (ready to run) and tune.svg. The same command goes on
-where it broke off, and pays for no row twice.
+Writes OUT_DIR/certificate.json, tuned.yaml (ready to run) and tune.svg. The same command resumes,
+and pays for no row twice.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-/* One decode step of grouped-query attention over the arena. Each row reads its own live slots once,
-   in place. Without BFLOAT16 all numbers are float32. With it they are widened as they are read, and
-   sums and softmax are still float32.
+/* One decode step of grouped-query attention over the arena. Each row reads its own live slots
+   once, in place. Without BFLOAT16 all numbers are float32. With it they are widened as they are
+   read, while sums and softmax stay float32.
 
    Axes as in kvcache/__init__.py; D is a multiple of VEC. A row's result depends on that row alone,
    bit for bit. No sum runs over rows, and none depends on the number of threads. */

@@ -1,4 +1,4 @@
-"""A tuning as a picture: what each candidate loses for the memory it needs, and how the bets on it went.
+"""A tuning as a picture: each candidate's loss against its memory, and how the bets on it went.
 
 Knows nothing about what a candidate is.
 """

@@ -25,7 +25,7 @@ class Factors:
 
     @classmethod
     def of(cls, run: Measures, what: Right) -> Factors | None:
-        """None where prices, times or right answers are unknown, or there are none."""
+        """None if prices, times or right answers are unknown, or nothing is right."""
         totals, num_right = run.totals, run.num_right(what)
         usd, tokens = totals.dollars.total, totals.completion_tokens
         if not usd or not totals.device_s or not tokens or not num_right:
@@ -46,7 +46,8 @@ class Factors:
 
 
 def reasons(best: Measures, others: Sequence[Measures], what: Right) -> list[str]:
-    """A sentence on each of `others` whose price is known: the factors, and what lies behind the time of a token."""
+    """A sentence on each of `others` whose price is known: the factors, and what explains a token's
+    time."""
     own, found = Factors.of(best, what), []
     for run in others:
         its = Factors.of(run, what)

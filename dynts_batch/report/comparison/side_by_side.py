@@ -47,7 +47,7 @@ def details(runs: Sequence[Measures]) -> dict[str, list[RunColumn]]:
 
 
 def cheapest(runs: Sequence[Measures]) -> Measures | None:
-    """The run whose right answers cost least, or right votes; None where no run knows."""
+    """The run whose right answers, or right votes, cost least. None if no run knows."""
     what = right_of(runs)
     known = [(price, i) for i, run in enumerate(runs) if (price := run.usd_per(what))]
     return runs[min(known)[1]] if known else None

@@ -3,7 +3,8 @@
 With `sampling.stop_when` the answers decide how many samples there are, so means over all of them
 are biased. What is left is exact:
 
-- agreed: the samples that every question has say what those up to their number do. The vote over all
+- agreed: the samples that every question has say what those up to their number do. The vote over
+  all
   that were run stands for that over `num_samples`, which is what it decided early.
 - right: a question ends with its first right sample, so for every k it is known whether one of its
   first k is right. The mean over questions is pass@k without bias. A vote would be biased.
@@ -32,14 +33,15 @@ class AtK:
 
 
 def of_all(votes: Votes) -> list[AtK]:
-    """For k = 1, 2, 4, ... and all samples; empty where there is no vote."""
+    """For k = 1, 2, 4, ... and all samples. Empty without votes."""
     most = max(map(len, votes), default=0)
     ks = sorted({2**i for i in range(most.bit_length())} | {most}) if most else []
     return [_at_k([v for v in votes if len(v) >= k], k) for k in ks]
 
 
 def of_stopped(stopping: Stopping, votes: Votes, certain: Votes) -> list[AtK]:
-    """For a run that stopped by `stopping`; `certain` are the votes of samples that every question has."""
+    """For a run that stopped by `stopping`. `certain`: votes of the samples that every question
+    has."""
     if not votes:
         return []
     if stopping.when == "agreed":

@@ -34,7 +34,7 @@ def _savings_lines(savings: Savings, sampling: SamplingConfig) -> list[Line]:
 
 
 def _price_lines(run: Measures, what: Right, savings: Savings | None) -> list[Line]:
-    """What each question that came out right cost. A stopped run knows that of its own rule only."""
+    """Cost per question that came out right. A stopped run knows only that of its own rule."""
     is_known = savings is None or (what == "right vote") == (
         run.run.config.sampling.stop_when == "agreed"
     )

@@ -11,10 +11,10 @@ from dynts_batch.report.run_rows import RunRows
 
 @dataclass(frozen=True)
 class Savings:
-    """Samples, generated tokens and dollars; `plain_*` are what running all samples would have taken.
+    """Samples, generated tokens and dollars. `plain_*`: what running all samples would have taken.
 
-    That is an estimate: each question's samples are taken for the mean of those that every question
-    has. It is unbiased, because nothing that a sample says decides whether these are run.
+    That is an estimate: each question's missing samples count as the mean of those that every
+    question has. It is unbiased, because nothing that a sample says decides whether those are run.
     """
 
     num_run: int

@@ -1,1 +1,2 @@
-"""Which cheaper policy and budget loses less than so much accuracy: the tests, the ladder, and the certificate."""
+"""Which cheaper policy and budget loses less than a given accuracy: tests, ladder and
+certificate."""

@@ -1,8 +1,9 @@
-"""Whether a cheaper run loses less than so much accuracy: a bet on every question, that may be looked at any time.
+"""Whether a cheaper run loses less than a given accuracy: a bet per question, readable at any time.
 
-The bet is against "it loses `most_loss` or more". If that were true, the wealth would be a nonnegative supermartingale that
-begins at 1, and so reach 1/delta with a chance of at most delta, however often one looks (Ville's inequality; Waudby-Smith and
-Ramdas 2024, arXiv 2010.09686). The loss of a question is the full cache's share right minus the candidate's, in -1..1.
+The bet is against "it loses `most_loss` or more". If that were true, the wealth would be a
+nonnegative supermartingale that begins at 1. It would then reach 1/delta with probability at most
+delta, however often one looks (Ville's inequality; Waudby-Smith and Ramdas 2024, arXiv 2010.09686).
+The loss of a question is the full cache's share right minus the candidate's, in -1..1.
 """
 
 from __future__ import annotations
@@ -17,26 +18,30 @@ import numpy as np
 Verdict = Literal["holds", "fails", "open"]
 VERDICTS: tuple[Verdict, ...] = ("open", "holds", "fails")
 
-#: What counts as seen before the first question: one loss of 0, with the largest variance of a coin's.
+#: Counts as seen before the first question: one loss of 0, with the largest variance of a coin.
 _PRIOR_VARIANCE, _PRIOR_WEIGHT = 0.25, 1.0
-#: Of bounds on a loss.
+#: Step of the bounds on a loss.
 _STEP = 0.001
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """What a stream of questions says of "the candidate loses less than `most_loss`", and of its contrary."""
+    """What a stream of questions says of "the candidate loses less than `most_loss`" and its
+    opposite."""
 
     verdict: Verdict
-    """Once it is not "open" it stays: what comes later cannot take a certificate back."""
+    """A verdict other than "open" is final: later questions cannot withdraw a certificate."""
     num: int
-    """Questions until the verdict; all where there is none."""
+    """Questions until the verdict; all if there is none."""
     wealth: float
-    """Then, of who bets that the loss is smaller than `most_loss`."""
+    """Wealth, at the verdict, of the bettor who says that the loss is smaller than `most_loss`."""
 
 
 def judge(losses: np.ndarray, most_loss: float, delta: float) -> Judgement:
-    """`losses` [questions] in the order in which they are looked at; `delta`: the chance of a wrong verdict, of either kind."""
+    """Judge `losses` [questions] in the order in which they are looked at.
+
+    `delta`: the probability of a wrong verdict of either kind.
+    """
     gain, _ = log_wealth(losses, most_loss)
     codes, nums = first_verdicts(losses[None], most_loss, delta)
     num = int(nums[0])
@@ -47,8 +52,11 @@ def judge(losses: np.ndarray, most_loss: float, delta: float) -> Judgement:
 def first_verdicts(
     losses: np.ndarray, most_loss: float, delta: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Of many streams [streams, questions] at once: the verdict [streams], as a place in `VERDICTS`, and after how many
-    questions it came [streams]."""
+    """Verdicts of many streams [streams, questions] at once.
+
+    Returns each verdict [streams], as an index of `VERDICTS`, and the number of questions until it
+    [streams].
+    """
     gain, loss = log_wealth(losses, most_loss)
     crossed = np.maximum(gain, loss) >= log(1 / delta)
     has_verdict = crossed.any(axis=-1)
@@ -62,11 +70,11 @@ def first_verdicts(
 
 
 def log_wealth(losses: np.ndarray, most_loss: float) -> tuple[np.ndarray, np.ndarray]:
-    """Log of the wealth after each question [..., questions], of who bets that the loss is smaller than `most_loss`, and
-    of who bets that it is larger.
+    """Log of the wealth after each question [..., questions], of both bettors.
 
-    Stakes depend on earlier questions only, and are never more than half of what can be lost; they are Kelly's, nearly: the
-    expected gain over its second moment.
+    The first says that the loss is smaller than `most_loss`, the second that it is larger. Stakes
+    depend on earlier questions only, and are at most half of what can be lost. They are nearly
+    Kelly's: the expected gain over its second moment.
     """
     assert -1 < most_loss < 1, most_loss
     weight = _PRIOR_WEIGHT + np.arange(losses.shape[-1])
@@ -84,8 +92,11 @@ def log_wealth(losses: np.ndarray, most_loss: float) -> tuple[np.ndarray, np.nda
 
 
 def bounds(losses: np.ndarray, delta: float) -> tuple[float, float]:
-    """The least and the most that the loss may be, each true with a chance of at least 1 - delta however often one looks:
-    the outermost losses, in tenths of a point, that no bet has been won against."""
+    """The least and the most that the loss may be.
+
+    Each is true with probability at least 1 - delta, however often one looks. They are the
+    outermost losses, in tenths of a point, against which no bet has been won.
+    """
     won = log(1 / delta)
     levels = np.round(np.arange(-1 + _STEP, 1, _STEP), 3)
     low = next((x for x in levels if log_wealth(losses, x)[1].max(initial=0.0) < won), 1.0)
@@ -101,7 +112,7 @@ def least_questions(most_loss: float, delta: float) -> int:
 
 
 def least_loss(num: int, delta: float) -> float | None:
-    """The smallest loss, in half points, that `num` questions can certify; None where they certify none."""
+    """The smallest loss, in half points, that `num` questions can certify, or None."""
     levels = (0.005 * step for step in range(1, 200))
     return next((x for x in levels if least_questions(round(x, 3), delta) <= num), None)
 
@@ -109,10 +120,11 @@ def least_loss(num: int, delta: float) -> float | None:
 def questions_needed(
     most_loss: float, delta: float, share_differing: float, true_loss: float = 0.0
 ) -> float:
-    """About how many questions certify a loss below `most_loss`, if the two runs differ in `share_differing` of them.
+    """About how many questions certify a loss below `most_loss`.
 
-    From the growth of the best fixed stake; the adaptive one needs about as many in the median, and up to 2.5 times
-    as many in one of five cases. Infinite if `true_loss` is not smaller than `most_loss`.
+    The two runs differ in `share_differing` of the questions. The number comes from the growth of
+    the best fixed stake. The adaptive stake needs about as many in the median, and up to 2.5 times
+    as many in one of five cases. It is infinite if `true_loss` is not smaller than `most_loss`.
     """
     assert abs(true_loss) <= share_differing <= 1, (true_loss, share_differing)
     if true_loss >= most_loss:
@@ -127,7 +139,7 @@ def questions_needed(
         )
 
     low, high = 0.0, (1 - 1e-9) / (1 - most_loss)
-    for _ in range(100):  # of a concave function
+    for _ in range(100):  # the function is concave
         third = (high - low) / 3
         if growth(low + third) < growth(high - third):
             low += third

@@ -1,4 +1,5 @@
-"""An outcome as JSON data: what is promised, on which data, in which order it was looked at, and what was found."""
+"""An outcome as JSON data: what is promised, on which data and in which order, and what was
+found."""
 
 from __future__ import annotations
 
@@ -9,17 +10,21 @@ from dynts_batch.report.tuning.betting import Verdict
 from dynts_batch.report.tuning.outcome import Outcome, Tried
 from dynts_batch.report.tuning.spent import Spent
 
-#: Of the verdicts; what is not certified is not shown to be bad.
+#: Words for verdicts. What is not certified is not shown to be bad.
 _WORDS: dict[Verdict, str] = {"holds": "certified", "fails": "loses more", "open": "not shown"}
 _LIMITS = (
-    "It holds for questions drawn from where these came from: the same mix and lengths, model, engine and grader.",
-    "It is void if the loss, delta, the ladder or the grader was chosen after looking at these answers.",
-    "One delta for one claim: another tuning on the same questions has a delta of its own, and the two add up.",
+    "It holds for questions drawn from where these came from: the same mix and lengths, model,"
+    " engine and grader.",
+    "It is void if the loss, delta, the ladder or the grader was chosen after looking at these"
+    " answers.",
+    "One delta for one claim: another tuning on the same questions has a delta of its own, and the"
+    " two add up.",
 )
 
 
 def certificate(outcome: Outcome, frozen: Mapping[str, Any], model: Mapping[str, Any]) -> dict:
-    """`frozen` is what was decided before the first answer; `model` identifies what was run."""
+    """`frozen`: what was decided before the first answer. `model` identifies the model that was
+    run."""
     choice = outcome.choice
     return {
         "claim": claim(outcome, is_graded=bool(frozen["is_graded"])),
@@ -36,7 +41,7 @@ def certificate(outcome: Outcome, frozen: Mapping[str, Any], model: Mapping[str,
 
 
 def claim(outcome: Outcome, *, is_graded: bool) -> str:
-    """In one sentence."""
+    """The claim, in one sentence."""
     terms = outcome.ladder.terms
     promise = (
         f"less than {100 * terms.most_loss:g} points of accuracy against the full cache"
@@ -58,7 +63,7 @@ def word(tried: Tried) -> str:
 
 
 def _ladder(outcome: Outcome) -> list[dict[str, Any]]:
-    """In the order in which the rungs are tried."""
+    """The rungs in the order in which they are tried."""
     found = {tried.rung: tried for tried in outcome.tried}
     return [
         {

@@ -1,8 +1,10 @@
-"""The order in which candidates are tried, and how far each must be run: a pure function of the losses known so far.
+"""The order in which candidates are tried, and how far each must run: a pure function of known
+losses.
 
-A policy is a chain of budgets from the largest to the smallest. A budget is tried only once the one before it is certified, so
-that delta holds for the whole chain; m chains share delta equally (Angelopoulos et al. 2021, arXiv 2110.01052). Nothing else
-decides what is certified: when to look and when to give up may follow the data, since a bet may be looked at any time.
+A policy is a chain of budgets from the largest to the smallest. A budget is tried only once the one
+before it is certified, so delta holds for the whole chain. m chains share delta equally
+(Angelopoulos et al. 2021, arXiv 2110.01052). Nothing else decides what is certified. When to look
+and when to give up may follow the data, since a bet may be looked at any time.
 """
 
 from __future__ import annotations
@@ -18,11 +20,12 @@ from dynts_batch.report.tuning.betting import Judgement, judge
 
 #: Questions before the first look: a candidate that fails everywhere fails by then.
 FIRST_LOOK = 32
-#: A look is at so many times the questions of the one before it, at most and at least.
+#: A look is at this many times the questions of the one before it, at most and at least.
 _MOST_GROWTH, _LEAST_GROWTH = 3.0, 1.25
-#: Questions that are worth another look.
+#: Fewest questions that are worth another look.
 _LEAST_STEP = 8
-#: A candidate is given up if even a loss so many standard errors below that seen could not be certified any more.
+#: A candidate is given up if even a loss this many standard errors below the one seen could not be
+#: certified.
 _HOPE = 2.0
 
 
@@ -43,19 +46,20 @@ class Trial:
 
     judgement: Judgement
     num_seen: int
-    """Questions looked at, those left out included."""
+    """Questions looked at, including those left out."""
     num_wanted: int | None
-    """How far it must be run for the next look; None: there will be none."""
+    """How far it must be run for the next look; None: there is no further look."""
 
 
 @dataclass(frozen=True)
 class Terms:
-    """What is promised. Frozen before the first question is answered: to choose after looking voids it."""
+    """The promise. It is frozen before the first question is answered: choosing after looking voids
+    it."""
 
     most_loss: float
-    """Of the share right: what every certified candidate loses less than."""
+    """A share of right answers. Every certified candidate loses less than this."""
     delta: float
-    """Chance that any candidate is certified that loses as much."""
+    """Probability that any candidate is certified although it loses as much."""
 
 
 @dataclass(frozen=True)
@@ -67,23 +71,25 @@ class Ladder:
 
     @classmethod
     def of(cls, policies: Sequence[str], budgets: Sequence[int], terms: Terms) -> Ladder:
-        """The largest budget first; at one budget, `policies` in the order given: the safest first."""
+        """The largest budget first. At one budget, `policies` in the given order: the
+        safest first."""
         descending = sorted(set(budgets), reverse=True)
         names = dict.fromkeys(policies)
         return cls(tuple(Rung(name, budget) for budget in descending for name in names), terms)
 
     @cached_property
     def delta(self) -> float:
-        """Of a chain."""
+        """Delta of one chain."""
         return self.terms.delta / len({rung.policy for rung in self.rungs})
 
     def next_need(
         self, losses: Mapping[Rung, np.ndarray], num_questions: int
     ) -> tuple[Rung, int] | None:
-        """The rung to run next and how many questions it must have answered; None when all is decided.
+        """The rung to run next, and how many questions it must have answered. None when all is
+        decided.
 
-        `losses` [questions] are those known, in the one order of the questions; NaN where a question is left out.
-        `num_questions`: how many there are at most.
+        `losses` [questions] are the known ones, in the one order of the questions; NaN if a
+        question is left out. `num_questions`: how many there are at most.
         """
         for rung, trial in self.trials(losses, num_questions).items():
             if trial is not None and trial.num_wanted is not None:
@@ -93,7 +99,7 @@ class Ladder:
     def trials(
         self, losses: Mapping[Rung, np.ndarray], num_questions: int
     ) -> dict[Rung, Trial | None]:
-        """Of every rung; None where its chain has not come, or will not come, to it."""
+        """The trial of every rung; None if its chain has not reached it, or never will."""
         found: dict[Rung, Trial | None] = {}
         stopped: set[str] = set()
         for rung in self.rungs:
@@ -109,8 +115,10 @@ class Ladder:
 
 
 def try_rung(losses: np.ndarray, most_loss: float, delta: float, num_questions: int) -> Trial:
-    """Look again and again, each time at more of `losses`, as if they came one after the other: so a run that broke off
-    goes on as if it had not."""
+    """Look again and again, each time at more of `losses`, as if they came one after the other.
+
+    So a run that broke off goes on as if it had not.
+    """
     num_seen = 0
     while True:
         seen = _kept(losses[:num_seen])
@@ -128,7 +136,8 @@ def try_rung(losses: np.ndarray, most_loss: float, delta: float, num_questions: 
 def questions_to_certify(
     losses: np.ndarray, most_loss: float, delta: float, num_more: int, *, hope: float = 0.0
 ) -> int | None:
-    """How many questions it takes in all if the next ones are like `losses`, in a loop; None if `num_more` are too few.
+    """How many questions it takes in all if `losses` repeat in a loop. None if `num_more` are too
+    few.
 
     `hope`: how many standard errors the mean loss of the next ones is below that of `losses`.
     """
@@ -136,7 +145,7 @@ def questions_to_certify(
     if num == 0:
         coming = np.zeros(num_more)
     else:
-        # One more question that counts as unknown: a few that are all alike do not prove that all are.
+        # One more question counts as unknown: a few equal ones do not prove that all are equal.
         error = sqrt((float(np.var(losses)) * num + 0.25) / (num + 1) / (num + 1))
         coming = np.resize(np.maximum(losses - hope * error, -1.0), num_more)
     found = judge(np.concatenate([losses, coming]), most_loss, delta)
@@ -161,7 +170,7 @@ def _next_look(
     if expected is None:
         return min(least, num_questions)
     wanted = max(expected + left_out, num_seen + _LEAST_STEP)
-    # A last step that is a small one would be a start of workers for a few questions.
+    # A small last step would start workers for a few questions.
     wanted = wanted if wanted <= _LEAST_GROWTH * most else most
     return min(wanted, num_questions)
 

@@ -15,12 +15,15 @@ from dynts_batch.report.tuning.ladder import Terms
 from dynts_batch.report.tuning.outcome import Outcome, Surer, Tried
 from dynts_batch.report.units import duration, money
 
-#: How often two runs may differ; the first is named first.
+#: How often two runs may differ. The first share is named first.
 _SHARES_DIFFERING = (0.1, 0.05, 0.2)
 
 
 def check_enough(num_questions: int, terms: Terms, delta: float) -> None:
-    """Raises: InputError where `num_questions` certify nothing, whatever is answered. `delta` is of a chain."""
+    """Check that `num_questions` can certify something. `delta` is of one chain.
+
+    Raises: InputError if they certify nothing, whatever is answered.
+    """
     least = least_questions(terms.most_loss, delta)
     if num_questions >= least:
         return
@@ -31,17 +34,20 @@ def check_enough(num_questions: int, terms: Terms, delta: float) -> None:
         else f"they can certify a loss below {100 * possible:g} points at best"
     )
     raise InputError(
-        f"a loss below {_points(terms.most_loss)} (--points) with delta {delta:.3g} needs at least {least:,} questions even"
-        f" if no answer differs, got {num_questions:,}: {instead}"
+        f"a loss below {_points(terms.most_loss)} (--points) with delta {delta:.3g} needs at least"
+        f" {least:,} questions even if no answer differs, got {num_questions:,}: {instead}"
     )
 
 
 def forecast(num_questions: int, terms: Terms, delta: float) -> Iterator[str]:
-    """How many questions each candidate will need, and so each of its rows and the full cache's. `delta` is of a chain."""
+    """How many questions each candidate will need, and so rows of it and the full cache.
+
+    `delta` is of one chain.
+    """
     yield (
-        f"to certify a loss below {_points(terms.most_loss)} with delta {delta:.3g}, a candidate that loses nothing needs"
-        f" at least {least_questions(terms.most_loss, delta):,} questions, if no answer differs; of"
-        f" {num_questions:,} that there are:"
+        f"to certify a loss below {_points(terms.most_loss)} with delta {delta:.3g}, a candidate"
+        f" that loses nothing needs at least {least_questions(terms.most_loss, delta):,} questions,"
+        f" if no answer differs; of {num_questions:,} that there are:"
     )
     for share in _SHARES_DIFFERING:
         least = least_questions(terms.most_loss, delta)
@@ -68,7 +74,7 @@ def table(outcome: Outcome) -> Table:
 
 
 def surer_lines(outcome: Outcome) -> Iterator[str]:
-    """What it would take to be surer of the choice, and to certify what is not shown."""
+    """What it would take to be surer of the choice, and to certify the rest."""
     if outcome.choice is not None:
         yield f"to be surer of {outcome.choice.rung}, if further questions are like those seen:"
         yield from (f"  {_surer(surer)}" for surer in outcome.surer(outcome.choice))
@@ -82,8 +88,9 @@ def spent_line(outcome: Outcome) -> str:
     spent = outcome.spent
     dollars = "" if not spent.usd else f", {money(spent.usd)}"
     return (
-        f"spent: {spent.num_rows:,} rows, {spent.completion_tokens:,} tokens, {duration(spent.device_s)} of device"
-        f" time{dollars}: {outcome.share_of_all:.1%} of the rows of all candidates on all questions"
+        f"spent: {spent.num_rows:,} rows, {spent.completion_tokens:,} tokens,"
+        f" {duration(spent.device_s)} of device time{dollars}: {outcome.share_of_all:.1%} of the"
+        " rows of all candidates on all questions"
     )
 
 

@@ -1,7 +1,7 @@
 """What one question says: how much more often the full cache is right on it than a candidate.
 
-Without references, whether the candidate's answer differs from the full cache's: it can then lose no more accuracy than
-that, whatever the references would have been.
+Without references, it says whether the candidate's answer differs from the full cache's. The
+candidate cannot lose more accuracy than that, whatever the references are.
 """
 
 from __future__ import annotations
@@ -14,13 +14,17 @@ from dynts_batch.config import GradingConfig
 from dynts_batch.grading import Grader
 
 Row = Mapping[str, Any]
-#: From the full cache's rows of a question and a candidate's, to the loss in -1..1; NaN where the question says nothing.
+#: From a question's rows of the full cache and of a candidate, to the loss in -1..1. NaN if the
+#: question says nothing.
 Loss = Callable[[Sequence[Row], Sequence[Row]], float]
 
 
 def graded_loss(full: Sequence[Row], candidate: Sequence[Row]) -> float:
-    """The full cache's share right minus the candidate's. NaN where nothing of the full cache's is judged: there is no
-    reference, or its rows failed. What fails of the candidate's alone is wrong."""
+    """The full cache's share right minus the candidate's.
+
+    NaN if no row of the full cache is judged, because there is no reference or its rows failed. A
+    row that fails only for the candidate is wrong.
+    """
     judged = [row["correct"] for row in full if row["correct"] is not None]
     if not judged:
         return nan
@@ -30,10 +34,13 @@ def graded_loss(full: Sequence[Row], candidate: Sequence[Row]) -> float:
 
 
 class Disagreement:
-    """Loss without references: the share of the samples whose answer differs from the full cache's of the same index."""
+    """Loss without references: the share of samples whose answer differs from the full cache's.
+
+    Samples are paired by index.
+    """
 
     def __init__(self, grading: GradingConfig) -> None:
-        """`grading` is the run's: answers are compared as mathematics where it says so."""
+        """`grading` is the run's. Answers are compared as mathematics if it says so."""
         self._grader = Grader("math" if grading.kind == "math" else "exact")
 
     def __enter__(self) -> Self:
@@ -43,7 +50,8 @@ class Disagreement:
         self._grader.close()
 
     def __call__(self, full: Sequence[Row], candidate: Sequence[Row]) -> float:
-        """NaN where all rows of the full cache failed. An answer that it did not find cannot be lost."""
+        """NaN if all rows of the full cache failed. An answer that it did not find cannot
+        be lost."""
         others = {row["sample_index"]: row["extracted_answer"] for row in candidate}
         wanted = {
             row["sample_index"]: row["extracted_answer"]

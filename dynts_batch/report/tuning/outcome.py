@@ -13,7 +13,7 @@ from dynts_batch.report.tuning.ladder import Ladder, Rung, Trial, questions_to_c
 from dynts_batch.report.tuning.losses import Row
 from dynts_batch.report.tuning.spent import Spent
 
-#: Further questions than that are told nobody.
+#: A larger number of further questions is not reported.
 _MOST_QUESTIONS = 100_000
 
 
@@ -24,13 +24,13 @@ class Tried:
     rung: Rung
     trial: Trial
     losses: np.ndarray
-    """[questions] that were looked at, without those left out."""
+    """Losses [questions] that were looked at, without those left out."""
     spent: Spent
-    """On all questions looked at."""
+    """What it took on all questions looked at."""
     spent_full: Spent
-    """By the full cache on the same questions."""
+    """What the full cache took on the same questions."""
     bounds: tuple[float, float]
-    """Of the loss, see betting.bounds."""
+    """Bounds of the loss, see betting.bounds."""
 
     @property
     def is_certified(self) -> bool:
@@ -46,7 +46,7 @@ class Tried:
 
     @property
     def cost(self) -> float | None:
-        """As a share of the full cache's on the same questions."""
+        """Cost as a share of the full cache's on the same questions."""
         return self.spent.cost_over(self.spent_full)
 
     @property
@@ -63,16 +63,16 @@ class Surer:
     most_loss: float
     delta: float
     num_questions: int | None
-    """In all; None where no number of questions would do."""
+    """All questions that it takes; None if no number would do."""
     num_more: int
-    """Of these, still to be answered."""
+    """Those of them that are still to be answered."""
     spent_seen: Spent
-    """On the questions seen, by the rung and the full cache."""
+    """What the rung and the full cache took on the questions seen."""
     num_seen: int
 
     @property
     def usd(self) -> float | None:
-        """Of the questions still to be answered."""
+        """Dollars of the questions still to be answered."""
         usd = self.spent_seen.usd
         return None if usd is None else usd / self.num_seen * self.num_more
 
@@ -88,10 +88,10 @@ class Outcome:
     ladder: Ladder
     tried: tuple[Tried, ...]
     num_questions: int
-    """That there are."""
+    """All questions that there are."""
     num_samples: int
     spent: Spent
-    """By all that was run."""
+    """What all runs took."""
 
     @classmethod
     def of(
@@ -104,7 +104,7 @@ class Outcome:
         num_samples: int,
         spent: Spent,
     ) -> Outcome:
-        """`rows` and `full` hold the rows of each question, in the one order of the questions, as `losses` do."""
+        """`rows` and `full` hold the rows of each question, in the same order as `losses`."""
         tried = []
         for rung, trial in ladder.trials(losses, num_questions).items():
             if trial is None:
@@ -119,20 +119,25 @@ class Outcome:
 
     @cached_property
     def choice(self) -> Tried | None:
-        """The certified rung that costs least, the smaller budget where two cost the same; None where none is certified, or
-        all cost more than the full cache."""
+        """The certified rung that costs least. Of equal costs the smaller budget wins.
+
+        None if none is certified, or if all cost more than the full cache.
+        """
         certified = [tried for tried in self.tried if tried.is_certified]
         cheapest = min(certified, key=lambda t: (_price(t), t.rung.budget), default=None)
         return cheapest if cheapest is not None and _price(cheapest) <= 1 else None
 
     @property
     def share_of_all(self) -> float:
-        """Rows that were run, of those that every candidate and the full cache have on all questions."""
+        """Rows that were run, over those of every candidate and the full cache on all questions."""
         arms = len(self.ladder.rungs) + 1
         return self.spent.num_rows / (arms * self.num_questions * self.num_samples)
 
     def surer(self, tried: Tried) -> list[Surer]:
-        """With a tenth of the chance to be wrong, and with half the loss; a rung that is not certified, as it was meant."""
+        """What a stronger promise takes: a tenth of delta, or half the loss.
+
+        For a rung that is not certified: what its own promise takes.
+        """
         terms = self.ladder.terms
         wanted = [(terms.most_loss, terms.delta / 10), (terms.most_loss / 2, terms.delta)]
         if not tried.is_certified:
@@ -148,6 +153,7 @@ class Outcome:
 
 
 def _price(tried: Tried) -> float:
-    """Over the full cache's; where not even device time is known, by the memory."""
+    """Cost over the full cache's. If not even device time is known, memory over the full
+    cache's."""
     known = [share for share in (tried.cost, tried.memory) if share is not None]
     return known[0] if known else 1.0

@@ -1,4 +1,4 @@
-"""What rows took: device time, dollars, tokens and memory, of a candidate beside the full cache on the same questions."""
+"""What rows took: device time, dollars, tokens and memory, also beside the full cache."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Self
 
 from dynts_batch.report.tuning.losses import Row
 
-#: Of a run's rows, all that tuning reads.
+#: All columns of a run's rows that tuning reads.
 COLUMNS = (
     *("sample_index", "finish_reason", "correct", "extracted_answer", "completion_tokens"),
     *("peak_cache_len", "peak_kv_bytes", "device_s", "cost_usd"),
@@ -23,9 +23,9 @@ class Spent:
     completion_tokens: int = 0
     device_s: float = 0.0
     usd: float | None = 0.0
-    """None where a row has no price."""
+    """None if a row has no price."""
     stored_bytes: int = 0
-    """Of what each row stored at its peak."""
+    """Sum of each row's peak."""
 
     @classmethod
     def on(cls, questions: Iterable[Sequence[Row]]) -> Self:
@@ -51,6 +51,6 @@ class Spent:
         )
 
     def cost_over(self, other: Spent) -> float | None:
-        """As a share of what `other` cost: in dollars, without prices in device time."""
+        """A share of what `other` cost: in dollars, or without prices in device time."""
         mine, its = (self.usd, other.usd) if self.usd and other.usd else (self.device_s, other.device_s)  # fmt: skip
         return mine / its if its else None
