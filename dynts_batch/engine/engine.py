@@ -198,8 +198,7 @@ class Engine:
 
     @torch.inference_mode()
     def step(self) -> list[Completion]:
-        """Admit what fits, prefill a chunk, decode a token a sequence. Returns completions that
-        ended."""
+        """Admit what fits, prefill a chunk, decode one token each. Returns what has ended."""
         completions, self._failed = self._failed, []
         started = time.perf_counter()
         shared = self._shared
