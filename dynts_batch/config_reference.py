@@ -1,6 +1,7 @@
 """The page of all configuration keys, read from the classes that define them.
 
-`dynts-batch config --keys` prints it. configs/README.md is what it printed; a test keeps both equal.
+`dynts-batch config --keys` prints it. The README beside the shipped configurations is that page; a
+test keeps them equal.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ refused before Ray starts.
 
 The files beside this page are complete configurations. `dynts-batch config` lists their names, and
 `dynts-batch config hub-model > my-run.yaml` prints one to start from. `paper/` has the runs of the
-DynTS paper. `dynts-batch config --keys > configs/README.md` writes this page from `config.py`.
+DynTS paper. `dynts-batch config --keys` writes this page from `config.py`.
 """
 _POLICIES = """\
 ### Keys that not every policy has
