@@ -2,20 +2,27 @@
 
 import os
 import re
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
-if (
-    not torch.cuda.is_available()
-):  # Triton's kernels run in its interpreter; it asks when it is imported
-    os.environ["TRITON_INTERPRET"] = "1"
-from tiny_models import make_tiny_model
 
-torch.set_num_threads(1)  # several processes share two cores in these tests
+def pytest_configure(config: pytest.Config) -> None:
+    """Before any test imports torch and Triton; the process that only hands tests out needs neither."""
+    if getattr(config.option, "numprocesses", None):
+        return
+    import torch
+
+    torch.set_num_threads(1)  # several processes share two cores in these tests
+    if not torch.cuda.is_available():
+        os.environ["TRITON_INTERPRET"] = "1"  # its kernels run in its interpreter
+        with suppress(ModuleNotFoundError):
+            from triton_interpreter import replace_once
+
+            replace_once()
 
 
 @pytest.fixture(scope="session")
@@ -31,6 +38,8 @@ class TinyModels(dict[str, Path]):
         self._folder = folder
 
     def __missing__(self, architecture: str) -> Path:
+        from tiny_models import make_tiny_model
+
         self[architecture] = make_tiny_model(architecture, self._folder)
         return self[architecture]
 

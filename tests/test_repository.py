@@ -1,10 +1,12 @@
 """What stands outside the package: shipped configurations load, CI runs the README's command."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from dynts_batch.config_file import load_config
+from dynts_batch.config_rules import validate
 from dynts_batch.kvcache.policies import POLICIES, make_policy
 
 ROOT = Path(__file__).parents[1]
@@ -13,8 +15,11 @@ README = (ROOT / "README.md").read_text()
 
 @pytest.mark.parametrize("path", sorted((ROOT / "configs").rglob("*.yaml")), ids=lambda p: p.name)
 def test_every_shipped_configuration_loads_with_every_policy(path: Path) -> None:
+    config = load_config(str(path))
     for name in POLICIES:
-        make_policy(load_config(str(path), [f"policy.name={name}"]).policy)
+        other = replace(config, policy=replace(config.policy, name=name))
+        validate(other)
+        make_policy(other.policy)
 
 
 def test_ci_runs_exactly_the_readmes_test_command() -> None:

@@ -73,7 +73,8 @@ def test_a_heart_that_stands_still_is_waited_for_once_and_not_for_long(store, fa
 @pytest.mark.parametrize(
     "content", [b"", b"{", b"[1]", b"{}", b'{"machine": 3, "pid": {}}', b"\xff"]
 )
-def test_a_damaged_claim_is_one_that_stands_still(store, fast, content):
+def test_a_damaged_claim_is_one_that_stands_still(store, fast, monkeypatch, content):
+    monkeypatch.setattr(claim_module, "GONE_S", 0.05)  # whoever damaged it, nobody's heart beats
     store.write(FILE, content)
     with Claim("run", store) as claim:
         assert not claim.is_lost

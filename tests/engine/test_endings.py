@@ -14,8 +14,8 @@ from dynts_batch.errors import ConfigError
 from dynts_batch.lab.problems import problem_set
 from dynts_batch.records import Request
 
-PROBLEMS = problem_set(3, 5)
-LONGEST = 320
+PROBLEMS = problem_set(3, 4)
+LONGEST = 220
 
 
 def run(policy=None, max_seqs=10, **sampling):

@@ -19,9 +19,9 @@ def test_full_equals_huggingface_generate_for_mixed_lengths_in_one_batch(
     architecture: str, tiny_model_dirs: dict[str, Path]
 ) -> None:
     """More prompts than lanes, so that lanes are refilled while others run; the sliding window is shorter than a row."""
-    prompts = random_prompts(seed=3, count=9)
+    prompts = random_prompts(seed=3, count=6)
     folder = tiny_model_dirs[architecture]
-    assert run(greedy_engine(folder, max_seqs=4), prompts) == huggingface(folder, prompts)
+    assert run(greedy_engine(folder, max_seqs=3), prompts) == huggingface(folder, prompts)
 
 
 def test_full_equals_huggingface_generate_on_the_embedded_model() -> None:
@@ -50,7 +50,7 @@ def test_a_row_is_the_same_alone_and_among_31_others(
     folder = tiny_model_dirs[architecture]
     together = run(greedy_engine(folder, 32, policy), prompts)
     engine = greedy_engine(folder, 1, policy)
-    for index in (0, 13, 31):
+    for index in (0, 31):
         requests = [Request(str(index), prompt_token_ids=prompts[index])]
         assert [list(c.completion_token_ids) for c in engine.generate(requests)] == [
             together[index]

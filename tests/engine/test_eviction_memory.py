@@ -4,32 +4,33 @@ from typing import Any
 
 import pytest
 import torch
+from policy_kinds import one_of_each_kind
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from dynts_batch.config import MemoryConfig, ModelConfig, PolicyConfig, SamplingConfig
 from dynts_batch.engine import Engine, eviction
-from dynts_batch.kvcache.policies import POLICIES, rkv
+from dynts_batch.kvcache.policies import rkv
 from dynts_batch.records import Request
 
 NUM_SAMPLES = 6
 
 
-def make_engine(policy: PolicyConfig, max_new_tokens: int = 120) -> Engine:
-    sampling = SamplingConfig(temperature=0.8, max_new_tokens=max_new_tokens)
-    memory = MemoryConfig(max_seqs=NUM_SAMPLES, max_prompt_tokens=32)
+def make_engine(policy: PolicyConfig) -> Engine:
+    sampling = SamplingConfig(temperature=0.8, max_new_tokens=60)
+    memory = MemoryConfig(max_seqs=NUM_SAMPLES, max_prompt_tokens=256)
     return Engine.load(ModelConfig(), policy, sampling, memory)
 
 
 def generate(made: Engine) -> dict[int, tuple[int, ...]]:
     """Samples of one prompt, which reach the budget in the same step."""
-    prompt = list(range(10, 30))
+    prompt = list(range(10, 40))
     requests = [Request("a", index, prompt_token_ids=prompt) for index in range(NUM_SAMPLES)]
     return {c.sample_index: c.completion_token_ids for c in made.generate(requests)}
 
 
-@pytest.mark.parametrize("name", sorted(POLICIES))
+@pytest.mark.parametrize("name", one_of_each_kind())
 def test_rows_evicted_one_by_one_or_together_give_the_same_completions(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -79,7 +80,8 @@ def test_no_eviction_takes_more_than_its_share(
 ) -> None:
     """64 rows of 32,768 slots took 20 to 28 GB, which nothing had planned for."""
     monkeypatch.setattr(rkv, "_CHUNK_BYTES", 2**16)  # which that policy takes whatever the rows are
-    made = make_engine(PolicyConfig(name, budget=256, window_size=32, options=options), 300)
+    policy = PolicyConfig(name, budget=256, window_size=32, protect_prompt=False, options=options)
+    made = make_engine(policy)
     row_bytes = made._evictor._policy.eviction_bytes(made.arena.shape, made.arena.capacity)
     made._evictor.rows_at_once = 2
     peaks = []
@@ -92,7 +94,7 @@ def test_no_eviction_takes_more_than_its_share(
 
     monkeypatch.setattr(made._evictor, "_evict_from", measured)
     for index in range(NUM_SAMPLES):
-        made.add_request(Request("a", index, prompt_token_ids=list(range(10, 30))))
+        made.add_request(Request("a", index, prompt_token_ids=list(range(10, 250))))
     while not peaks:
         made.step()
     assert len(peaks) == NUM_SAMPLES // 2

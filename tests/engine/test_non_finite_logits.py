@@ -72,9 +72,9 @@ def test_such_a_row_is_an_error_and_the_others_are_what_they_were(
     assert sum(c.device_s for c in completions.values()) == pytest.approx(engine.busy_s, rel=1e-9)
 
 
-@pytest.mark.parametrize("quantize", [False, "nvfp4", "int4", "fp8"])
+@pytest.mark.parametrize("quantize", [False, True])
 def test_an_earlier_chunk_of_a_prompt_is_looked_at_too(
-    quantize: bool | str, tiny_model_dirs: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+    quantize: bool, tiny_model_dirs: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Quantised keys and values are finite, whatever they were made of: such a row went on with tokens made up."""
     for module in (scheduler, sequence):

@@ -76,7 +76,7 @@ class ShortKeys(HeadwisePolicy):
         scores = -slots.column("key_norm")
         return scores.mean(dim=(1, 2), keepdim=True) if self.shared_index else scores
 '''
-REQUESTS = [Request(str(i), prompt_token_ids=list(range(10, 14 + 3 * i))) for i in range(7)]
+REQUESTS = [Request(str(i), prompt_token_ids=list(range(10, 14 + 3 * i))) for i in range(5)]
 
 
 @pytest.fixture
@@ -95,9 +95,9 @@ def make_engine(folder: Path, name: str, *, shared_index: bool) -> Engine:
     options = {"shared_index": shared_index}
     return Engine.load(
         ModelConfig(name=str(folder)),
-        PolicyConfig(name, budget=36, window_size=6, keep_ratio=0.6, options=options),
-        SamplingConfig(temperature=0.9, max_new_tokens=60),
-        MemoryConfig(max_seqs=5),
+        PolicyConfig(name, budget=28, window_size=6, keep_ratio=0.6, options=options),
+        SamplingConfig(temperature=0.9, max_new_tokens=44),
+        MemoryConfig(max_seqs=3),
     )
 
 
@@ -121,7 +121,7 @@ def test_it_is_recorded_for_each_layer_and_head_and_moves_with_its_token(
     steps = engine._runner.graphs
     if can_run(native_attention.SOURCE, torch.float32, torch.device("cpu"), 16):
         assert isinstance(steps, RecordedSteps)
-        assert 5 in steps._recorded
+        assert 3 in steps._recorded
         engine._runner.graphs = None
         assert generate(engine) == expected
         check_seen()
@@ -156,10 +156,10 @@ def test_its_bytes_are_part_of_the_memory_promise(
     plain = make_engine(folder, "knorm", shared_index=True).arena
     arena = make_engine(folder, outside, shared_index=True).arena
     layers, heads = arena.shape.num_layers, arena.shape.num_kv_heads
-    assert arena.columns["key_norm"].shape == (5, layers, heads, 36)
-    assert arena.columns["state_norm"].shape == (5, 1, 1, 36)
+    assert arena.columns["key_norm"].shape == (3, layers, heads, 28)
+    assert arena.columns["state_norm"].shape == (3, 1, 1, 28)
     num_bytes = sum(column.nbytes for column in arena.columns.values())
-    assert arena.num_bytes - plain.num_bytes == num_bytes == 4 * 5 * 36 * (layers * heads + 2)
+    assert arena.num_bytes - plain.num_bytes == num_bytes == 4 * 3 * 28 * (layers * heads + 2)
 
 
 def test_a_columns_name_is_taken_once(outside: str) -> None:

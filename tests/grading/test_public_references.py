@@ -73,7 +73,9 @@ def test_math_verify_alone_agrees_with_every_latex_reference() -> None:
     verifier.close()
 
 
-@pytest.mark.parametrize("shift", [1, 7, 13, -1, -7, -13])
+@pytest.mark.parametrize(
+    "shift", [1, -7, *(pytest.param(n, marks=pytest.mark.long) for n in (7, 13, -1, -13))]
+)
 @pytest.mark.parametrize("benchmark", BENCHMARKS)
 def test_shuffled_references_are_rejected(grader: Grader, benchmark: str, shift: int) -> None:
     expected = [extract_reference(str(reference)) for reference in read_references(benchmark)]

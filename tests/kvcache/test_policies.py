@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from policy_kinds import EVICTING, one_of_each_kind
 from policy_references import HEADWISE, SHARED, kept, reference_scores
 from policy_slots import CAPACITY, make_slots
 
@@ -27,16 +28,42 @@ from dynts_batch.kvcache.policy import Policy
 from dynts_batch.kvcache.predictor import ImportancePredictor
 from dynts_batch.records import Completion, Request
 
-EVICTING = sorted(POLICIES.keys() - {"full"})
 #: Policies that keep by their schedule each time the budget is reached.
 BY_SCHEDULE = sorted(set(EVICTING) - {"thinkv"})
+#: The paper's schedule, an interval, one longer than there are candidates, and the policy's own.
+SCHEDULES: list[dict[str, Any]] = [{"keep_ratio": 0.4}, {"interval": 7}, {"interval": 90}, {}]
+#: Every policy under its own schedule, and under another; one that shares what it keeps among all heads, and one that
+#: does not, under each; the others in `long`.
+SCHEDULED = [
+    pytest.param(name, schedule, protects, marks=() if is_short else pytest.mark.long)
+    for index, name in enumerate(BY_SCHEDULE)
+    for number, schedule in enumerate(SCHEDULES)
+    for protects in (True, False)
+    for is_short in [
+        name in ("dynts", "random")
+        or (number == len(SCHEDULES) - 1 and not protects)
+        or (number == index % (len(SCHEDULES) - 1) and protects)
+    ]
+]
 #: Of a tiny random model: every type of thought occurs.
 THOUGHTS = Thoughts(layers=(0, 2), low=0.3, high=0.5)
 
 
 @pytest.fixture(scope="module")
-def model(tiny_model_dirs: dict[str, Path]) -> LoadedModel:
-    return load_model(resolve_model(ModelConfig(name=str(tiny_model_dirs["qwen2"]))))
+def models(tiny_model_dirs: dict[str, Path]) -> dict[str, LoadedModel]:
+    """Where a layer has a sliding window, and where layers have sinks too."""
+    configs = {name: ModelConfig(name=str(tiny_model_dirs[name])) for name in ("qwen2", "gpt_oss")}
+    return {name: load_model(resolve_model(config)) for name, config in configs.items()}
+
+
+@pytest.fixture(scope="module")
+def model(models: dict[str, LoadedModel]) -> LoadedModel:
+    return models["qwen2"]
+
+
+@pytest.fixture(scope="module")
+def full(model: LoadedModel) -> dict[str, Completion]:
+    return run(make_engine(model, PolicyConfig(name="full")), requests())
 
 
 def make_engine(
@@ -58,7 +85,7 @@ def requests(count: int = 6) -> list[Request]:
     rng = random.Random(1)
     return [
         Request(
-            str(i), prompt_token_ids=[rng.randrange(7, 700) for _ in range(rng.choice((3, 9, 21)))]
+            str(i), prompt_token_ids=[rng.randrange(7, 700) for _ in range(rng.choice((3, 9, 15)))]
         )
         for i in range(count)
     ]
@@ -93,8 +120,9 @@ def evictions(monkeypatch: pytest.MonkeyPatch) -> list[Observed]:
 
 
 @pytest.mark.parametrize("name", EVICTING)
-def test_a_budget_that_is_never_reached_equals_full(name: str, model: LoadedModel) -> None:
-    full = run(make_engine(model, PolicyConfig(name="full")), requests())
+def test_a_budget_that_is_never_reached_equals_full(
+    name: str, model: LoadedModel, full: dict[str, Completion]
+) -> None:
     bounded = run(
         make_engine(model, PolicyConfig(name=name, budget=100, window_size=8)), requests()
     )
@@ -102,20 +130,31 @@ def test_a_budget_that_is_never_reached_equals_full(name: str, model: LoadedMode
         assert bounded[request_id].completion_token_ids == completion.completion_token_ids
 
 
-@pytest.mark.parametrize("architecture", ["qwen2", "gpt_oss"])
 @pytest.mark.parametrize("name", EVICTING)
+def test_a_choice_does_not_depend_on_the_rows_beside_it(name: str) -> None:
+    policy = make_policy(PolicyConfig(name=name, budget=CAPACITY, window_size=8))
+    slots = make_slots(policy)
+    stays = policy.stays(slots)
+    for index, row in enumerate(slots.rows):
+        assert torch.equal(policy.stays(replace(slots, rows=[row]))[0], stays[index])
+
+
+@pytest.mark.parametrize("architecture", ["gpt_oss", pytest.param("qwen2", marks=pytest.mark.long)])
+@pytest.mark.parametrize("name", one_of_each_kind())
 def test_a_row_does_not_depend_on_its_batch_mates(
-    name: str, architecture: str, tiny_model_dirs: dict[str, Path]
+    name: str, architecture: str, models: dict[str, LoadedModel]
 ) -> None:
-    """Where some layers have a sliding window, and where they have sinks too."""
-    model = load_model(resolve_model(ModelConfig(name=str(tiny_model_dirs[architecture]))))
-    policy = PolicyConfig(name=name, budget=40, window_size=8, keep_ratio=0.4)
-    together = run(make_engine(model, policy, max_seqs=4), requests())
-    alone = run(make_engine(model, policy, max_seqs=1), requests())
-    assert {k: c.completion_token_ids for k, c in together.items()} == {
-        k: c.completion_token_ids for k, c in alone.items()
-    }
-    assert any(completion.num_evictions > 0 for completion in together.values())
+    """One that is there from the beginning, and one that takes the lane of another."""
+    policy = PolicyConfig(name=name, budget=33, window_size=6, keep_ratio=0.4)
+    together, alone = (
+        make_engine(models[architecture], policy, max_seqs, max_new_tokens=36)
+        for max_seqs in (4, 1)
+    )
+    among_others = run(together, requests())
+    some = [requests()[index] for index in (0, 5)]
+    for request_id, completion in run(alone, some).items():
+        assert completion.completion_token_ids == among_others[request_id].completion_token_ids
+        assert completion.num_evictions == among_others[request_id].num_evictions > 0
 
 
 @pytest.mark.parametrize("survivors", ["kmeans", "importance"])
@@ -138,17 +177,14 @@ def test_of_thoughts_that_cannot_be_told_apart_nothing_is_recorded(
     assert any(completion.num_evictions > 0 for completion in expected.values())
 
 
-@pytest.mark.parametrize("name", BY_SCHEDULE)
-@pytest.mark.parametrize("schedule", [{"keep_ratio": 0.4}, {"interval": 7}, {"interval": 90}, {}])
-@pytest.mark.parametrize("protect_prompt", [True, False])
+@pytest.mark.parametrize(("name", "schedule", "protect_prompt"), SCHEDULED)
 def test_counts_are_exact_and_kept_slots_ascending_unique_and_protected(
     name: str,
-    protect_prompt: bool,
     schedule: dict[str, Any],
+    protect_prompt: bool,
     model: LoadedModel,
     evictions: list[Observed],
 ) -> None:
-    """By the paper's schedule, by an interval, by one longer than there are candidates, and by the policy's own."""
     budget, window, prompt_tokens = 40, 8, 13
     policy = PolicyConfig(
         name=name,
@@ -377,14 +413,18 @@ def outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 
 def test_a_policy_from_outside_the_package_obeys_the_laws(
-    outside: str, model: LoadedModel, tiny_model_dirs: dict[str, Path], evictions: list[Observed]
+    outside: str,
+    models: dict[str, LoadedModel],
+    model: LoadedModel,
+    full: dict[str, Completion],
+    evictions: list[Observed],
 ) -> None:
     """The README's guide, step by step, with no file of this package touched."""
-    test_a_budget_that_is_never_reached_equals_full(outside, model)
-    test_a_row_does_not_depend_on_its_batch_mates(outside, "gpt_oss", tiny_model_dirs)
+    test_a_budget_that_is_never_reached_equals_full(outside, model, full)
+    test_a_row_does_not_depend_on_its_batch_mates(outside, "gpt_oss", models)
     evictions.clear()
     test_counts_are_exact_and_kept_slots_ascending_unique_and_protected(
-        outside, True, {"keep_ratio": 0.4}, model, evictions
+        outside, {"keep_ratio": 0.4}, True, model, evictions
     )
     test_the_same_slots_give_the_same_choice_which_keeps_what_is_protected(outside)
     newest_candidate = CAPACITY - 8 - 1

@@ -8,13 +8,15 @@ from dynts_batch.engine import Engine
 from dynts_batch.lab.problems import Problem, problem_set
 from dynts_batch.records import Completion, Request
 
-PROBLEMS = problem_set(seed=31_337, num_problems=30)
+PROBLEMS = [x for x in problem_set(seed=31_337, num_problems=36) if x.difficulty == "medium"]
 BUDGET = 200
 
 
 def solve(policy: PolicyConfig) -> list[tuple[Problem, Completion]]:
-    sampling = SamplingConfig(temperature=0.0, max_new_tokens=1600)
-    engine = Engine.load(policy=policy, sampling=sampling, memory=MemoryConfig(max_seqs=30))
+    sampling = SamplingConfig(temperature=0.0, max_new_tokens=1000)
+    engine = Engine.load(
+        policy=policy, sampling=sampling, memory=MemoryConfig(max_seqs=len(PROBLEMS))
+    )
     requests = (Request(str(i), prompt=problem.question) for i, problem in enumerate(PROBLEMS))
     return [(PROBLEMS[int(c.request_id)], c) for c in engine.generate(requests)]
 
@@ -29,7 +31,7 @@ def full() -> list[tuple[Problem, Completion]]:
 
 
 def test_the_full_cache_solves_nine_of_ten(full: list[tuple[Problem, Completion]]) -> None:
-    assert num_right(full) >= 27
+    assert num_right(full) >= 0.9 * len(PROBLEMS)
 
 
 def test_greedy_traces_keep_their_digressions(full: list[tuple[Problem, Completion]]) -> None:

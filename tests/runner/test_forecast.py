@@ -90,7 +90,9 @@ def test_a_plan_comes_near_what_the_run_takes_and_costs_nothing_twice(
     assert "KV" in first.out
 
 
-@pytest.mark.parametrize("num_rows", [8, 20, 60])
+@pytest.mark.parametrize(
+    "num_rows", [20, *(pytest.param(n, marks=pytest.mark.long) for n in (8, 60))]
+)
 def test_a_sample_too_small_for_the_batch_gives_bounds_that_hold_the_truth(
     num_rows, tmp_path, capsys, monkeypatch
 ):

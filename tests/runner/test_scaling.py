@@ -82,7 +82,7 @@ def _efficiency(tmp_path, num_workers: int, rows_per_worker: int) -> float:
 
 
 def test_eight_workers_are_nearly_eight_times_as_fast(tmp_path):
-    assert _efficiency(tmp_path, 8, 400) >= 0.95
+    assert _efficiency(tmp_path, 8, 240) >= 0.95
 
 
 @pytest.mark.long

@@ -55,18 +55,26 @@ def check(case: PackedCase, rule: AttentionRule, num_splits: int) -> None:
     torch.testing.assert_close(output, by_torch, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", list(KV_FORMATS))
+SHAPES = [
+    (64, 4, False, None, False, 1),
+    (64, 4, False, None, False, 3),
+    (16, 1, True, None, True, 5),
+    (96, 7, False, 120, False, 2),
+    (32, 2, True, 120, True, 2),
+    (32, 2, False, 1, False, 2),
+    (64, 20, False, None, True, 2),
+    (128, 7, True, 250, False, 2),
+]
+#: What a format changes is how a group of 16 numbers is read, whatever the shape: each shape in one format.
+SHORT = {(shape, list(KV_FORMATS)[n % len(KV_FORMATS)]) for n, shape in enumerate(SHAPES)}
+
+
 @pytest.mark.parametrize(
-    ("head_dim", "group", "per_head", "window", "has_sinks", "num_splits"),
+    ("name", "head_dim", "group", "per_head", "window", "has_sinks", "num_splits"),
     [
-        (64, 4, False, None, False, 1),
-        (64, 4, False, None, False, 3),
-        (16, 1, True, None, True, 5),
-        (96, 7, False, 120, False, 2),
-        (32, 2, True, 120, True, 2),
-        (32, 2, False, 1, False, 2),
-        (64, 20, False, None, True, 2),
-        (128, 7, True, 250, False, 2),
+        pytest.param(name, *shape, marks=[] if (shape, name) in SHORT else pytest.mark.long)
+        for shape in SHAPES
+        for name in KV_FORMATS
     ],
 )
 def test_equals_attention_over_the_dequantised_store(
@@ -84,7 +92,9 @@ def test_lanes_too_short_for_a_group_are_all_buffer() -> None:
     check(PackedCase(torch.tensor([1, 3, 9])), AttentionRule(0.125, None, None), 3)
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize(
+    "seed", [*range(3), *(pytest.param(n, marks=pytest.mark.long) for n in range(3, 24))]
+)
 def test_equals_it_on_random_cases(seed: int) -> None:
     rng = random.Random(seed)
     name, head_dim, group = (

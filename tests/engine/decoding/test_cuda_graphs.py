@@ -72,11 +72,11 @@ def test_a_decode_step_done_again_changes_nothing(
     if quantize:
         request.getfixturevalue("interpreted")
     engine = make_engine(tiny_model_dirs["qwen2"], name, quantize=quantize)
-    for each in REQUESTS:
+    for each in REQUESTS[1:4]:
         engine.add_request(each)
     for _ in range(2):
         engine.step()
-    assert 15 in engine._runner.inputs.slots.tolist()
+    assert 15 in engine._runner.inputs.slots[:3].tolist()
     arena = engine.arena
 
     def state() -> list[torch.Tensor]:
@@ -98,7 +98,7 @@ def test_a_step_asks_nothing_of_the_host_quantised_or_with_queries_remembered(
     engine = make_engine(tiny_model_dirs["qwen2"], name, quantize=quantize)
     assert engine._runner.graphs is not None
     assert attention.asks_nothing(engine.arena.shape, engine.arena.positions.device)
-    for request in REQUESTS:
+    for request in REQUESTS[:2]:
         engine.add_request(request)
     engine.step()
     with torch.inference_mode(), AsksNothing():

@@ -5,16 +5,16 @@ from pathlib import Path
 import pytest
 import torch
 from greedy_runs import greedy_engine, huggingface, random_prompts, run
+from policy_kinds import one_of_each_kind
 from tiny_models import ARCHITECTURES
 
 from dynts_batch.config import MemoryConfig, ModelConfig, PolicyConfig, SamplingConfig
 from dynts_batch.engine import Engine, scheduler, sequence
-from dynts_batch.kvcache.policies import POLICIES
 from dynts_batch.records import Request
 
 CHUNK = 7
 #: From one token to several chunks, in no order of length.
-LENGTHS = (30, 2, 7, 16, 8, 29, 1, 22, 15, 3)
+LENGTHS = (30, 2, 7, 16, 8, 1, 22)
 
 
 @pytest.fixture
@@ -23,13 +23,13 @@ def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, "PREFILL_CHUNK", CHUNK)
 
 
-@pytest.mark.parametrize("policy_name", sorted(POLICIES))
+@pytest.mark.parametrize("policy_name", one_of_each_kind())
 def test_chunks_change_no_completion_under_any_policy(
     policy_name: str, told_apart_model: ModelConfig, request: pytest.FixtureRequest
 ) -> None:
     """Lanes are refilled while others decode, and evict, between the chunks of a prompt."""
     policy = PolicyConfig(policy_name, budget=48, window_size=8, keep_ratio=0.5)
-    sampling = SamplingConfig(temperature=0.8, max_new_tokens=40)
+    sampling = SamplingConfig(temperature=0.8, max_new_tokens=30)
     prompts = [list(range(10 + n, 10 + 2 * n)) for n in LENGTHS]
 
     def completions(max_seqs: int) -> list[list[int]]:
@@ -38,8 +38,7 @@ def test_chunks_change_no_completion_under_any_policy(
 
     whole = completions(max_seqs=4)
     request.getfixturevalue("small_chunks")
-    assert completions(max_seqs=4) == whole
-    assert completions(max_seqs=2) == whole
+    assert completions(max_seqs=3) == whole
 
 
 @pytest.mark.usefixtures("small_chunks")
@@ -48,7 +47,7 @@ def test_chunks_equal_huggingface_generate(
     architecture: str, tiny_model_dirs: dict[str, Path]
 ) -> None:
     """With sinks and sliding windows shorter than a prompt, too."""
-    prompts = random_prompts(seed=5, count=9)
+    prompts = random_prompts(seed=5, count=5)
     folder = tiny_model_dirs[architecture]
     assert run(greedy_engine(folder, max_seqs=3), prompts) == huggingface(folder, prompts)
 

@@ -3,15 +3,16 @@
 from collections.abc import Sequence
 
 import pytest
+from policy_kinds import one_of_each_kind
 
 from dynts_batch.config import MemoryConfig, ModelConfig, PolicyConfig, SamplingConfig
 from dynts_batch.engine import Engine, scheduler, sequence
 from dynts_batch.engine.model_runner import ModelRunner
-from dynts_batch.kvcache.policies import POLICIES
 from dynts_batch.records import Completion, Request
 
 LENGTHS = (30, 7, 16, 1)
 NUM_SAMPLES = 3
+MAX_NEW_TOKENS = 34
 REQUESTS = [
     Request(str(length), sample_index=k, prompt_token_ids=range(10, 10 + length))
     for length in LENGTHS
@@ -52,7 +53,7 @@ def completions(
 ) -> dict[tuple[str, int], Completion]:
     """By request and sample; only where the run has several samples is anything shared."""
     sampling = SamplingConfig(
-        temperature=0.8, max_new_tokens=40, num_samples=num_samples, logprobs=True
+        temperature=0.8, max_new_tokens=MAX_NEW_TOKENS, num_samples=num_samples, logprobs=True
     )
     engine = Engine.load(model, policy, sampling, memory)
     found = {(c.request_id, c.sample_index): c for c in engine.generate(requests)}
@@ -74,8 +75,19 @@ def rows(found: dict[tuple[str, int], Completion]) -> dict[tuple[str, int], tupl
     }
 
 
-@pytest.mark.parametrize("quantize", [False, "int4", "nvfp4"])
-@pytest.mark.parametrize("name", sorted(POLICIES))
+#: A store is tried with the policies that record the most.
+QUANTISED = [
+    pytest.param(name, quantize, marks=marks)
+    for quantize, short in (("int4", "h2o"), ("nvfp4", "thinkv"))
+    for name in ("dynts", "rkv", "h2o", "thinkv")
+    for marks in [[] if name == short else pytest.mark.long]
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "quantize"),
+    [*(pytest.param(*x.values, False, marks=x.marks) for x in one_of_each_kind()), *QUANTISED],
+)
 def test_samples_that_share_a_prompt_are_the_same_rows_bit_for_bit_under_any_policy(
     name: str,
     quantize: bool | str,
@@ -83,8 +95,6 @@ def test_samples_that_share_a_prompt_are_the_same_rows_bit_for_bit_under_any_pol
     processed: list[int],
 ) -> None:
     """Lanes evict, end and are refilled while samples of the same prompt begin."""
-    if quantize and name not in ("dynts", "rkv", "h2o", "thinkv"):
-        pytest.skip("a store is tried with the policies that record the most")
     policy = PolicyConfig(name, budget=48, window_size=8, quantize=quantize)
     alone = completions(told_apart_model, policy, num_samples=1)
     assert sum(processed) == NUM_SAMPLES * sum(LENGTHS)
@@ -100,8 +110,10 @@ def test_a_prompt_is_kept_within_the_memory_that_is_left(
     policy = PolicyConfig("full")
     long = [Request("p", k, prompt_token_ids=range(10, 40)) for k in range(NUM_SAMPLES)]
     alone = completions(told_apart_model, policy, long, num_samples=1)
-    shape = Engine.load(told_apart_model, policy, SamplingConfig(max_new_tokens=40)).arena.shape
-    sequence, kept = shape.bytes_per_sequence(32 + 40), shape.bytes_per_sequence(256)
+    shape = Engine.load(
+        told_apart_model, policy, SamplingConfig(max_new_tokens=MAX_NEW_TOKENS)
+    ).arena.shape
+    sequence, kept = shape.bytes_per_sequence(32 + MAX_NEW_TOKENS), shape.bytes_per_sequence(256)
     for left, num_processed in ((kept, 1), (kept - 1024, NUM_SAMPLES)):
         processed.clear()
         memory = MemoryConfig(

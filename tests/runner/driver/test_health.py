@@ -70,14 +70,14 @@ def test_broken_code_ends_the_run_within_a_few_starts_and_leaves_it_resumable(wo
         assert not outcome.failed
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(world=_WORLDS)
 def test_what_breaks_after_it_has_worked_ends_too(world):
     outcome = simulate(replace(world, is_broken=True, has_worked=True))
     assert outcome.error is not None or len(outcome.failed) == world.plan.num_units
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 2**32), max_workers=st.integers(1, 4), num_nodes=st.integers(1, 3))
 def test_many_bad_requests_end_no_run_that_has_worked(seed, max_workers, num_nodes):
     """They are what is left at its end: one death after another, and not a row between them."""

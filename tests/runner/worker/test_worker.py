@@ -70,7 +70,7 @@ def test_slow_grading_does_not_hold_up_the_engine(make_worker, monkeypatch):
     worker, run = make_worker()
 
     def grade(self, answer, reference, reasoning):
-        time.sleep(0.2)
+        time.sleep(0.1)
         return Grade(None, None)
 
     monkeypatch.setattr(Grader, "grade", grade)

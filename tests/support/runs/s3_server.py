@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import contextmanager
 
-from moto.server import DomainDispatcherApplication, create_backend_app
 from pyarrow import fs as pafs
 from werkzeug.serving import WSGIRequestHandler, make_server
 
@@ -38,6 +37,9 @@ class _Faulty:
     """A WSGI application around moto's: a write that fails is refused before moto sees it, or after."""
 
     def __init__(self, faults: Faults) -> None:
+        # Here, since it takes a second, and every test process reads this file.
+        from moto.server import DomainDispatcherApplication, create_backend_app
+
         self._app = DomainDispatcherApplication(create_backend_app)
         self._faults = faults
 

@@ -1,0 +1,28 @@
+"""One policy of each kind, for the laws that the engine keeps for whatever a policy asks of it."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+
+from dynts_batch.config import PolicyConfig
+from dynts_batch.kvcache.policies import POLICIES, make_policy
+
+EVICTING = sorted(POLICIES.keys() - {"full"})
+
+
+def kind(name: str) -> tuple[object, ...]:
+    """All that the engine does otherwise for one policy than for another, beside asking it which slots stay."""
+    policy = make_policy(PolicyConfig(name, budget=64, window_size=8))
+    return policy.requires, policy.companions, policy.num_queries, policy.per_head
+
+
+def one_of_each_kind(names: Iterable[str] = EVICTING) -> list[Any]:
+    """`names` as parameters; the second and later ones of a kind are marked `long`."""
+    seen: set[tuple[object, ...]] = set()
+    parameters = []
+    for name in names:
+        marks = [pytest.mark.long] if kind(name) in seen else []
+        parameters.append(pytest.param(name, marks=marks))
+        seen.add(kind(name))
+    return parameters
