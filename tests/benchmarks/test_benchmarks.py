@@ -8,7 +8,12 @@ import pytest
 
 from dynts_batch.benchmarks import cpu_suite, gpu_suite, study
 from dynts_batch.benchmarks.breakdown import breakdown
-from dynts_batch.benchmarks.contenders.contenders import PEERS, make_contender, named_policy
+from dynts_batch.benchmarks.contenders.contenders import (
+    PEERS,
+    make_contender,
+    make_engine,
+    named_policy,
+)
 from dynts_batch.benchmarks.growth import growth
 from dynts_batch.benchmarks.loads import LOADS, equal_memory, ragged
 from dynts_batch.benchmarks.measure import check_lengths, measure, ratios
@@ -83,6 +88,8 @@ def test_a_real_models_load_has_its_own_lengths_and_contenders_keep_to_them(
     found = [make_contender(name, real, load)(load).completions for name in names]
     check_lengths(found[0], load)
     assert found[0] == found[1]
+    own = make_engine(real, "full", load)._model.tokenizer
+    assert own.name_or_path == real.model, "a real model's own tokens are no other tokenizer's"
 
 
 @pytest.mark.parametrize("name", ["window", "hf-generate"])

@@ -78,7 +78,7 @@ def make_engine(workload: Workload, policy_name: str, load: Load) -> Engine:
     loaded = LoadedModel(
         decoder=model.base_model,
         head=model.lm_head,
-        tokenizer=AutoTokenizer.from_pretrained(model_path("embedded")),
+        tokenizer=AutoTokenizer.from_pretrained(workload.model or model_path("embedded")),
         stop_token_ids=frozenset(),
         config=model.config,
         device=model.device,
