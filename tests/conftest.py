@@ -4,6 +4,7 @@ import os
 import re
 from contextlib import suppress
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,9 @@ def pytest_configure(config: pytest.Config) -> None:
     import torch
 
     torch.set_num_threads(1)  # several processes share two cores in these tests
-    if not torch.cuda.is_available():
-        os.environ["TRITON_INTERPRET"] = "1"  # its kernels run in its interpreter
+    # Its kernels run in its interpreter, beside which vLLM's build for CPUs does not load.
+    if not torch.cuda.is_available() and find_spec("vllm") is None:
+        os.environ["TRITON_INTERPRET"] = "1"
         with suppress(ModuleNotFoundError):
             from triton_interpreter import replace_once
 
