@@ -67,7 +67,10 @@ def arena_shape(
 
 def prefill_bytes(model_config: PretrainedConfig, dtype: torch.dtype, num_tokens: int) -> int:
     """Most bytes of a layer's activations: residual, projections, attention, both MLP halves."""
-    widest = 8 * model_config.hidden_size + 3 * (model_config.intermediate_size or 0)
+    hidden_size = model_config.hidden_size
+    # GPT-2 and its kin do not name the width of their MLP: it is four times the hidden size.
+    intermediate_size = getattr(model_config, "intermediate_size", None) or 4 * hidden_size
+    widest = 8 * hidden_size + 3 * intermediate_size
     return num_tokens * widest * dtype.itemsize
 
 
