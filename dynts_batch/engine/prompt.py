@@ -111,7 +111,7 @@ class PromptRenderer:
         A tag anywhere else is the user's text and opens nothing.
         """
         tail = prompt_token_ids[-self._start_tokens - _SPACE_TOKENS :]
-        return self._raw(tail).rstrip().endswith(self.tags.start)
+        return self.text(tail).rstrip().endswith(self.tags.start)
 
     def continues_thinking(self, request: Request) -> bool:
         """Whether the request's last turn is the assistant's, has begun to think, and is to be
@@ -130,10 +130,10 @@ class PromptRenderer:
             return None
         num_tokens, end = len(completion_token_ids), self.tags.end
         first = max(0, num_tokens - self._end_tokens)
-        if end not in self._raw(completion_token_ids[first:]):
+        if end not in self.text(completion_token_ids[first:]):
             return None
         starts = range(num_tokens - 1, first - 1, -1)
-        return next((i for i in starts if end in self._raw(completion_token_ids[i:])), None)
+        return next((i for i in starts if end in self.text(completion_token_ids[i:])), None)
 
     def first_answer(self, completion_token_ids: Sequence[int]) -> int | None:
         """Where the end of thinking begins in a whole completion: the first that `find_answer`
@@ -149,7 +149,7 @@ class PromptRenderer:
 
     def has_two_ends(self, answer_token_ids: Sequence[int]) -> bool:
         """Whether thinking ends again, after the end with which these tokens begin."""
-        return self._raw(answer_token_ids).count(self.tags.end) > 1
+        return self.text(answer_token_ids).count(self.tags.end) > 1
 
     def split(
         self,
@@ -185,14 +185,14 @@ class PromptRenderer:
         """
         tail = prompt_token_ids[-self._end_tokens :]
         head = completion_token_ids[: self._end_tokens]
-        if self.tags.end in self._raw(tail) or self.tags.end not in self._raw([*tail, *head]):
+        if self.tags.end in self.text(tail) or self.tags.end not in self.text([*tail, *head]):
             return self._decode(completion_token_ids)
         return self._cut([*tail, *completion_token_ids], self.tags.end)[1]
 
     def opens(self, completion_token_ids: Sequence[int]) -> bool:
         """Whether the model writes the opening tag itself, perhaps after a line break."""
         head = completion_token_ids[: self._start_tokens + _SPACE_TOKENS]
-        return self._raw(head).lstrip().startswith(self.tags.start)
+        return self.text(head).lstrip().startswith(self.tags.start)
 
     def _reasoning(self, token_ids: Sequence[int]) -> str:
         """The text of a completion's thinking, without its opening tag."""
@@ -203,8 +203,8 @@ class PromptRenderer:
     def _cut(self, token_ids: Sequence[int], tag: str) -> tuple[str, str]:
         """The text before and after the first `tag`. Its first and last token may hold other text
         too."""
-        end = next(i for i in range(1, len(token_ids) + 1) if tag in self._raw(token_ids[:i]))
-        before, _, after = self._raw(token_ids[:end]).partition(tag)
+        end = next(i for i in range(1, len(token_ids) + 1) if tag in self.text(token_ids[:i]))
+        before, _, after = self.text(token_ids[:end]).partition(tag)
         return before, after + self._decode(token_ids[end:])
 
     def token_texts(self, token_ids: Sequence[int]) -> list[str]:
@@ -216,7 +216,7 @@ class PromptRenderer:
         texts: list[str] = []
         start = read = 0  # the tokens start..read-1 are context, already decoded
         for end in range(1, len(token_ids) + 1):
-            known, text = self._raw(token_ids[start:read]), self._raw(token_ids[start:end])
+            known, text = self.text(token_ids[start:read]), self.text(token_ids[start:end])
             is_whole = not text.endswith("\ufffd") or end - read >= _MAX_CHARACTER_TOKENS
             is_whole |= end == len(token_ids)
             texts.append(text[len(known) :] if is_whole else "")
@@ -229,15 +229,11 @@ class PromptRenderer:
         return self._tokenizer.decode([token_id])
 
     def text(self, token_ids: Sequence[int]) -> str:
-        """The text of tokens, special ones included."""
-        return self._raw(token_ids)
+        """The text of tokens, special ones included: some tokenizers treat the tags as such."""
+        return self._tokenizer.decode(list(token_ids), skip_special_tokens=False)
 
     def _decode(self, token_ids: Sequence[int]) -> str:
         return self._tokenizer.decode(list(token_ids), skip_special_tokens=True)
-
-    def _raw(self, token_ids: Sequence[int]) -> str:
-        """Text with special tokens, since some tokenizers treat the tags as such."""
-        return self._tokenizer.decode(list(token_ids), skip_special_tokens=False)
 
 
 def _closing_token_ids(tokenizer: PreTrainedTokenizerBase, end: str) -> frozenset[int]:
