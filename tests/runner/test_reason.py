@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -197,13 +198,21 @@ def test_a_driver_whose_run_was_taken_over_stores_its_rows_and_ends(
     config = _config(tmp_path, model={"name": "fake:step_s=0.05"})
     claim = tmp_path / "run" / "driver.json"
 
+    has_stopped = threading.Event()
+
     def take_over() -> None:
+        """Beat as another driver does. One write might fall between this driver's look and beat."""
         _wait_for(lambda: _files(tmp_path / "run" / "rows"))
-        claim.write_text('{"driver": "another", "pid": 7, "host": "elsewhere"}')
+        while not has_stopped.wait(0.02):
+            (tmp_path / "beat").write_text('{"driver": "another", "pid": 7, "host": "elsewhere"}')
+            (tmp_path / "beat").rename(claim)
 
     with ThreadPoolExecutor() as threads:
         taken = threads.submit(take_over)
-        assert reason(config, []) == 2
+        try:
+            assert reason(config, []) == 2
+        finally:
+            has_stopped.set()
         taken.result()
     assert "was taken over by process 7 on elsewhere" in capsys.readouterr().err
     assert 0 < len(_files(tmp_path / "run" / "rows")) < 8
