@@ -10,8 +10,8 @@ Units are in the names: `_s` seconds, `_gib` GiB (2**30 bytes), `_usd` US dollar
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, Self
 
 
 @dataclass(frozen=True)
@@ -24,18 +24,16 @@ class ModelConfig:
     revision: str | None = None
     """Branch, tag or commit of a hub model. A branch is pinned to its commit when a run begins."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    """Type of weights, keys and values. `auto`: as the checkpoint says on a GPU, float32 on a
-    CPU."""
+    """Of weights, keys and values. `auto`: the checkpoint's on a GPU, float32 on a CPU."""
     weights: Literal["int8"] | None = None
     """`int8`: linear layers multiply in 8 bits, with a scale for each channel and each token. It
     is faster and gives other rows. It needs a CPU with AVX-512 VNNI. null = they have `dtype`."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """`auto`: a GPU if the worker has one."""
     predictor: str | None = None
-    """Path of the importance predictor. null = the one that comes with the embedded model."""
+    """Path of the importance predictor. null = the embedded model's."""
     thoughts: str | None = None
-    """Path of the file that tells the model's thoughts apart, for `thinkv`. null = the one that
-    comes with the embedded model."""
+    """Path of the file that tells thoughts apart, for `thinkv`. null = the embedded model's."""
     think_tags: list[str] | None = None
     """The two texts between which the model thinks. What stands after the second is its answer.
     null = as the chat template says: `["<think>", "</think>"]`, Magistral's
@@ -149,12 +147,16 @@ class PolicyParameters:
     """Share of the candidates that an eviction keeps: the DynTS paper's schedule. In (0, 1]."""
     interval: int | None = None
     """Tokens that an eviction evicts, so there is one every `interval` tokens. At least 1; it
-    excludes `keep_ratio`. If both are null, the policy's own schedule holds: a sixteenth of the budget."""
+    excludes `keep_ratio`. Both null: the policy's own schedule, a sixteenth of the budget."""
     protect_prompt: bool = True
     """The prompt is never evicted."""
     quantize: bool | str = False
     """How keys and values are stored, apart from the newest few tokens. false: as they are. `true`
     or `nvfp4`: 4.5 bits a number. `int4`: 5 bits, with more precise keys. `fp8`: 8.5 bits."""
+    retry_budget: int | None = None
+    """Rows that lost tokens and ended at the token limit, in a loop or without an answer run again
+    with this budget, after all others. They cost both attempts; the column `first_attempt` has the
+    first one's figures. Above `budget`; a finished run may add it."""
 
     def __post_init__(self) -> None:
         # One value for one format, or a run could not go on under the other name.
@@ -174,6 +176,12 @@ class PolicyConfig(PolicyParameters, PolicyName):  # the name comes first among 
 
     options: dict[str, Any] = field(default_factory=dict)
     """The policy's own parameters: every other key that stands under `policy`."""
+
+    @property
+    def of_retries(self) -> Self | None:
+        """The policy of second attempts; None if there are none."""
+        budget = self.retry_budget
+        return None if budget is None else replace(self, budget=budget, retry_budget=None)
 
 
 @dataclass(frozen=True)
@@ -212,8 +220,7 @@ class RunConfig:
     """Required. The run directory, a path or a URI as `input.path`. The same one again resumes."""
     shard_rows: int = 64
     """Units (request x sample) of a shard, which is what a worker takes and what a file holds. At
-    least 1. A multiple of
-    `sampling.num_samples` with `sampling.stop_when`."""
+    least 1. A multiple of `sampling.num_samples` with `sampling.stop_when`."""
     checkpoint_s: float = 60.0
     """Finished rows of an unfinished shard are saved this often. Above 0."""
     max_attempts: int = 3
@@ -244,8 +251,8 @@ class WorkersConfig:
     """Most workers; nodes and work decide how many there are. At least `min`."""
     num_gpus: float | None = None
     """GPUs of a worker. null = one if `model.device` is cuda, or auto on a cluster with GPUs, else
-    none. A part of one, such as 0.5: two workers share a GPU, each with half of its memory. 2 and
-    more need `engine.kind=vllm`."""
+    none. A part of one, such as 0.5: two workers share a GPU and its memory. 2 and more need
+    `engine.kind=vllm`."""
     num_cpus: float = 1
     """CPUs of a worker, which are its threads too. At least 0."""
 

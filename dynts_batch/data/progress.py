@@ -10,7 +10,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from dynts_batch.data.first_attempt import COLUMNS, needs_retry
 from dynts_batch.data.run_dir import RunDir
+from dynts_batch.data.shard_table import read_columns
 
 _RATE_WINDOW = 64  # commits: long enough to be steady, short enough to follow a change of workers
 
@@ -35,6 +37,8 @@ class Progress:
     """The manifest is written: nothing is left to do."""
     skipped_rows: int | None = None
     """Samples that their question did not need, of all rows so far. None if the run needs all."""
+    retry_rows: int | None = None
+    """Finished rows that wait for a second attempt. None without policy.retry_budget."""
 
     @property
     def eta_s(self) -> float | None:
@@ -72,8 +76,28 @@ def read_progress(run_dir: RunDir, now: float) -> Progress:
         rows_per_s=_rate(commits[-_RATE_WINDOW:]),
         idle_s=max(0.0, now - max(written) / 1e9) if written else None,
         sealed=run_dir.read_manifest() is not None,
+        retry_rows=_num_to_retry(run_dir, fingerprint),
         skipped_rows=_num_skipped(run_dir, checkpoints) if _may_skip(fingerprint) else None,
     )
+
+
+def rows_to_retry(run_dir: RunDir, grading_kind: str) -> dict[int, int]:
+    """How many rows of each finished shard need more room (policy.retry_budget), where any does."""
+    counts = {}
+    for shard in sorted(run_dir.finished_shards()):
+        with run_dir.open_shard(shard) as file:
+            rows = read_columns(file, COLUMNS)
+        counts[shard] = pc.sum(needs_retry(rows, grading_kind)).as_py() or 0
+    return {shard: count for shard, count in counts.items() if count}
+
+
+def _num_to_retry(run_dir: RunDir, fingerprint: Mapping[str, Any]) -> int | None:
+    policy, grading = (fingerprint.get(group) for group in ("policy", "grading"))
+    if not (isinstance(policy, Mapping) and isinstance(grading, Mapping)):
+        return None
+    if policy.get("retry_budget") is None:
+        return None
+    return sum(rows_to_retry(run_dir, grading["kind"]).values())
 
 
 def _may_skip(fingerprint: Mapping[str, Any]) -> bool:

@@ -47,6 +47,19 @@ TOKEN_TRACE = pa.struct(
     ]
 )
 
+#: What the first attempt of a row was, which ran again with more room (policy.retry_budget).
+FIRST_ATTEMPT = pa.struct(
+    [
+        ("finish_reason", pa.string()),
+        ("correct", pa.bool_()),
+        ("budget", pa.int64()),
+        ("completion_tokens", pa.int64()),
+        ("device_s", pa.float64()),
+        ("energy_j", pa.float64()),
+        ("cost_usd", pa.float64()),
+    ]
+)
+
 IDENTITY = (
     _always("request_id", _TEXT, "Stable id of the prompt"),
     _always("sample_index", pa.int64(), "Which sample of the prompt, from 0"),
@@ -138,6 +151,13 @@ RESULT = (
         pa.float64(),
         "Lowest mean of 2,048 of these in a row, of a shorter completion the mean: where the model"
         " was least sure",
+    ),
+    _field(
+        "first_attempt",
+        FIRST_ATTEMPT,
+        "Of a row that ran again with more room (policy.retry_budget): how its first attempt ended,"
+        " with which budget, and what it took. device_s, energy_j and cost_usd of the row hold"
+        " both attempts, all other columns are the second one's. Else null",
     ),
     _field(
         "token_trace",

@@ -21,13 +21,13 @@ from dynts_batch.errors import RunDirError
 Unit = tuple[str, int]
 """(request_id, sample_index) of one row."""
 
-_UNIT_COLUMNS = ["request_id", "sample_index"]
-_ERROR_COLUMNS = (*_UNIT_COLUMNS, "error_type", "error_message")
+UNIT_COLUMNS = ["request_id", "sample_index"]
+_ERROR_COLUMNS = (*UNIT_COLUMNS, "error_type", "error_message")
 
 
 def units_of(table: pa.Table) -> list[Unit]:
     """The unit of every row."""
-    ids, samples = (table[name].to_pylist() for name in _UNIT_COLUMNS)
+    ids, samples = (table[name].to_pylist() for name in UNIT_COLUMNS)
     return list(zip(ids, samples, strict=True))
 
 
@@ -62,7 +62,7 @@ def to_parquet(table: pa.Table) -> pa.Buffer:
 
 def units_in(data: pa.Buffer) -> list[Unit]:
     """The unit of every row of a Parquet file, as its readers will find it."""
-    return units_of(pq.read_table(pa.BufferReader(data), columns=_UNIT_COLUMNS))
+    return units_of(pq.read_table(pa.BufferReader(data), columns=UNIT_COLUMNS))
 
 
 def read_columns(file: pq.ParquetFile, columns: Sequence[str]) -> pa.Table:

@@ -89,6 +89,7 @@ def check_engine(config: Config, *, on_gpu: bool) -> AnyModel:
     from dynts_batch.kvcache.policies import make_policy
 
     policy = make_policy(config.policy)
+    of_retries = config.policy.of_retries and make_policy(config.policy.of_retries)
     if config.engine.kind == "arena":
         _check_one_gpu(config)
     if is_fake(config.model.name):
@@ -110,7 +111,7 @@ def check_engine(config: Config, *, on_gpu: bool) -> AnyModel:
 
     device = torch.device("cuda" if on_gpu else "cpu")
     model = resolve_model(config.model, policy.companions, device)
-    check_memory(model, policy, config.memory, config.sampling.max_new_tokens)
+    check_memory(model, of_retries or policy, config.memory, config.sampling.max_new_tokens)
     check_chats(config.input, config.model.name, model.chat)
     check_skeleton(model, config.sampling.max_new_tokens)
     return model

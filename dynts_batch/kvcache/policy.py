@@ -54,6 +54,11 @@ class Policy(PolicyParameters):
         if self.window_size < 0:
             raise ConfigError(f"policy.window_size must be at least 0, got {self.window_size}")
         self._check_schedule()
+        if self.retry_budget is not None and self.retry_budget <= self.budget:
+            raise ConfigError(
+                f"policy.retry_budget must be above policy.budget ({self.budget}), or null, got"
+                f" {self.retry_budget}"
+            )
         if not 0 <= self.num_queries <= self.budget:
             raise ConfigError(
                 f"policy.{self.name} can look at no more queries than policy.budget"

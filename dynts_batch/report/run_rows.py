@@ -36,7 +36,7 @@ _SHORT = (
     ),
     *("peak_cache_len", "peak_kv_bytes", "full_kv_bytes", "queue_s", "prefill_s", "decode_s"),
     *("device_s", "energy_j", "cost_usd", "worker_id", "attempt"),
-    *("num_preemptions", "recomputed_tokens"),
+    *("num_preemptions", "recomputed_tokens", "forced_end", "first_attempt"),
 )
 _TEXTS = (
     *("request_id", "sample_index", "prompt", "reasoning", "answer", "extracted_answer"),
@@ -78,6 +78,12 @@ class RunRows:
         """A numeric column [rows] as float64, null as NaN."""
         values = self.table[column].combine_chunks().cast(pa.float64())
         return values.to_numpy(zero_copy_only=False)
+
+    def generated_tokens(self) -> np.ndarray:
+        """Of all attempts of each row [rows]."""
+        first = pc.struct_field(self.table["first_attempt"], "completion_tokens")
+        tokens = pc.add(self.table["completion_tokens"], pc.fill_null(first, 0))
+        return tokens.combine_chunks().cast(pa.float64()).to_numpy(zero_copy_only=False)
 
     def is_run(self) -> np.ndarray:
         """Which rows were run [rows]: all but error rows and skipped ones."""

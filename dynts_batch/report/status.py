@@ -18,6 +18,8 @@ def render(path: str, progress: Progress) -> str:
     ]
     if progress.skipped_rows is not None:
         lines.append(f"not needed  {progress.skipped_rows:,} (sampling.stop_when)")
+    if progress.retry_rows is not None:
+        lines.append(f"to retry    {progress.retry_rows:,} (policy.retry_budget)")
     if progress.checkpointed_rows:
         lines.append(f"in progress {progress.checkpointed_rows:,} rows of unfinished shards")
     if not progress.sealed:

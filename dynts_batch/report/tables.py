@@ -16,6 +16,7 @@ from rich.text import Text
 
 from dynts_batch.report.comparison.pairs import pairs_to_show
 from dynts_batch.report.comparison.side_by_side import RunColumn, conclusion, details, overview, why
+from dynts_batch.report.endings.lines import endings_lines
 from dynts_batch.report.lines import (
     Line,
     comparison_text,
@@ -61,7 +62,13 @@ def _show_one(run: Measures, console: Console) -> None:
     for warning in warnings(run):
         _say(console, warning)
     totals = run.totals
-    groups = [quality_lines(run), samples_lines(run), cost_lines(totals), work_lines(totals)]
+    groups = [
+        quality_lines(run),
+        samples_lines(run),
+        endings_lines(totals),
+        cost_lines(totals),
+        work_lines(totals),
+    ]
     console.print(_lines([group for group in groups if group]))
     _say(console, verdict(totals))
 

@@ -20,16 +20,20 @@ from dynts_batch.grading.stopping import Stopping
 from dynts_batch.records import NOT_RUN
 from dynts_batch.report.crossover import Crossover, find_crossover
 from dynts_batch.report.device_time import DeviceTime, measure_device_time
+from dynts_batch.report.endings.sums import Endings
 from dynts_batch.report.price import Price
 
-COLUMNS = (
-    *("sample_index", "finish_reason", "error_type", "correct", "text_matters"),
+#: Of which an unknown part makes the sum unknown.
+_SUMMED = (
     *("prompt_tokens", "completion_tokens", "peak_cache_len"),
     *("peak_kv_bytes", "full_kv_bytes", "device_s", "energy_j", "cost_usd"),
     *("num_preemptions", "recomputed_tokens"),
 )
-#: Of which an unknown part makes the sum unknown.
-_SUMMED = COLUMNS[5:]
+COLUMNS = (
+    *("sample_index", "finish_reason", "error_type", "correct", "text_matters"),
+    *("forced_end", "first_attempt"),
+    *_SUMMED,
+)
 
 
 @dataclass
@@ -52,6 +56,7 @@ class Totals:
     """Rows with a known verdict under the other grading.text."""
     num_text_matters: int = 0
     """Rows whose verdict would differ."""
+    endings: Endings = field(default_factory=Endings)
     _num_right: int = 0
     _sums: dict[str, float | None] = field(default_factory=lambda: dict.fromkeys(_SUMMED, 0))
     _token_steps: float = 0.0
@@ -80,6 +85,7 @@ class Totals:
         self.num_text_known += rows.num_rows - rows["text_matters"].null_count
         self.num_text_matters += pc.sum(rows["text_matters"]).as_py() or 0
         run = rows.filter(pc.invert(pc.is_in(rows["finish_reason"], pa.array(NOT_RUN))))
+        self.endings.add(run)
         for name, total in self._sums.items():
             if total is not None:
                 is_known = not run[name].null_count
@@ -131,12 +137,13 @@ class Totals:
 
     @property
     def completion_tokens(self) -> int:
-        return int(self._sums["completion_tokens"] or 0)
+        """Generated tokens, those of first attempts included."""
+        return int(self._sums["completion_tokens"] or 0) + self.endings.retries.first_tokens
 
     @property
     def tokens_per_problem(self) -> float | None:
         """Generated tokens, mean over answers."""
-        return self._mean(self._sums["completion_tokens"])
+        return self._mean(self.completion_tokens)
 
     @property
     def mean_peak_tokens(self) -> float | None:
@@ -213,12 +220,13 @@ class Totals:
     @cached_property
     def crossover(self) -> Crossover | None:
         """Valid once all rows are added."""
-        if not self.mean_full_tokens or not self.mean_full_bytes or not self.completion_tokens:
+        tokens = self._sums["completion_tokens"]
+        if not self.mean_full_tokens or not self.mean_full_bytes or not tokens:
             return None
         return find_crossover(
             self.device,
             bytes_per_token=self.mean_full_bytes / self.mean_full_tokens,
-            mean_tokens=self._token_steps / self.completion_tokens,
+            mean_tokens=self._token_steps / tokens,
             max_tokens=self.config.memory.max_prompt_tokens + self.config.sampling.max_new_tokens,
         )
 

@@ -52,15 +52,23 @@ def fingerprint_defaults(policy_name: str) -> dict[str, Any]:
     return {**_settings(Config(policy=policy)), "model": model}
 
 
-def renewed_fingerprint(stored: Mapping[str, Any], model: AnyModel) -> dict[str, Any]:
+def renewed_fingerprint(
+    stored: Mapping[str, Any], model: AnyModel, retry_budget: int | None
+) -> dict[str, Any]:
     """The fingerprint `stored`, which an older version may have written, in today's words for a run of `model`. What is
-    another run stays so."""
+    another run stays so.
+
+    A run without second attempts may add them, with `retry_budget`: they come after all rows."""
     renewed = dict(stored)
     if isinstance(stored.get("model"), Mapping):
         renewed["model"] = model.in_todays_words(stored["model"])
     policy = stored.get("policy")
-    if isinstance(policy, Mapping) and policy.get("quantize") is True:
-        renewed["policy"] = {**policy, "quantize": "nvfp4"}
+    if isinstance(policy, Mapping):
+        renewed["policy"] = policy = dict(policy)
+        if policy.get("quantize") is True:
+            policy["quantize"] = "nvfp4"
+        if retry_budget is not None and policy.get("retry_budget") is None:
+            policy["retry_budget"] = retry_budget
     return renewed
 
 

@@ -29,6 +29,7 @@ from dynts_batch.report.units import duration, size
 from dynts_batch.runner.extrapolation import Interval, Memory, total_of
 from dynts_batch.runner.prepared_run import PreparedRun, prepare
 from dynts_batch.runner.reason import drive
+from dynts_batch.runner.retry import has_work
 from dynts_batch.runner.shard_plan import ShardPlan
 from dynts_batch.telemetry import setup_logging
 
@@ -41,7 +42,7 @@ _COLUMNS = (
         "prefill_s",
         "decode_s",
     ),
-    *("device_s", "energy_j", "worker_id", "request_id"),
+    *("device_s", "energy_j", "worker_id", "request_id", "first_attempt"),
 )
 
 
@@ -57,7 +58,7 @@ def forecast(config_path: str, overrides: Sequence[str], *, num_rows: int) -> in
     config = load_config(config_path, overrides)
     address = os.environ.get("RAY_ADDRESS") or None
     run = _sample(prepare(_for_sample(config), is_local=address is None), num_rows)
-    if run.shards_to_do:
+    if has_work(run):
         console.print(
             f"trying {_num_shards(run.plan, num_rows) * run.plan.shard_rows:,} of {run.plan.num_units:,} rows in"
             f" {run.run_dir.path}",
@@ -111,7 +112,8 @@ def _rows_together(config: Config) -> int:
 
 
 def _memory(run: PreparedRun, rows: pa.Table) -> Memory:
-    samples = list(run.run_dir.read_telemetry())
+    # Second attempts have arenas of their own.
+    samples = [part for part in run.run_dir.read_telemetry() if not _has_retried(rows, part)]
     if not samples:
         raise RunDirError(f"{run.run_dir.path} holds no telemetry: delete it and plan again")
     return Memory(
@@ -119,6 +121,11 @@ def _memory(run: PreparedRun, rows: pa.Table) -> Memory:
         max_seqs=min(part["max_seqs"][-1].as_py() for part in samples),
         most_full_bytes=pc.max(rows["full_kv_bytes"]).as_py(),
     )
+
+
+def _has_retried(rows: pa.Table, telemetry: pa.Table) -> bool:
+    of_retries = rows.filter(rows["first_attempt"].is_valid())["worker_id"]
+    return telemetry["worker_id"][0].as_py() in set(of_retries.to_pylist())
 
 
 def forecast_lines(
@@ -142,6 +149,7 @@ def forecast_lines(
         ("rows", f"{num_units:,}, from a sample of {rows.num_rows:,} ({num_failed:,} failed)"),
         ("prompt tokens", _count(total("prompt_tokens"))),
         ("generated tokens", _count(total("completion_tokens"))),
+        *_retry_lines(rows, config),
         ("device hours", _amount(hours)),
         (f"time on {num_workers} workers", _time(device_s.times(1 / num_workers))),
         ("dollars", _dollars(hours, kwh, config.cost)),
@@ -155,9 +163,21 @@ def forecast_lines(
     ]
 
 
+def _retry_lines(rows: pa.Table, config: Config) -> list[tuple[str, str]]:
+    if config.policy.retry_budget is None:
+        return []
+    share = (rows.num_rows - rows["first_attempt"].null_count) / rows.num_rows
+    budget = f"{config.policy.retry_budget:,}"
+    return [("run again", f"{share:.1%} of the rows, with a budget of {budget}; counted here")]
+
+
 def _total(rows: pa.Table, config: Config, num_units: int, column: str) -> Interval:
     """The sum of `column` over a run of `num_units` rows, of which `rows` are a sample."""
     together = _rows_together(config)
+    if column == "completion_tokens":
+        first = pc.struct_field(rows["first_attempt"], column)
+        both = pc.add(rows[column], pc.fill_null(first, 0))
+        rows = rows.set_column(rows.schema.get_field_index(column), column, both)
     values = rows[column]
     if together > 1:
         values = rows.group_by("request_id").aggregate([(column, "sum")])[f"{column}_sum"]

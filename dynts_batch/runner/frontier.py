@@ -54,6 +54,7 @@ class Cell:
         return [
             f"policy.name={name}",
             f"policy.budget={budget}",
+            "policy.retry_budget=null",  # a cell is one budget
             *(f"policy.{option}" for option in options),
             f"sampling.seed={self.seed}",
             f"run.dir={out}/cells/{self.name}",

@@ -24,6 +24,9 @@ class Job:
     """What Ray gives each worker."""
     working_dir: str
     """The driver's, which relative paths in the configuration are relative to."""
+    first_budget: int | None = None
+    """Where rows run again with more room: the budget that they had. The configuration has the
+    larger one."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,6 +47,10 @@ class PreparedRun:
     """An earlier start under the same fingerprint has left a row that is no error."""
     shards_to_do: tuple[int, ...]
     """Those that are not committed, and with run.retry_failed those that hold error rows."""
+    first_budget: int | None = None
+    """The budget of the first attempts, if this part is of second ones; see retry.py."""
+    num_retries: int = 0
+    """Second attempts of this part."""
 
 
 def prepare(config: Config, *, is_local: bool) -> PreparedRun:
@@ -75,7 +79,7 @@ def prepare(config: Config, *, is_local: bool) -> PreparedRun:
         config,
         fingerprint,
         fingerprint_defaults(config.policy.name),
-        partial(renewed_fingerprint, model=model),
+        partial(renewed_fingerprint, model=model, retry_budget=config.policy.retry_budget),
     )
     committed, checkpointed = run_dir.finished_shards(), run_dir.list_shards("checkpoints")
     to_do = set(range(plan.num_shards)) - committed

@@ -31,7 +31,12 @@ from dynts_batch.report.totals import Totals, add_up, beyond_text
 from dynts_batch.telemetry import setup_logging
 
 if TYPE_CHECKING:
+    from dynts_batch.data.claim import Claim
+    from dynts_batch.runner.cluster import Resources
+    from dynts_batch.runner.driver.display import Display
+    from dynts_batch.runner.driver.limits import Limits
     from dynts_batch.runner.prepared_run import PreparedRun
+    from dynts_batch.runner.worker.stop_signal import StopSignal
 
 
 def reason(config_path: str, overrides: Sequence[str]) -> int:
@@ -63,10 +68,11 @@ def run_to_end(config: Config, console: Console) -> Totals | int:
     Raises: DyntsError.
     """
     from dynts_batch.runner.prepared_run import prepare
+    from dynts_batch.runner.retry import has_work
 
     address = os.environ.get("RAY_ADDRESS") or None
     run = prepare(config, is_local=address is None)
-    if run.shards_to_do:
+    if has_work(run):
         _say(console, _opening(run))
         status = drive(run, address, console)
         if status is not None:
@@ -82,15 +88,11 @@ def drive(run: PreparedRun, address: str | None, console: Console) -> int | None
     """Do what is left of `run`; the exit status where it was stopped before its end."""
     from dynts_batch.runner.cluster import describe_resources, open_cluster, plan_resources
     from dynts_batch.runner.driver.display import Display
-    from dynts_batch.runner.driver.driver import Driver
-    from dynts_batch.runner.driver.limits import Limits, Used, spent_usd
-    from dynts_batch.runner.driver.ray_fleet import RayFleet
-    from dynts_batch.runner.messages import Job
+    from dynts_batch.runner.driver.limits import Used
+    from dynts_batch.runner.retry import parts_of
     from dynts_batch.runner.worker.stop_signal import catch_stop_signals
 
-    is_capped = run.config.run.max_cost_usd is not None
-    limits = Limits.of(run.config, spent_usd=spent_usd(run.run_dir) if is_capped else 0.0)
-    if (limit := limits.reached(Used())) is not None:
+    if (limit := _limits(run, spent_hours=0.0).reached(Used())) is not None:
         _say(console, f"nothing was started: the run is at {limit}. {_LIMIT_HINT}")
         return EXIT_LIMIT
     with (
@@ -109,33 +111,68 @@ def drive(run: PreparedRun, address: str | None, console: Console) -> int | None
                 "no GPU is in the cluster now, so this run uses CPUs: set workers.num_gpus=1 if nodes"
                 " with GPUs are to join"
             )
-        job = Job(run.config, run.source.schema, resources.num_gpus, os.getcwd())
-        driver = Driver(
-            run,
-            RayFleet(job, resources),
-            num_workers=resources.num_workers,
-            show=display.show,
-            warn=display.note,
-            limits=limits,
+        began_s = time.monotonic()
+        for part in parts_of(run):
+            limits = _limits(part, spent_hours=(time.monotonic() - began_s) / 3600)
+            status = _drive_part(part, resources, limits, display, stop, claim)
+            if status is not None:
+                return status
+    return None
+
+
+def _limits(part: PreparedRun, *, spent_hours: float) -> Limits:
+    from dynts_batch.runner.driver.limits import Limits, spent_usd
+
+    is_capped = part.config.run.max_cost_usd is not None
+    usd = spent_usd(part.run_dir) if is_capped else 0.0
+    return Limits.of(part.config, spent_usd=usd, spent_hours=spent_hours)
+
+
+def _drive_part(
+    part: PreparedRun,
+    resources: Resources,
+    limits: Limits,
+    display: Display,
+    stop: StopSignal,
+    claim: Claim,
+) -> int | None:
+    """Do all of `part`; the exit status where it was stopped before its end."""
+    from dynts_batch.runner.driver.driver import Driver
+    from dynts_batch.runner.driver.ray_fleet import RayFleet
+    from dynts_batch.runner.messages import Job
+
+    if part.num_retries:
+        display.note(
+            f"{part.num_retries:,} rows in {len(part.shards_to_do):,} shards run again with a budget"
+            f" of {part.config.policy.budget:,} (policy.retry_budget)"
         )
-        try:
-            is_complete = driver.run(lambda: stop.is_set or claim.is_lost)
-        finally:
-            for text in driver.bad_nodes.values():
-                display.note(f"avoided for a while: {text}")
-            for text in driver.warnings:
-                display.note(f"workers warned: {text}")
-        if is_complete:
-            return None
-        claim.check()
-        done = read_progress(run.run_dir, time.time())
-        num_done = done.finished_rows + done.checkpointed_rows
-        rows = f"{num_done:,} of {done.num_rows:,} rows"
-        if stop.number is not None:
-            display.note(f"stopped with {rows}. {_HINT}")
-            return EXIT_SIGNAL + stop.number
-        display.note(f"stopped with {rows} at {driver.limit}. {_LIMIT_HINT}")
-        return EXIT_LIMIT
+    job = Job(part.config, part.source.schema, resources.num_gpus, os.getcwd(), part.first_budget)
+    driver = Driver(
+        part,
+        RayFleet(job, resources),
+        num_workers=resources.num_workers,
+        show=display.show,
+        warn=display.note,
+        limits=limits,
+    )
+    try:
+        is_complete = driver.run(lambda: stop.is_set or claim.is_lost)
+    finally:
+        for text in driver.bad_nodes.values():
+            display.note(f"avoided for a while: {text}")
+        for text in driver.warnings:
+            display.note(f"workers warned: {text}")
+    if is_complete:
+        return None
+    claim.check()
+    done = read_progress(part.run_dir, time.time())
+    num_done = done.finished_rows + done.checkpointed_rows
+    rows = f"{num_done:,} of {done.num_rows:,} rows"
+    if stop.number is not None:
+        display.note(f"stopped with {rows}. {_HINT}")
+        return EXIT_SIGNAL + stop.number
+    display.note(f"stopped with {rows} at {driver.limit}. {_LIMIT_HINT}")
+    return EXIT_LIMIT
 
 
 def _leaves_device_open(config: Config) -> bool:

@@ -86,6 +86,21 @@ def test_a_run_writes_every_row_and_a_second_one_does_nothing(cluster, tmp_path,
     assert (tmp_path / "run" / "manifest.json").stat().st_mtime_ns == manifest
 
 
+def test_rows_that_need_more_room_run_again_on_workers_of_their_own(cluster, tmp_path, capsys):
+    policy = {"name": "window", "window_size": 4, "budget": 10, "retry_budget": 14}
+    config = _config(tmp_path, policy=policy)
+    assert reason(config, []) == 0
+    rows = [r for b in RunDir(str(tmp_path / "run")).read_rows() for r in b.to_pylist()]
+    again = [row for row in rows if row["first_attempt"]]
+    assert len(again) == sum(row["finish_reason"] == "length" for row in rows) > 0
+    assert {row["peak_cache_len"] for row in again} == {14}
+    first = {row["worker_id"] for row in rows if not row["first_attempt"]}
+    assert not first & {row["worker_id"] for row in again}
+    assert f"{len(again)} rows in" in capsys.readouterr().err
+    assert reason(config, []) == 0
+    assert "nothing to do: all 40 rows are in" in capsys.readouterr().err
+
+
 def test_a_killed_worker_costs_no_row(cluster, undisturbed, tmp_path, capsys):
     config = _config(
         tmp_path,

@@ -108,7 +108,19 @@ def _quality(runs: Sequence[Measures]) -> list[RunColumn]:
         *(RunColumn(name, _texts([found.get(name) for found in at_k], percent)) for name in names),
         RunColumn("tokens per problem", _counts([t.tokens_per_problem for t in totals])),
         RunColumn("at the token limit", _texts([t.truncated_share for t in totals], percent)),
+        *_endings(totals),
     ]
+
+
+def _endings(totals: Sequence[Totals]) -> list[RunColumn]:
+    """Rows that were cut or run again; nothing that no run knows of."""
+    found = [t.endings for t in totals]
+    counts = {
+        "thinking cut": [e.budget.num_rows for e in found],
+        "loops ended": [e.loop.num_rows for e in found],
+        "run again": [e.retries.num_rows for e in found],
+    }
+    return [RunColumn(name, _counts(its)) for name, its in counts.items() if any(its)]
 
 
 def _cost(runs: Sequence[Measures]) -> list[RunColumn]:

@@ -23,6 +23,7 @@ from dynts_batch.config_file import to_yaml
 from dynts_batch.report.charts import comparison_charts, run_charts
 from dynts_batch.report.comparison.pairs import Pair, pairs_to_show
 from dynts_batch.report.comparison.side_by_side import cheapest, conclusion, overview, why
+from dynts_batch.report.endings.lines import endings_lines
 from dynts_batch.report.lines import (
     Line,
     comparison_text,
@@ -80,6 +81,7 @@ class RunSection:
         found = [
             ("Right answers", quality_lines(self.measures)),
             ("Samples", samples_lines(self.measures)),
+            ("Rows ended early or run again", endings_lines(self.measures.totals)),
             ("Cost", cost_lines(self.measures.totals)),
             ("Work and memory", work_lines(self.measures.totals)),
         ]

@@ -37,7 +37,7 @@ class Savings:
             known = certain > 0
             return float(np.sum(possible[known] * sums[known] / certain[known]))
 
-        tokens, usd = run.numbers("completion_tokens"), run.numbers("cost_usd")
+        tokens, usd = run.generated_tokens(), run.numbers("cost_usd")
         is_priced = not np.isnan(usd[is_run]).any()
         return cls(
             num_run=int(is_run.sum()),

@@ -61,11 +61,13 @@ class Limits:
     max_cost_usd: float | None = None
     max_hours: float | None = None
     spent_usd: float = 0.0
-    """By earlier starts of the run."""
+    """By earlier starts of the run, and earlier parts of this one."""
+    spent_hours: float = 0.0
+    """By earlier parts of this start."""
 
     @classmethod
-    def of(cls, config: Config, *, spent_usd: float) -> Limits:
-        return cls(config.run.max_cost_usd, config.run.max_hours, spent_usd)
+    def of(cls, config: Config, *, spent_usd: float, spent_hours: float = 0.0) -> Limits:
+        return cls(config.run.max_cost_usd, config.run.max_hours, spent_usd, spent_hours)
 
     def reached(self, used: Used) -> str | None:
         """The cap that is reached, in words."""
@@ -80,7 +82,7 @@ class Limits:
         """Seconds until the first cap is reached at that rate; 0 while it is unknown."""
         left_s = math.inf
         if self.max_hours is not None:
-            left_s = (self.max_hours - used.hours) * 3600
+            left_s = (self.max_hours - self.spent_hours - used.hours) * 3600
         if self.max_cost_usd is not None:
             left_usd = self.max_cost_usd - self.spent_usd - used.cost_usd
             left_s = min(left_s, left_usd / used.usd_per_s if used.usd_per_s > 0 else 0.0)
@@ -90,8 +92,9 @@ class Limits:
         if self.max_cost_usd is not None and self.spent_usd + cost_usd >= self.max_cost_usd:
             spent_usd = self.spent_usd + used.cost_usd
             return f"run.max_cost_usd ({self.max_cost_usd:g}), with ${spent_usd:,.4f} spent"
-        if self.max_hours is not None and hours >= self.max_hours:
-            return f"run.max_hours ({self.max_hours:g}), after {used.hours:,.4f} hours"
+        if self.max_hours is not None and self.spent_hours + hours >= self.max_hours:
+            spent_hours = self.spent_hours + used.hours
+            return f"run.max_hours ({self.max_hours:g}), after {spent_hours:,.4f} hours"
         return None
 
 

@@ -12,9 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from dynts_batch.data.readers.columns import fit
+from dynts_batch.data.first_attempt import with_first
 from dynts_batch.data.run_dir import RunDir
 from dynts_batch.data.shard_table import Unit, units_of
 from dynts_batch.data.source_columns import unpack
@@ -24,6 +23,7 @@ from dynts_batch.grading import Grader
 from dynts_batch.grading.stopping import Sample, Stopping
 from dynts_batch.records import NOT_RUN, Completion
 from dynts_batch.runner.messages import Assignment, Finished, Item, Tally
+from dynts_batch.runner.worker.stored_rows import Stored, remedy
 from dynts_batch.runner.worker.turns import Turns
 
 
@@ -49,31 +49,31 @@ class OpenShard:
     """A shard in this worker's hands: the rows from before, the rows since, and what is missing."""
 
     def __init__(
-        self, assignment: Assignment, stored: pa.Table | None, stopping: Stopping | None = None
+        self, assignment: Assignment, stored: Stored, stopping: Stopping | None = None
     ) -> None:
-        """`stored` holds the rows that an earlier lease left behind.
+        """`stored` is what earlier leases left behind.
 
         Raises: RunDirError where those are another shard's.
         """
         self.number = assignment.shard
         self.attempt = assignment.attempt
         self.items = {(i.row.request_id, i.sample_index): i for i in assignment.items}
-        self.stored = stored
+        self._stored, self._first = stored.rows, stored.first
         self._columns = unpack(assignment.columns)
         self._first_row = assignment.items[0].row.index
         self._source_rows: list[int] = []
         self.rows: list[dict[str, Any]] = []
         self.num_checkpointed = 0
-        done = set() if stored is None else set(units_of(stored))
+        done = set() if stored.rows is None else set(units_of(stored.rows))
         if foreign := done - self.items.keys():
             raise RunDirError(
                 f"what is stored of shard {self.number} must be its own rows, got {min(foreign)}."
-                f" {_delete(self.number)}"
+                f" {remedy(self.number)}"
             )
         self.already_done = [item.unit for unit, item in self.items.items() if unit in done]
         self._num_missing = len(self.items) - len(done)
         self._turns = Turns(stopping, assignment.items, assignment.held_back)
-        for unit, sample in _samples(stored):
+        for unit, sample in _samples(stored.rows):
             self._turns.record(self.items[unit], sample)
         self.to_run, self.to_skip = self._turns.due()
         """What the lease begins with."""
@@ -103,13 +103,14 @@ class OpenShard:
         self._take(item, row)
 
     def _take(self, item: Item, row: dict[str, Any]) -> None:
-        self.rows.append(row)
+        first = self._first.get((item.row.request_id, item.sample_index))
+        self.rows.append(row if first is None else with_first(row, first))
         self._source_rows.append(item.row.index - self._first_row)
 
     def table(self, schema: pa.Schema) -> pa.Table:
         columns = self._columns.take(pa.array(self._source_rows, pa.int64()))
         new = rows_to_table(schema, self.rows, columns)
-        return new if self.stored is None else pa.concat_tables([self.stored, new])
+        return new if self._stored is None else pa.concat_tables([self._stored, new])
 
 
 class ShardWriter:
@@ -184,35 +185,6 @@ class ShardWriter:
         else:
             self._run_dir.write_checkpoint(shard.number, table)
             finished.saved.append(shard.number)
-
-
-def read_stored_rows(
-    run_dir: RunDir, assignment: Assignment, schema: pa.Schema, *, drop_errors: bool
-) -> pa.Table | None:
-    """The rows of a shard that need not be computed again, in the columns of `schema`.
-
-    Raises: RunDirError where they cannot be read.
-    """
-    table = run_dir.read_checkpoint(assignment.shard) if assignment.may_have_checkpoint else None
-    if table is None and assignment.is_committed:
-        table = run_dir.read_shard(assignment.shard)
-    if table is None:
-        return None
-    try:
-        table = fit(table, schema)
-    except pa.ArrowException as error:
-        raise RunDirError(
-            f"what is stored of shard {assignment.shard} must have the columns of the input: {error}."
-            f" {_delete(assignment.shard)}"
-        ) from error
-    if drop_errors:  # and what was skipped: other samples of their question may decide otherwise
-        is_run = pc.invert(pc.is_in(table["finish_reason"], pa.array(NOT_RUN)))
-        table = table.filter(is_run)
-    return table
-
-
-def _delete(shard: int) -> str:
-    return f"Delete checkpoints/ and rows/shard-{shard:05d}.parquet to compute it again"
 
 
 def _samples(stored: pa.Table | None) -> Iterator[tuple[Unit, Sample | None]]:

@@ -36,8 +36,8 @@ from dynts_batch.runner.worker.shard_writer import (
     OpenShard,
     ShardWriter,
     Written,
-    read_stored_rows,
 )
+from dynts_batch.runner.worker.stored_rows import Stored
 from dynts_batch.runner.worker.timeline import Timeline
 from dynts_batch.telemetry import WarningLog
 
@@ -56,7 +56,8 @@ class Worker:
         """
         began_s, self._held = time.time(), HeldTime()
         self._warnings = WarningLog()
-        config = self._config = job.config
+        self._job, config = job, job.config
+        self._config = config
         self._run_dir = RunDir(str(config.run.dir))
         of_run = self._run_dir.fingerprint("model")["model"]
         num_threads = max(1, int(config.workers.num_cpus))
@@ -77,7 +78,9 @@ class Worker:
         self._schema = row_schema(job.source_schema)
         self._writer = ShardWriter(self._run_dir, self._schema, self._grader)
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="writer")
-        self._stopping = Stopping.from_config(config.sampling)
+        # Which samples a question needs was decided by their first attempts.
+        is_retry = job.first_budget is not None
+        self._stopping = None if is_retry else Stopping.from_config(config.sampling)
         self._written: deque[Future[Written]] = deque()
         self._finished = Finished()
         self._written_at_s = time.monotonic()
@@ -155,8 +158,7 @@ class Worker:
     # ---- work in ------------------------------------------------------------------------------
 
     def _open(self, assignment: Assignment) -> None:
-        drop_errors = self._config.run.retry_failed
-        stored = read_stored_rows(self._run_dir, assignment, self._schema, drop_errors=drop_errors)
+        stored = Stored.read(self._run_dir, assignment, self._schema, self._job)
         shard = OpenShard(assignment, stored, self._stopping)
         to_run = shard.to_run
         self._written.append(self._thread.submit(self._writer.open, shard))

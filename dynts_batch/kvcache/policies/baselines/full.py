@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from dynts_batch.errors import ConfigError
 from dynts_batch.kvcache.policies import register
 from dynts_batch.kvcache.policy import Policy
 
@@ -16,7 +17,11 @@ class Full(Policy):
     """
 
     def __post_init__(self) -> None:
-        pass  # nothing to check
+        if self.retry_budget is not None:
+            raise ConfigError(
+                "policy.retry_budget must be null for policy 'full', which evicts nothing and so has"
+                f" no more room to give, got {self.retry_budget}"
+            )
 
     def capacity(self, max_prompt_tokens: int, max_new_tokens: int) -> int:
         return max_prompt_tokens + max_new_tokens

@@ -1,0 +1,1 @@
+"""What it cost and saved to end rows early, or to run them again."""
