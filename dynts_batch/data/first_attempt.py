@@ -14,36 +14,48 @@ import pyarrow.compute as pc
 
 from dynts_batch.data.schema import FIRST_ATTEMPT
 from dynts_batch.data.shard_table import UNIT_COLUMNS, Unit, units_of
+from dynts_batch.errors import PromptTooLongError
 
 #: Graders of which every judged answer is a final answer found in the text.
 _FIND_ANSWERS = ("math", "exact")
 _CUT_OFF = ("length", "loop")
-_ENDED = ("stop", *_CUT_OFF)
+_TOO_LONG = PromptTooLongError.__name__
 _OF_FIRST = tuple(field.name for field in FIRST_ATTEMPT if field.name != "budget")
 _SUMMED = ("device_s", "energy_j", "cost_usd")
 #: What `needs_retry` and `first_attempts` read.
 COLUMNS = (
     *UNIT_COLUMNS,
     *_OF_FIRST,
-    *("answer", "extracted_answer", "evicted_tokens", "first_attempt"),
+    *("answer", "extracted_answer", "evicted_tokens", "error_type", "first_attempt"),
 )
 
 
 def needs_retry(rows: pa.Table, grading_kind: str) -> pa.ChunkedArray:
     """Which of `rows` are to run again with more room, bool.
 
-    They ended at the limit, in a loop or without an answer, and in their first attempt. A row that
-    lost no token is not among them: more room would not change it.
+    They ended at the limit, in a loop or without an answer, or their prompt did not fit, and it was
+    their first attempt. A row that lost no token is not among them: more room would not change it.
+    Nor is one whose question has skipped samples (sampling.stop_when): that one is decided. All
+    samples of a question must be in `rows` then.
     """
     reason = rows["finish_reason"]
-    has_text = pc.greater(pc.utf8_length(pc.utf8_trim_whitespace(_text(rows["answer"]))), 0)
-    has_answer = has_text
-    if grading_kind in _FIND_ANSWERS:
-        is_unfound = pc.and_(rows["correct"].is_valid(), rows["extracted_answer"].is_null())
-        has_answer = pc.and_(has_text, pc.invert(is_unfound))
-    failed = pc.or_(pc.is_in(reason, pa.array(_CUT_OFF)), pc.invert(has_answer))
-    can_change = pc.and_(pc.is_in(reason, pa.array(_ENDED)), pc.greater(rows["evicted_tokens"], 0))
-    return pc.and_(pc.and_(failed, can_change), rows["first_attempt"].is_null())
+    is_cut_off = pc.is_in(reason, pa.array(_CUT_OFF))
+    is_unanswered = pc.and_(pc.equal(reason, "stop"), _has_no_answer(rows, grading_kind))
+    has_lost = pc.greater(rows["evicted_tokens"], 0)
+    is_too_long = pc.fill_null(pc.equal(rows["error_type"], _TOO_LONG), fill_value=False)
+    is_due = pc.or_(pc.and_(pc.or_(is_cut_off, is_unanswered), has_lost), is_too_long)
+    decided = rows["request_id"].filter(pc.equal(reason, "skipped"))
+    is_open = pc.invert(pc.is_in(rows["request_id"], decided))
+    return pc.and_(pc.and_(is_due, is_open), rows["first_attempt"].is_null())
+
+
+def _has_no_answer(rows: pa.Table, grading_kind: str) -> pa.ChunkedArray:
+    text = pc.utf8_trim_whitespace(pc.fill_null(rows["answer"], ""))
+    is_empty = pc.equal(pc.utf8_length(text), 0)
+    if grading_kind not in _FIND_ANSWERS:
+        return is_empty
+    is_unfound = pc.and_(rows["correct"].is_valid(), rows["extracted_answer"].is_null())
+    return pc.or_(is_empty, is_unfound)
 
 
 def first_attempts(rows: pa.Table, budget: int) -> dict[Unit, dict[str, Any]]:
@@ -62,7 +74,3 @@ def with_first(row: Mapping[str, Any], first: Mapping[str, Any]) -> dict[str, An
 
 def _sum(a: float | None, b: float | None) -> float | None:
     return None if a is None or b is None else a + b
-
-
-def _text(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    return pc.fill_null(column, "")

@@ -44,13 +44,15 @@ def _rows(run_dir):
 
 
 def test_a_row_is_that_of_a_run_with_its_own_budget_and_holds_what_both_attempts_took(tmp_path):
-    first = _rows(finish_run(_config(tmp_path / "first", retry_budget=None)).path)
-    second = _rows(finish_run(_config(tmp_path / "second", budget=SECOND, retry_budget=None)).path)
-    both = _rows(finish_run(_config(tmp_path / "both")).path)
+    special = {3: "word " * 12}  # fits the second budget only
+    plain = {"special": special, "retry_budget": None}
+    first = _rows(finish_run(_config(tmp_path / "first", **plain)).path)
+    second = _rows(finish_run(_config(tmp_path / "second", budget=SECOND, **plain)).path)
+    both = _rows(finish_run(_config(tmp_path / "both", special=special)).path)
     assert len(both) == len(first)
     is_again = [row["first_attempt"] is not None for row in both]
-    assert is_again == [row["finish_reason"] == "length" for row in first]
-    assert 0 < sum(is_again) < len(both)
+    assert is_again == [row["finish_reason"] in ("length", "error") for row in first]
+    assert {row["finish_reason"] for row in first} == {"stop", "length", "error"}
     stable = dict.fromkeys(["request_id", "completion_token_ids", "answer", "correct", "peak_cache_len"])  # fmt: skip
     for row, a, b in zip(both, first, second, strict=True):
         expected = a if row["first_attempt"] is None else b
@@ -61,14 +63,14 @@ def test_a_row_is_that_of_a_run_with_its_own_budget_and_holds_what_both_attempts
             assert [facts[name] for name in names] == [a[name] for name in names]
             assert facts["budget"] == FIRST
             # The shares of a device depend on who shares it, but never exceed its time.
-            assert 0 < facts["cost_usd"] < row["cost_usd"]
+            assert 0 <= facts["cost_usd"] < row["cost_usd"]
             assert row["cost_usd"] == pytest.approx(row["device_s"] / 3600)
 
 
 def _outcome(**row):
     usual = {
-        "finish_reason": "stop", "correct": False, "answer": "It is 3.", "extracted_answer": "3",
-        "evicted_tokens": 7, "first_attempt": None,
+        "request_id": "q1", "finish_reason": "stop", "correct": False, "answer": "It is 3.", "extracted_answer": "3",
+        "evicted_tokens": 7, "error_type": None, "first_attempt": None,
     }  # fmt: skip
     return {**usual, **row}
 
@@ -80,6 +82,7 @@ def _outcome(**row):
         ({"finish_reason": "length"}, "math", True),
         ({"finish_reason": "loop"}, "math", True),
         ({"finish_reason": "error", "answer": None}, "math", False),
+        ({"finish_reason": "error", "error_type": "PromptTooLongError"}, "math", True),
         ({"finish_reason": "skipped", "answer": None}, "math", False),
         ({"answer": None}, "math", True),
         ({"answer": " \n"}, "none", True),
@@ -93,12 +96,27 @@ def _outcome(**row):
 def test_a_row_runs_again_if_it_was_cut_off_or_has_no_answer_and_lost_tokens(row, kind, is_due):
     """A function's verdict decides nothing: to run wrong rows again would be to look at the answers."""
     schema = {
-        "finish_reason": pa.string(), "correct": pa.bool_(), "answer": pa.string(),
-        "extracted_answer": pa.string(), "evicted_tokens": pa.int64(),
+        "request_id": pa.string(), "finish_reason": pa.string(), "correct": pa.bool_(), "answer": pa.string(),
+        "extracted_answer": pa.string(), "evicted_tokens": pa.int64(), "error_type": pa.string(),
         "first_attempt": pa.struct([("budget", pa.int64())]),
     }  # fmt: skip
     table = pa.Table.from_pylist([_outcome(**row)], pa.schema(list(schema.items())))
     assert needs_retry(table, kind).to_pylist() == [is_due]
+
+
+def test_questions_that_are_decided_get_no_second_attempts(tmp_path):
+    sampling = {"num_samples": 8, "temperature": 0.8, "max_new_tokens": 20}
+    run = {"shard_rows": 16}
+    questions = {}
+    for stop_when in (None, "right"):
+        folder = tmp_path / str(stop_when)
+        its = {"sampling": {**sampling, "stop_when": stop_when}, "num_rows": 30}
+        config = _config(folder, run={**run, "dir": str(folder / "run")}, **its)
+        rows = _rows(finish_run(config).path)
+        questions[stop_when] = {row["request_id"] for row in rows if row["first_attempt"]}
+        decided = {row["request_id"] for row in rows if row["finish_reason"] == "skipped"}
+        assert not questions[stop_when] & decided
+    assert decided & questions[None]
 
 
 @pytest.mark.parametrize("stop_when", [None, "agreed"])
