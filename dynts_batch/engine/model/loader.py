@@ -11,8 +11,9 @@ from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 from dynts_batch.engine.model.chat.template import ChatTemplate
 from dynts_batch.engine.model.checkpoint.auto_class import auto_class
 from dynts_batch.engine.model.checkpoint.positions import num_positions
-from dynts_batch.engine.model.checkpoint.quantization import loading_options
-from dynts_batch.engine.model.checkpoint.skeleton import loading_errors
+from dynts_batch.engine.model.checkpoint.quantization import loading_options, quant_method
+from dynts_batch.engine.model.checkpoint.skeleton import loading_errors, make_skeleton
+from dynts_batch.engine.model.checkpoint.stored_tensors import stored_tensors
 from dynts_batch.engine.model.checkpoint.weight_names import loaded_weights, refuse_missing
 from dynts_batch.engine.model.experts import pack_experts
 from dynts_batch.engine.model.head import head_of
@@ -75,15 +76,20 @@ def load_model(resolved: ResolvedModel) -> LoadedModel:
 
 def _read(resolved: ResolvedModel) -> tuple[PreTrainedModel, Mapping[str, Any]]:
     """The model, and what transformers reports about its weights."""
-    made_by = auto_class(resolved.checkpoint)
+    checkpoint, files = resolved.checkpoint, resolved.files
+    how = {"dtype": resolved.dtype, "output_loading_info": True}
+    is_plain = quant_method(checkpoint) is None
+    if (tensors := stored_tensors(files) if is_plain else None) is not None:
+        skeleton = make_skeleton(files.path, checkpoint, trust_remote_code=files.trust_remote_code)
+        return type(skeleton).from_pretrained(None, config=checkpoint, state_dict=tensors, **how)
+    is_gguf = files.gguf is not None
+    made_by = auto_class(checkpoint)
     assert made_by is not None
-    is_gguf = resolved.files.gguf is not None
     return made_by.from_pretrained(
-        **resolved.files.source,
-        **loading_options(resolved.checkpoint, is_gguf=is_gguf),
-        dtype=resolved.dtype,
+        **files.source,
+        **loading_options(checkpoint, is_gguf=is_gguf),
+        **how,
         use_safetensors=None if is_gguf else True,
-        output_loading_info=True,
     )
 
 

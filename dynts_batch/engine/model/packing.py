@@ -12,6 +12,8 @@ from typing import TypeVar
 import torch
 from torch import nn
 
+from dynts_batch.engine.out_of_memory import return_memory
+
 Model = TypeVar("Model", bound=nn.Module)
 
 #: Layers of one module that read the same tensor, by the names that transformers gives them.
@@ -83,7 +85,8 @@ def pack_linears(model: Model, kind: type[PackedWeight] = PackedWeight) -> Model
     The model runs on a CPU and is not trained. If torch has no oneDNN, or none for the weights'
     type, layers stay as they are.
     """
-    for module in list(model.modules()):
+    # No list of the layers themselves: each one's numbers are freed as soon as they are packed.
+    for module in [module for module in model.modules() if type(module) is not nn.Linear]:
         linears = {
             name: child
             for name, child in module.named_children()
@@ -92,7 +95,8 @@ def pack_linears(model: Model, kind: type[PackedWeight] = PackedWeight) -> Model
         for names in _groups(linears):
             weight = kind([linears[name] for name in names])
             for index, name in enumerate(names):
-                setattr(module, name, PackedLinear(linears[name], weight, index))
+                setattr(module, name, PackedLinear(linears.pop(name), weight, index))
+            return_memory()
     return model
 
 

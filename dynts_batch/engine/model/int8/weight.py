@@ -12,7 +12,7 @@ from dynts_batch.engine.model.packing import PackedWeight
 from dynts_batch.errors import ConfigError
 
 #: Channels that are rounded at once. Meanwhile their numbers are float32.
-CHANNELS_AT_ONCE = 4096
+CHANNELS_AT_ONCE = 512
 
 
 class Int8Weight(PackedWeight):
@@ -20,9 +20,12 @@ class Int8Weight(PackedWeight):
     -127."""
 
     def _pack(self, weight: torch.Tensor) -> None:
-        parts = [rounded(part) for part in weight.split(CHANNELS_AT_ONCE)]
-        codes, scales = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
-        self._scales = scales.flatten()
+        codes = torch.empty_like(weight, dtype=torch.int8)
+        self._scales = torch.empty(len(weight))
+        for start in range(0, len(weight), CHANNELS_AT_ONCE):
+            part = slice(start, start + CHANNELS_AT_ONCE)
+            codes[part], scales = rounded(weight[part])
+            self._scales[part] = scales[:, 0]
         self._zero_points = torch.zeros(len(codes), dtype=torch.int32)
         self._bias = None if self._bias is None else self._bias.float()
         self._packed = torch.ops.onednn.qlinear_prepack(codes, None)
