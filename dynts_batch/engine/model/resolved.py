@@ -80,7 +80,7 @@ def resolve_model(
     files = find_files(config)
     checkpoint = _read_config(config.name, files)
     check_support(config.name, checkpoint)
-    check_quantization(config.name, checkpoint)
+    check_quantization(config.name, checkpoint, config.weights)
     model_config = checkpoint.get_text_config(decoder=True)
     weights = _weights_sha256(files)
     model = ModelId(config.name, files.revision, weights)

@@ -15,14 +15,20 @@ from dynts_batch.errors import ConfigError
 _DEQUANTIZED = {"mxfp4": Mxfp4Config}
 
 
-def check_quantization(name: str, config: PretrainedConfig) -> None:
-    """Check that something installed reads this kind of quantised checkpoint.
+def check_quantization(name: str, config: PretrainedConfig, weights: str | None) -> None:
+    """Check that something installed reads this kind of quantised checkpoint, and that it can
+    become `model.weights`.
 
-    Raises: ConfigError if nothing does.
+    Raises: ConfigError if not.
     """
     method = quant_method(config)
     if method is None or method in _DEQUANTIZED:
         return
+    if weights is not None:
+        raise ConfigError(
+            "model.weights must be null for a checkpoint that is quantised already, got"
+            f" {weights} for {name!r}, whose config.json has quant_method {method!r}"
+        )
     if method not in AUTO_QUANTIZER_MAPPING and method != "bitsandbytes":
         raise ConfigError(
             f"model.name must be quantised in a way that transformers knows, got {name!r} with"

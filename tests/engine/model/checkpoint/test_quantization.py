@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -85,3 +86,18 @@ def test_what_reads_a_quantised_checkpoint_is_named_where_it_is_not_installed(
 ) -> None:
     with pytest.raises(ConfigError, match=message):
         resolve_model(quantized(tiny_model_dirs["llama"], tmp_path / "model", **settings))
+
+
+def test_a_quantised_checkpoint_is_not_rounded_once_more(
+    tiny_model_dirs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its layers are its library's own. They stayed as they were, and the row's model was named
+    int8 nonetheless. What is read as plain numbers is rounded as they are."""
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_vnni": True})
+    for method in ("compressed-tensors", "gptq", "fp8"):
+        made = quantized(tiny_model_dirs["llama"], tmp_path / method, quant_method=method)
+        message = f"model.weights must be null .*, got int8 for .*, whose .* '{method}'$"
+        with pytest.raises(ConfigError, match=message):
+            resolve_model(replace(made, weights="int8"))
+    made = quantized(tiny_model_dirs["gpt_oss"], tmp_path / "mxfp4", quant_method="mxfp4")
+    assert resolve_model(replace(made, weights="int8")).identity["weights"] == "int8"
