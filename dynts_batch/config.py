@@ -148,8 +148,8 @@ class PolicyParameters:
     interval: int | None = None
     """Tokens that an eviction evicts, so there is one every `interval` tokens. At least 1; it
     excludes `keep_ratio`. Both null: the policy's own schedule, a sixteenth of the budget."""
-    protect_prompt: bool = True
-    """The prompt is never evicted."""
+    protect_prompt: bool | None = None
+    """The prompt is never evicted. null = what suits the policy: false for `expected`, else true."""
     quantize: bool | str = False
     """How keys and values are stored, apart from the newest few tokens. false: as they are. `true`
     or `nvfp4`: 4.5 bits a number. `int4`: 5 bits, with more precise keys. `fp8`: 8.5 bits."""

@@ -46,9 +46,13 @@ class Policy(PolicyParameters):
 
     #: The name in `policy.name`.
     name: ClassVar[str]
+    #: What `protect_prompt=null` means for this policy.
+    protects_prompt: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.protect_prompt is None:
+            object.__setattr__(self, "protect_prompt", self.protects_prompt)
         if self.budget is None:
             raise ConfigError(f"policy.budget is required by policy {self.name!r}, got nothing")
         if self.window_size < 0:

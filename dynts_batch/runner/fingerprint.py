@@ -16,7 +16,7 @@ from dynts_batch.config import Config, GradingConfig, PolicyConfig
 from dynts_batch.data.readers.source import Source
 from dynts_batch.engine.factory import AnyModel
 from dynts_batch.engine.model.think_tags import THINK
-from dynts_batch.kvcache.policies import default_options
+from dynts_batch.kvcache.policies import default_options, protects_prompt
 from dynts_batch.runner.shard_plan import ShardPlan
 
 # Whose change may change a token.
@@ -75,7 +75,7 @@ def renewed_fingerprint(
 def _settings(config: Config) -> dict[str, Any]:
     columns = asdict(config.input)
     return {
-        "policy": asdict(config.policy),
+        "policy": asdict(config.policy) | {"protect_prompt": protects_prompt(config.policy)},
         "sampling": asdict(config.sampling),
         "max_prompt_tokens": config.memory.max_prompt_tokens,
         "grading": grading_fingerprint(config.grading),

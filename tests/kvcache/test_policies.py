@@ -26,6 +26,7 @@ from dynts_batch.kvcache.policies.cur import CUR
 from dynts_batch.kvcache.policies.thinkv.thoughts import Thoughts
 from dynts_batch.kvcache.policy import Policy
 from dynts_batch.kvcache.predictor import ImportancePredictor
+from dynts_batch.kvcache.query_stats import as_numbers
 from dynts_batch.records import Completion, Request
 
 #: Policies that keep by their schedule each time the budget is reached.
@@ -312,6 +313,23 @@ def test_a_prompt_inside_the_ratio_loses_its_newest_tokens_as_in_the_reference_c
     assert refused["a"].error_type == "PromptTooLongError"
     with pytest.raises(ConfigError, match="prompt_in_ratio needs"):
         make_policy(replace(policy, protect_prompt=False))
+
+
+@pytest.mark.parametrize("unlikeness", [0.0, 0.5])
+def test_a_key_unlike_all_others_stays_although_no_foretold_query_wants_it(unlikeness) -> None:
+    policy = make_policy(
+        PolicyConfig("expected", budget=40, window_size=8, options={"unlikeness": unlikeness})
+    )
+    slots = make_slots(policy)
+    layer = slots.layer(0)
+    mean_query = as_numbers(layer.query_stats.mean)[0]
+    layer.keys[:, 0, 12] = -30 * mean_query / mean_query.norm()
+    layer.query_stats.frequency.zero_()
+    layer.query_stats.variance.zero_()
+    layer.query_stats.mean[1:] = layer.query_stats.mean[:1]
+    scores = policy.score_layer(layer)[:, 0]
+    rank = (scores > scores[:, 12:13]).sum(dim=-1)
+    assert ((rank < slots.num_kept) == (unlikeness > 0)).all()
 
 
 def test_random_draws_differ_by_sequence_eviction_layer_head_and_token_and_are_uniform() -> None:

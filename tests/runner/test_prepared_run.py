@@ -276,6 +276,15 @@ def test_true_was_nvfp4(capsys, config, tmp_path):
     assert not prepare(load_config(config, ["policy.quantize=true"]), is_local=True).is_new
 
 
+@pytest.mark.parametrize(("policy", "meaning"), [("random", "true"), ("expected", "false")])
+def test_an_unset_protection_of_the_prompt_is_the_policys_own(config, policy, meaning):
+    """So a run goes on if the key is set to what it meant, and runs of before the null go on."""
+    settings = [f"policy.name={policy}", "model.predictor=null"]
+    assert prepare(load_config(config, settings), is_local=True).is_new
+    settings.append(f"policy.protect_prompt={meaning}")
+    assert not prepare(load_config(config, settings), is_local=True).is_new
+
+
 @pytest.mark.parametrize("branch", [None, "main"])
 def test_a_run_that_kept_a_branch_takes_its_commit_and_keeps_that(
     capsys, hub_model, config, tmp_path, branch

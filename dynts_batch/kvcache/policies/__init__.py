@@ -37,7 +37,7 @@ def make_policy(config: PolicyConfig) -> Policy:
 
     Raises: ConfigError for an unknown policy, an unknown or mistyped parameter, or a broken rule.
     """
-    policy_class = POLICIES.get(config.name) or _import_policy(config.name)
+    policy_class = _class_of(config.name)
     hints = get_type_hints(policy_class)
     own = {f.name: hints[f.name] for f in _own_fields(policy_class)}
     for key, value in config.options.items():
@@ -58,8 +58,22 @@ def default_options(name: str) -> dict[str, Any]:
 
     Raises: ConfigError for an unknown policy.
     """
-    policy_class = POLICIES.get(name) or _import_policy(name)
+    policy_class = _class_of(name)
     return {f.name: f.default for f in _own_fields(policy_class) if f.default is not MISSING}
+
+
+def protects_prompt(config: PolicyConfig) -> bool:
+    """What `protect_prompt` is for the configured policy, null resolved.
+
+    Raises: ConfigError for an unknown policy.
+    """
+    if config.protect_prompt is None:
+        return _class_of(config.name).protects_prompt
+    return config.protect_prompt
+
+
+def _class_of(name: str) -> type[Policy]:
+    return POLICIES.get(name) or _import_policy(name)
 
 
 def _own_fields(policy_class: type[Policy]) -> list[Field[Any]]:

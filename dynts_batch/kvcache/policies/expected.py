@@ -1,7 +1,8 @@
-"""Expected attention: tokens that coming queries will attend to stay, as far as statistics
-predict."""
+"""Expected attention: tokens that coming queries will attend to stay, as far as statistics predict,
+and tokens unlike the others."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 
@@ -12,30 +13,53 @@ from dynts_batch.kvcache.query_stats import QueryStats, as_numbers
 from dynts_batch.kvcache.view import LayerSlots
 
 
+#: Each predicted query is this many times as far ahead as the one before it.
+_STEP = 4
+
+
 @register("expected")
 @dataclass(frozen=True)
 class Expected(HeadwisePolicy):
-    """Keeps the candidates that will add most to the output of attention, per layer and KV head.
+    """Keeps the candidates that will add most to the output of attention, and the unlike ones, per
+    layer and KV head.
 
-    A score is the expected attention of coming queries times the length of the value. The queries
-    are 1, 2, 4, ... and at most `horizon` tokens ahead; the score is the mean over them and over
-    the query heads of the group. The method is ours. It joins TriAttention's finding that a head's
-    queries stay near their mean before RoPE (arXiv 2604.04921) with the estimate of Expected
-    Attention (arXiv 2510.00636).
+    A score is x + `unlikeness` * y; each of x and y is a candidate's share of all candidates.
 
-    Queries are modelled as normal around their mean, with one variance for the two numbers of a
-    pair. Then the mean of exp(q.k) is exp(mean.k + variance of q.k / 2), and a softmax over the
-    candidates follows. The statistics are measured on a text while the model is loaded. No query is
-    read during decoding.
+    x: the expected attention of coming queries times the length of the value. The queries are
+    1, 4, 16, ... and at most `horizon` tokens ahead; the mean over them and over the query heads of
+    the group counts. Queries are modelled as normal around their mean, with one variance for the
+    two numbers of a pair. Then the mean of exp(q.k) is exp(mean.k + variance of q.k / 2), and a
+    softmax over the candidates follows. The statistics are measured on a text while the model is
+    loaded. No query is read during decoding.
+
+    y: the squared distance of the key from the mean key, times the squared length of the value. A
+    softmax leaves many candidates next to nothing, and they are the ones of which some can stay.
+    A query that the statistics do not foresee can tell apart only keys that are unlike.
+
+    The method is ours. It joins TriAttention's finding that a head's queries stay near their mean
+    before RoPE (arXiv 2604.04921), the estimate of Expected Attention (arXiv 2510.00636), and the
+    leverage of keys and values (CUR, as in kvpress). It also decides about the prompt, unless
+    `protect_prompt` is true; the first `num_sink_tokens` stay.
     """
 
-    horizon: int = 16
+    protects_prompt: ClassVar[bool] = False
+
+    horizon: int = 1024
     """Farthest predicted query, in tokens ahead. At least 1."""
+    unlikeness: float = 0.5
+    """Weight of being unlike the other candidates beside the expected attention. At least 0."""
+    num_sink_tokens: int = 4
+    """First tokens of a sequence, which stay. At least 0."""
 
     def __post_init__(self) -> None:
+        for name, least in (("horizon", 1), ("unlikeness", 0), ("num_sink_tokens", 0)):
+            if (value := getattr(self, name)) < least:
+                raise ConfigError(f"policy.{name} must be at least {least}, got {value}")
         super().__post_init__()
-        if self.horizon < 1:
-            raise ConfigError(f"policy.horizon must be at least 1, got {self.horizon}")
+
+    @property
+    def num_sinks(self) -> int:
+        return self.num_sink_tokens
 
     @property
     def companions(self) -> frozenset[type]:
@@ -44,14 +68,26 @@ class Expected(HeadwisePolicy):
     @property
     def distances(self) -> list[int]:
         """How many tokens after the newest stored one the predicted queries are."""
-        return [2**power for power in range(self.horizon.bit_length())]
+        distances = [1]
+        while (farther := distances[-1] * _STEP) <= self.horizon:
+            distances.append(farther)
+        return distances
 
     def score_layer(self, layer: LayerSlots) -> torch.Tensor:
         is_candidate = layer.is_candidate[:, :, None, None]
         logits = self._logits(layer).masked_fill(~is_candidate, -torch.inf)
         # A sliding-window layer may hide every candidate from a query.
         attention = logits.softmax(dim=-1).nan_to_num().mean(dim=(2, 3))  # [R, H, C]
-        return attention * layer.values.float().norm(dim=-1)
+        lengths = layer.values.float().norm(dim=-1)
+        unlike = (self._distance(layer) * lengths).square()
+        shares = _shares(attention * lengths, layer.is_candidate)
+        return shares + self.unlikeness * _shares(unlike, layer.is_candidate)
+
+    def _distance(self, layer: LayerSlots) -> torch.Tensor:
+        """Of each key from the mean key of the candidates, [R, H, C]."""
+        keys, weight = layer.keys.float(), layer.is_candidate[..., None]  # [R, 1 or H, C, 1]
+        mean = (keys * weight).sum(dim=2, keepdim=True) / weight.sum(dim=2, keepdim=True)
+        return (keys - mean).norm(dim=-1)
 
     def _logits(self, layer: LayerSlots) -> torch.Tensor:
         """log E exp(q.k) of the predicted queries, [R, H, N, G, C], N of them per row and head."""
@@ -69,3 +105,9 @@ class Expected(HeadwisePolicy):
             return logits
         distance = positions[:, None, :, None] - layer.positions[:, :, None]  # [R, H or 1, N, C]
         return logits.masked_fill((distance >= window)[:, :, :, None], -torch.inf)
+
+
+def _shares(scores: torch.Tensor, is_candidate: torch.Tensor) -> torch.Tensor:
+    """Scores [R, H, C] divided by the sum over the candidates."""
+    scores = scores * is_candidate
+    return scores / scores.sum(dim=-1, keepdim=True).clamp(min=torch.finfo(scores.dtype).tiny)

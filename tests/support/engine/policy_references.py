@@ -156,11 +156,29 @@ def pairs(key: Vector) -> list[complex]:
     return [complex(key[f], key[f + half]) for f in range(half)]
 
 
+def shares(head: Head, scores: Vector) -> Vector:
+    total = sum(scores[slot] for slot in head.candidates)
+    return [score / total if slot in head.candidates else 0.0 for slot, score in enumerate(scores)]
+
+
 def expected(head: Head, policy: Policy) -> Vector:
+    """Expected attention, and half as much of how unlike the others a candidate is."""
+    number = len(head.candidates)
+    columns = zip(*(head.keys[slot] for slot in head.candidates), strict=True)
+    mean = [sum(column) / number for column in columns]
+    unlike = [
+        sum((a - b) ** 2 for a, b in zip(key, mean, strict=True)) * norm(value) ** 2
+        for key, value in zip(head.keys, head.values, strict=True)
+    ]
+    attention, unlike = shares(head, expected_attention(head)), shares(head, unlike)
+    return [x + 0.5 * y for x, y in zip(attention, unlike, strict=True)]
+
+
+def expected_attention(head: Head) -> Vector:
     """The share of each candidate in what every foretold query pays, times the length of its value."""
     newest, total = head.query_positions_end, [0.0] * len(head.keys)
     for member, mean in enumerate(head.stats.means):
-        for ahead in (1, 2, 4, 8, 16):
+        for ahead in (1, 4, 16, 64, 256, 1024):
             logits = []
             for slot in head.candidates:
                 key, logit = pairs(head.keys[slot]), 0.0
