@@ -17,6 +17,11 @@
 #SBATCH --open-mode=append
 set -euo pipefail
 
+fail() {
+    echo "$1" >&2
+    exit 1
+}
+
 [[ $# -gt 0 ]] || { echo "usage: sbatch cluster/slurm.sh CONFIG [key=value ...]" >&2; exit 2; }
 mapfile -t nodes < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
 head=${nodes[0]}
@@ -25,7 +30,8 @@ port=$((20000 + SLURM_JOB_ID % 10000))
 gpus=${SLURM_GPUS_ON_NODE:-0}
 
 srun --overlap --nodes=1 --ntasks=1 --nodelist="$head" \
-    ray start --head --block --node-ip-address="$head_ip" --port="$port" --num-gpus="$gpus" --disable-usage-stats &
+    ray start --head --block --node-ip-address="$head_ip" --port="$port" --num-gpus="$gpus" \
+        --disable-usage-stats &
 ray_head=$!
 for node in "${nodes[@]:1}"; do
     srun --overlap --nodes=1 --ntasks=1 --nodelist="$node" \
@@ -36,8 +42,9 @@ export RAY_ADDRESS=$head_ip:$port
 deadline_s=$((SECONDS + ${RAY_START_S:-300}))
 until timeout 30 ray health-check --address "$RAY_ADDRESS" >/dev/null 2>&1; do
     # If the head does not come, all nodes would idle until the time limit.
-    kill -0 "$ray_head" 2>/dev/null || { echo "ray start --head ended on $head: see its output above" >&2; exit 1; }
-    ((SECONDS < deadline_s)) || { echo "no Ray at $RAY_ADDRESS after ${RAY_START_S:-300} s (RAY_START_S)" >&2; exit 1; }
+    kill -0 "$ray_head" 2>/dev/null || fail "ray start --head ended on $head: see its output above"
+    ((SECONDS < deadline_s)) \
+        || fail "no Ray at $RAY_ADDRESS after ${RAY_START_S:-300} s (RAY_START_S)"
     sleep 2
 done
 

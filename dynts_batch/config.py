@@ -104,8 +104,8 @@ class SamplingConfig:
     `max_new_tokens`; null = no limit. 0 ends at once what the prompt has begun. A model that does
     not think is left alone."""
     end_thinking_text: str = ""
-    """Text that the engine writes before the end tag. Qwen3 was trained with "Considering the
-    limited time by the user, I have to give the solution based on the thinking directly now.\\n"."""
+    """Text that the engine writes before the end tag. For Qwen3: "Considering the limited time by
+    the user, I have to give the solution based on the thinking directly now.\\n"."""
     loop_min_tokens: int = 64
     """Shortest block of a loop, in tokens. Blocks longer than 512 tokens are not looked for."""
     loop_repeats: int = 0
@@ -149,7 +149,7 @@ class PolicyParameters:
     """Tokens that an eviction evicts, so there is one every `interval` tokens. At least 1; it
     excludes `keep_ratio`. Both null: the policy's own schedule, a sixteenth of the budget."""
     protect_prompt: bool | None = None
-    """The prompt is never evicted. null = what suits the policy: false for `expected`, else true."""
+    """The prompt is never evicted. null = the policy's choice: false for `expected`, else true."""
     quantize: bool | str = False
     """How keys and values are stored, apart from the newest few tokens. false: as they are. `true`
     or `nvfp4`: 4.5 bits a number. `int4`: 5 bits, with more precise keys. `fp8`: 8.5 bits."""

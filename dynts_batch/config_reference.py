@@ -18,9 +18,9 @@ from dynts_batch.config import Config
 _HEAD = """\
 # Configuration keys
 
-A run is one YAML file. Every key below may stand in it, or on the command line as `group.key=value`.
-A key that is left out has its default. `null` means "not set". Wrong keys, types and values are
-refused before Ray starts.
+A run is one YAML file. Every key below may stand in it, or on the command line as
+`group.key=value`. A key that is left out has its default. `null` means "not set". Wrong keys,
+types and values are refused before Ray starts.
 
 The files beside this page are complete configurations. `dynts-batch config` lists their names, and
 `dynts-batch config hub-model > my-run.yaml` prints one to start from. `paper/` has the runs of the

@@ -72,8 +72,8 @@ def _check_weights(config: Config) -> None:
         )
     if config.model.dtype == "float16":
         raise ConfigError(
-            f"model.weights must be null when model.dtype is float16, got {config.model.weights}; choices with it: float32,"
-            " bfloat16"
+            f"model.weights must be null when model.dtype is float16, got {config.model.weights};"
+            " choices with it: float32, bfloat16"
         )
     if config.model.device == "cuda":
         raise ConfigError(

@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
 # duckdb 2.0.1, pyarrow 26.0.1, Python 3.11.
 #
-# Guess: a sum of BIGINTs, which duckdb holds exactly in 128 bits, goes to Parquet exactly (as a decimal), or is refused.
-# Behaviour: COPY writes it as DOUBLE without a word: above 2^53 another number stands in the file. A column of ids that has
-# been through sum or any HUGEINT is of that type, too, so ids run into each other.
+# Guess: a sum of BIGINTs, which duckdb holds exactly in 128 bits, goes to Parquet exactly (as a
+# decimal), or is refused.
+# Behaviour: COPY writes it as DOUBLE without a word: above 2^53 another number stands in the file.
+# A column of ids that has been through sum or any HUGEINT is of that type, too, so ids run into
+# each other.
 # Output seen:
 #   in duckdb:  [(9007199254740993,), (9007199254740992,)]
 #   in Parquet: double [9007199254740992.0, 9007199254740992.0]

@@ -1,13 +1,16 @@
 #!/usr/bin/env bash
 # math-verify 0.9.0, latex2sympy2_extended 1.11.0, sympy 1.14.0 (Python 3.11).
-# Guess: "2h" is twice the variable h, as "2x" is twice x; a unit is a word in \text{} or behind a space.
-# Seen: a last letter, or a last "ab" or "bc", is taken for a unit and dropped if it is one of c d g h l m o s t, in
-# the middle of algebra too: x+2h is x+2. So "2" is right where the answer is 2s, and 3ab is 3. Other letters stay.
+# Guess: "2h" is twice the variable h, as "2x" is twice x; a unit is a word in \text{} or behind a
+# space.
+# Seen: a last letter, or a last "ab" or "bc", is taken for a unit and dropped if it is one of c d g
+# h l m o s t, in the middle of algebra too: x+2h is x+2. So "2" is right where the answer is 2s,
+# and 3ab is 3. Other letters stay.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 python3 -m venv "$folder/venv"
-"$folder/venv/bin/pip" install -q "math-verify==0.9.0" "latex2sympy2_extended==1.11.0" "sympy==1.14.0" "antlr4-python3-runtime==4.13.2"
+"$folder/venv/bin/pip" install -q "math-verify==0.9.0" "latex2sympy2_extended==1.11.0" \
+    "sympy==1.14.0" "antlr4-python3-runtime==4.13.2"
 seen=$("$folder/venv/bin/python" - <<'PYTHON'
 from math_verify import parse, verify
 

@@ -1,14 +1,15 @@
 #!/usr/bin/env bash
 # math-verify 0.9.0, latex2sympy2_extended 1.11.0, sympy 1.14.0 (Python 3.11).
 # Guess: two set-builders are compared by their conditions, or as text; a set is no open interval.
-# Seen: of {x | -2 <= x < 1} one number is read, 1, and of {x | x = 3k, k in Z} the 3. So any set-builder with that
-# number is right, and so is the bare number. A pair in parentheses is an open interval, and the set of its two ends
-# in the order of its brackets is that interval.
+# Seen: of {x | -2 <= x < 1} one number is read, 1, and of {x | x = 3k, k in Z} the 3. So any
+# set-builder with that number is right, and so is the bare number. A pair in parentheses is an open
+# interval, and the set of its two ends in the order of its brackets is that interval.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 python3 -m venv "$folder/venv"
-"$folder/venv/bin/pip" install -q "math-verify==0.9.0" "latex2sympy2_extended==1.11.0" "sympy==1.14.0" "antlr4-python3-runtime==4.13.2"
+"$folder/venv/bin/pip" install -q "math-verify==0.9.0" "latex2sympy2_extended==1.11.0" \
+    "sympy==1.14.0" "antlr4-python3-runtime==4.13.2"
 seen=$("$folder/venv/bin/python" - <<'PYTHON'
 from math_verify import parse, verify
 

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # math-verify 0.9.0, latex2sympy2_extended 1.11.0, sympy 1.14.0 (Python 3.11).
-# Guess: a mixed number, a time of day and a number with a thin space are read as what they are, or not at all.
+# Guess: a mixed number, a time of day and a number with a thin space are read as what they are, or
+# not at all.
 # Seen: each is read as another number, without an error. \boxed{3 1/2} is 2, a bare "3 1/2" is 1,
 # 10:30 is 1/3, 1\ 000 is 1 times 0. So the answer 3 1/2 is right where 2 is, and 10:30 is right
 # where 1/3 is. 3\frac{1}{2} is 7/2, as it should be.
@@ -8,7 +9,8 @@ set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 python3 -m venv "$folder/venv"
-"$folder/venv/bin/pip" install -q "math-verify==0.9.0" "latex2sympy2_extended==1.11.0" "sympy==1.14.0" "antlr4-python3-runtime==4.13.2"
+"$folder/venv/bin/pip" install -q "math-verify==0.9.0" "latex2sympy2_extended==1.11.0" \
+    "sympy==1.14.0" "antlr4-python3-runtime==4.13.2"
 seen=$("$folder/venv/bin/python" - <<'PYTHON'
 from math_verify import parse, verify
 

@@ -1,15 +1,17 @@
 #!/usr/bin/env bash
 # math-verify 0.9.0, latex2sympy2_extended 1.11.0, sympy 1.14.0 (Python 3.11).
 # Guess: the charge and the mass of the electron are different numbers to a checker of answers.
-# Seen: all numbers below some 1e-17 are one. A product with a power of ten is no atomic number to verify(), so the
-# difference goes through evalf(chop=True), which drops what is absolutely small; a sign or twelve orders of magnitude
-# are lost. At 1e-9 they are told apart. So every answer in coulomb, joule or kilogram
-# of one particle is right. Raising numeric_precision, which the documentation advises, moves the bound.
+# Seen: all numbers below some 1e-17 are one. A product with a power of ten is no atomic number to
+# verify(), so the difference goes through evalf(chop=True), which drops what is absolutely small; a
+# sign or twelve orders of magnitude are lost. At 1e-9 they are told apart. So every answer in
+# coulomb, joule or kilogram of one particle is right. Raising numeric_precision, which the
+# documentation advises, moves the bound.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 python3 -m venv "$folder/venv"
-"$folder/venv/bin/pip" install -q "math-verify==0.9.0" "latex2sympy2_extended==1.11.0" "sympy==1.14.0" "antlr4-python3-runtime==4.13.2"
+"$folder/venv/bin/pip" install -q "math-verify==0.9.0" "latex2sympy2_extended==1.11.0" \
+    "sympy==1.14.0" "antlr4-python3-runtime==4.13.2"
 seen=$("$folder/venv/bin/python" - <<'PYTHON'
 from math_verify import parse, verify
 
@@ -22,7 +24,8 @@ pairs = [
 for a, b in pairs:
     print(a, "is", b, verify(parse(f"${a}$"), parse(f"${b}$")))
 for precision in (15, 40):
-    same = verify(parse(r"$2\times10^{-30}$"), parse(r"$3\times10^{-30}$"), numeric_precision=precision)
+    pair = parse(r"$2\times10^{-30}$"), parse(r"$3\times10^{-30}$")
+    same = verify(*pair, numeric_precision=precision)
     print("2e-30 is 3e-30 at precision", precision, same)
 PYTHON
 )

@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # polars 2.1.0, pyarrow 26.0.1, Python 3.11.
 #
-# Guess: polars writes a 128-bit integer as a decimal of 38 digits, or pyarrow refuses that column alone.
-# Behaviour: one such column closes the whole file, Parquet and Arrow IPC alike, to pyarrow and to all that is built on it:
-# even another column cannot be read, because the schema that polars leaves in the file has integers that pyarrow has none of.
-# polars itself reads both back.
+# Guess: polars writes a 128-bit integer as a decimal of 38 digits, or pyarrow refuses that column
+# alone.
+# Behaviour: one such column closes the whole file, Parquet and Arrow IPC alike, to pyarrow and to
+# all that is built on it: even another column cannot be read, because the schema that polars leaves
+# in the file has integers that pyarrow has none of. polars itself reads both back.
 # Output seen, for each of the two files:
 #   ArrowNotImplementedError: Integers with more than 64 bits not implemented
 set -euo pipefail

@@ -2,9 +2,10 @@
 # pyarrow 26.0.1, Python 3.11.
 #
 # Guess: take, filter and to_pylist agree on which rows an array has.
-# Behaviour: where a fixed-size list holds fixed-size lists that are a slice (of images, of tensors), take and filter give rows
-# further on: the offset of the inner slice is added once more. No error, no warning, and the type is right. An array of
-# lists that is a slice at the top only is taken rightly.
+# Behaviour: where a fixed-size list holds fixed-size lists that are a slice (of images, of
+# tensors), take and filter give rows further on: the offset of the inner slice is added once more.
+# No error, no warning, and the type is right. An array of lists that is a slice at the top only is
+# taken rightly.
 # Output seen:
 #   rows:  [[[4, 5], [6, 7]]]
 #   taken: [[[8, 9], [10, 11]]]

@@ -56,7 +56,9 @@ print("the same results:", same, file=sys.stderr)
 print("int8 takes more than 20 times as long:", slower, file=sys.stderr)
 sys.exit(0 if same and slower else 1)
 EOF
-ONEDNN_VERBOSE=1 ONEDNN_MAX_CPU_ISA=AVX512_CORE_VNNI "$folder/env/bin/python" "$folder/try.py" > "$folder/verbose.txt"
+ONEDNN_VERBOSE=1 ONEDNN_MAX_CPU_ISA=AVX512_CORE_VNNI \
+    "$folder/env/bin/python" "$folder/try.py" > "$folder/verbose.txt"
 if grep -q "nothing to see" "$folder/verbose.txt"; then cat "$folder/verbose.txt"; exit 0; fi
 echo "int8 activations: $(grep -m1 'matmul.*src:s8' "$folder/verbose.txt" | grep -o 'ref_int8:any')"
-echo "uint8 activations: $(grep -m1 'matmul.*src:u8' "$folder/verbose.txt" | grep -o 'brg_matmul:avx512_core_vnni')"
+echo "uint8 activations: $(grep -m1 'matmul.*src:u8' "$folder/verbose.txt" \
+    | grep -o 'brg_matmul:avx512_core_vnni')"

@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
 # transformers 5.24.0, jinja2 3.1.6, Python 3.11.
 #
-# Guess: keyword arguments of apply_chat_template are the template's variables as they are, and come before its globals: a fixed
-# strftime_now (gpt-oss and Llama 3 templates write today's date by it) makes prompts reproducible.
-# Behaviour: everything but plain data is replaced by the text of its type, so the function becomes "<function>", which the
-# template cannot call. Other objects are swallowed in silence: a date prints as "<date>".
+# Guess: keyword arguments of apply_chat_template are the template's variables as they are, and come
+# before its globals: a fixed strftime_now (gpt-oss and Llama 3 templates write today's date by it)
+# makes prompts reproducible.
+# Behaviour: everything but plain data is replaced by the text of its type, so the function becomes
+# "<function>", which the template cannot call. Other objects are swallowed in silence: a date
+# prints as "<date>".
 # Output seen:
 #   a function: 'str' object is not callable
 #   a date: <date>
@@ -18,7 +20,8 @@ from datetime import date
 from tokenizers import Tokenizer, models
 from transformers import PreTrainedTokenizerFast
 
-tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.WordLevel({"a": 0}, unk_token="a")))
+words = models.WordLevel({"a": 0}, unk_token="a")
+tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(words))
 chat = [{"role": "user", "content": "a"}]
 
 

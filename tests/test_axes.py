@@ -1,4 +1,5 @@
-"""One legend of axes: every shape that the package states uses the letters of kvcache/__init__.py, and no file has its own."""
+"""One legend of axes: every shape that the package states uses the letters of kvcache/__init__.py,
+and no file has its own."""
 
 import ast
 import io

@@ -62,7 +62,8 @@ TEMPLATE = "{prompt}\n\nReason step by step, and put ${x}$ or {} within \\boxed{
 def test_a_prompt_template_reads_the_same_in_a_block_of_yaml_quoted_and_after_a_round_trip(
     tmp_path,
 ):
-    """LaTeX has braces and dollars of its own; an interpolation is escaped as OmegaConf wants it."""
+    """LaTeX has braces and dollars of its own;
+    an interpolation is escaped as OmegaConf wants it."""
     written = TEMPLATE.replace("${", r"\${")
     path = tmp_path / "c.yaml"
     block = "".join(f"      {line}\n" for line in written.split("\n"))
@@ -114,7 +115,9 @@ def test_a_group_without_keys_is_empty(tmp_path):
         ("run.dir.deeper=1", "run.dir must be text or null, got {'deeper': 1}"),
         (
             "model=tiny",
-            "model must hold keys (name, revision, dtype, weights, device, predictor, thoughts, think_tags, tokenizer, chat_template, chat_template_kwargs, chat_date, trust_remote_code), got",
+            "model must hold keys (name, revision, dtype, weights, device, predictor, thoughts,"
+            " think_tags, tokenizer, chat_template, chat_template_kwargs, chat_date,"
+            " trust_remote_code), got",
         ),
         (
             "model.chat_template_kwargs=abc",
@@ -176,11 +179,13 @@ def test_an_unknown_key_or_a_wrong_type_is_named_with_the_choices(minimal, overr
         ),
         (
             ["sampling.stop_when=agreed", "sampling.temperature=0"],
-            "sampling.stop_when=agreed needs sampling.num_samples, the most, above 1, and sampling.temperature above 0",
+            "sampling.stop_when=agreed needs sampling.num_samples, the most, above 1, and"
+            " sampling.temperature above 0",
         ),
         (
             [*_STOP, "run.shard_rows=20"],
-            "run.shard_rows must be a multiple of sampling.num_samples (16) for sampling.stop_when=right, since",
+            "run.shard_rows must be a multiple of sampling.num_samples (16) for"
+            " sampling.stop_when=right, since",
         ),
         (_STOP, "sampling.stop_when=right needs input.reference_column, the right answers"),
         (

@@ -18,7 +18,8 @@ from dynts_batch.shipped import shipped_configs
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
-#: Imported only where they are asked for: a GPU's kernels, an engine, peers of the benchmark, a second test process.
+#: Imported only where they are asked for: a GPU's kernels, an engine, peers of the benchmark, a #:
+#: second test process.
 OPTIONAL = {"triton", "vllm", "kvpress", "openvino", "openvino_genai", "xdist"}
 #: Not imported by name: fsspec finds it, moto serves it, and the tests call these.
 UNIMPORTED = {"hatchling", "mypy", "pytest-timeout", "pytest-xdist", "ruff", "triton"}
@@ -31,7 +32,8 @@ def declared(*extras: str) -> set[str]:
 
 
 def imported(*folders: str) -> set[str]:
-    """The distributions of all that the Python files in `folders` import, the standard library and our own aside."""
+    """The distributions of all that the Python files in `folders` import,
+    the standard library and our own aside."""
     names = set()
     ours = [
         path for folder in ("tests", "jobs", "cluster") for path in (ROOT / folder).rglob("*.py")
@@ -80,7 +82,8 @@ def wheel(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def installed(wheel, tmp_path_factory) -> Path:
-    """The scripts of a new environment with the wheel. It sees the packages of this one, and not the clone."""
+    """The scripts of a new environment with the wheel.
+    It sees the packages of this one, and not the clone."""
     folder = tmp_path_factory.mktemp("installed")
     venv.create(folder)
     (packages,) = folder.glob("lib/python*/site-packages")

@@ -1,4 +1,5 @@
-"""The layout's law: imports go down, siblings do not meet, and a third-party package has its owners; no file or folder is too large."""
+"""The layout's law: imports go down, siblings do not meet, a third-party package has its owners.
+No file, folder or line is too large."""
 
 import ast
 from collections import Counter
@@ -10,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "dynts_batch"
 SOURCES = {".py", ".c", ".h", ".js", ".css", ".html", ".sh", ".yaml"}
-MAX_FILES, MAX_LINES = 16, 300
+MAX_FILES, MAX_LINES, MAX_COLUMNS = 16, 300, 100
 
 FLOORS = {
     "errors": 0, "config": 0, "config_rules": 0, "config_file": 0, "config_reference": 0,
@@ -94,7 +95,8 @@ def owner(name: str, modules: set[str]) -> str:
 
 
 def circle(imported: dict[str, set[str]]) -> list[str]:
-    """Names that import each other in turn, the first one again at the end; none where there is no circle."""
+    """Names that import each other in turn, the first one again at the end;
+    none where there is no circle."""
     try:
         TopologicalSorter(imported).prepare()
     except CycleError as error:
@@ -135,3 +137,20 @@ def test_a_file_is_read_in_one_sitting() -> None:
         if ROOT / "tests" not in path.parents
     }
     assert {str(path): n for path, n in lengths.items() if n > MAX_LINES} == {}
+
+
+def is_too_wide(line: str) -> bool:
+    """A row of a table in Markdown cannot be wrapped, nor can one long word, such as an address."""
+    if len(line) <= MAX_COLUMNS or line.startswith("|"):
+        return False
+    return max(map(len, line.split())) <= MAX_COLUMNS
+
+
+def test_a_line_is_seen_whole() -> None:
+    names = ("dynts_batch", "jobs", "cluster", "configs", "tests", "findings")
+    read = SOURCES | {".md", ".toml"}
+    found = [path for name in names for path in (ROOT / name).rglob("*") if path.suffix in read]
+    found += [ROOT / "README.md", ROOT / "pyproject.toml", ROOT / "cluster" / "Dockerfile"]
+    lines = {path: path.read_text(encoding="utf-8").splitlines() for path in found}
+    wide = [f"{path}: {line}" for path in lines for line in lines[path] if is_too_wide(line)]
+    assert wide == []

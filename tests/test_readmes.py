@@ -1,4 +1,5 @@
-"""What the READMEs show is true: code runs, commands are understood, and all that is named exists."""
+"""What the READMEs show is true: code runs, commands are understood,
+and all that is named exists."""
 
 import argparse
 import dataclasses
@@ -36,7 +37,8 @@ def spans(text: str) -> list[str]:
 
 
 def commands(text: str) -> list[str]:
-    """Those of the shell blocks, without what follows a `#` or `>`, and those of the text that have arguments."""
+    """Those of the shell blocks, without what follows a `#` or `>`,
+    and those of the text that have arguments."""
     lines = [
         line[line.index("dynts-batch ") :].partition("#")[0].partition(">")[0].strip()
         for block in blocks("bash", text)
@@ -56,7 +58,8 @@ def test_the_first_page_is_read_to_its_end():
     "command", dict.fromkeys(command for page in PAGES.values() for command in commands(page))
 )
 def test_a_command_is_understood(command, monkeypatch):
-    """Its options and keys exist. What stands for a file of the reader's own is one that has all keys."""
+    """Its options and keys exist. What stands for a file of the reader's
+    own is one that has all keys."""
 
     class UnderstoodError(Exception):
         """Instead of doing it."""
@@ -84,7 +87,8 @@ def test_a_command_is_understood(command, monkeypatch):
 
 @pytest.mark.parametrize("page", PAGES)
 def test_every_file_that_is_named_exists(page):
-    """Links, and names in backticks with a folder or a suffix; in capitals, or in runs/ and build/, it is the reader's."""
+    """Links, and names in backticks with a folder or a suffix;
+    in capitals, or in runs/ and build/, it is the reader's."""
     links = re.findall(r"\]\(([^)#\s]+)\)", PAGES[page])
     named = [s for s in spans(PAGES[page]) if re.fullmatch(r"[\w./-]+(/|\.(py|sh|md|yaml|txt))", s)]
     theirs = re.compile(r"(runs|build|rows)/|[A-Z_]+/|https?:|my[_-]|/|.*=")
@@ -127,7 +131,8 @@ def test_the_yaml_is_configuration(page, tmp_path):
 
 
 def test_every_block_is_of_a_kind_that_is_tested():
-    """tests/kvcache/test_policies.py follows the guide to a new policy, the only other Python block."""
+    """tests/kvcache/test_policies.py follows the guide to a new policy,
+    the only other Python block."""
     for page in PAGES.values():
         assert set(re.findall(r"^```(\w+)$", page, flags=re.MULTILINE)) <= {
             "bash",

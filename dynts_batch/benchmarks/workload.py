@@ -91,7 +91,8 @@ class Workload:
         return self.prompt_tokens + self.window_size + int(candidates * self.keep_ratio)
 
     def load(self) -> "Load":
-        """Problems, or prompts of one length with random tokens, and one number of new tokens for all."""
+        """Problems, or prompts of one length with random tokens,
+        and one number of new tokens for all."""
         num_requests = self.num_requests or self.batch_size
         if self.problems is not None:
             read = self.prompts(num_requests)

@@ -6,10 +6,10 @@ model's traces. `growth`: step time against position. `breakdown`: where our eng
 goes. `roofline`: a decode step of our engine beside what the machine could do.
 
 Contenders: a policy's name runs this package's engine, with options as in thinkv+quantize=true or
-full+weights=int8. Its peers are hf-generate (default cache), hf-static and hf-continuous. Others run
-in an environment of their own, which --python names: kvpress, openvino, openvino-evicting (it keeps
-`budget` tokens) and vllm. openvino reads an export of the model, from the folder ov-NAME beside it.
-The first contender is the baseline.
+full+weights=int8. Its peers are hf-generate (default cache), hf-static and hf-continuous. Others
+run in an environment of their own, which --python names: kvpress, openvino, openvino-evicting (it
+keeps `budget` tokens) and vllm. openvino reads an export of the model, from the folder ov-NAME
+beside it. The first contender is the baseline.
 
 Keys are those of `dynts_batch.benchmarks.workload.Workload`. With --model and --problems the model
 is a real one and its prompts are questions. Each then generates max_new_tokens, or with `ragged`

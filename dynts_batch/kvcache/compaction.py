@@ -44,8 +44,8 @@ def compact(
     kept = kept.contiguous()
     slot_bytes = stored.stride(3) * stored.itemsize
     native.function(SOURCE, "compact", "pppp" "lllllllll")(
-        stored.data_ptr(), lanes.data_ptr(), kept.data_ptr(), retained_len.data_ptr(), *kept.shape, *stored.shape[:4],
-        slot_bytes, torch.get_num_threads(),
+        stored.data_ptr(), lanes.data_ptr(), kept.data_ptr(), retained_len.data_ptr(), *kept.shape,
+        *stored.shape[:4], slot_bytes, torch.get_num_threads(),
     )  # fmt: skip
 
 

@@ -112,7 +112,7 @@ def load_predictor(path: str | Path, *, model: ModelId, hidden_size: int) -> Imp
     try:
         with safe_open(path, framework="pt") as file:
             header = file.metadata() or {}
-            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (a handle, no dict)
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
         raise ConfigError(
             f"model.predictor: cannot read the predictor file {str(path)!r}: {error}"

@@ -258,7 +258,8 @@ def _policies_table(frontier: Frontier) -> Table:
     for policy in frontier.policies:
         within = frontier.budgets_within_tolerance(policy)
         shown.add_row(
-            Text(policy), str(within[0]) if within else "none", _list(within), _list(frontier.budgets_in_front(policy)),
+            Text(policy), str(within[0]) if within else "none", _list(within),
+            _list(frontier.budgets_in_front(policy)),
         )  # fmt: skip
     return shown
 

@@ -1,5 +1,4 @@
-"""The figures of a run in words, for the terminal and the page. Unknown figures are "n/a", with the
-reason."""
+"""A run's figures in words, for terminal and page. Unknown ones are "n/a", with a reason."""
 
 from __future__ import annotations
 
@@ -17,8 +16,8 @@ from dynts_batch.report.units import count_scale, duration, energy, money, perce
 NO_SAMPLE = "no sample was taken while it worked"
 _AT_THE_END = {
     "rows", "right answers", "grading.text", "tokens per problem", "cost", "cost, all rows",
-    "cost per right answer", "energy per right answer", "tokens/s",
-    "peak KV of a sequence", "arena shrunk to", "sequences together",
+    "cost per right answer", "energy per right answer", "tokens/s", "peak KV of a sequence",
+    "arena shrunk to", "sequences together",
 }  # fmt: skip
 
 
@@ -34,14 +33,15 @@ class Line:
 def headline(run: Measures) -> list[Line]:
     """The six figures to look at first."""
     totals = run.totals
-    share, tokens = totals.stored_share, totals.tokens_per_problem
-    busy = totals.device.busy_share if totals.device else None
+    share, peak = percent(totals.stored_share), _size(totals.mean_peak_bytes)
+    tokens, cut = _number(totals.tokens_per_problem), percent(totals.truncated_share)
+    busy = percent(totals.device.busy_share if totals.device else None)
     return [
         Line("right answers", percent(run.right_share), _right_of(run)),
         priced(run, right_of([run])),
-        Line("KV memory", percent(share), f"of the full cache's; peak {_size(totals.mean_peak_bytes)} a sequence"),
-        Line("tokens/s", _number(totals.tokens_per_s), f"devices at work {percent(busy)} of the time"),
-        Line("tokens per problem", _number(tokens), f"{percent(totals.truncated_share)} ended at the limit"),
+        Line("KV memory", share, f"of the full cache's; peak {peak} a sequence"),
+        Line("tokens/s", _number(totals.tokens_per_s), f"devices at work {busy} of the time"),
+        Line("tokens per problem", tokens, f"{cut} ended at the limit"),
         Line("energy per right answer", _energy(totals.joules.per_correct), _energy_note(totals)),
     ]  # fmt: skip
 
@@ -82,36 +82,37 @@ def quality_lines(run: Measures) -> list[Line]:
 
 
 def cost_lines(totals: Totals) -> list[Line]:
+    missing = "set cost.usd_per_gpu_hour or cost.usd_per_kwh"
     lines = [
-        *_price_lines("cost", totals.dollars, money, "set cost.usd_per_gpu_hour or cost.usd_per_kwh"),
+        *_price_lines("cost", totals.dollars, money, missing),
         *_price_lines("energy", totals.joules, energy, "not measured: no NVML counter"),
         Line("device time of the rows", duration(totals.device_s), "their shares, as priced"),
     ]  # fmt: skip
     device = totals.device
     if device is None:
         return [*lines, Line("device time held", "n/a", "no telemetry")]
-    at_work = f"{percent(device.busy_share)} of it at work"
-    lines.append(Line("device time held", duration(device.held_s), at_work))
+    note = f"{percent(device.busy_share)} of it at work"
+    lines.append(Line("device time held", duration(device.held_s), note))
     gpu = percent(device.utilisation) if device.utilisation is not None else "n/a"
     lines.append(Line("GPU utilisation", gpu, "NVML, mean" if gpu != "n/a" else "no GPU"))
     if totals.held_usd is not None:
-        lines.append(
-            Line("price of the time held", money(totals.held_usd), "loading and idling included")
-        )
+        held = money(totals.held_usd)
+        lines.append(Line("price of the time held", held, "loading and idling included"))
     return lines
 
 
 def work_lines(totals: Totals) -> list[Line]:
     device, crossover = totals.device, totals.crossover
+    full = _number(totals.mean_full_tokens)
+    time = "n/a" if device is None else duration(device.wall_s)
     lines = [
         Line("generated tokens", f"{totals.completion_tokens:,}"),
-        Line("time", "n/a" if device is None else duration(device.wall_s), "while any worker had work"),
+        Line("time", time, "while any worker had work"),
         Line("tokens/s", _number(totals.tokens_per_s), "of finished rows, all workers"),
         Line("tokens/s of a busy device", _number(totals.tokens_per_device_s)),
         Line(
             "stored tokens", _number(totals.mean_peak_tokens),
-            f"of a sequence, mean of the peaks; {_number(totals.mean_full_tokens)} with the full"
-            " cache",
+            f"of a sequence, mean of the peaks; {full} with the full cache",
         ),
         Line(
             "peak KV of a sequence", _size(totals.mean_peak_bytes),
@@ -129,7 +130,9 @@ def work_lines(totals: Totals) -> list[Line]:
             _together_line(device),
         ]  # fmt: skip
     if crossover is not None:
-        note = f"together at most; {crossover.reserved:,} if each reserves the longest, as policy full does"
+        note = (
+            f"together at most; {crossover.reserved:,} if each reserves the longest, as full does"
+        )
         lines.append(Line("full cache, same bytes", f"{crossover.paged:,}", note))
     return lines
 
@@ -163,21 +166,20 @@ def comparison_text(found: PairedComparison | None) -> str:
     """`found` in words: the difference with its interval, and the test."""
     if found is None:
         return "n/a: no question is judged in both"
-    d = found.difference
-    interval = (
-        "" if d.low is None or d.high is None else f" [{100 * d.low:+.1f}, {100 * d.high:+.1f}]"
-    )
-    p = f"{found.p_value:.2g}" if found.p_value >= 1e-4 else "< 0.0001"
-    return f"{100 * d.mean:+.1f} points{interval}; {found.num_better:,} better, {found.num_worse:,} worse; p {p if p.startswith('<') else '= ' + p}"
+    d, interval = found.difference, ""
+    if d.low is not None and d.high is not None:
+        interval = f" [{100 * d.low:+.1f}, {100 * d.high:+.1f}]"
+    p = f"= {found.p_value:.2g}" if found.p_value >= 1e-4 else "< 0.0001"
+    points = f"{100 * d.mean:+.1f} points{interval}"
+    return f"{points}; {found.num_better:,} better, {found.num_worse:,} worse; p {p}"
 
 
 def priced(run: Measures, what: Right = "right answer") -> Line:
     """The price of so many of them that it reads well."""
     usd, per_answer = run.usd_per(what), run.totals.dollars.per_answer
     if usd is None or per_answer is None:
-        return Line(
-            f"cost per {what}", "n/a", "no prices" if per_answer is None else "none is right"
-        )
+        why = "no prices" if per_answer is None else "none is right"
+        return Line(f"cost per {what}", "n/a", why)
     count, words = count_scale(usd)
     plural = "s" if words else ""
     note = f"{money(per_answer * count)} per {words}answer{plural}"
@@ -240,8 +242,9 @@ def _text_lines(totals: Totals) -> list[Line]:
 
 
 def _lengths_lines(totals: Totals) -> list[Line]:
+    tokens = _number(totals.tokens_per_problem)
     return [
-        Line("tokens per problem", _number(totals.tokens_per_problem), "generated, mean over answers"),
+        Line("tokens per problem", tokens, "generated, mean over answers"),
         Line("ended at the token limit", percent(totals.truncated_share)),
     ]  # fmt: skip
 

@@ -13,14 +13,20 @@ def verdict(totals: Totals) -> str:
     """Which side of the crossover the run was on, in a sentence."""
     crossover = totals.crossover
     if totals.config.policy.name == "full":
-        return f"This run kept the full cache: it is what eviction is measured against.{_preempted(totals)}"
+        return (
+            "This run kept the full cache: it is what eviction is measured against."
+            f"{_preempted(totals)}"
+        )
     if crossover is None:
         return f"Which side of the crossover this run was on is unknown: {_why_unknown(totals)}."
     together = f"{crossover.running:,} sequences ran together in {size(crossover.arena_bytes)}"
     full = f"a full cache in the same bytes would have held {_full_cache(crossover)}"
     if crossover.is_ahead:
         return f"Eviction bought concurrency: {together}; {full}."
-    return f"Eviction bought no concurrency: {together}; {full}. With memory to spare, the full cache is the better choice."
+    return (
+        f"Eviction bought no concurrency: {together}; {full}."
+        " With memory to spare, the full cache is the better choice."
+    )
 
 
 def _preempted(totals: Totals) -> str:
@@ -29,7 +35,10 @@ def _preempted(totals: Totals) -> str:
         return ""
     again = totals.recomputed_tokens
     tokens = "an unknown number of tokens" if again is None else f"{again:,} tokens"
-    return f" It ran out of blocks: {totals.num_preemptions:,} times a sequence lost its cache, and {tokens} were computed again."
+    return (
+        f" It ran out of blocks: {totals.num_preemptions:,} times a sequence lost its cache,"
+        f" and {tokens} were computed again."
+    )
 
 
 def _full_cache(crossover: Crossover) -> str:

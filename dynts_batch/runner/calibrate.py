@@ -1,4 +1,5 @@
-"""Calibration of a model's thoughts from a finished run, on a Ray cluster: what `dynts-batch calibrate-thoughts` does."""
+"""Calibration of a model's thoughts from a finished run, on a Ray cluster:
+what `dynts-batch calibrate-thoughts` does."""
 
 from __future__ import annotations
 
@@ -71,8 +72,8 @@ def calibrate_thoughts(run_path: str, out: Path, overrides: Sequence[str]) -> in
     thoughts = calibration.thoughts
     if thoughts.layers:
         print(
-            f"layers {', '.join(map(str, thoughts.layers))}: execution below a sparsity of {thoughts.low:.3f},"
-            f" transition above {thoughts.high:.3f}"
+            f"layers {', '.join(map(str, thoughts.layers))}: execution below a sparsity of"
+            f" {thoughts.low:.3f}, transition above {thoughts.high:.3f}"
         )
     else:
         print("no layer shows three modes in most prompts: one type of thought, eviction by age")
@@ -86,16 +87,18 @@ def _check_out(out: Path) -> None:
     can_be_made = folder.is_dir() and os.access(folder, os.W_OK) and not out.is_dir()
     if out.suffix != ".safetensors" or not can_be_made:
         raise ConfigError(
-            f"OUT must be a file named *.safetensors, in a folder that can be written to, got {str(out)!r}"
+            "OUT must be a file named *.safetensors, in a folder that can be written to, got"
+            f" {str(out)!r}"
         )
 
 
 def _check_policy(run_path: str, policy: PolicyConfig) -> None:
-    """Sparsity is measured as the full cache has it, so its traces must be those of the full cache."""
+    """Sparsity is measured as the full cache has it,
+    so its traces must be those of the full cache."""
     if policy.name != "full" or policy.quantize is not False:
         raise RunDirError(
-            f"{run_path} must be a run with policy.name=full and policy.quantize=false, got {policy.name!r} and"
-            f" {policy.quantize!r}"
+            f"{run_path} must be a run with policy.name=full and policy.quantize=false, got"
+            f" {policy.name!r} and {policy.quantize!r}"
         )
 
 

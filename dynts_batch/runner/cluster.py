@@ -43,7 +43,8 @@ def open_cluster(address: str | None) -> Iterator[None]:
 
     A process that has called `ray.init` itself keeps its connection.
 
-    Raises: DyntsError if a given cluster cannot be reached or is another release of Ray, or none starts here.
+    Raises: DyntsError if a given cluster cannot be reached or is another release of Ray,
+    or none starts here.
     """
     if ray.is_initialized():
         yield
@@ -98,7 +99,8 @@ def resources_on(total: Mapping[str, float], config: Config, *, is_local: bool) 
 
 
 def _num_gpus(total: Mapping[str, float], config: Config) -> float:
-    """Of a worker: as configured; else one where the model is to be on a GPU, or may be and the cluster has some."""
+    """Of a worker: as configured; else one where the model is to be on a GPU,
+    or may be and the cluster has some."""
     workers, device = config.workers, config.model.device
     if workers.num_gpus is not None:
         return workers.num_gpus

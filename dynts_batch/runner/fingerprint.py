@@ -1,7 +1,8 @@
 """What all rows of a run have in common: a run directory with another fingerprint is another run.
 
-Prices, workers, memory and checkpoint settings are not in it: they may change between starts. In float32 on a CPU no row
-depends on them; in bfloat16, or on a GPU, another batch size may round a few tokens otherwise.
+Prices, workers, memory and checkpoint settings are not in it: they may change between starts. In
+float32 on a CPU no row depends on them; in bfloat16, or on a GPU, another batch size may round a
+few tokens otherwise.
 """
 
 from __future__ import annotations
@@ -42,7 +43,8 @@ def make_fingerprint(
 
 
 def fingerprint_defaults(policy_name: str) -> dict[str, Any]:
-    """What a fingerprint means by a key that it lacks: it was made before that key, or an option was left out."""
+    """What a fingerprint means by a key that it lacks:
+    it was made before that key, or an option was left out."""
     policy = PolicyConfig(name=policy_name, options=default_options(policy_name))
     model: dict[str, Any] = {
         "think_tags": list(THINK),
@@ -55,8 +57,8 @@ def fingerprint_defaults(policy_name: str) -> dict[str, Any]:
 def renewed_fingerprint(
     stored: Mapping[str, Any], model: AnyModel, retry_budget: int | None
 ) -> dict[str, Any]:
-    """The fingerprint `stored`, which an older version may have written, in today's words for a run of `model`. What is
-    another run stays so.
+    """The fingerprint `stored`, which an older version may have written, in today's words for a run
+    of `model`. What is another run stays so.
 
     A run without second attempts may add them, with `retry_budget`: they come after all rows."""
     renewed = dict(stored)

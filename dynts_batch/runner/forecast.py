@@ -1,7 +1,7 @@
 """What a run will take, before it is paid for: a random sample of its rows is done and added up.
 
-The sample is a run of its own beside the run directory, and is named after its settings. So a second
-forecast of the same run costs nothing. It may be deleted at any time.
+The sample is a run of its own beside the run directory, and is named after its settings. So a
+second forecast of the same run costs nothing. It may be deleted at any time.
 """
 
 from __future__ import annotations
@@ -60,8 +60,8 @@ def forecast(config_path: str, overrides: Sequence[str], *, num_rows: int) -> in
     run = _sample(prepare(_for_sample(config), is_local=address is None), num_rows)
     if has_work(run):
         console.print(
-            f"trying {_num_shards(run.plan, num_rows) * run.plan.shard_rows:,} of {run.plan.num_units:,} rows in"
-            f" {run.run_dir.path}",
+            f"trying {_num_shards(run.plan, num_rows) * run.plan.shard_rows:,} of"
+            f" {run.plan.num_units:,} rows in {run.run_dir.path}",
             **_PLAIN,
         )
         status = drive(run, address, console)
@@ -206,7 +206,10 @@ def _batch(batch: float, run_batch: int, *, is_known: bool) -> str:
     text = f"{min(batch, run_batch):,.1f} rows at once on average, of the run's {run_batch:,}"
     if is_known:
         return text
-    return f"{text}: a row of a fuller one costs less, so bounds are given; a larger --rows narrows them"
+    return (
+        f"{text}: a row of a fuller one costs less, so bounds are given;"
+        " a larger --rows narrows them"
+    )
 
 
 def _amount(interval: Interval, unit: str = "") -> str:

@@ -1,5 +1,5 @@
-"""A frontier: one configuration run again and again, with other policies, budgets and seeds. Budgets are tokens, or shares
-of what the full cache stores, which is run first then.
+"""A frontier: one configuration run again and again, with other policies, budgets and seeds.
+Budgets are tokens, or shares of what the full cache stores, which is run first then.
 
     DIR/cells/dynts-b240-s0/   a run directory each, so that the same command resumes
     DIR/frontier.parquet       every row of every finished cell
@@ -34,7 +34,8 @@ from dynts_batch.telemetry import setup_logging
 
 @dataclass(frozen=True)
 class Cell:
-    """One run of the frontier. `variant`: a policy's name and options, as in "h2o+accumulate=false"."""
+    """One run of the frontier. `variant`: a policy's name and options,
+    as in "h2o+accumulate=false"."""
 
     variant: str
     budget: int | None
@@ -62,7 +63,8 @@ class Cell:
 
 
 def plan_cells(variants: Sequence[str], budgets: Sequence[int], seeds: Sequence[int]) -> list[Cell]:
-    """All cells, the full cache first; one seed of everything before the next, so that a part is a frontier too."""
+    """All cells, the full cache first; one seed of everything before the next,
+    so that a part is a frontier too."""
     bounded = [variant for variant in variants if variant != FULL]
     return [
         cell
@@ -75,8 +77,8 @@ def plan_cells(variants: Sequence[str], budgets: Sequence[int], seeds: Sequence[
 
 
 def budgets_of_shares(shares: Sequence[float], full: RunDir) -> list[int]:
-    """Budgets in tokens of `shares`, in percent of the tokens that a row of the finished run `full` stored at its peak, prompt
-    included: the mean of its rows but those that failed.
+    """Budgets in tokens of `shares`, in percent of the tokens that a row of the finished run `full`
+    stored at its peak, prompt included: the mean of its rows but those that failed.
 
     Raises: InputError where all failed.
     """
@@ -105,7 +107,8 @@ def frontier_of_shares(
     limit: int | None,
     overrides: Sequence[str],
 ) -> int:
-    """`frontier`, the budgets in percent of what the full cache stores with the first seed; the exit status.
+    """`frontier`, the budgets in percent of what the full cache stores with the first seed;
+    the exit status.
 
     Raises: ConfigError, InputError.
     """
@@ -133,7 +136,8 @@ def _configs(
 def frontier(
     config_path: str, out: Path, cells: Sequence[Cell], limit: int | None, overrides: Sequence[str]
 ) -> int:
-    """Run `cells`, at most `limit` of those that are not finished, and draw what there is; the exit status.
+    """Run `cells`, at most `limit` of those that are not finished, and draw what there is;
+    the exit status.
 
     Raises: ConfigError where a cell's settings are wrong, before any is run.
     """
@@ -163,7 +167,8 @@ def frontier(
 def write_frontier(
     out: Path, cells: Sequence[Cell], configs: Sequence[Config], console: Console
 ) -> None:
-    """Gather the rows of the finished cells into one Parquet file, and show them as a table and a picture."""
+    """Gather the rows of the finished cells into one Parquet file,
+    and show them as a table and a picture."""
     batches = [
         batch
         for cell, config in zip(cells, configs, strict=True)
@@ -198,14 +203,14 @@ def _check(configs: Sequence[Config]) -> None:
         raise ConfigError("a frontier needs input.reference_column: its rows are graded")
     if (stop_when := configs[0].sampling.stop_when) is not None:
         raise ConfigError(
-            "a frontier needs sampling.stop_when=null: its policies are compared on the same samples, got"
-            f" {stop_when}"
+            "a frontier needs sampling.stop_when=null: its policies are compared on the same"
+            f" samples, got {stop_when}"
         )
     seeds = {config.sampling.seed for config in configs}
     if configs[0].sampling.temperature == 0 and len(seeds) > 1:
         raise ConfigError(
-            "a frontier of several seeds needs sampling.temperature above 0: greedy samples are all the same, got"
-            f" seeds {', '.join(map(str, sorted(seeds)))}"
+            "a frontier of several seeds needs sampling.temperature above 0: greedy samples are all"
+            f" the same, got seeds {', '.join(map(str, sorted(seeds)))}"
         )
     for config in configs:
         make_policy(config.policy)

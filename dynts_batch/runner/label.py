@@ -15,7 +15,8 @@ from dynts_batch.runner.shard_actors import absolute, over_shards, say
 
 
 def label(run_path: str, out: str | None, overrides: Sequence[str]) -> int:
-    """Label the correct traces of the run at `run_path` into `out` (default: its folder `labels`); the exit status.
+    """Label the correct traces of the run at `run_path` into `out` (default: its folder `labels`);
+    the exit status.
 
     Raises: DyntsError.
     """

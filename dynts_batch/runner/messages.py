@@ -51,7 +51,8 @@ class Assignment:
     items: tuple[Item, ...]
     """All units of the shard, in its order."""
     columns: pa.Buffer
-    """The source's columns of their rows, from the first item's row on, see data/source_columns.py."""
+    """The source's columns of their rows, from the first item's row on,
+    see data/source_columns.py."""
     held_back: frozenset[int]
     """Units that are not to be run now."""
     may_have_checkpoint: bool
@@ -128,7 +129,8 @@ class Finished:
     committed: list[int] = field(default_factory=list)
     """Shards that are complete on disk."""
     saved: list[int] = field(default_factory=list)
-    """Shards of which all that their lease could run is on disk: all but the held-back units and what waits for these."""
+    """Shards of which all that their lease could run is on disk:
+    all but the held-back units and what waits for these."""
     tally: Tally = field(default_factory=Tally)
 
     def add(self, other: Finished) -> None:

@@ -54,11 +54,13 @@ class PreparedRun:
 
 
 def prepare(config: Config, *, is_local: bool) -> PreparedRun:
-    """Check `config` and make or resume its run directory. `is_local`: the run stays on this machine.
+    """Check `config` and make or resume its run directory. `is_local`:
+    the run stays on this machine.
 
     Raises:
         ConfigError, InputError: a user's mistake.
-        RunDirError: the run directory cannot be used, holds another run, or is driven by another process.
+        RunDirError: the run directory cannot be used, holds another run,
+        or is driven by another process.
     """
     config = _with_date_of_run(_with_absolute_run_dir(config))
     _check_gpus(config)
@@ -115,7 +117,8 @@ def _with_absolute_run_dir(config: Config) -> Config:
 
 
 def _with_date_of_run(config: Config) -> Config:
-    """What a chat template takes for today is the day on which the run began, or a resume would render other prompts."""
+    """What a chat template takes for today is the day on which the run began,
+    or a resume would render other prompts."""
     if config.model.chat_date is not None:
         return config
     day = RunDir(str(config.run.dir)).chat_date()
@@ -134,7 +137,8 @@ def _check_num_shards(plan: ShardPlan) -> None:
         least = -(-plan.num_units // MAX_SHARDS)
         raise ConfigError(
             f"run.shard_rows must be at least {least:,} for {plan.num_rows:,} prompts x"
-            f" {plan.num_samples:,} samples (at most {MAX_SHARDS:,} shards), got {plan.shard_rows:,}"
+            f" {plan.num_samples:,} samples (at most {MAX_SHARDS:,} shards), got"
+            f" {plan.shard_rows:,}"
         )
 
 

@@ -1,4 +1,5 @@
-"""What one row cost, its share of the energy and its price in dollars, and what a worker costs that holds a device."""
+"""What one row cost, its share of the energy and its price in dollars,
+and what a worker costs that holds a device."""
 
 from __future__ import annotations
 
@@ -60,7 +61,8 @@ class EnergyShares:
 class HeldTime:
     """How long a worker holds its device: while it loads, works and idles, since this was made.
 
-    That is the time on the clock, or what the engine counts where it is ahead of it: simulated time.
+    That is the time on the clock, or what the engine counts where it is ahead of it:
+    simulated time.
     """
 
     def __init__(self) -> None:
@@ -69,8 +71,8 @@ class HeldTime:
         self._device_s = 0.0
 
     def update(self, *, busy_s: float, device_share: float) -> float:
-        """Device seconds until now; `busy_s` are the engine's so far, `device_share` this worker's part of the device
-        since the last update."""
+        """Device seconds until now; `busy_s` are the engine's so far, `device_share` this worker's
+        part of the device since the last update."""
         now_s = time.monotonic()
         passed_s = max(now_s - self._updated_s, busy_s - self._busy_s)
         self._device_s += passed_s * device_share

@@ -63,7 +63,8 @@ def _reason(config_path: str, overrides: Sequence[str], console: Console) -> int
 
 
 def run_to_end(config: Config, console: Console) -> Totals | int:
-    """Run, resume or find finished what `config` describes: its sums, or the exit status where it was stopped.
+    """Run, resume or find finished what `config` describes:
+    its sums, or the exit status where it was stopped.
 
     Raises: DyntsError.
     """
@@ -108,8 +109,8 @@ def drive(run: PreparedRun, address: str | None, console: Console) -> int | None
         )
         if address is not None and not resources.num_gpus and _leaves_device_open(run.config):
             display.note(
-                "no GPU is in the cluster now, so this run uses CPUs: set workers.num_gpus=1 if nodes"
-                " with GPUs are to join"
+                "no GPU is in the cluster now, so this run uses CPUs: set workers.num_gpus=1 if"
+                " nodes with GPUs are to join"
             )
         began_s = time.monotonic()
         for part in parts_of(run):
@@ -143,8 +144,8 @@ def _drive_part(
 
     if part.num_retries:
         display.note(
-            f"{part.num_retries:,} rows in {len(part.shards_to_do):,} shards run again with a budget"
-            f" of {part.config.policy.budget:,} (policy.retry_budget)"
+            f"{part.num_retries:,} rows in {len(part.shards_to_do):,} shards run again with a"
+            f" budget of {part.config.policy.budget:,} (policy.retry_budget)"
         )
     job = Job(part.config, part.source.schema, resources.num_gpus, os.getcwd(), part.first_budget)
     driver = Driver(

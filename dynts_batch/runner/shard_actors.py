@@ -38,8 +38,8 @@ def over_shards(
         return
     if config.model.weights is not None:
         raise ConfigError(
-            "model.weights must be null in a run whose traces are labelled or calibrated from, since that asks for the model's"
-            f" own numbers, got {config.model.weights}"
+            "model.weights must be null in a run whose traces are labelled or calibrated from,"
+            f" since that asks for the model's own numbers, got {config.model.weights}"
         )
     address = os.environ.get("RAY_ADDRESS") or None
     with open_cluster(address):

@@ -22,7 +22,8 @@ class ShardPlan:
     num_samples: int
     shard_rows: int
     in_turn: bool = False
-    """Samples of a row wait for earlier ones (sampling.stop_when); a shard then holds whole rows."""
+    """Samples of a row wait for earlier ones (sampling.stop_when);
+    a shard then holds whole rows."""
 
     @property
     def num_units(self) -> int:
@@ -55,7 +56,8 @@ class ShardPlan:
         return range(unit + 1, stop)
 
     def is_among(self, unit: int, num_units: int) -> bool:
-        """Whether `unit` is one of `num_units` units that are spread evenly over the run, and are run in any case."""
+        """Whether `unit` is one of `num_units` units that are spread evenly over the run,
+        and are run in any case."""
         place, num_places = unit, self.num_units
         if self.in_turn:
             (place, sample_index), num_places = self.row_and_sample(unit), self.num_rows

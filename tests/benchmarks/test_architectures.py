@@ -1,4 +1,5 @@
-"""The sweep of architectures: those that run write the tokens of `generate`; all others are refused in one line."""
+"""The sweep of architectures: those that run write the tokens of `generate`;
+all others are refused in one line."""
 
 from pathlib import Path
 

@@ -1,4 +1,5 @@
-"""The benchmark's own honesty: every contender generates the same tokens, all that it claims, from the same prompts."""
+"""The benchmark's own honesty: every contender generates the same tokens, all that it claims,
+from the same prompts."""
 
 import sys
 from dataclasses import replace
@@ -136,7 +137,8 @@ def test_no_step_is_faster_than_its_bytes_or_operations(name: str) -> None:
 
 @pytest.mark.parametrize("checks", [cpu_suite.CHECKS, gpu_suite.CHECKS], ids=["cpu", "gpu"])
 def test_a_suite_asks_for_what_there_is(checks: dict[str, list[str]]) -> None:
-    """Too long to run, but its commands can be read: keys, modes, contenders, and a budget that can evict."""
+    """Too long to run, but its commands can be read:
+    keys, modes, contenders, and a budget that can evict."""
     root = Path(__file__).parents[2]
     for _, module, *arguments in checks.values():
         if module == "pytest":

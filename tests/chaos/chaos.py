@@ -1,4 +1,5 @@
-"""A run on a real three-node Ray cluster (one raylet a node) in which anything may be killed at any moment."""
+"""A run on a real three-node Ray cluster (one raylet a node) in which
+anything may be killed at any moment."""
 
 import contextlib
 import dataclasses
@@ -49,7 +50,8 @@ class Nodes:
     """The cluster: a head without room for workers, and nodes that may die. A context manager."""
 
     def __init__(self, num_nodes: int = NUM_NODES, *, head_timeout_s: int | None = None) -> None:
-        """`head_timeout_s`: how long nodes and drivers wait for a lost head; None is Ray's minute."""
+        """`head_timeout_s`: how long nodes and drivers wait for a lost head;
+        None is Ray's minute."""
         self._num_nodes, self._head_timeout_s = num_nodes, head_timeout_s
 
     def __enter__(self):
@@ -82,7 +84,8 @@ class Nodes:
         raise AssertionError("no node starts on this machine")
 
     def add_bad_one(self, folder: Path, path: Path) -> str:
-        """Start a node whose disk is full for `path`, and that is good for all else; its id. `folder` is new."""
+        """Start a node whose disk is full for `path`, and that is good for all else; its id.
+        `folder` is new."""
         folder.mkdir()
         (folder / "sitecustomize.py").write_text(_FULL_DISK.format(path=str(path)))
         python_path = f"{folder}:{os.environ.get('PYTHONPATH', '')}"

@@ -1,4 +1,5 @@
-"""The law of this package: whatever is killed at whatever moment, a run ends with every row, once, and right.
+"""The law of this package: whatever is killed at whatever moment, a run ends with every row, once,
+and right.
 
 The long version kills at least 30 times: `python -m pytest tests/chaos -m long -s`.
 """

@@ -1,4 +1,5 @@
-"""Laws of trust on a real cluster: a bad node costs no row and is named, broken code ends the run, bad requests do not."""
+"""Laws of trust on a real cluster: a bad node costs no row and is named, broken code ends the run,
+bad requests do not."""
 
 import pytest
 from chaos import Driver, Nodes
@@ -38,7 +39,8 @@ def _deaths(lines):
 
 @pytest.mark.parametrize("max_workers", [1, pytest.param(6, marks=pytest.mark.long)])
 def test_a_bad_node_costs_no_row_and_is_named(tmp_path, max_workers):
-    """Every worker on it dies at its first request: each of its requests was quarantined, and the others' too."""
+    """Every worker on it dies at its first request:
+    each of its requests was quarantined, and the others' too."""
     log = tmp_path / "admitted.txt"
     with Nodes(1) as nodes:
         bad = nodes.add_bad_one(tmp_path / "bad", log)

@@ -1,7 +1,8 @@
-"""Laws of size: a million prompts are planned in seconds, and a run that is nearly done resumes in seconds.
+"""Laws of size: a million prompts are planned in seconds,
+and a run that is nearly done resumes in seconds.
 
-`python -m pytest tests/chaos/test_scale.py -m long -s` prints the seconds. What is asserted is CPU time: it does not depend
-on what else the machine does.
+`python -m pytest tests/chaos/test_scale.py -m long -s` prints the seconds. What is asserted is CPU
+time: it does not depend on what else the machine does.
 """
 
 import json

@@ -145,7 +145,8 @@ def test_status_watches_a_run_until_it_is_finished(tmp_path):
     seal = manifest.read_text()
     manifest.unlink()
     watcher = subprocess.Popen(
-        [sys.executable, "-m", "dynts_batch", "status", str(tmp_path / "run"), "--watch", "--every=.1"],
+        [sys.executable, "-m", "dynts_batch", "status", str(tmp_path / "run"), "--watch",
+         "--every=.1"],
         env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
         stdout=subprocess.PIPE,
         text=True,

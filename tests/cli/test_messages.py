@@ -1,4 +1,5 @@
-"""What the package tells a user to run exists: in a clone, and where only the wheel is installed."""
+"""What the package tells a user to run exists:
+in a clone, and where only the wheel is installed."""
 
 import ast
 import re
@@ -15,7 +16,8 @@ TEXTS = [ROOT / "README.md", *(ROOT / "cluster").iterdir(), *(ROOT / "configs").
 
 
 def strings(path: Path) -> list[str]:
-    """What stands in quotes, docstrings and the fixed parts of f-strings too; neighbours are one."""
+    """What stands in quotes, docstrings and the fixed parts of f-strings too;
+    neighbours are one."""
     tree = ast.parse(path.read_text())
     found = []
     for node in ast.walk(tree):
@@ -28,7 +30,8 @@ def strings(path: Path) -> list[str]:
 
 
 def commands(text: str) -> set[str]:
-    """The subcommands that code in `text` names: a line, a span, or what follows a path, `--` or a colon."""
+    """The subcommands that code in `text` names:
+    a line, a span, or what follows a path, `--` or a colon."""
     code = r"(?:^|[`/]|-- |: )dynts-batch ([a-z][\w-]*)"
     return set(re.findall(code, text, re.MULTILINE))
 

@@ -1,4 +1,5 @@
-"""cluster/local.sh is a real cluster: the preflight passes on it, and jobs are submitted to it from anywhere."""
+"""cluster/local.sh is a real cluster: the preflight passes on it,
+and jobs are submitted to it from anywhere."""
 
 import os
 import re

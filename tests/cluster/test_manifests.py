@@ -1,4 +1,5 @@
-"""What can be known of the cluster files without a cluster: they have the form asked for, and name what exists."""
+"""What can be known of the cluster files without a cluster:
+they have the form asked for, and name what exists."""
 
 import json
 import os
@@ -124,7 +125,8 @@ def test_the_image_copies_what_exists_and_all_that_the_wheel_needs():
 
 
 def test_the_image_keeps_its_base_images_ray_and_torch():
-    """Unconstrained, pip put the newest Ray over that of the cluster, and a torch over that of the image's CUDA."""
+    """Unconstrained, pip put the newest Ray over that of the cluster,
+    and a torch over that of the image's CUDA."""
     text = (CLUSTER / "Dockerfile").read_text()
     (listing, file, installation) = re.search(
         r'^RUN python -c "(.*)" > (\S+) \\\n.*(pip install .*)$', text, re.MULTILINE
@@ -163,7 +165,8 @@ def allocation(tmp_path):
     _stub(
         tmp_path,
         "python",
-        f'{trap}; echo "python $*" >> {log}; sleep "${{STUB_S}}" & wait; exit "${{STUB_STATUS:-0}}"',
+        f'{trap}; echo "python $*" >> {log}; sleep "${{STUB_S}}" & wait; exit'
+        f' "${{STUB_STATUS:-0}}"',
     )
     environment = {
         **os.environ,

@@ -1,4 +1,5 @@
-"""Laws of a claim: a run has one driver, whichever store it is on, and a dead one is in nobody's way."""
+"""Laws of a claim: a run has one driver, whichever store it is on,
+and a dead one is in nobody's way."""
 
 import json
 import os

@@ -118,7 +118,8 @@ def _run_over(folder, **columns) -> RunDir:
 
 
 def test_jsonl_is_valid_json_whatever_the_columns_hold(tmp_path):
-    """NaN stood in it bare, which JSON has no word for; an infinite date ended it with a traceback."""
+    """NaN stood in it bare, which JSON has no word for;
+    an infinite date ended it with a traceback."""
     run_dir = _run_over(
         tmp_path / "run",
         number=pa.array([float("nan"), float("-inf"), 0.5]),
@@ -134,7 +135,8 @@ def test_jsonl_is_valid_json_whatever_the_columns_hold(tmp_path):
     rows = [json.loads(line, parse_constant=pytest.fail) for line in file.read_text().splitlines()]
     names = ("number", "nested", "when", "price", "data", "text", "pairs")
     assert [[row[name] for name in names] for row in rows] == [
-        [None, [None, 1.0], "294247-01-10T04:00:54.775807", "42.00", "/w==", "\ufffd\ufffd", [["a", 1]]],
+        [None, [None, 1.0], "294247-01-10T04:00:54.775807", "42.00", "/w==", "\ufffd\ufffd",
+         [["a", 1]]],
         [None, None, None, None, None, "fine", None],
         [0.5, [], "1970-01-01T00:00:00", "-1.50", "", None, []],
     ]  # fmt: skip
@@ -167,7 +169,8 @@ def test_parquet_holds_what_parquet_has_no_type_for(tmp_path):
 
 
 def test_openai_lines_are_what_the_official_client_requires(run_dir, tmp_path):
-    """`created` was not there, which the client's own models refuse. The required fields are those of openai 2.x."""
+    """`created` was not there, which the client's own models refuse.
+    The required fields are those of openai 2.x."""
     export(run_dir, str(tmp_path / "out"), "openai", file_bytes=1 << 20)
     for line in _lines(tmp_path / "out"):
         body = line["response"]["body"]

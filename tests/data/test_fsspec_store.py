@@ -1,4 +1,5 @@
-"""Laws of what fsspec opens: a store that fails is not an empty one, whatever its package raises."""
+"""Laws of what fsspec opens: a store that fails is not an empty one,
+whatever its package raises."""
 
 import sys
 from datetime import UTC, datetime
@@ -25,9 +26,15 @@ def _foreign(module: str, name: str, parent: type[Exception] = Exception) -> typ
 #: As gcsfs 2026.10, adlfs 2026.8 with azure-core 1.41 and s3fs 2026.9 raise them.
 _AZURE = _foreign("azure.core.exceptions", "AzureError")
 _FOREIGN = {
-    "gcsfs.retry": [_foreign("gcsfs.retry", name) for name in ("HttpError", "ChecksumError", "NonRetryableError")],
-    "azure.core.exceptions": [_AZURE, _foreign("azure.core.exceptions", "HttpResponseError", _AZURE)],
-}  # fmt: skip
+    "gcsfs.retry": [
+        _foreign("gcsfs.retry", name)
+        for name in ("HttpError", "ChecksumError", "NonRetryableError")
+    ],
+    "azure.core.exceptions": [
+        _AZURE,
+        _foreign("azure.core.exceptions", "HttpResponseError", _AZURE),
+    ],
+}
 _RAISED = [
     *(error("503") for errors in _FOREIGN.values() for error in errors),
     botocore.exceptions.EndpointConnectionError(endpoint_url="http://store"),
@@ -143,7 +150,8 @@ def test_our_own_mistakes_are_not_taken_for_trouble(store):
 
 @pytest.mark.parametrize("name", ["mtime", "LastModified", "last_modified", "created", None])
 def test_a_file_has_the_time_that_its_store_gives_under_whatever_name(store, monkeypatch, name):
-    """pyarrow knows `mtime` alone: on s3fs and adlfs the progress of a run divided None by a number."""
+    """pyarrow knows `mtime` alone: on s3fs and adlfs the progress of a
+    run divided None by a number."""
     then = datetime(2026, 11, 29, tzinfo=UTC)
 
     def ls(self, path, detail=True, **options):

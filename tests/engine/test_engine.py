@@ -132,7 +132,8 @@ def test_on_a_gpu_each_sequence_also_needs_its_logits() -> None:
 
 
 def test_the_engine_parts_completions_by_the_models_tags() -> None:
-    """The embedded model with a word of its thinking for the end of it: the same tokens, parted there."""
+    """The embedded model with a word of its thinking for the end of it:
+    the same tokens, parted there."""
     usual, other = (
         next(
             Engine.load(
@@ -154,7 +155,8 @@ def test_the_engine_parts_completions_by_the_models_tags() -> None:
 
 @pytest.mark.parametrize("num_workers", [1, 2, 4])
 def test_workers_that_share_a_gpu_take_as_much_each_and_no_more_than_there_is(num_workers) -> None:
-    """Each took 80% of what was free at its moment: the first one all, and the next ones ran out."""
+    """Each took 80% of what was free at its moment:
+    the first one all, and the next ones ran out."""
     shape, capacity, weights_bytes, total_bytes = (
         ArenaShape(2, 2, 16, torch.bfloat16),
         100,

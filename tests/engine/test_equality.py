@@ -18,7 +18,8 @@ from dynts_batch.records import Request
 def test_full_equals_huggingface_generate_for_mixed_lengths_in_one_batch(
     architecture: str, tiny_model_dirs: dict[str, Path]
 ) -> None:
-    """More prompts than lanes, so that lanes are refilled while others run; the sliding window is shorter than a row."""
+    """More prompts than lanes, so that lanes are refilled while others run;
+    the sliding window is shorter than a row."""
     prompts = random_prompts(seed=3, count=6)
     folder = tiny_model_dirs[architecture]
     assert run(greedy_engine(folder, max_seqs=3), prompts) == huggingface(folder, prompts)
@@ -60,8 +61,8 @@ def test_a_row_is_the_same_alone_and_among_31_others(
 def test_garbage_beyond_a_lanes_end_reaches_no_other_row(
     tiny_model_dirs: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The arena was once allocated uninitialised. Where the memory held NaN, masked slots still poisoned shorter rows,
-    since 0 x NaN is NaN: rows then differed from run to run."""
+    """The arena was once allocated uninitialised. Where the memory held NaN, masked slots still
+    poisoned shorter rows, since 0 x NaN is NaN: rows then differed from run to run."""
     stored: list[torch.Tensor] = []
     build = KVArena.__init__
 

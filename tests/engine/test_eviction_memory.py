@@ -1,4 +1,5 @@
-"""What an eviction takes beside the arena: bounded however many sequences come to it in one step, and no completion changes."""
+"""What an eviction takes beside the arena: bounded however many sequences come to it in one step,
+and no completion changes."""
 
 from typing import Any
 
@@ -51,7 +52,7 @@ class Peak(TorchDispatchMode):
         super().__init__()
         self.num_bytes, self._alive = 0, {}
 
-    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
         result = operation(*args, **(kwargs or {}))
         given = {x.untyped_storage()._cdata for x in tree_leaves((args, kwargs)) if is_tensor(x)}
         for tensor in filter(is_tensor, tree_leaves(result)):

@@ -1,4 +1,5 @@
-"""Laws of the eviction trace: it accounts for every token the counters count, and changes nothing."""
+"""Laws of the eviction trace: it accounts for every token the counters count,
+and changes nothing."""
 
 import dataclasses
 from pathlib import Path

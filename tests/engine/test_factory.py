@@ -58,7 +58,8 @@ def test_checking_loads_nothing_and_refuses_what_loading_would(tiny_model_dirs, 
 
 @pytest.mark.parametrize("policy", [DYNTS, THINKV], ids=["dynts", "thinkv"])
 def test_checking_a_model_goes_down_and_calls_each_file_from_one_other(policy):
-    """The walk went up from files that it had come down to, eight times, and four files looked for the same things."""
+    """The walk went up from files that it had come down to, eight times,
+    and four files looked for the same things."""
     package, callers, stack = str(Path(dynts_batch.__file__).parent), defaultdict(set), [""]
 
     def watch(frame, event, argument):
@@ -69,7 +70,8 @@ def test_checking_a_model_goes_down_and_calls_each_file_from_one_other(policy):
             stack.pop()
             return
         path = code.co_filename.removeprefix(package)
-        # Methods ask a record for what it holds; which of a file's own functions calls another is no step either.
+        # Methods ask a record for what it holds;
+        # which of a file's own functions calls another is # no step either.
         if "." not in code.co_qualname and path.startswith("/engine") and path != stack[-1]:
             callers[path].add(stack[-1])
         stack.append(path)
@@ -119,7 +121,8 @@ def test_missing_and_damaged_weights_are_refused_before_anything_loads(tiny_mode
 
 @pytest.mark.parametrize("policy", [DYNTS, THINKV], ids=["dynts", "thinkv"])
 def test_what_was_made_for_a_model_is_made_for_its_weights_wherever_they_lie(policy, tmp_path):
-    """A name told nothing: other weights in a folder of the same name were taken, and a copy of the same in another not."""
+    """A name told nothing: other weights in a folder of the same name were taken,
+    and a copy of the same in another not."""
     reasoner = Path(model_path("embedded"))
     copy = shutil.copytree(reasoner, tmp_path / "snapshots" / "abc123")
     config = dataclasses.replace(_with_model(str(copy)), policy=policy)
@@ -143,7 +146,8 @@ def test_what_was_made_for_a_model_is_made_for_its_weights_wherever_they_lie(pol
 
 @pytest.mark.parametrize("policy", [DYNTS, THINKV], ids=["dynts", "thinkv"])
 def test_a_worker_digests_the_weights_once(policy, monkeypatch):
-    """It did so for what was made for the model, each time: a file server serves as many workers."""
+    """It did so for what was made for the model, each time:
+    a file server serves as many workers."""
     digested = []
 
     def digest(folder):

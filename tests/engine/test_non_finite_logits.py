@@ -1,4 +1,5 @@
-"""Logits that are no numbers: the row is an error, at once, and no other row notices, in the same batch or in its lane after it."""
+"""Logits that are no numbers: the row is an error, at once, and no other row notices,
+in the same batch or in its lane after it."""
 
 from pathlib import Path
 from typing import Any
@@ -76,7 +77,8 @@ def test_such_a_row_is_an_error_and_the_others_are_what_they_were(
 def test_an_earlier_chunk_of_a_prompt_is_looked_at_too(
     quantize: bool, tiny_model_dirs: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Quantised keys and values are finite, whatever they were made of: such a row went on with tokens made up."""
+    """Quantised keys and values are finite, whatever they were made of:
+    such a row went on with tokens made up."""
     for module in (scheduler, sequence):
         monkeypatch.setattr(module, "PREFILL_CHUNK", 16)
     monkeypatch.setattr(scheduler, "MAX_PREFILL_TOKENS", 16)

@@ -72,7 +72,8 @@ class ShortKeys(HeadwisePolicy):
         return {"survived": slots.column("survived") + 1}
 
     def score(self, slots):
-        self.seen.append((slots.rows, slots.positions, slots.column("state_norm"), slots.column("survived")))
+        columns = slots.column("state_norm"), slots.column("survived")
+        self.seen.append((slots.rows, slots.positions, *columns))
         scores = -slots.column("key_norm")
         return scores.mean(dim=(1, 2), keepdim=True) if self.shared_index else scores
 '''
@@ -111,8 +112,8 @@ def generate(engine: Engine) -> dict[str, tuple[int, ...]]:
 def test_it_is_recorded_for_each_layer_and_head_and_moves_with_its_token(
     shared_index: bool, outside: str, tiny_model_dirs: dict[str, Path]
 ) -> None:
-    """By keys' lengths when they were written the policy chooses what knorm chooses by the stored keys, with and without
-    recorded steps, and whether or not heads keep the same tokens."""
+    """By keys' lengths when they were written the policy chooses what knorm chooses by the stored
+    keys, with and without recorded steps, and whether or not heads keep the same tokens."""
     folder = tiny_model_dirs["llama"]
     expected = generate(make_engine(folder, "knorm", shared_index=shared_index))
     engine = make_engine(folder, outside, shared_index=shared_index)
@@ -128,7 +129,8 @@ def test_it_is_recorded_for_each_layer_and_head_and_moves_with_its_token(
 
 
 def check_seen() -> None:
-    """What a token had is what it has for good, in all layers and heads that keep it; and every eviction was counted."""
+    """What a token had is what it has for good, in all layers and heads that keep it;
+    and every eviction was counted."""
     norms: dict[tuple[int, int], float] = {}
     num_survived: dict[tuple[int, int], int] = {}
     num_checked, seen = 0, sys.modules["my_columns"].ShortKeys.seen

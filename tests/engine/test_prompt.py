@@ -83,7 +83,8 @@ def test_an_end_of_thinking_of_several_tokens_is_found() -> None:
 
 
 def test_an_end_of_thinking_that_merges_with_its_neighbours_is_found() -> None:
-    """A BPE without a token of its own for the tag: `.</` before it and `>\\n` after it are tokens."""
+    """A BPE without a token of its own for the tag:
+    `.</` before it and `>\\n` after it are tokens."""
     renderer = PromptRenderer(byte_level_tokenizer((".", "<"), (".<", "/"), (">", "\u010a")))
     completion = renderer.encode("abc.</think>\nd")
     assert renderer.encode("</think>")[-1] not in completion
@@ -107,7 +108,8 @@ ANALYSIS, FINAL = "<|channel|>analysis<|message|>", "<|channel|>final<|message|>
         (HARMONY, f"{ANALYSIS}1 + 1<|end|><|start|>assistant{FINAL}2<|return|>", "1 + 1", "2"),
         (HARMONY, f"{ANALYSIS}1 + 1", "1 + 1", None),
         (HARMONY, f"{FINAL}2<|return|>", None, "2"),
-        (ThinkTags("\u25c1think\u25b7", "\u25c1/think\u25b7"), "\u25c1think\u25b7a\u25c1/think\u25b7b", "a", "b"),
+        (ThinkTags("\u25c1think\u25b7", "\u25c1/think\u25b7"),
+         "\u25c1think\u25b7a\u25c1/think\u25b7b", "a", "b"),
     ],
 )  # fmt: skip
 def test_other_tags_part_a_completion_alike_as_text_and_as_special_tokens(

@@ -1,4 +1,5 @@
-"""A quantised cache through the engine: as transformers with a cache that rounds, the same every time, and smaller."""
+"""A quantised cache through the engine: as transformers with a cache that rounds,
+the same every time, and smaller."""
 
 from pathlib import Path
 from typing import Any
@@ -20,14 +21,16 @@ MAX_NEW_TOKENS = 24
 
 
 class RoundingCache(DynamicCache):
-    """Rounds every complete group of 16 tokens once, with the plain reference; a chunk of a prompt attends to
-    itself unrounded, and to what is before it rounded."""
+    """Rounds every complete group of 16 tokens once, with the plain reference; a chunk of a prompt
+    attends to itself unrounded, and to what is before it rounded."""
 
     def __init__(self, of_keys: str) -> None:
         super().__init__()
         self.of_keys = of_keys
 
-    def update(self, key: torch.Tensor, value: torch.Tensor, layer: int, *args: Any, **_: Any) -> Any:  # fmt: skip
+    def update(
+        self, key: torch.Tensor, value: torch.Tensor, layer: int, *args: Any, **_: Any
+    ) -> Any:
         keys, values = super().update(key, value, layer)
         length, is_prompt = keys.shape[2], key.shape[2] > 1
         before = length - key.shape[2]
@@ -123,7 +126,9 @@ def test_more_sequences_fit_and_rows_count_packed_bytes(tiny_model_dirs: dict[st
     assert len(run(packed, random_prompts(seed=7, count=1))[0]) == 200
 
 
-def test_a_head_dim_that_makes_no_groups_is_refused(tiny_model_dirs: dict[str, Path], tmp_path: Path) -> None:  # fmt: skip
+def test_a_head_dim_that_makes_no_groups_is_refused(
+    tiny_model_dirs: dict[str, Path], tmp_path: Path
+) -> None:
     config = (tiny_model_dirs["llama"] / "config.json").read_text()
     (tmp_path / "config.json").write_text(config.replace('"head_dim": 16', '"head_dim": 24'))
     model_config = AutoConfig.from_pretrained(tmp_path)

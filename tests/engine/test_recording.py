@@ -1,4 +1,5 @@
-"""What is recorded of attention, against the model's own attention matrices, from Hugging Face's eager attention."""
+"""What is recorded of attention, against the model's own attention matrices,
+from Hugging Face's eager attention."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -89,7 +90,8 @@ def eager_attention(
 def test_recorded_attention_equals_the_models_own(
     architecture: str, tiny_model_dirs: dict[str, Path], seen: dict[int, list[Seen]]
 ) -> None:
-    """At the first eviction nothing is gone yet. Prompts of several lengths, one of them shorter than the queries kept."""
+    """At the first eviction nothing is gone yet.
+    Prompts of several lengths, one of them shorter than the queries kept."""
     folder = tiny_model_dirs[architecture]
     prompts = [list(range(10, 10 + length)) for length in (3, 30, 17)]
     policy = PolicyConfig(name="probe", budget=BUDGET, window_size=8)
@@ -111,7 +113,8 @@ def test_recorded_attention_equals_the_models_own(
 def test_sums_go_with_their_tokens_through_many_evictions(
     tiny_model_dirs: dict[str, Path], seen: dict[int, list[Seen]]
 ) -> None:
-    """A slow replay: the whole text once, each token under a mask that hides what had been evicted before it."""
+    """A slow replay: the whole text once, each token under a mask that
+    hides what had been evicted before it."""
     folder = tiny_model_dirs["llama"]
     policy = PolicyConfig(name="probe", budget=24, window_size=6, options={"shared_index": True})
     (token_ids,) = generate(folder, policy, [list(range(10, 15))])
@@ -123,7 +126,8 @@ def test_sums_go_with_their_tokens_through_many_evictions(
     last = seen[0][-1]
     assert len(seen[0]) >= 3
     attentions = torch.stack(eager_attention(folder, token_ids[:-1], mask[None, None]))
-    # Two query heads a KV head: a KV head's sum is over both, and the shared column is the mean over KV heads.
+    # Two query heads a KV head: a KV head's sum is over both,
+    # and the shared column is the mean # over KV heads.
     received = 2 * attentions[:, :, : last.num_processed].mean(dim=(0, 1)).sum(dim=0)
     torch.testing.assert_close(
         last.received[0, 0], received[last.positions[0, 0].long()], atol=1e-4, rtol=1e-4

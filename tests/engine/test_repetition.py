@@ -40,8 +40,8 @@ def test_a_loop_that_was_left_is_none():
 
 
 def test_tables_and_code_that_people_write_are_no_loops():
-    """Runs of equal short lines: 20 rows of zeros, a matrix, brackets, an import block. As characters, which repeat more
-    than tokens do."""
+    """Runs of equal short lines: 20 rows of zeros, a matrix, brackets, an import block. As
+    characters, which repeat more than tokens do."""
     texts = [
         "| 0 | 0 | 0 | 0 |\n" * 14,
         json.dumps([[0] * 6] * 12),

@@ -1,4 +1,5 @@
-"""Laws of the lanes: one sequence each, decoding ones first, prompts in order, none waits for nothing."""
+"""Laws of the lanes: one sequence each, decoding ones first, prompts in order,
+none waits for nothing."""
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -23,7 +24,8 @@ def sequence(name: int, prompt_tokens: int, max_new_tokens: int) -> Sequence:
 def test_every_sequence_runs_to_its_end_in_a_lane_of_its_own(
     work: list[tuple[int, int]], max_seqs: int, shares: bool
 ) -> None:
-    """Where prompts are shared, those of one length are the same, and the newest one that may come again is kept."""
+    """Where prompts are shared, those of one length are the same,
+    and the newest one that may come again is kept."""
     where: dict[int, str] = {}  # what a memory that is told of every move holds in each lane
 
     def move(source: int, target: int, cache_len: int) -> None:

@@ -1,7 +1,9 @@
-"""Prints errors by kind over labelled_pairs.txt, ours beside plain math-verify: `python tests/grading/judge_pairs.py`.
+"""Prints errors by kind over labelled_pairs.txt, ours beside plain math-verify:
+`python tests/grading/judge_pairs.py`.
 
-With --list, every pair that a grader has wrong is printed too. Plain math-verify is `verify(parse(reference),
-parse(answer))` with its own defaults; a reference that is bare LaTeX is boxed first, since it reads no other.
+With --list, every pair that a grader has wrong is printed too. Plain math-verify is
+`verify(parse(reference), parse(answer))` with its own defaults; a reference that is bare LaTeX is
+boxed first, since it reads no other.
 """
 
 import argparse

@@ -1,4 +1,5 @@
-"""A grader of the user's: one importable function, checked before anything runs, bounded like the others."""
+"""A grader of the user's: one importable function, checked before anything runs,
+bounded like the others."""
 
 import logging
 import sys

@@ -1,4 +1,5 @@
-"""Laws of grading under any input: no exception, different numbers are never equal, and one number is, however written."""
+"""Laws of grading under any input: no exception, different numbers are never equal,
+and one number is, however written."""
 
 from fractions import Fraction
 from math import log, pi, sqrt
@@ -19,9 +20,12 @@ from dynts_batch.grading.notation.numeral import parse_number
 
 #: What answers are made of, and what breaks parsers.
 _PIECES = (
-    *("\\boxed{", "\\boxed", "\\fbox{", "####", "\\frac", "\\dfrac{", "\\sqrt{", "\\text{", "\\left(", "\\right)"),
-    *("{", "}", "$", "$$", "\\(", "\\)", "\\[", "```", "\n", " ", ",", ".", "-", "\u2212", "/", "^", "_", "%", "\\%", "="),
-    *("answer is", "The answer is (B)", "**A**", "1", "0", "23", "1,234", ".5", "1e9", "x", "\\pi", "\\infty", "\x00", "\ud800"),
+    *("\\boxed{", "\\boxed", "\\fbox{", "####", "\\frac", "\\dfrac{", "\\sqrt{", "\\text{",
+      "\\left(", "\\right)"),
+    *("{", "}", "$", "$$", "\\(", "\\)", "\\[", "```", "\n", " ", ",", ".", "-", "\u2212", "/", "^",
+      "_", "%", "\\%", "="),
+    *("answer is", "The answer is (B)", "**A**", "1", "0", "23", "1,234", ".5", "1e9", "x", "\\pi",
+      "\\infty", "\x00", "\ud800"),
 )  # fmt: skip
 _texts = st.lists(st.one_of(st.sampled_from(_PIECES), st.text(max_size=3)), max_size=25).map(
     "".join
@@ -32,16 +36,30 @@ _numbers = st.fractions(-10_000, 10_000, max_denominator=60)
 def _ways(number: Fraction) -> list[str]:
     """To write `number` exactly."""
     top, bottom, sign = abs(number.numerator), number.denominator, "-" if number < 0 else ""
-    found = [f"{sign}\\frac{{{top}}}{{{bottom}}}", f"{sign}{top}/{bottom}", f"{sign}\\dfrac{{{2 * top}}}{{{2 * bottom}}}"]  # fmt: skip
+    found = [
+        f"{sign}\\frac{{{top}}}{{{bottom}}}",
+        f"{sign}{top}/{bottom}",
+        f"{sign}\\dfrac{{{2 * top}}}{{{2 * bottom}}}",
+    ]
     if bottom == 1:
-        found += [f"{sign}{top}", f"{sign}{top:,}", f"{sign}{top}.0", f"{sign}{top:,}.00", f"{sign}{10 * top}e-1"]  # fmt: skip
+        found += [
+            f"{sign}{top}",
+            f"{sign}{top:,}",
+            f"{sign}{top}.0",
+            f"{sign}{top:,}.00",
+            f"{sign}{10 * top}e-1",
+        ]
     elif not 10**6 % bottom:
         found += [f"{sign}{float(abs(number)):.6f}", f"{number.numerator * 10**6 // bottom}e-6"]
     return found
 
 
-_written = _numbers.flatmap(lambda number: st.tuples(st.just(number), st.sampled_from(_ways(number))))  # fmt: skip
-_wrapped = st.sampled_from(["\\boxed{%s}", "So it is $\\boxed{%s}$.", "#### %s", "The answer is %s."])  # fmt: skip
+_written = _numbers.flatmap(
+    lambda number: st.tuples(st.just(number), st.sampled_from(_ways(number)))
+)
+_wrapped = st.sampled_from(
+    ["\\boxed{%s}", "So it is $\\boxed{%s}$.", "#### %s", "The answer is %s."]
+)
 
 
 @given(_texts)

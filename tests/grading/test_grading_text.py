@@ -1,4 +1,5 @@
-"""grading.text: what of a completion is read where thinking never ended, and which rows that decides."""
+"""grading.text: what of a completion is read where thinking never ended,
+and which rows that decides."""
 
 import pytest
 

@@ -1,4 +1,5 @@
-"""What an examiner says of a thousand answers is what the grader says, and never at the price of a false accept."""
+"""What an examiner says of a thousand answers is what the grader says,
+and never at the price of a false accept."""
 
 from collections import Counter
 
@@ -9,10 +10,12 @@ from dynts_batch.grading import Grader
 
 PAIRS = read_pairs()
 
-#: Right answers that are not recognised, by answer: an identity matrix by its name, a column written as a binomial
-#: coefficient, a rounded value in another unit, and ratios that look like a time of day.
+#: Right answers that are not recognised, by answer: an identity matrix by its name, a column
+#: written as a binomial coefficient, a rounded value in another unit, and ratios that look like a
+#: time of day.
 KNOWN_GAPS = {
-    r"\boxed{2I}", r"\boxed{\binom{3}{-7}}", r"\boxed{2.179\times10^{-18} \text{ J}}", r"\boxed{5/12}", r"\boxed{10:24}",
+    r"\boxed{2I}", r"\boxed{\binom{3}{-7}}", r"\boxed{2.179\times10^{-18} \text{ J}}",
+    r"\boxed{5/12}", r"\boxed{10:24}",
 }  # fmt: skip
 
 

@@ -1,4 +1,5 @@
-"""Laws of stopping: it never promises a sample that could turn out not to be needed, and the first decision stands."""
+"""Laws of stopping: it never promises a sample that could turn out not to be needed,
+and the first decision stands."""
 
 from dataclasses import replace
 

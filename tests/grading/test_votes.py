@@ -26,7 +26,8 @@ def test_a_clear_leader_wins_though_another_answer_came_first(rule):
 
 
 def test_the_posterior_is_that_of_adaptive_consistency():
-    """Its chance is the share of Beta(first + 1, second + 1) above 1/2, summed here in small steps."""
+    """Its chance is the share of Beta(first + 1, second + 1) above 1/2,
+    summed here in small steps."""
     steps = (np.arange(200_000) + 0.5) / 200_000
     for first in range(1, 9):
         for second in range(first + 1):

@@ -1,4 +1,5 @@
-"""The representatives of random points equal a slow K-means in plain Python, whatever else is in the batch."""
+"""The representatives of random points equal a slow K-means in plain Python,
+whatever else is in the batch."""
 
 import pytest
 import torch
@@ -20,7 +21,8 @@ def written_in(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
 def test_representatives_equal_a_slow_reference_and_do_not_depend_on_the_batch(
     num_different: int,
 ) -> None:
-    """Of stretches of several sizes, of points in two parts, in two layers; and where most points are equal to others."""
+    """Of stretches of several sizes, of points in two parts, in two layers;
+    and where most points are equal to others."""
     torch.manual_seed(num_different)
     layers = [
         torch.randn(5, 2, num_different, 3)[:, :, torch.arange(40) % num_different]

@@ -1,4 +1,5 @@
-"""Laws of late scores: each token's is the predictor's, in the slot where the token is, whenever it is asked for."""
+"""Laws of late scores: each token's is the predictor's, in the slot where the token is,
+whenever it is asked for."""
 
 import pytest
 import torch
@@ -51,7 +52,8 @@ def test_every_decoded_token_has_its_own_score_after_a_flush(num_steps: int) -> 
 
 
 def test_the_engine_scores_every_token_by_its_own_place() -> None:
-    """Prompts of many lengths, lanes that are refilled and move, and evictions, after which slots are no places."""
+    """Prompts of many lengths, lanes that are refilled and move, and evictions,
+    after which slots are no places."""
     torch.manual_seed(0)
     model = load_model(resolve_model(ModelConfig(device="cpu")))
     predictor = ImportancePredictor(model.config.hidden_size, "state+place").requires_grad_(False)

@@ -1,4 +1,5 @@
-"""Which model is which: by weights, else by the hub's commit, and by name only where neither is known of both."""
+"""Which model is which: by weights, else by the hub's commit,
+and by name only where neither is known of both."""
 
 import pytest
 
@@ -56,7 +57,8 @@ def test_at_another_commit_the_one_to_set_is_told(used_with: ModelId, is_told: b
 def test_that_a_name_alone_decided_is_a_warning(
     used_with: ModelId, is_told: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A fine-tune in a folder of the model's name ran with the model's predictor, and nothing said so."""
+    """A fine-tune in a folder of the model's name ran with the model's predictor,
+    and nothing said so."""
     ModelId("org/model", COMMIT).is_same(used_with)
     told = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     assert [str(used_with) in text and COMMIT in text for text in told] == [True] * is_told

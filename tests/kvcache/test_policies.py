@@ -33,8 +33,8 @@ from dynts_batch.records import Completion, Request
 BY_SCHEDULE = sorted(set(EVICTING) - {"thinkv"})
 #: The paper's schedule, an interval, one longer than there are candidates, and the policy's own.
 SCHEDULES: list[dict[str, Any]] = [{"keep_ratio": 0.4}, {"interval": 7}, {"interval": 90}, {}]
-#: Every policy under its own schedule, and under another; one that shares what it keeps among all heads, and one that
-#: does not, under each; the others in `long`.
+#: Every policy under its own schedule, and under another; one that shares what it keeps among all
+#: heads, and one that does not, under each; the others in `long`.
 SCHEDULED = [
     pytest.param(name, schedule, protects, marks=() if is_short else pytest.mark.long)
     for index, name in enumerate(BY_SCHEDULE)
@@ -162,8 +162,8 @@ def test_a_row_does_not_depend_on_its_batch_mates(
 def test_of_thoughts_that_cannot_be_told_apart_nothing_is_recorded(
     survivors: str, model: LoadedModel
 ) -> None:
-    """A calibration without layers cost every step a query and a column, and its recording; the rows are those of a
-    calibration that finds reasoning only."""
+    """A calibration without layers cost every step a query and a column, and its recording; the
+    rows are those of a calibration that finds reasoning only."""
     policy = PolicyConfig("thinkv", budget=40, window_size=8, options={"survivors": survivors})
     plain, told = (
         make_engine(model, policy, thoughts=thoughts)
@@ -242,8 +242,8 @@ VARIANTS: dict[str, tuple[str, dict[str, object]]] = {
 
 
 def test_every_policy_has_a_slow_reference() -> None:
-    """h2o's own sum has one in tests/engine/test_recording.py, over the steps of a whole run, thinkv one in
-    test_thinkv.py."""
+    """h2o's own sum has one in tests/engine/test_recording.py, over the steps of a whole run,
+    thinkv one in test_thinkv.py."""
     assert {name for name, _ in VARIANTS.values()} | {"h2o", "thinkv"} == set(EVICTING)
     assert VARIANTS.keys() == HEADWISE.keys() | SHARED.keys()
 
@@ -251,7 +251,8 @@ def test_every_policy_has_a_slow_reference() -> None:
 @pytest.mark.parametrize("shared_index", [False, True])
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_what_is_kept_equals_the_slow_reference(variant: str, shared_index: bool) -> None:
-    """With groups of query heads, gaps in the positions, a layer with sinks and a sliding window, and repeated keys."""
+    """With groups of query heads, gaps in the positions, a layer with sinks and a sliding window,
+    and repeated keys."""
     name, options = VARIANTS[variant]
     if shared_index:
         if variant in SHARED:
@@ -300,7 +301,8 @@ def test_bottom_keeps_what_dynts_would_drop_first() -> None:
 def test_a_prompt_inside_the_ratio_loses_its_newest_tokens_as_in_the_reference_code(
     model: LoadedModel, evictions: list[Observed]
 ) -> None:
-    """k = int((L - W) * r) tokens stay besides the window, of the prompt's 37 too, which is longer than B - W."""
+    """k = int((L - W) * r) tokens stay besides the window, of the prompt's 37 too,
+    which is longer than B - W."""
     options = {"prompt_in_ratio": True}
     policy = PolicyConfig("dynts", budget=40, window_size=8, keep_ratio=0.5, options=options)
     prompt = list(range(10, 10 + 37))

@@ -1,5 +1,5 @@
-"""The predictor and its file: what was saved is what is loaded, what was made for another model is refused, and a place is
-read only by a predictor that was made to."""
+"""The predictor and its file: what was saved is what is loaded, what was made for another model is
+refused, and a place is read only by a predictor that was made to."""
 
 from pathlib import Path
 

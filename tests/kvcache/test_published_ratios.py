@@ -1,4 +1,5 @@
-"""DynTS as published: what is stored after every selection, of all tokens so far, follows from B, W and r."""
+"""DynTS as published: what is stored after every selection, of all tokens so far, follows from B,
+W and r."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,7 +19,8 @@ from dynts_batch.kvcache.policies.dynts import DynTS
 from dynts_batch.kvcache.predictor import ImportancePredictor
 from dynts_batch.records import Request
 
-#: arXiv 2601.18383, the throughput figure's stored/total tokens: B, W and r, then one ratio a selection.
+#: arXiv 2601.18383, the throughput figure's stored/total tokens: B, W and r, then one ratio a #:
+#: selection.
 PUBLISHED = {
     "R1-Distill-Llama-8B": (5000, 2000, 0.3, [0.58, 0.41, 0.32, 0.26, 0.22, 0.19]),
     "R1-Distill-Qwen-7B": (5000, 2000, 0.4, [0.64, 0.47, 0.37, 0.31, 0.26, 0.23, 0.20]),
@@ -67,7 +69,8 @@ def fake_model(folder: Path) -> LoadedModel:
 def test_stored_over_total_at_every_selection_is_the_published_one(
     model: str, scale: int, tiny_model_dirs: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """At a tenth of the size and in full, by the engine itself; the kept share counts the prompt, as in the reference code."""
+    """At a tenth of the size and in full, by the engine itself;
+    the kept share counts the prompt, as in the reference code."""
     torch.manual_seed(0)
     budget, window, keep_ratio, published = PUBLISHED[model]
     budget, window, prompt_tokens = budget // scale, window // scale, 200 // scale

@@ -22,9 +22,7 @@ def turned(query: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
     return torch.tensor(rows)
 
 
-def test_of_queries_that_are_one_vector_turned_the_mean_is_that_vector_and_nothing_is_scattered() -> (
-    None
-):
+def test_of_one_vector_turned_the_mean_is_that_vector_and_nothing_is_scattered() -> None:
     torch.manual_seed(0)
     query = torch.randn(6)
     stats = LayerQueries.of(

@@ -1,4 +1,5 @@
-"""ThinKV: which segments lose how many tokens equals a plain reference, over whole lives of random sequences."""
+"""ThinKV: which segments lose how many tokens equals a plain reference,
+over whole lives of random sequences."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -53,7 +54,8 @@ def columns_of(policy: ThinKV) -> tuple[Column, ...]:
 
 @dataclass
 class Life:
-    """One sequence in an arena of its own, as the engine would drive it, with random keys and given types of thoughts."""
+    """One sequence in an arena of its own, as the engine would drive it,
+    with random keys and given types of thoughts."""
 
     policy: ThinKV
     prompt_tokens: int
@@ -275,7 +277,8 @@ def test_survivors_are_the_representatives_of_each_layers_keys_heads_together() 
         life.go_on()
     slots = life.slots()
     stays = life.policy.stays(slots)
-    # 56 thinking tokens; 4 more are to be written in the third segment: the first goes from 20 to 16.
+    # 56 thinking tokens; 4 more are to be written in the third segment:
+    # the first goes from 20 to # 16.
     for number in range(LAYERS):
         keys = slots.layer(number).keys[0, :, 4:24].transpose(0, 1).flatten(1).double().tolist()
         kept = stays[0, number, 0, 4:24].nonzero().flatten().tolist()
@@ -286,7 +289,8 @@ def test_survivors_are_the_representatives_of_each_layers_keys_heads_together() 
 def test_of_quantised_keys_only_what_is_cut_is_dequantised_a_layer_at_a_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """All layers of all rows that were looked at were, whole lanes: as much again as a plain arena."""
+    """All layers of all rows that were looked at were, whole lanes:
+    as much again as a plain arena."""
     torch.manual_seed(3)
     num_layers, budget, lengths = 5, 256, (100, 256, 180)
     policy = make_thinkv(budget, 0, 32, quantize=True)
@@ -343,9 +347,7 @@ def test_the_hybrid_keeps_the_most_important_tokens_of_a_segment_in_all_layers()
     assert life.sizes() == [16, 20, 16]
 
 
-def test_a_segment_is_labelled_as_it_ends_by_the_sparsity_of_the_newest_query_in_the_chosen_layers() -> (
-    None
-):
+def test_a_segment_is_labelled_as_it_ends_by_the_newest_querys_sparsity_in_the_layers() -> None:
     torch.manual_seed(2)
     life = Life(make_thinkv(60, 0, 10), 4, [])
     life.store(20)

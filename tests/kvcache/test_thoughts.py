@@ -19,7 +19,8 @@ from dynts_batch.kvcache.policies.thinkv.thoughts import (
 
 
 def slow_sparsity(groups: list[list[list[float]]]) -> float:
-    """Of one query's logits, [K, G, S]: maximum over the group, softmax, mean over the groups, share below 1% of the top."""
+    """Of one query's logits, [K, G, S]: maximum over the group, softmax, mean over the groups,
+    share below 1% of the top."""
     rows = []
     for group in groups:
         largest = torch.tensor([max(column) for column in zip(*group, strict=True)])

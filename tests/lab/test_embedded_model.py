@@ -1,5 +1,5 @@
-"""What the shipped model and predictor are for, on problems of their own: the full cache solves them, DynTS keeps that at
-a bounded cache, and forgetting by age does not."""
+"""What the shipped model and predictor are for, on problems of their own: the full cache solves
+them, DynTS keeps that at a bounded cache, and forgetting by age does not."""
 
 import pytest
 

@@ -1,4 +1,5 @@
-"""The task: answers checked by an independent evaluation of the text, traces that make memory matter."""
+"""The task: answers checked by an independent evaluation of the text,
+traces that make memory matter."""
 
 import re
 import statistics
@@ -21,7 +22,9 @@ def text(phrases: object) -> str:
 
 def solve(question: str) -> int:
     """Evaluate the question's text, knowing nothing of the generator."""
-    definitions, asked = re.fullmatch(r"Let (.*)\. What is (.*)\?", question).groups()  # type: ignore[union-attr]
+    match = re.fullmatch(r"Let (.*)\. What is (.*)\?", question)
+    assert match is not None
+    definitions, asked = match.groups()
     values: dict[str, int] = {}
     for definition in definitions.split(", "):
         name, expression = definition.split(" = ")
@@ -68,7 +71,8 @@ def test_digressions_are_most_of_a_trace_and_facts_are_needed_hundreds_of_tokens
 
 
 def fact_distances(problem: Problem, num_tokens: int) -> list[float]:
-    """Tokens, on average, from the line that derives a letter to the line that uses it and to the recap."""
+    """Tokens, on average, from the line that derives a letter to the line
+    that uses it and to the recap."""
     lines = {step.name: index for index, step in enumerate(problem.steps)}
     uses = [
         (index, operand)

@@ -57,10 +57,11 @@ def test_every_two_runs_are_compared_once(tmp_path):
 def test_many_runs_are_each_compared_with_the_full_cache_or_else_the_first(
     tmp_path, policies, base
 ):
-    runs = [
-        measure([read_run(write_run(tmp_path / str(i), [{}], overrides=[f"policy.name={policy}"]))])[0]
+    paths = [
+        write_run(tmp_path / str(i), [{}], overrides=[f"policy.name={policy}"])
         for i, policy in enumerate(policies)
-    ]  # fmt: skip
+    ]
+    runs = [measure([read_run(path)])[0] for path in paths]
     pairs = pairs_to_show(runs)
     assert {pair.a for pair in pairs} == {runs[base]}
     assert [pair.b for pair in pairs] == [run for i, run in enumerate(runs) if i != base]

@@ -1,4 +1,5 @@
-"""Laws of the crossover: it compares what ran together with what the full cache would have held in the same bytes."""
+"""Laws of the crossover: it compares what ran together with what the full
+cache would have held in the same bytes."""
 
 import pytest
 from report_runs import SAMPLE, write_run
@@ -16,7 +17,8 @@ def _measures(tmp_path, *, arena_bytes: int, running: int, overrides=()) -> Meas
 
 
 def test_the_full_cache_is_counted_in_the_same_bytes(tmp_path):
-    # A token takes 10,000 / (10 + 91 - 1) = 100 bytes; a sequence holds 10 + 91 / 2 = 55.5 on average, 120 at most.
+    # A token takes 10,000 / (10 + 91 - 1) = 100 bytes;
+    # a sequence holds 10 + 91 / 2 = 55.5 on # average, 120 at most.
     found = _measures(tmp_path, arena_bytes=60_000, running=20).totals.crossover
     assert found.paged == 60_000 // 5_550 == 10
     assert found.reserved == 60_000 // 12_000 == 5

@@ -1,4 +1,5 @@
-"""The report of a hundred thousand rows: half a minute and 2 GiB are the most it may take; of a fifth, in proportion."""
+"""The report of a hundred thousand rows: half a minute and 2 GiB are the most it may take;
+of a fifth, in proportion."""
 
 import subprocess
 import sys

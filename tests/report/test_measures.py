@@ -1,4 +1,5 @@
-"""Laws of a run's figures: they follow from the rows, errors count in no mean, and nothing unknown is guessed."""
+"""Laws of a run's figures: they follow from the rows, errors count in no mean,
+and nothing unknown is guessed."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,5 @@
-"""Laws of long rows: what went beyond the positions that a model was trained for is said, with how many rows did."""
+"""Laws of long rows: what went beyond the positions that a model was trained for is said,
+with how many rows did."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,5 @@
-"""Laws of the report over two engines: it says which one answers cheaper, by factors that explain all of the difference."""
+"""Laws of the report over two engines: it says which one answers cheaper,
+by factors that explain all of the difference."""
 
 import io
 import re
@@ -18,7 +19,8 @@ VLLM = ("engine.kind=vllm", "policy.name=full", "policy.budget=null")
 
 
 def _runs(tmp_path, *more: list[dict]) -> list[Measures]:
-    """Four right answers of five by the arena, three by vLLM, which lost caches; and `more` by a quantised full cache."""
+    """Four right answers of five by the arena, three by vLLM, which lost caches;
+    and `more` by a quantised full cache."""
     arena = [{"request_id": f"q{i}", "correct": i > 0} for i in range(5)]
     vllm = [
         {
@@ -60,8 +62,9 @@ def test_the_factors_multiply_to_the_ratio_of_prices(tmp_path):
 def test_the_report_says_why_one_engine_is_cheaper(tmp_path):
     runs = _runs(tmp_path)
     words = (
-        "window 30 costs 0.23x of vllm: 0.41x the device time per token (9.0 sequences together against 4.0; the other"
-        " was preempted 10 times), 0.68x the tokens per right answer, 0.83x the price of a device second."
+        "window 30 costs 0.23x of vllm: 0.41x the device time per token (9.0 sequences together"
+        " against 4.0; the other was preempted 10 times), 0.68x the tokens per right answer, 0.83x"
+        " the price of a device second."
     )
     assert words in _text(runs)
     assert words in render_page(runs)
@@ -72,7 +75,9 @@ def test_lost_caches_are_columns_of_the_comparison_and_a_sentence_of_the_run(tmp
     text = _text(runs)
     (line,) = [line for line in text.splitlines() if re.match(r"vllm .*\b10\b.*\b1,000\b", line)]
     assert line
-    assert "10 times a sequence lost its cache, and 1,000 tokens were computed again." in _text(runs[1:])  # fmt: skip
+    assert "10 times a sequence lost its cache, and 1,000 tokens were computed again." in _text(
+        runs[1:]
+    )
     assert "preempted" not in _text(_runs(tmp_path / "none", [{}])[::2])
 
 
@@ -83,4 +88,8 @@ def test_a_run_that_cannot_tell_what_was_computed_again_says_so(tmp_path):
 
 
 def test_runs_are_named_after_what_sets_them_apart(tmp_path):
-    assert [run.label for run in _runs(tmp_path, [{}])] == ["window 30", "vllm", "full+quantize=int4"]  # fmt: skip
+    assert [run.label for run in _runs(tmp_path, [{}])] == [
+        "window 30",
+        "vllm",
+        "full+quantize=int4",
+    ]

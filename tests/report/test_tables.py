@@ -1,4 +1,5 @@
-"""Laws of the terminal's tables: 80 columns are enough for any number of runs, and nothing is cut away."""
+"""Laws of the terminal's tables: 80 columns are enough for any number of runs,
+and nothing is cut away."""
 
 import io
 
@@ -18,10 +19,13 @@ def _report(tmp_path, num_runs: int) -> str:
     paths = []
     for i in range(num_runs):
         rows = [
-            {"request_id": f"q{q}", "correct": q >= i, "cost_usd": 0.01 if i == num_runs - 2 else 0.5}
+            {"request_id": f"q{q}", "correct": q >= i,
+             "cost_usd": 0.01 if i == num_runs - 2 else 0.5}
             for q in range(20)
         ]  # fmt: skip
-        paths.append(write_run(tmp_path / f"{i}", rows, overrides=[f"policy.budget={30 + i}", PRICE]))  # fmt: skip
+        paths.append(
+            write_run(tmp_path / f"{i}", rows, overrides=[f"policy.budget={30 + i}", PRICE])
+        )
     file = io.StringIO()
     show_report(measure([read_run(path) for path in paths]), Console(file=file, width=80))
     return file.getvalue()
@@ -48,14 +52,17 @@ def test_every_run_has_its_row_in_every_block(tmp_path):
 
 def test_the_figures_are_in_the_runs_rows(tmp_path):
     lines = _report(tmp_path, 2).splitlines()
-    first, second = (next(line.split() for line in lines if line.startswith(f"window {b} ")) for b in (30, 31))  # fmt: skip
+    first, second = (
+        next(line.split() for line in lines if line.startswith(f"window {b} ")) for b in (30, 31)
+    )
     assert first[2:5] == ["100.0%", "83.9-100.0", "$0.0100"]
     assert second[2] == "95.0%"
 
 
 @pytest.mark.parametrize("num_runs", [1, 2])
 def test_an_unfinished_run_says_so_and_claims_no_certainty(tmp_path, num_runs):
-    """A run that was stopped after its first rows, all right, read as "100.0%, standard error 0.0"."""
+    """A run that was stopped after its first rows, all right, read as "100.0%,
+    standard error 0.0"."""
     rows = [{"request_id": f"q{q}"} for q in range(8)]
     paths = [write_run(tmp_path / f"{i}", rows, finished=i > 0) for i in range(num_runs)]
     file = io.StringIO()

@@ -1,4 +1,5 @@
-"""Laws of a run's totals: they add up what the rows and samples say, in any cut, and guess nothing."""
+"""Laws of a run's totals: they add up what the rows and samples say, in any cut,
+and guess nothing."""
 
 import io
 

@@ -1,4 +1,5 @@
-"""Calibration as a job: a file that the model takes, from the traces of a run, and a picture beside it."""
+"""Calibration as a job: a file that the model takes, from the traces of a run,
+and a picture beside it."""
 
 import os
 from collections.abc import Sequence
@@ -64,7 +65,8 @@ def test_what_calibrates_nothing_is_refused(run_dir: Path, tmp_path: Path) -> No
     "name", ["thoughts", "thoughts.svg", "folder.safetensors", "file/a.safetensors"]
 )
 def test_a_wrong_place_for_the_result_is_refused_before_the_work(name: str, tmp_path: Path) -> None:
-    """OUT.svg would have been both of its files, and a missing folder was found out after the last trace."""
+    """OUT.svg would have been both of its files,
+    and a missing folder was found out after the last trace."""
     (tmp_path / "folder.safetensors").mkdir()
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match=r"OUT must be a file named \*\.safetensors, .*, got"):

@@ -1,4 +1,5 @@
-"""Laws of what a run asks a cluster for: a model that is to be on a GPU never lands on a CPU unasked."""
+"""Laws of what a run asks a cluster for: a model that is to be on a GPU
+never lands on a CPU unasked."""
 
 from pathlib import Path
 
@@ -11,7 +12,8 @@ from dynts_batch.runner.cluster import resources_on
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 
-#: A cluster whose only node is a head without room for workers, as in cluster/aws.yaml before the first one joins.
+#: A cluster whose only node is a head without room for workers,
+#: as in cluster/aws.yaml before the #: first one joins.
 EMPTY = {"CPU": 0.0, "memory": 1e9}
 CPUS = {"CPU": 8.0}
 GPUS = {"CPU": 8.0, "GPU": 2.0}
@@ -44,11 +46,16 @@ def test_a_cluster_that_starts_from_nothing_does_not_decide_for_cpus():
         ConfigError, match=r"workers\.num_gpus must be set on a cluster .* got null"
     ):
         _num_gpus(EMPTY, "auto")
-    assert (_num_gpus(EMPTY, "auto", 1), _num_gpus(EMPTY, "auto", 0), _num_gpus(EMPTY, "cpu")) == (1, 0, 0)  # fmt: skip
+    assert (_num_gpus(EMPTY, "auto", 1), _num_gpus(EMPTY, "auto", 0), _num_gpus(EMPTY, "cpu")) == (
+        1,
+        0,
+        0,
+    )
 
 
 @pytest.mark.parametrize("name", ["quickstart", "hub-model", "cheapest"])
 def test_the_configurations_of_the_readme_run_on_a_cluster_that_starts_from_nothing(name):
-    """cluster/aws.yaml and cluster/rayjob.yaml make such ones, and the command in the README was refused there."""
+    """cluster/aws.yaml and cluster/rayjob.yaml make such ones,
+    and the command in the README was refused there."""
     config = load_config(str(CONFIGS / f"{name}.yaml"), [])
     assert resources_on(EMPTY, config, is_local=False).num_workers == config.workers.max

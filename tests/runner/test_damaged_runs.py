@@ -1,6 +1,7 @@
 """What comes of a run directory whose files were cut, edited or written by something else.
 
-No job ends in a traceback: a file that only tells costs a warning, one that counts is refused in a line that names it.
+No job ends in a traceback: a file that only tells costs a warning,
+one that counts is refused in a line that names it.
 """
 
 import json
@@ -31,7 +32,8 @@ TELEMETRY = "workers/*.parquet"
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory) -> Path:
-    """A finished run of 23 rows in 5 shards with a price, two error rows and its configuration beside it."""
+    """A finished run of 23 rows in 5 shards with a price,
+    two error rows and its configuration beside it."""
     folder = tmp_path_factory.mktemp("finished")
     run = {"dir": str(folder / "run"), "shard_rows": 5, "trace_rows": 3}
     cost = {"usd_per_gpu_hour": 1.0}
@@ -49,7 +51,8 @@ def run(finished, tmp_path, monkeypatch) -> Path:
 
 @pytest.fixture
 def job(finished, run, monkeypatch, capsys) -> Callable[..., tuple[int, str, str]]:
-    """Runs one on `run` as a user does: its exit status, and what it prints on stdout and stderr."""
+    """Runs one on `run` as a user does: its exit status,
+    and what it prints on stdout and stderr."""
 
     def run_job(name: str, *options: str) -> tuple[int, str, str]:
         path = str(run)

@@ -1,4 +1,5 @@
-"""Laws of the forecast: it holds the truth, says what it does not know, and leaves the run alone."""
+"""Laws of the forecast: it holds the truth, says what it does not know,
+and leaves the run alone."""
 
 import os
 import random
@@ -96,7 +97,8 @@ def test_a_plan_comes_near_what_the_run_takes_and_costs_nothing_twice(
 def test_a_sample_too_small_for_the_batch_gives_bounds_that_hold_the_truth(
     num_rows, tmp_path, capsys, monkeypatch
 ):
-    """Its rows, spread over all workers, shared a step with few others each, and 95% intervals lay at several times the truth."""
+    """Its rows, spread over all workers, shared a step with few others each,
+    and 95% intervals lay at several times the truth."""
     monkeypatch.setattr(forecasting, "drive", _drive_without_ray)
     groups = {
         "model": {"name": "fake:step_s=1,simulated=true"},

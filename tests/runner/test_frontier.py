@@ -1,4 +1,5 @@
-"""The frontier as a job: every cell is a run, the same command resumes, and wrong cells are refused before the first."""
+"""The frontier as a job: every cell is a run, the same command resumes,
+and wrong cells are refused before the first."""
 
 from pathlib import Path
 
@@ -26,7 +27,8 @@ def test_a_cell_says_what_it_changes_and_has_a_folder_of_its_own() -> None:
     cell = Cell("h2o+accumulate=false", 240, 3)
     assert cell.name == "h2o+accumulate=false-b240-s3"
     assert cell.overrides("/f") == [
-        "policy.name=h2o", "policy.budget=240", "policy.retry_budget=null", "policy.accumulate=false",
+        "policy.name=h2o", "policy.budget=240", "policy.retry_budget=null",
+        "policy.accumulate=false",
         "sampling.seed=3", "run.dir=/f/cells/h2o+accumulate=false-b240-s3",
     ]  # fmt: skip
     cells = plan_cells(["dynts", "my_module:Mine", "full"], [16, 8], [0, 1])

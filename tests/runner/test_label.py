@@ -88,14 +88,16 @@ def test_the_same_command_resumes_and_then_does_nothing(
 def test_labels_of_a_killed_worker_equal_those_of_an_undisturbed_one(
     num_deaths: int, run_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Ray starts it again up to three times; after that the same command goes on from what is stored."""
+    """Ray starts it again up to three times;
+    after that the same command goes on from what is stored."""
     calm, out = tmp_path / "calm", tmp_path / "labels"
     assert label(str(run_dir), str(calm), ["hidden_tokens=100"]) == 0
     files = sorted(calm.glob("shard-*.parquet"))
     last, deaths = int(files[-1].stem.removeprefix("shard-")), tmp_path / "deaths"
 
     class Mortal(Labeller):
-        """Is killed with the labels of its last shard computed and not stored, as often as is wanted."""
+        """Is killed with the labels of its last shard computed and not stored,
+        as often as is wanted."""
 
         def run_shard(self, shard: int, units: Sequence[Unit]) -> int:
             self._shard = shard
@@ -145,8 +147,8 @@ def test_a_question_gives_its_first_correct_samples_that_stopped_and_no_others(
 def test_a_word_written_in_two_tokens_is_labelled_and_dropped_only_where_the_ids_are_not_known(
     run_dir: Path, tmp_path: Path
 ) -> None:
-    """Where the tokenizer writes it in one, text gives other tokens than the model wrote: labels would belong to those. Rows
-    of a run from before completion_token_ids have nothing but text."""
+    """Where the tokenizer writes it in one, text gives other tokens than the model wrote: labels
+    would belong to those. Rows of a run from before completion_token_ids have nothing but text."""
     copy = tmp_path / "run"
     shutil.copytree(run_dir, copy)
     run, renderer = (

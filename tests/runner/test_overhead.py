@@ -1,8 +1,10 @@
-"""Law of speed: what a run does beside decoding costs next to nothing, with real workers on a real Ray cluster.
+"""Law of speed: what a run does beside decoding costs next to nothing,
+with real workers on a real Ray cluster.
 
-`python -m pytest tests/runner/test_overhead.py -m long -s` prints the shares. What is asserted is CPU time: the engine only
-sleeps, so all CPU time of the workers and the driver is what is not the engine, and it does not depend on what else the
-machine does. The share of the wall-clock time does, as that of bare sleeping processes beside the run shows.
+`python -m pytest tests/runner/test_overhead.py -m long -s` prints the shares. What is asserted is
+CPU time: the engine only sleeps, so all CPU time of the workers and the driver is what is not the
+engine, and it does not depend on what else the machine does. The share of the wall-clock time does,
+as that of bare sleeping processes beside the run shows.
 """
 
 import multiprocessing

@@ -57,7 +57,8 @@ def _refused(capsys, config: str, *overrides: str) -> str:
 def hub_model(
     tmp_path: Path, tiny_model_dirs: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> Path:
-    """Hugging Face's cache, without a network: org/model at two commits, with other weights, and where main is."""
+    """Hugging Face's cache, without a network:
+    org/model at two commits, with other weights, and where main is."""
     monkeypatch.setattr(hub_constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr(hub_constants, "HF_HUB_OFFLINE", True)
     folder = tmp_path / "hub" / "models--org--model"
@@ -186,7 +187,8 @@ def _forget(run_dir: Path, group: str, key: str) -> None:
     ],
 )
 def test_a_run_older_than_a_key_had_its_default(capsys, config, tmp_path, group, key, other, shown):
-    """Every unfinished run was refused after an upgrade: "policy.quantize: absent there, False now"."""
+    """Every unfinished run was refused after an upgrade: "policy.quantize:
+    absent there, False now"."""
     prepare(load_config(config), is_local=True)
     _forget(tmp_path / "run", group, key)
     assert not prepare(load_config(config), is_local=True).is_new
@@ -224,7 +226,8 @@ def test_settings_that_no_row_depends_on_may_change(config, overrides):
     assert (first.is_new, again.is_new) == (True, False)
 
 
-#: As the version before model.think_tags wrote it; the configuration's digest names the folder of that installation.
+#: As the version before model.think_tags wrote it;
+#: the configuration's digest names the folder of #: that installation.
 EMBEDDED_BEFORE = {
     "name": "embedded",
     "revision": None,
@@ -364,7 +367,8 @@ assert "ray" not in sys.modules
 
 
 def test_a_run_that_is_driven_is_refused_and_left_as_it_is(capsys, config, monkeypatch):
-    """A second driver deleted the files that the first one's workers were writing, and spent the same cap again."""
+    """A second driver deleted the files that the first one's workers were writing,
+    and spent the same cap again."""
     monkeypatch.setattr(claim_module, "BEAT_S", 0.1)
     prepare(load_config(config), is_local=True)
     run_dir = Path(config).parent / "run"

@@ -121,20 +121,24 @@ def test_a_killed_worker_costs_no_row(cluster, undisturbed, tmp_path, capsys):
 
 
 def test_a_policy_from_outside_the_package_runs_on_the_workers(tmp_path):
-    """Only its name is in the configuration: the module is found on PYTHONPATH, here and on the workers.
+    """Only its name is in the configuration:
+    the module is found on PYTHONPATH, here and on the workers.
 
     It is the window by another name, so the embedded model must write the same rows.
     """
     outside = tmp_path / "outside"
     outside.mkdir()
     (outside / "my_window.py").write_text(
-        "from dynts_batch.kvcache.policies.baselines.window import Window\n\nclass Mine(Window):\n    pass\n"
+        "from dynts_batch.kvcache.policies.baselines.window import Window\n\nclass Mine(Window):\n"
+        "    pass\n"
     )
     run_dir = tmp_path / "run"
     done = subprocess.run(
         [
-            sys.executable, str(REPOSITORY / "jobs" / "reason.py"), str(REPOSITORY / "configs" / "quickstart.yaml"),
-            "policy.name=my_window:Mine", "policy.budget=160", "input.limit=3", "sampling.max_new_tokens=150",
+            sys.executable, str(REPOSITORY / "jobs" / "reason.py"),
+            str(REPOSITORY / "configs" / "quickstart.yaml"),
+            "policy.name=my_window:Mine", "policy.budget=160", "input.limit=3",
+            "sampling.max_new_tokens=150",
             "workers.max=1", "memory.max_seqs=3", f"run.dir={run_dir}",
         ],
         env={**os.environ, "PYTHONPATH": f"{REPOSITORY}:{outside}"},

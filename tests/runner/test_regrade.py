@@ -1,4 +1,5 @@
-"""Laws of judging again: only judgements change, no row is lost, and a crash in the middle is mended by doing it again."""
+"""Laws of judging again: only judgements change, no row is lost,
+and a crash in the middle is mended by doing it again."""
 
 import pyarrow as pa
 import pytest
@@ -84,7 +85,8 @@ def test_a_reference_may_come_from_another_column(run_dir):
 def test_a_crash_in_the_middle_is_noticed_and_mended_by_doing_it_again(
     run_dir, monkeypatch, dies_after
 ):
-    """Four shards that change, then config.yaml, fingerprint.json and the end of regrade.json: it dies before each of them."""
+    """Four shards that change, then config.yaml, fingerprint.json and the end of regrade.json:
+    it dies before each of them."""
     whole = before = _rows(run_dir)
     writes = 0
 

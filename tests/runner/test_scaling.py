@@ -1,7 +1,8 @@
-"""Laws of speed: twice the workers take half the time, tail included, and a large run costs the driver little.
+"""Laws of speed: twice the workers take half the time, tail included,
+and a large run costs the driver little.
 
-Time is simulated where it says so: workers are real, their engines count device time instead of spending it, and the
-fleet lets each call take, on its clock, what its engine counted.
+Time is simulated where it says so: workers are real, their engines count device time instead of
+spending it, and the fleet lets each call take, on its clock, what its engine counted.
 """
 
 import heapq

@@ -1,4 +1,5 @@
-"""Laws of a model on several GPUs, on a node that says it has two: they are asked for together, and paid for together."""
+"""Laws of a model on several GPUs, on a node that says it has two:
+they are asked for together, and paid for together."""
 
 import json
 from pathlib import Path
@@ -39,7 +40,9 @@ def run(folder: Path, address: str, num_gpus: int) -> tuple[str, list[dict], dic
 def test_a_worker_on_two_gpus_holds_both_and_its_rows_cost_twice_as_much(address, tmp_path):
     found = {n: run(tmp_path / str(n), address, n) for n in (1, 2)}
     for num_gpus, (text, rows, _) in found.items():
-        assert f"1 workers of 0.25 CPU and {num_gpus} GPU on a Ray cluster of 2 CPU and 2 GPU" in text  # fmt: skip
+        assert (
+            f"1 workers of 0.25 CPU and {num_gpus} GPU on a Ray cluster of 2 CPU and 2 GPU" in text
+        )
         assert_every_row_once(rows, 10)
     (_, on_one, _), (_, on_two, _) = found.values()
     assert [row["completion_tokens"] for row in on_one] == [r["completion_tokens"] for r in on_two]

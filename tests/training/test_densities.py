@@ -1,4 +1,5 @@
-"""Calibration finds the modes, minima and layers that synthetic sparsities were made with, and says when there are none."""
+"""Calibration finds the modes, minima and layers that synthetic sparsities were made with,
+and says when there are none."""
 
 import numpy as np
 import pytest

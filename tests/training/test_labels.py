@@ -1,4 +1,5 @@
-"""Labels against their definition: full attention matrices in float32, from the model's own eager attention."""
+"""Labels against their definition: full attention matrices in float32,
+from the model's own eager attention."""
 
 import random
 import subprocess
@@ -77,8 +78,8 @@ print(peak_kib() - before)
 @pytest.mark.long
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's peak memory")
 def test_memory_grows_linearly_with_the_trace(tiny_model_dirs: dict[str, Path]) -> None:
-    """Peak resident memory of a process of its own, over what a short trace took; an N x N matrix would grow 16 times
-    from 2k to 8k, and in float32 take 1 GiB a layer at 8k."""
+    """Peak resident memory of a process of its own, over what a short trace took; an N x N matrix
+    would grow 16 times from 2k to 8k, and in float32 take 1 GiB a layer at 8k."""
     folder, lengths = str(tiny_model_dirs["llama"]), (1024, 2048, 4096, 8192)
     peaks = []
     for length in lengths:

@@ -31,7 +31,8 @@ class Seen(Thoughts):
 def test_sparsity_of_a_trace_is_what_its_decoding_saw(
     architecture: str, tiny_model_dirs: dict[str, Path]
 ) -> None:
-    """With groups of query heads, sliding-window layers and sinks; a segment of one token asks at every step."""
+    """With groups of query heads, sliding-window layers and sinks;
+    a segment of one token asks at every step."""
     model = load_model(resolve_model(ModelConfig(name=str(tiny_model_dirs[architecture]))))
     policy = make_policy(
         PolicyConfig("thinkv", budget=200, window_size=0, options={"segment_size": 1})

@@ -1,2 +1,2 @@
-"""Every decoder that the installed transformers knows, in a tiny random checkpoint: it runs, token for token as by `generate`, or
-it is refused in one line."""
+"""Every decoder that the installed transformers knows, in a tiny random checkpoint: it runs, token
+for token as by `generate`, or it is refused in one line."""

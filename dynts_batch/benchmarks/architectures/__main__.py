@@ -1,6 +1,7 @@
 """The table of all architectures, as the page ARCHITECTURES.md:
 
-    python -m dynts_batch.benchmarks.architectures > dynts_batch/benchmarks/architectures/ARCHITECTURES.md
+    python -m dynts_batch.benchmarks.architectures \\
+        > dynts_batch/benchmarks/architectures/ARCHITECTURES.md
 
 or of some, whose model types follow the command. Says on stderr which one is at work.
 """

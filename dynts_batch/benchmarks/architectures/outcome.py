@@ -1,4 +1,5 @@
-"""What becomes of one architecture: the engine's tokens are those of `generate`, or why it is refused. Anything else is our bug."""
+"""What becomes of one architecture: the engine's tokens are those of `generate`, or why it is
+refused. Anything else is our bug."""
 
 from __future__ import annotations
 

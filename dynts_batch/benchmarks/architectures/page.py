@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 
@@ -10,23 +11,24 @@ import transformers
 
 from dynts_batch.benchmarks.architectures.outcome import NEW_TOKENS, PROMPT_LENGTHS, Outcome
 
-COMMAND = "python -m dynts_batch.benchmarks.architectures > dynts_batch/benchmarks/architectures/ARCHITECTURES.md"
+COMMAND = (
+    "python -m dynts_batch.benchmarks.architectures"
+    " > dynts_batch/benchmarks/architectures/ARCHITECTURES.md"
+)
 
 
 def page(outcomes: Sequence[Outcome]) -> str:
     counts: Counter[str] = Counter(outcome.kind for outcome in outcomes)
-    lines = [
-        "# Which architectures run",
-        "",
-        f"Every decoder of transformers {transformers.__version__}, as a tiny random checkpoint in float32: {len(outcomes)} types, of which"
-        f" {counts['runs']} run. One that runs gives, greedily, the very tokens of `generate`: {len(PROMPT_LENGTHS)} prompts of"
-        f" {', '.join(map(str, PROMPT_LENGTHS))} tokens in one batch, {NEW_TOKENS} new tokens each. Every other one is refused in one"
-        " line. `" + COMMAND + "` writes this page.",
-        "",
-        "## They run",
-        "",
-        ", ".join(sorted(f"`{o.model_type}`" for o in outcomes if o.kind == "runs")),
-    ]
+    head = (
+        f"Every decoder of transformers {transformers.__version__}, as a tiny random checkpoint in"
+        f" float32: {len(outcomes)} types, of which {counts['runs']} run. One that runs gives,"
+        f" greedily, the very tokens of `generate`: {len(PROMPT_LENGTHS)} prompts of"
+        f" {', '.join(map(str, PROMPT_LENGTHS))} tokens in one batch, {NEW_TOKENS} new tokens each."
+        f" Every other one is refused in one line. `{COMMAND}` writes this page."
+    )
+    running = ", ".join(sorted(f"`{o.model_type}`" for o in outcomes if o.kind == "runs"))
+    lines = ["# Which architectures run", "", _wrapped(head), "", "## They run", ""]
+    lines += [_wrapped(running)]
     for kind, title in (
         ("refused at once", "They are refused before a worker starts"),
         (
@@ -42,6 +44,10 @@ def page(outcomes: Sequence[Outcome]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _wrapped(text: str) -> str:
+    return textwrap.fill(text, 100, break_long_words=False, break_on_hyphens=False)
+
+
 def _by_reason(outcomes: Sequence[Outcome]) -> list[str]:
     """The rows of a table, the reason that most types share first."""
     types = defaultdict(list)
@@ -52,6 +58,7 @@ def _by_reason(outcomes: Sequence[Outcome]) -> list[str]:
         types[general].append(outcome.model_type)
     rows = sorted(types.items(), key=lambda item: (-len(item[1]), item[0]))
     return [
-        f"| {reason.replace('|', chr(92) + '|')} | {', '.join(f'`{name}`' for name in sorted(names))} |"
+        f"| {reason.replace('|', chr(92) + '|')} |"
+        f" {', '.join(f'`{name}`' for name in sorted(names))} |"
         for reason, names in rows
     ]

@@ -1,7 +1,7 @@
 """Tiny random checkpoints of every decoder that the installed transformers knows.
 
-Owns the sizes: one table by the names that configurations give them, and what single types want beside it. Knows nothing about
-engines.
+Owns the sizes: one table by the names that configurations give them, and what single types want
+beside it. Knows nothing about engines.
 """
 
 from __future__ import annotations
@@ -26,35 +26,61 @@ from dynts_batch.engine.model.checkpoint.auto_class import auto_class
 from dynts_batch.engine.model.files import model_path
 
 _NAMES: dict[int, str] = {
-    64: "hidden_size d_model n_embd embedding_dim word_embed_proj_dim lru_width out_hidden_size embed_dim"
-    " projection_dim image_token_embed_dim patch_embed_hidden_size hidden_size_global",
-    96: "intermediate_size ffn_dim decoder_ffn_dim encoder_ffn_dim ffn_hidden_size dim_ff dff d_inner",
-    32: "moe_intermediate_size shared_expert_intermediate_size shared_intermediate_size expert_ffn_hidden_size"
-    " shared_experts_intermediate_size moe_shared_expert_intermediate_size intermediate_size_mlp dense_intermediate_size"
-    " ple_embed_dim hc_lowrank image_size",
-    4: "num_hidden_layers n_layer n_layers num_layers decoder_layers num_decoder_layers num_blocks depth num_attention_heads n_head"
-    " n_heads num_heads attention_heads decoder_attention_heads encoder_attention_heads num_encoder_attention_heads"
-    " num_decoder_attention_heads swa_num_attention_heads linear_num_value_heads num_experts n_routed_experts num_local_experts"
-    " moe_num_experts altup_num_inputs zero_expert_num index_n_heads linear_num_heads",
-    2: "num_key_value_heads num_kv_heads swa_num_key_value_heads linear_num_key_heads num_experts_per_tok num_experts_per_token"
-    " moe_topk moe_k top_k_experts patch_size",
-    16: "head_dim d_head kv_channels dim_head swa_head_dim linear_key_head_dim linear_value_head_dim linear_head_dim"
-    " attention_head_dim v_head_dim qk_head_dim index_head_dim global_head_dim kv_lora_rank q_lora_rank o_lora_rank"
-    " hidden_size_per_layer_input",
+    64: (
+        "hidden_size d_model n_embd embedding_dim word_embed_proj_dim lru_width out_hidden_size"
+        " embed_dim projection_dim image_token_embed_dim patch_embed_hidden_size hidden_size_global"
+    ),
+    96: (
+        "intermediate_size ffn_dim decoder_ffn_dim encoder_ffn_dim ffn_hidden_size dim_ff dff"
+        " d_inner"
+    ),
+    32: (
+        "moe_intermediate_size shared_expert_intermediate_size shared_intermediate_size"
+        " expert_ffn_hidden_size shared_experts_intermediate_size"
+        " moe_shared_expert_intermediate_size intermediate_size_mlp dense_intermediate_size"
+        " ple_embed_dim hc_lowrank image_size"
+    ),
+    4: (
+        "num_hidden_layers n_layer n_layers num_layers decoder_layers num_decoder_layers"
+        " num_blocks depth num_attention_heads n_head n_heads num_heads attention_heads"
+        " decoder_attention_heads encoder_attention_heads num_encoder_attention_heads"
+        " num_decoder_attention_heads swa_num_attention_heads linear_num_value_heads num_experts"
+        " n_routed_experts num_local_experts moe_num_experts altup_num_inputs zero_expert_num"
+        " index_n_heads linear_num_heads"
+    ),
+    2: (
+        "num_key_value_heads num_kv_heads swa_num_key_value_heads linear_num_key_heads"
+        " num_experts_per_tok num_experts_per_token moe_topk moe_k top_k_experts patch_size"
+    ),
+    16: (
+        "head_dim d_head kv_channels dim_head swa_head_dim linear_key_head_dim"
+        " linear_value_head_dim linear_head_dim attention_head_dim v_head_dim qk_head_dim"
+        " index_head_dim global_head_dim kv_lora_rank q_lora_rank o_lora_rank"
+        " hidden_size_per_layer_input"
+    ),
     8: "rotary_dim qk_rope_head_dim qk_nope_head_dim",
-    1: "encoder_layers num_encoder_layers n_shared_experts num_shared_experts moe_num_shared_experts n_group topk_group"
-    " num_expert_group first_k_dense_replace num_dense_layers max_window_layers",
+    1: (
+        "encoder_layers num_encoder_layers n_shared_experts num_shared_experts"
+        " moe_num_shared_experts n_group topk_group num_expert_group first_k_dense_replace"
+        " num_dense_layers max_window_layers"
+    ),
     24: "sliding_window window_size sliding_window_size attention_window_size local_attention",
-    512: "max_position_embeddings n_positions max_seq_len n_ctx context_length max_target_positions",
-    720: "vocab_size vocab_size_per_layer_input decoder_vocab_size num_embeddings encoder_hash_byte_group_vocab",
+    512: (
+        "max_position_embeddings n_positions max_seq_len n_ctx context_length max_target_positions"
+    ),
+    720: (
+        "vocab_size vocab_size_per_layer_input decoder_vocab_size num_embeddings"
+        " encoder_hash_byte_group_vocab"
+    ),
     700: "unpadded_vocab_size",
 }
 #: By the name that a configuration gives it. Four layers show most patterns of layers.
 SIZES = {name: size for size, names in _NAMES.items() for name in names.split()}
 #: Scales that are 1 by default in a configuration and hardly ever in a real one.
 SCALES = {
-    "logit_scale": 0.3, "logits_scaling": 3.0, "embedding_multiplier": 2.0, "residual_multiplier": 0.7,
-    "attention_multiplier": 0.2, "lm_head_multiplier": 0.5, "key_multiplier": 0.6,
+    "logit_scale": 0.3, "logits_scaling": 3.0, "embedding_multiplier": 2.0,
+    "residual_multiplier": 0.7, "attention_multiplier": 0.2, "lm_head_multiplier": 0.5,
+    "key_multiplier": 0.6,
 }  # fmt: skip
 #: What the rules between a type's keys want beside it.
 SPECIAL: dict[str, dict[str, Any]] = {
@@ -98,13 +124,14 @@ class NotMadeError(Exception):
 
 
 def types() -> Iterator[type[PretrainedConfig]]:
-    """Of all that transformers takes for a causal language model, and of all others that hold one."""
+    """Of all that transformers takes for a causal language model,
+    and of all others that hold one."""
     yield from dict.fromkeys((*MODEL_FOR_CAUSAL_LM_MAPPING, *MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING))
 
 
 def save_tiny(cls: type[PretrainedConfig], folder: Path) -> None:
-    """Configuration, tokenizer and random weights of a model of this type; where the sizes do not suit it, its default
-    configuration alone.
+    """Configuration, tokenizer and random weights of a model of this type; where the sizes do not
+    suit it, its default configuration alone.
 
     Raises: NotMadeError.
     """
@@ -147,7 +174,8 @@ def tiny_config(cls: type[PretrainedConfig], ids: Mapping[str, Any]) -> Pretrain
 
 
 def randomise(model: PreTrainedModel) -> None:
-    """Also what starts as 0 or 1: biases, norms, sinks. So steep that two logits are never nearly equal."""
+    """Also what starts as 0 or 1: biases, norms, sinks.
+    So steep that two logits are never nearly equal."""
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.dim() > 1:

@@ -1,4 +1,5 @@
-"""What every child process does: it reads its settings, then a load a line, and answers each on the standard output.
+"""What every child process does: it reads its settings, then a load a line,
+and answers each on the standard output.
 
 Imported in other environments, so it needs nothing but Python.
 """

@@ -1,6 +1,8 @@
-"""Engines in a process of their own: what they need does not fit beside ours, hence another environment's interpreter.
+"""Engines in a process of their own: what they need does not fit beside ours,
+hence another environment's interpreter.
 
-One line of JSON each way: the settings, then a load a line, each answered by its times and completions.
+One line of JSON each way: the settings, then a load a line,
+each answered by its times and completions.
 """
 
 import json
@@ -20,13 +22,15 @@ ROOT = Path(__file__).parents[3]
 def child_process(
     name: str, python: str | None, settings: Mapping[str, Any]
 ) -> Callable[[Load], Timed]:
-    """Starts `NAME_child.py` by the interpreter `python`; it ends when its input does, with this process at the latest.
+    """Starts `NAME_child.py` by the interpreter `python`;
+    it ends when its input does, with this process at the latest.
 
     Raises: ConfigError where no interpreter is named, or it has no such engine.
     """
     if python is None:
         raise ConfigError(
-            f"contender {name} needs --python {name}=PATH, the interpreter of an environment with {name}"
+            f"contender {name} needs --python {name}=PATH, the interpreter of an environment with"
+            f" {name}"
         )
     process = subprocess.Popen(
         [python, "-m", f"dynts_batch.benchmarks.contenders.{name}_child"],

@@ -1,7 +1,7 @@
 """The engines that are compared: ours with each policy, and what a user would run instead.
 
-All run the same random-weight model on the same load. A contender is a function from a load to its timed completions;
-making one loads its model.
+All run the same random-weight model on the same load. A contender is a function from a load to its
+timed completions; making one loads its model.
 """
 
 from collections.abc import Callable, Mapping
@@ -71,7 +71,8 @@ def named_policy(name: str, workload: Workload) -> Policy:
 
 
 def make_engine(workload: Workload, policy_name: str, load: Load) -> Engine:
-    """Our engine, sized for `load`; the importance predictor has random weights, which cost what real ones do."""
+    """Our engine, sized for `load`; the importance predictor has random weights,
+    which cost what real ones do."""
     kind = Int8Weight if INT8 in policy_name.split("+") else PackedWeight
     model = pack_linears(workload.make_model(), kind)
     model.set_attn_implementation(register_attention())
@@ -119,7 +120,8 @@ def huggingface_generate(workload: Workload, cache_implementation: str | None) -
 
 
 def huggingface_continuous(workload: Workload) -> Contender:
-    """transformers' continuous batching, with a paged cache that holds one batch of the load at full length."""
+    """transformers' continuous batching, with a paged cache that holds
+    one batch of the load at full length."""
     model = workload.make_model()
     # -1 is its own word for "never stop".
     settings = GenerationConfig(do_sample=False, eos_token_id=-1, pad_token_id=0)
@@ -183,10 +185,11 @@ def outside_settings(name: str, workload: Workload, load: Load) -> dict[str, Any
 def make_contender(
     name: str, workload: Workload, load: Load, pythons: Mapping[str, str] = MappingProxyType({})
 ) -> Contender:
-    """One of `PEERS`, or one of our policies, as `named_policy` reads it. `load` is the largest that it will be given;
-    `pythons`: the interpreters of other environments, by what they have.
+    """One of `PEERS`, or one of our policies, as `named_policy` reads it. `load` is the largest
+    that it will be given; `pythons`: the interpreters of other environments, by what they have.
 
-    Raises: ConfigError for an unknown name, or an engine of another environment without its interpreter.
+    Raises: ConfigError for an unknown name, or an engine of another
+    environment without its interpreter.
     """
     match name:
         case "hf-generate":

@@ -1,4 +1,5 @@
-"""OpenVINO GenAI's continuous batching, run by an interpreter that has it; the model is a folder that `optimum-cli` exported."""
+"""OpenVINO GenAI's continuous batching, run by an interpreter that has it;
+the model is a folder that `optimum-cli` exported."""
 
 from typing import Any
 

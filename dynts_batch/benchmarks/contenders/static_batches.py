@@ -1,4 +1,5 @@
-"""Hugging Face `generate` over a load in static batches, as a user without continuous batching would run it.
+"""Hugging Face `generate` over a load in static batches,
+as a user without continuous batching would run it.
 
 Imported in other environments too: see workload.py.
 """
@@ -15,7 +16,8 @@ from dynts_batch.benchmarks.workload import Load
 def generate_static_batches(
     model: PreTrainedModel, load: Load, cache_implementation: str | None = None
 ) -> list[list[int]]:
-    """Completions in order. A batch is padded on the left and runs until its longest completion is done."""
+    """Completions in order. A batch is padded on the left and runs until
+    its longest completion is done."""
     settings: dict[str, Any] = {"do_sample": False, "eos_token_id": None, "pad_token_id": 0}
     if cache_implementation is not None:
         settings["cache_implementation"] = cache_implementation

@@ -60,9 +60,11 @@ def _decode_attention(
     out, (stride, scratch) = torch.empty_like(query), _scratch(group, num_slots)
     function(SOURCES[query.dtype], "decode_attention", "ppppppppplllllllllllf")(
         out.data_ptr(), query.data_ptr(), keys.data_ptr(), values.data_ptr(), last_slots.data_ptr(),
-        positions.data_ptr(), stored_positions.data_ptr(), None if sinks is None else sinks.data_ptr(),
+        positions.data_ptr(), stored_positions.data_ptr(),
+        None if sinks is None else sinks.data_ptr(),
         scratch.data_ptr(), batch, num_kv_heads, group, head_dim, keys.stride(0), keys.stride(1),
-        *head_strides(stored_positions), sliding_window or 0, stride, torch.get_num_threads(), scale,
+        *head_strides(stored_positions), sliding_window or 0, stride, torch.get_num_threads(),
+        scale,
     )  # fmt: skip
     return out
 
@@ -93,9 +95,12 @@ def _packed_attention(
     query, sinks = query.contiguous(), None if sinks is None else sinks.float().contiguous()
     out, (stride, scratch) = torch.empty_like(query), _scratch(group, max_len)
     function(PACKED_SOURCE, "packed_attention", "pppppppplllllllf")(
-        out.data_ptr(), query.data_ptr(), ctypes.addressof(store), last_slots.data_ptr(), positions.data_ptr(),
-        stored_positions.data_ptr(), None if sinks is None else sinks.data_ptr(), scratch.data_ptr(), len(query), group,
-        *head_strides(stored_positions), sliding_window or 0, stride, torch.get_num_threads(), scale,
+        out.data_ptr(), query.data_ptr(), ctypes.addressof(store), last_slots.data_ptr(),
+        positions.data_ptr(),
+        stored_positions.data_ptr(), None if sinks is None else sinks.data_ptr(),
+        scratch.data_ptr(), len(query), group,
+        *head_strides(stored_positions), sliding_window or 0, stride, torch.get_num_threads(),
+        scale,
     )  # fmt: skip
     return out
 

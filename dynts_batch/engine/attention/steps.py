@@ -224,7 +224,8 @@ def attend_causal(
         # is_causal would align the first query with the first key.
         bias = None if num_queries == length else causal_lower_right(num_queries, length)
         return F.scaled_dot_product_attention(
-            query, key, value, attn_mask=bias, is_causal=bias is None, scale=rule.scale, enable_gqa=True
+            query, key, value, attn_mask=bias, is_causal=bias is None, scale=rule.scale,
+            enable_gqa=True
         )  # fmt: skip
     # In runs of queries, so memory grows with the length, not with its square.
     outputs = []

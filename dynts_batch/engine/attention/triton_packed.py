@@ -74,8 +74,8 @@ def _load_values(  # type: ignore[no-untyped-def]
 
 @triton.jit
 def _attend_packed_run(  # type: ignore[no-untyped-def]
-    query, key_codes, key_scales, zero_points, key_buffer, value_codes, value_scales, value_buffer, ternary,
-    last_slots, positions, stored, out, tops, totals,
+    query, key_codes, key_scales, zero_points, key_buffer, value_codes, value_scales, value_buffer,
+    ternary, last_slots, positions, stored, out, tops, totals,
     scale, window, num_splits, num_groups, ternary_lane_stride, ternary_head_stride,
     stored_lane_stride, stored_head_stride,
     NUM_KV_HEADS: tl.constexpr, GROUP: tl.constexpr, HEAD_DIM: tl.constexpr,

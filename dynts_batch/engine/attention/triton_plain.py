@@ -178,7 +178,8 @@ class Runs:
         self._num_kv_heads, self._num_splits = num_kv_heads, num_splits
         #: Output, largest logit and sum of weights of each query head in each run.
         self.results = tuple(
-            torch.empty(batch * num_heads * num_splits * size, dtype=torch.float32, device=query.device)
+            torch.empty(batch * num_heads * num_splits * size, dtype=torch.float32,
+                        device=query.device)
             for size in (head_dim, 1, 1)
         )  # fmt: skip
 

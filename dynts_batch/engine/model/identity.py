@@ -28,9 +28,11 @@ _NOT_THE_MODEL = {"_name_or_path", "transformers_version"}
 #: Files of the embedded model that were once shipped under another header, by their tensors'
 #: digests.
 _SHIPPED_AS = {
-    "6fc8ee5693f8180ae56672cd5d0d78ef5c8646489ffc26213de35d6bf99a4823": "e96bc4615a67f1fd3eecc422fbfa19c6543d842ee697c4a0a9ed8fcd920cc651",
-    "3a2129fc410988dde1b6d6fb0891888c2bdcacd7fa22ab5006d9dfea62c1ef94": "1c5aecf51e0b729f002fc6ea4df56302139736524911c586e9bab585f9d98662",
-}
+    "6fc8ee5693f8180ae56672cd5d0d78ef5c8646489ffc26213de35d6bf99a4823":
+        "e96bc4615a67f1fd3eecc422fbfa19c6543d842ee697c4a0a9ed8fcd920cc651",
+    "3a2129fc410988dde1b6d6fb0891888c2bdcacd7fa22ab5006d9dfea62c1ef94":
+        "1c5aecf51e0b729f002fc6ea4df56302139736524911c586e9bab585f9d98662",
+}  # fmt: skip
 
 
 def model_identity(

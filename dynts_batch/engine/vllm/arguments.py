@@ -47,7 +47,8 @@ def check_rules(config: Config) -> None:
         if got != right:
             wanted = "left out" if right is None else str(right).lower()
             raise ConfigError(
-                f"{key} must be {wanted} when engine.kind is vllm, {why}, got {got}; choices with it: engine.kind=arena"
+                f"{key} must be {wanted} when engine.kind is vllm, {why}, got {got}; choices with"
+                " it: engine.kind=arena"
             )
     for key in config.engine.vllm:
         if key in _OURS:
@@ -83,12 +84,14 @@ def _ranks(config: Config) -> tuple[int, int]:
     num_stages = config.engine.vllm.get("pipeline_parallel_size", 1)
     if num_gpus > 1 and num_gpus != int(num_gpus):
         raise ConfigError(
-            f"workers.num_gpus must be a whole number above 1, which is vLLM's tensor parallelism, got {num_gpus:g}"
+            "workers.num_gpus must be a whole number above 1, which is vLLM's tensor parallelism,"
+            f" got {num_gpus:g}"
         )
     num_ranks = max(1, int(num_gpus))
     if not isinstance(num_stages, int) or num_stages < 1 or num_ranks % num_stages:
         raise ConfigError(
-            f"engine.vllm.pipeline_parallel_size must divide workers.num_gpus ({num_ranks}), got {num_stages!r}"
+            f"engine.vllm.pipeline_parallel_size must divide workers.num_gpus ({num_ranks}), got"
+            f" {num_stages!r}"
         )
     return num_ranks, num_ranks // num_stages
 
@@ -103,8 +106,8 @@ def engine_arguments(
     memory, sampling = config.memory, config.sampling
     if not on_gpu and memory.kv_gib is None:
         raise ConfigError(
-            "memory.kv_gib is required when engine.kind is vllm on a CPU, where vLLM would take nearly all memory, got"
-            " nothing"
+            "memory.kv_gib is required when engine.kind is vllm on a CPU, where vLLM would take"
+            " nearly all memory, got nothing"
         )
     num_ranks, num_per_layer = _ranks(config)
     arguments: dict[str, Any] = {
@@ -118,7 +121,8 @@ def engine_arguments(
         "generation_config": "vllm",  # the run's settings, not those of the model's author
         "skip_tokenizer_init": True,  # tokens go in and come out
         "disable_log_stats": False,  # times and preemptions of each request
-        "async_scheduling": False,  # a step returns what it computed, so that its time is charged to who was in it
+        # A step returns what it computed, so that its time is charged to who was in it.
+        "async_scheduling": False,
         "enable_prefix_caching": sampling.num_samples > 1,
         "enforce_eager": not on_gpu,  # compiling takes minutes, and a CPU gains little by it
         "tensor_parallel_size": num_per_layer,

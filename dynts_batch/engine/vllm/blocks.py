@@ -1,7 +1,9 @@
-"""What sequences hold of vLLM's paged KV cache, read from its scheduler, whose parts are private to vLLM.
+"""What sequences hold of vLLM's paged KV cache, read from its scheduler,
+whose parts are private to vLLM.
 
-A group of layers has blocks of the same number of tokens, and a block of it the same bytes. Sliding windows and states give
-blocks back while a sequence runs, so what it held at most is found by looking after each step.
+A group of layers has blocks of the same number of tokens, and a block of it the same bytes. Sliding
+windows and states give blocks back while a sequence runs, so what it held at most is found by
+looking after each step.
 """
 
 from dataclasses import dataclass
@@ -38,7 +40,8 @@ class Group:
     block_bytes: int
     """Of all its layers, on all ranks."""
     reach: float | None
-    """Tokens that its layers look back at most; infinite where they keep all, None where a state stands for all."""
+    """Tokens that its layers look back at most;
+    infinite where they keep all, None where a state stands for all."""
 
     def num_blocks(self, num_tokens: int) -> float:
         """That hold what is needed of so many tokens, the last one as full as it is."""
@@ -77,7 +80,8 @@ class PagedCache:
                 its.observe(request.num_computed_tokens, num_bytes, request.num_preemptions)
 
     def peak_bytes(self, held: Held, num_tokens: int) -> int:
-        """Of a sequence that has ended with `num_tokens` stored: its last step's blocks were free before one could look."""
+        """Of a sequence that has ended with `num_tokens` stored:
+        its last step's blocks were free before one could look."""
         last = sum(group.block_bytes * ceil(group.num_blocks(num_tokens)) for group in self._groups)
         return max(held.peak_bytes, last)
 

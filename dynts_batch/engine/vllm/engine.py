@@ -1,8 +1,9 @@
-"""The full cache by vLLM: requests in, completions out, with the same figures for each row as from the arena engine.
+"""The full cache by vLLM: requests in, completions out,
+with the same figures for each row as from the arena engine.
 
-Owns the requests in flight and their shares of the time. Scheduling, paging and sampling are vLLM's: of its seeded draws no
-other engine draws the same, so sampled rows of two engines are comparable as statistics only. Greedy ones are the same in
-float32.
+Owns the requests in flight and their shares of the time. Scheduling, paging and sampling are
+vLLM's: of its seeded draws no other engine draws the same, so sampled rows of two engines are
+comparable as statistics only. Greedy ones are the same in float32.
 """
 
 import gc
@@ -145,7 +146,8 @@ class VllmEngine:
         longest = self._config.memory.max_prompt_tokens
         if len(token_ids) > longest:
             raise PromptTooLongError(
-                f"the prompt must have at most memory.max_prompt_tokens ({longest}) tokens, got {len(token_ids)}"
+                f"the prompt must have at most memory.max_prompt_tokens ({longest}) tokens, got"
+                f" {len(token_ids)}"
             )
         self._num_added += 1
         name = str(self._num_added)
@@ -231,8 +233,8 @@ class VllmEngine:
 def _error(finish_reason: str, *, is_corrupted: bool) -> RowError | None:
     if is_corrupted:
         return NonFiniteLogitsError(
-            "the logits of the completion must be finite, got NaN: the model leaves the range of its dtype, or its"
-            " weights are damaged"
+            "the logits of the completion must be finite, got NaN: the model leaves the range of"
+            " its dtype, or its weights are damaged"
         )
     if finish_reason not in _FINISH_REASONS:
         return EngineError(f"vLLM ended the request with {finish_reason!r}")
@@ -240,7 +242,8 @@ def _error(finish_reason: str, *, is_corrupted: bool) -> RowError | None:
 
 
 def _adapter(config: Config) -> Any:
-    """The LoRA adapter of the whole run: a batch that mixes requests with and without one is not safe on every build."""
+    """The LoRA adapter of the whole run: a batch that mixes requests with
+    and without one is not safe on every build."""
     if config.engine.lora is None:
         return None
     return import_vllm("vllm.lora.request").LoRARequest("adapter", 1, config.engine.lora)

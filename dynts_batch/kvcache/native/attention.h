@@ -13,8 +13,8 @@ static inline vec products(const float *a, const float *b, long D) {
 
 /* logits[g, 0..length) = scale * (query[g] . each key of [length, D]), for the G query heads of a
    key head. */
-static void multiply(float *logits, const float *query, const float *keys, long stride, long length, long G, long D,
-                     float scale) {
+static void multiply(float *logits, const float *query, const float *keys, long stride, long length,
+                     long G, long D, float scale) {
     long s = 0;
     for (; s + VEC <= length; s += VEC)
         for (long g = 0; g < G; g++) {
@@ -23,7 +23,8 @@ static void multiply(float *logits, const float *query, const float *keys, long 
             store(logits + g * stride + s, sums(dots) * scale);
         }
     for (; s < length; s++)
-        for (long g = 0; g < G; g++) logits[g * stride + s] = sum(products(query + g * D, keys + s * D, D)) * scale;
+        for (long g = 0; g < G; g++)
+            logits[g * stride + s] = sum(products(query + g * D, keys + s * D, D)) * scale;
 }
 
 /* Softmax of logits[0..length) in place. `sink`, or NULL, is one more logit that takes mass and
@@ -48,32 +49,37 @@ static void softmax(float *logits, long length, const float *sink) {
 
 /* For M query heads: out[m, 0..N * VEC) += the sum over s of weights[m, s] * values[s, 0..N * VEC).
    M and N are constants, so the sums stay in registers. */
-INLINE void add_weighted(float *out, const float *weights, const float *values, long stride, long length, long D,
-                         const long M, const long N) {
+INLINE void add_weighted(float *out, const float *weights, const float *values, long stride,
+                         long length, long D, const long M, const long N) {
     vec part[2][4];
     for (long m = 0; m < M; m++)
         for (long i = 0; i < N; i++) part[m][i] = load(out + m * D + i * VEC);
     for (long s = 0; s < length; s++)
         for (long m = 0; m < M; m++)
-            for (long i = 0; i < N; i++) part[m][i] += weights[m * stride + s] * load(values + s * D + i * VEC);
+            for (long i = 0; i < N; i++)
+                part[m][i] += weights[m * stride + s] * load(values + s * D + i * VEC);
     for (long m = 0; m < M; m++)
         for (long i = 0; i < N; i++) store(out + m * D + i * VEC, part[m][i]);
 }
 
 /* The same over the whole of D. */
-INLINE void add_rows(float *out, const float *weights, const float *values, long stride, long length, long D,
-                     const long M) {
+INLINE void add_rows(float *out, const float *weights, const float *values, long stride,
+                     long length, long D, const long M) {
     long d = 0;
-    for (; d + 4 * VEC <= D; d += 4 * VEC) add_weighted(out + d, weights, values + d, stride, length, D, M, 4);
-    for (; d + 2 * VEC <= D; d += 2 * VEC) add_weighted(out + d, weights, values + d, stride, length, D, M, 2);
+    for (; d + 4 * VEC <= D; d += 4 * VEC)
+        add_weighted(out + d, weights, values + d, stride, length, D, M, 4);
+    for (; d + 2 * VEC <= D; d += 2 * VEC)
+        add_weighted(out + d, weights, values + d, stride, length, D, M, 2);
     for (; d < D; d += VEC) add_weighted(out + d, weights, values + d, stride, length, D, M, 1);
 }
 
 /* For the G query heads of a key head: out [G, D] += the sum over s of weights[g, s] *
    values[s]. */
-static void add_values(float *out, const float *weights, const float *values, long stride, long length, long G, long D) {
+static void add_values(float *out, const float *weights, const float *values, long stride,
+                       long length, long G, long D) {
     long g = 0;
-    for (; g + 2 <= G; g += 2) add_rows(out + g * D, weights + g * stride, values, stride, length, D, 2);
+    for (; g + 2 <= G; g += 2)
+        add_rows(out + g * D, weights + g * stride, values, stride, length, D, 2);
     if (g < G) add_rows(out + g * D, weights + g * stride, values, stride, length, D, 1);
 }
 

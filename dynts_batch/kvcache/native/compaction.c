@@ -16,8 +16,9 @@ void ascending(int64_t *kept, const uint8_t *stays, long R, long C, long K) {
 /* In stored [parts, lanes, H, C, bytes], slot kept[r, h or 0, j] of lane lanes[r] goes to slot j,
    for the first retained[r] j. The slots ascend, so none is overwritten before it has moved. Slots
    side by side move together, or not at all. */
-void compact(char *stored, const int64_t *lanes, const int64_t *kept, const int64_t *retained, long R, long kept_heads, long K,
-             long num_parts, long num_lanes, long H, long C, long bytes, long threads) {
+void compact(char *stored, const int64_t *lanes, const int64_t *kept, const int64_t *retained,
+             long R, long kept_heads, long K, long num_parts, long num_lanes, long H, long C,
+             long bytes, long threads) {
 #pragma omp parallel for collapse(3) num_threads(threads)
     for (long p = 0; p < num_parts; p++)
         for (long r = 0; r < R; r++)
@@ -26,7 +27,8 @@ void compact(char *stored, const int64_t *lanes, const int64_t *kept, const int6
                 const int64_t *from = kept + (r * kept_heads + h % kept_heads) * K;
                 for (long j = 0, end; j < retained[r]; j = end) {
                     for (end = j + 1; end < retained[r] && from[end] == from[end - 1] + 1;) end++;
-                    if (from[j] != j) memmove(head + j * bytes, head + from[j] * bytes, (end - j) * bytes);
+                    if (from[j] != j)
+                        memmove(head + j * bytes, head + from[j] * bytes, (end - j) * bytes);
                 }
             }
 }

@@ -29,18 +29,22 @@ static void finish(number *to, const float *sums, long count) {
 typedef float number;
 #define ROOM(count) NULL
 static const float *floats(float *room, const number *from, long count) { return from; }
-static void finish(number *to, const float *sums, long count) { memcpy(to, sums, count * sizeof *to); }
+static void finish(number *to, const float *sums, long count) {
+    memcpy(to, sums, count * sizeof *to);
+}
 #endif
 
 /* One key/value head of one row. query and out [G, D]; keys and values [length, D]; scratch [G,
    padded length]. */
-static void attend(number *out, const number *query, const number *keys, const number *values, const float *sinks,
-                   float *scratch, long stride, long length, long G, long D, float scale) {
+static void attend(number *out, const number *query, const number *keys, const number *values,
+                   const float *sinks, float *scratch, long stride, long length, long G, long D,
+                   float scale) {
     float sums[G * D], *tile = ROOM(TILE * D), *room = ROOM(G * D);
     const float *asked = floats(room, query, G * D);
     for (long s = 0; s < length; s += TILE) {
         long count = length - s < TILE ? length - s : TILE;
-        multiply(scratch + s, asked, floats(tile, keys + s * D, count * D), stride, count, G, D, scale);
+        multiply(scratch + s, asked, floats(tile, keys + s * D, count * D), stride, count, G, D,
+                 scale);
     }
     for (long g = 0; g < G; g++) softmax(scratch + g * stride, length, sinks ? sinks + g : NULL);
     memset(sums, 0, sizeof sums);
@@ -55,17 +59,20 @@ static void attend(number *out, const number *query, const number *keys, const n
    `lane_stride` and `head_stride`. Row r attends to its slots 0..last_slots[r]. With window > 0 it
    attends only to those with a stored position above positions[r] - window; positions ascend in
    `stored` [R, H or 1, S]. sinks: [H, G] or NULL. scratch: threads x G x scratch_stride. */
-void decode_attention(number *out, const number *query, const number *keys, const number *values, const int64_t *last_slots,
-                      const int64_t *positions, const int32_t *stored, const float *sinks, float *scratch, long R, long H,
-                      long G, long D, long lane_stride, long head_stride, long stored_lane_stride,
-                      long stored_head_stride, long window, long scratch_stride, long threads, float scale) {
+void decode_attention(number *out, const number *query, const number *keys, const number *values,
+                      const int64_t *last_slots, const int64_t *positions, const int32_t *stored,
+                      const float *sinks, float *scratch, long R, long H, long G, long D,
+                      long lane_stride, long head_stride, long stored_lane_stride,
+                      long stored_head_stride, long window, long scratch_stride, long threads,
+                      float scale) {
 #pragma omp parallel for schedule(static) num_threads(threads)
     for (long row = 0; row < R * H; row++) {
         long r = row / H, h = row % H, last = last_slots[r];
         const int32_t *at = stored + r * stored_lane_stride + h * stored_head_stride;
         long first = first_visible(at, last, positions[r], window);
         long offset = r * lane_stride + h * head_stride + first * D;
-        attend(out + row * G * D, query + row * G * D, keys + offset, values + offset, sinks ? sinks + h * G : NULL,
-               scratch + omp_get_thread_num() * G * scratch_stride, scratch_stride, last + 1 - first, G, D, scale);
+        attend(out + row * G * D, query + row * G * D, keys + offset, values + offset,
+               sinks ? sinks + h * G : NULL, scratch + omp_get_thread_num() * G * scratch_stride,
+               scratch_stride, last + 1 - first, G, D, scale);
     }
 }

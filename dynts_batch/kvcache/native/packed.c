@@ -10,9 +10,9 @@
 #include "packed.h"
 
 /* Stores one token, keys and values [R, H, D] with strides, at `slots` [R] of `lanes` [R]. */
-void append_packed(const packed_store *s, const int64_t *lanes, const int64_t *slots, const float *keys,
-                   const float *values, long R, long key_lane_stride, long key_head_stride, long value_lane_stride,
-                   long value_head_stride) {
+void append_packed(const packed_store *s, const int64_t *lanes, const int64_t *slots,
+                   const float *keys, const float *values, long R, long key_lane_stride,
+                   long key_head_stride, long value_lane_stride, long value_head_stride) {
     size_t size = s->D * sizeof *keys;
     for (long r = 0; r < R; r++)
         for (long h = 0; h < s->H; h++) {
@@ -32,11 +32,12 @@ void append_packed(const packed_store *s, const int64_t *lanes, const int64_t *s
 /* Packs the complete groups of `states` [2, R, H, T, D], from group `first` of `lanes` [R] on. Of
    each row `lengths` [R] tokens count; those behind the last group stay in the buffers.
    `is_ternary` has been set. */
-void write_packed(const packed_store *s, const int64_t *lanes, long first, const int64_t *lengths, const float *states,
-                  long R, long T, long threads) {
+void write_packed(const packed_store *s, const int64_t *lanes, long first, const int64_t *lengths,
+                  const float *states, long R, long T, long threads) {
 #pragma omp parallel for schedule(static) num_threads(threads)
     for (long row = 0; row < 2 * R * s->H; row++) {
-        long part = row / (R * s->H), r = row / s->H % R, h = row % s->H, whole = lengths[r] / GROUP;
+        long part = row / (R * s->H), r = row / s->H % R, h = row % s->H,
+             whole = lengths[r] / GROUP;
         const float *own = states + row * T * s->D, *rest = own + whole * GROUP * s->D;
         for (long group = 0; group < whole; group++)
             pack_group(s, own + group * GROUP * s->D, part, lanes[r], h, first + group);
@@ -46,8 +47,8 @@ void write_packed(const packed_store *s, const int64_t *lanes, long first, const
 
 /* The group of keys or values from `slot` on, a multiple of GROUP, of a lane of `length` slots. It
    is unpacked to `numbers`, or in the buffer. */
-static const float *find_group(float *numbers, const packed_store *s, long part, long lane, long h, long slot,
-                               long length) {
+static const float *find_group(float *numbers, const packed_store *s, long part, long lane, long h,
+                               long slot, long length) {
     if (slot + GROUP > length) return buffer_of(s, part, lane, h);
     unpack_group(numbers, s, part, lane, h, slot / GROUP);
     return numbers;
@@ -55,8 +56,8 @@ static const float *find_group(float *numbers, const packed_store *s, long part,
 
 /* The first `num_slots` slots of keys or values of `lanes` [R], to `out` [R, H, num_slots, D]. The
    lanes hold `cache_len` [lane] slots; slots beyond become 0. */
-void read_packed(float *out, const packed_store *s, long part, const int64_t *lanes, const int64_t *cache_len, long R,
-                 long num_slots, long threads) {
+void read_packed(float *out, const packed_store *s, long part, const int64_t *lanes,
+                 const int64_t *cache_len, long R, long num_slots, long threads) {
 #pragma omp parallel for schedule(static) num_threads(threads)
     for (long row = 0; row < R * s->H; row++) {
         long lane = lanes[row / s->H], h = row % s->H, length = cache_len[lane];
@@ -86,8 +87,10 @@ static void walk(const head *one, long part) {
     long D = one->store->D, stop = one->last + 1;
     float numbers[GROUP * D];
     for (long slot = one->first / GROUP * GROUP; slot < stop; slot += GROUP) {
-        long begin = slot < one->first ? one->first : slot, count = (slot + GROUP < stop ? slot + GROUP : stop) - begin;
-        const float *own = find_group(numbers, one->store, part, one->lane, one->h, slot, stop) + (begin - slot) * D;
+        long begin = slot < one->first ? one->first : slot,
+             count = (slot + GROUP < stop ? slot + GROUP : stop) - begin;
+        const float *own = find_group(numbers, one->store, part, one->lane, one->h, slot, stop) +
+                           (begin - slot) * D;
         float *logits = one->scratch + begin - one->first;
         if (part == KEYS)
             multiply(logits, one->query, own, one->stride, count, one->G, D, one->scale);
@@ -99,16 +102,18 @@ static void walk(const head *one, long part) {
 static void attend(const head *one) {
     walk(one, KEYS);
     for (long g = 0; g < one->G; g++)
-        softmax(one->scratch + g * one->stride, one->last + 1 - one->first, one->sinks ? one->sinks + g : NULL);
+        softmax(one->scratch + g * one->stride, one->last + 1 - one->first,
+                one->sinks ? one->sinks + g : NULL);
     memset(one->out, 0, one->G * one->store->D * sizeof *one->out);
     walk(one, VALUES);
 }
 
 /* query and out [R, H, G, D] are contiguous. Row r, in lane r, attends to its slots
    0..last_slots[r]. The rest is as in decode_attention.c. */
-void packed_attention(float *out, const float *query, const packed_store *s, const int64_t *last_slots,
-                      const int64_t *positions, const int32_t *stored, const float *sinks, float *scratch, long R, long G,
-                      long stored_lane_stride, long stored_head_stride, long window, long scratch_stride, long threads,
+void packed_attention(float *out, const float *query, const packed_store *s,
+                      const int64_t *last_slots, const int64_t *positions, const int32_t *stored,
+                      const float *sinks, float *scratch, long R, long G, long stored_lane_stride,
+                      long stored_head_stride, long window, long scratch_stride, long threads,
                       float scale) {
 #pragma omp parallel for schedule(static) num_threads(threads)
     for (long row = 0; row < R * s->H; row++) {

@@ -37,7 +37,8 @@ static inline uint8_t *scales_of(const packed_store *s, long part, long lane, lo
     return s->scales + (head_of(s, part, lane, h) * s->N + group) * s->D;
 }
 /* The zero-points of a group, or NULL if it has none. */
-static inline int16_t *zero_points_of(const packed_store *s, long part, long lane, long h, long group) {
+static inline int16_t *zero_points_of(const packed_store *s, long part, long lane, long h,
+                                      long group) {
     if (part != KEYS || !s->zero_points) return NULL;
     return s->zero_points + ((lane * s->H + h) * s->N + group) * s->D;
 }
@@ -47,14 +48,17 @@ static inline float *buffer_of(const packed_store *s, long part, long lane, long
 /* The mark of a group, or NULL if none is ever ternary. */
 static inline uint8_t *mark_of(const packed_store *s, long lane, long h, long group) {
     if (!s->is_ternary) return NULL;
-    return s->is_ternary + (lane * s->marks_per_lane + (s->marks_per_lane > 1 ? h : 0)) * s->N + group;
+    return s->is_ternary + (lane * s->marks_per_lane + (s->marks_per_lane > 1 ? h : 0)) * s->N +
+           group;
 }
 static inline long bits_of(const packed_store *s, long lane, long h, long group) {
     const uint8_t *mark = mark_of(s, lane, h, group);
     return mark && *mark ? 2 : s->bits;
 }
 
-static inline vec either(ivec mask, vec a, vec b) { return (vec)((mask & (ivec)a) | (~mask & (ivec)b)); }
+static inline vec either(ivec mask, vec a, vec b) {
+    return (vec)((mask & (ivec)a) | (~mask & (ivec)b));
+}
 static inline vec magnitude(vec v) { return (vec)((ivec)v & 0x7fffffff); }
 
 /* E4M3 codes without sign of numbers in [0, 448], ties to even. Below 2^-6 codes count steps of
@@ -68,7 +72,8 @@ static inline ivec to_e4m3(vec v) {
 
 static inline vec from_e4m3(ivec codes) {
     ivec rest = codes & 0x7f;
-    vec small = __builtin_convertvector(rest, vec) * 0.001953125f, normal = (vec)((rest + (120 << 3)) << 20);
+    vec small = __builtin_convertvector(rest, vec) * 0.001953125f,
+        normal = (vec)((rest + (120 << 3)) << 20);
     return (vec)((ivec)either(rest < 8, small, normal) | (codes & 0x80) << 24);
 }
 
@@ -100,7 +105,8 @@ INLINE void store_codes(uint8_t *to, ivec codes, const long bits) {
 INLINE vec numbers_of(ivec codes, const long bits) {
     if (bits == 8) return from_e4m3(codes);
     if (bits == 4)
-        return __builtin_shuffle((vec){0, .5f, 1, 1.5f, 2, 3, 4, 6, 0, -.5f, -1, -1.5f, -2, -3, -4, -6}, codes);
+        return __builtin_shuffle(
+            (vec){0, .5f, 1, 1.5f, 2, 3, 4, 6, 0, -.5f, -1, -1.5f, -2, -3, -4, -6}, codes);
     return __builtin_shuffle((vec){0, 1, 0, -1}, codes);
 }
 
@@ -112,8 +118,8 @@ INLINE ivec codes_of_numbers(vec numbers, vec scales, const long bits) {
     if (bits == 8)
         codes = to_e4m3(either(steps < 448.0f, steps, (vec){} + 448.0f));
     else if (bits == 4)
-        codes = -((steps > .25f) + (steps >= .75f) + (steps > 1.25f) + (steps >= 1.75f) + (steps > 2.5f) +
-                  (steps >= 3.5f) + (steps > 5.0f));
+        codes = -((steps > .25f) + (steps >= .75f) + (steps > 1.25f) + (steps >= 1.75f) +
+                  (steps > 2.5f) + (steps >= 3.5f) + (steps > 5.0f));
     else
         codes = -(steps > .5f);
     return codes | ((numbers < 0.0f) & (codes > 0) & (1 << (bits - 1)));
@@ -147,7 +153,8 @@ static inline void store_shorts(int16_t *to, vec v) {
 }
 
 /* A group of keys or values, to `out` [GROUP, D]. */
-INLINE void unpack_bits(float *out, const uint8_t *codes, const uint8_t *scales, long part, long D, const long bits) {
+INLINE void unpack_bits(float *out, const uint8_t *codes, const uint8_t *scales, long part, long D,
+                        const long bits) {
     for (long i = 0; i < D; i += VEC) {
         vec factors = from_e4m3(load_codes(scales + i, 8));
         for (long j = 0; j < VEC; j++) {
@@ -159,18 +166,23 @@ INLINE void unpack_bits(float *out, const uint8_t *codes, const uint8_t *scales,
 }
 
 /* INT4: whole steps from the group's zero-point, which counts eighths of a step. */
-static void unpack_int4_keys(float *out, const uint8_t *codes, const uint8_t *scales, const int16_t *zero_points, long D) {
+static void unpack_int4_keys(float *out, const uint8_t *codes, const uint8_t *scales,
+                             const int16_t *zero_points, long D) {
     for (long i = 0; i < D; i += VEC) {
-        vec factors = from_e4m3(load_codes(scales + i, 8)), begin = load_shorts(zero_points + i) * 0.125f;
+        vec factors = from_e4m3(load_codes(scales + i, 8)),
+            begin = load_shorts(zero_points + i) * 0.125f;
         for (long j = 0; j < VEC; j++) {
             long at = j * D + i;
-            store(out + at, (__builtin_convertvector(load_codes(codes + at / 2, 4), vec) + begin) * factors);
+            store(out + at,
+                  (__builtin_convertvector(load_codes(codes + at / 2, 4), vec) + begin) * factors);
         }
     }
 }
 
-static void unpack_group(float *out, const packed_store *s, long part, long lane, long h, long group) {
-    const uint8_t *codes = codes_of(s, part, lane, h, group), *scales = scales_of(s, part, lane, h, group);
+static void unpack_group(float *out, const packed_store *s, long part, long lane, long h,
+                         long group) {
+    const uint8_t *codes = codes_of(s, part, lane, h, group),
+                  *scales = scales_of(s, part, lane, h, group);
     const int16_t *zero_points = zero_points_of(s, part, lane, h, group);
     if (zero_points) {
         unpack_int4_keys(out, codes, scales, zero_points, s->D);
@@ -184,7 +196,8 @@ static void unpack_group(float *out, const packed_store *s, long part, long lane
 }
 
 /* Keys or values [GROUP, D], packed. */
-INLINE void pack_bits(uint8_t *codes, uint8_t *scales, const float *numbers, long part, long D, const long bits) {
+INLINE void pack_bits(uint8_t *codes, uint8_t *scales, const float *numbers, long part, long D,
+                      const long bits) {
     for (long i = 0; i < D; i += VEC) {
         vec largest = {};
         for (long j = 0; j < VEC; j++) {
@@ -200,7 +213,8 @@ INLINE void pack_bits(uint8_t *codes, uint8_t *scales, const float *numbers, lon
         for (long j = 0; j < VEC; j++) {
             long at = part == KEYS ? j * D + i : (i + j) * VEC;
             vec own = part == KEYS ? factors : (vec){} + factors[j];
-            store_codes(codes + at * bits / 8, codes_of_numbers(load(numbers + at), own, bits), bits);
+            store_codes(codes + at * bits / 8, codes_of_numbers(load(numbers + at), own, bits),
+                        bits);
         }
     }
 }
@@ -210,7 +224,8 @@ static inline vec within(vec v, float least, float most) {
     return either(v < most, v, (vec){} + most);
 }
 
-static void pack_int4_keys(uint8_t *codes, uint8_t *scales, int16_t *zero_points, const float *numbers, long D) {
+static void pack_int4_keys(uint8_t *codes, uint8_t *scales, int16_t *zero_points,
+                           const float *numbers, long D) {
     for (long i = 0; i < D; i += VEC) {
         vec low = load(numbers + i), high = low;
         for (long j = 1; j < GROUP; j++) {
@@ -231,8 +246,10 @@ static void pack_int4_keys(uint8_t *codes, uint8_t *scales, int16_t *zero_points
     }
 }
 
-static void pack_group(const packed_store *s, const float *numbers, long part, long lane, long h, long group) {
-    uint8_t *codes = codes_of(s, part, lane, h, group), *scales = scales_of(s, part, lane, h, group);
+static void pack_group(const packed_store *s, const float *numbers, long part, long lane, long h,
+                       long group) {
+    uint8_t *codes = codes_of(s, part, lane, h, group),
+            *scales = scales_of(s, part, lane, h, group);
     int16_t *zero_points = zero_points_of(s, part, lane, h, group);
     if (zero_points) {
         pack_int4_keys(codes, scales, zero_points, numbers, s->D);

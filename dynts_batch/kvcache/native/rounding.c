@@ -14,7 +14,8 @@ static inline vec number(const void *from, long i, long halves) {
 
 /* codes [R, K] and scales [R] of numbers [R, K]. A code is 128 plus the number over its row's
    scale. K is a multiple of VEC. */
-void round_rows(uint8_t *codes, float *scales, const void *numbers, long R, long K, long halves, long threads) {
+void round_rows(uint8_t *codes, float *scales, const void *numbers, long R, long K, long halves,
+                long threads) {
     typedef uint8_t bvec __attribute__((vector_size(VEC)));
 #pragma omp parallel for schedule(static) num_threads(threads)
     for (long r = 0; r < R; r++) {
@@ -31,7 +32,8 @@ void round_rows(uint8_t *codes, float *scales, const void *numbers, long R, long
         scale = (scale < SMALLEST ? SMALLEST : scale) / TOP;
         scales[r] = scale;
         for (long k = 0; k < K; k += VEC) {
-            ivec whole = (ivec)(number(numbers, r * K + k, halves) / scale + MAGIC) - (ivec)((vec){} + MAGIC);
+            ivec whole = (ivec)(number(numbers, r * K + k, halves) / scale + MAGIC) -
+                         (ivec)((vec){} + MAGIC);
             bvec code = __builtin_convertvector(whole + 128, bvec);
             memcpy(codes + r * K + k, &code, sizeof code);
         }
@@ -39,8 +41,8 @@ void round_rows(uint8_t *codes, float *scales, const void *numbers, long R, long
 }
 
 /* out [R, N] = sums [R, N] * scales [R] + bias [N], or without it. N is a multiple of VEC. */
-void scale_rows(void *out, const float *sums, const float *scales, const float *bias, long R, long N, long halves,
-                long threads) {
+void scale_rows(void *out, const float *sums, const float *scales, const float *bias, long R,
+                long N, long halves, long threads) {
 #pragma omp parallel for schedule(static) num_threads(threads)
     for (long r = 0; r < R; r++)
         for (long n = 0; n < N; n += VEC) {

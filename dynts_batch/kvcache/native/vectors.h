@@ -48,16 +48,27 @@ static inline float sum(vec v) {
    times. */
 static inline vec sums(vec v[VEC]) {
     for (int i = 0; i < 8; i++)
-        v[i] = __builtin_shuffle(v[2 * i], v[2 * i + 1], (ivec){0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23}) +
-               __builtin_shuffle(v[2 * i], v[2 * i + 1], (ivec){8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31});
+        v[i] = __builtin_shuffle(v[2 * i], v[2 * i + 1],
+                                 (ivec){0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23}) +
+               __builtin_shuffle(
+                   v[2 * i], v[2 * i + 1],
+                   (ivec){8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31});
     for (int i = 0; i < 4; i++)
-        v[i] = __builtin_shuffle(v[2 * i], v[2 * i + 1], (ivec){0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19, 24, 25, 26, 27}) +
-               __builtin_shuffle(v[2 * i], v[2 * i + 1], (ivec){4, 5, 6, 7, 12, 13, 14, 15, 20, 21, 22, 23, 28, 29, 30, 31});
+        v[i] = __builtin_shuffle(v[2 * i], v[2 * i + 1],
+                                 (ivec){0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19, 24, 25, 26, 27}) +
+               __builtin_shuffle(
+                   v[2 * i], v[2 * i + 1],
+                   (ivec){4, 5, 6, 7, 12, 13, 14, 15, 20, 21, 22, 23, 28, 29, 30, 31});
     for (int i = 0; i < 2; i++)
-        v[i] = __builtin_shuffle(v[2 * i], v[2 * i + 1], (ivec){0, 1, 4, 5, 8, 9, 12, 13, 16, 17, 20, 21, 24, 25, 28, 29}) +
-               __builtin_shuffle(v[2 * i], v[2 * i + 1], (ivec){2, 3, 6, 7, 10, 11, 14, 15, 18, 19, 22, 23, 26, 27, 30, 31});
-    return __builtin_shuffle(v[0], v[1], (ivec){0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30}) +
-           __builtin_shuffle(v[0], v[1], (ivec){1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31});
+        v[i] = __builtin_shuffle(v[2 * i], v[2 * i + 1],
+                                 (ivec){0, 1, 4, 5, 8, 9, 12, 13, 16, 17, 20, 21, 24, 25, 28, 29}) +
+               __builtin_shuffle(
+                   v[2 * i], v[2 * i + 1],
+                   (ivec){2, 3, 6, 7, 10, 11, 14, 15, 18, 19, 22, 23, 26, 27, 30, 31});
+    return __builtin_shuffle(v[0], v[1],
+                             (ivec){0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30}) +
+           __builtin_shuffle(v[0], v[1],
+                             (ivec){1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31});
 }
 
 static inline float maximum(vec v) {
@@ -71,7 +82,8 @@ static inline float maximum(vec v) {
 static inline vec exponential(vec x) {
     x = larger(x, (vec){} - 87.3f);
     ivec n = __builtin_convertvector(x * 1.44269504f - 0.5f, ivec);
-    vec whole = __builtin_convertvector(n, vec), r = x - whole * 0.693359375f + whole * 2.12194440e-4f;
+    vec whole = __builtin_convertvector(n, vec),
+        r = x - whole * 0.693359375f + whole * 2.12194440e-4f;
     vec p = (vec){} + 1.9875691500e-4f;
     p = p * r + 1.3981999507e-3f;
     p = p * r + 8.3334519073e-3f;

@@ -12,7 +12,6 @@ from dynts_batch.kvcache.policy import HeadwisePolicy
 from dynts_batch.kvcache.query_stats import QueryStats, as_numbers
 from dynts_batch.kvcache.view import LayerSlots
 
-
 #: Each predicted query is this many times as far ahead as the one before it.
 _STEP = 4
 

@@ -71,8 +71,8 @@ class NativePackedStore(PackedStore):
         num_heads, head_dim = self.buffer.shape[2], self.buffer.shape[-1]
         out = self.buffer.new_empty(len(lanes), num_heads, num_slots, head_dim)
         read(
-            out.data_ptr(), ctypes.addressof(store), part, lanes.data_ptr(), self.cache_len.data_ptr(), len(lanes),
-            num_slots, torch.get_num_threads(),
+            out.data_ptr(), ctypes.addressof(store), part, lanes.data_ptr(),
+            self.cache_len.data_ptr(), len(lanes), num_slots, torch.get_num_threads(),
         )  # fmt: skip
         return out
 
@@ -87,8 +87,8 @@ class NativePackedStore(PackedStore):
         write, store = function(SOURCE, "write_packed", "pplpplll"), CStore.of(*self.parts)
         states = states.contiguous()
         write(
-            ctypes.addressof(store), lanes.data_ptr(), first, lengths.data_ptr(), states.data_ptr(), len(lanes),
-            states.shape[3], torch.get_num_threads(),
+            ctypes.addressof(store), lanes.data_ptr(), first, lengths.data_ptr(), states.data_ptr(),
+            len(lanes), states.shape[3], torch.get_num_threads(),
         )  # fmt: skip
 
 
@@ -115,6 +115,6 @@ def _append(
         CStore.of(codes, scales, zero_points, buffer, is_ternary, bits),
     )
     append(
-        ctypes.addressof(store), lanes.data_ptr(), slots.data_ptr(), keys.data_ptr(), values.data_ptr(), len(lanes),
-        *keys.stride()[:2], *values.stride()[:2],
+        ctypes.addressof(store), lanes.data_ptr(), slots.data_ptr(), keys.data_ptr(),
+        values.data_ptr(), len(lanes), *keys.stride()[:2], *values.stride()[:2],
     )  # fmt: skip

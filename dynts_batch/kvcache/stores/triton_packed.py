@@ -96,7 +96,8 @@ def _pack_group(  # type: ignore[no-untyped-def]
 @triton.jit
 def _read_slots(  # type: ignore[no-untyped-def]
     out, lanes, slots, cache_len, codes, scales, zero_points, buffer, ternary,
-    num_slots, slot_row_stride, slot_head_stride, num_groups, ternary_lane_stride, ternary_head_stride,
+    num_slots, slot_row_stride, slot_head_stride, num_groups,
+    ternary_lane_stride, ternary_head_stride,
     NUM_HEADS: tl.constexpr, HEAD_DIM: tl.constexpr, DIMS: tl.constexpr, SLOTS: tl.constexpr,
     BITS: tl.constexpr, IS_KEYS: tl.constexpr, HAS_ZERO_POINT: tl.constexpr,
     HAS_TERNARY: tl.constexpr,
@@ -274,11 +275,11 @@ class TritonPackedStore(PackedStore):
         num_rows, _, num_slots = slots.shape
         assert slots.stride(-1) == 1 or num_slots == 1, "a head's slots stand side by side"
         out = self.buffer.new_empty(num_rows, self.num_heads, num_slots, self.buffer.shape[-1])
-        strides, marks = self.ternary_marks
+        (strides, marks), kind = self.ternary_marks, self._kind(part)
         _read_slots[(num_rows * self.num_heads, triton.cdiv(num_slots, BLOCK_SLOTS))](
-            out, lanes, slots, self.cache_len, self.codes[part].view(torch.int32), self.scales[part],
-            self._zero_points, self.buffer[part], marks, num_slots, *head_strides(slots),
-            self.num_groups, *strides, *self._sizes, BLOCK_SLOTS, *self._kind(part),
+            out, lanes, slots, self.cache_len, self.codes[part].view(torch.int32),
+            self.scales[part], self._zero_points, self.buffer[part], marks, num_slots,
+            *head_strides(slots), self.num_groups, *strides, *self._sizes, BLOCK_SLOTS, *kind,
         )  # fmt: skip
         return out
 

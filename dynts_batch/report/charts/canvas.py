@@ -34,9 +34,12 @@ SETTINGS = {
     "svg.fonttype": "none", "text.parse_math": False, "axes.formatter.use_mathtext": False,
     "font.size": 10, "axes.titlesize": 10, "axes.labelsize": 9.5, "legend.fontsize": 9,
     "text.color": INK, "axes.labelcolor": MUTED, "axes.edgecolor": _GRID, "xtick.color": MUTED,
-    "ytick.color": MUTED, "grid.color": _GRID, "grid.linewidth": 0.7, "axes.grid": True, "axes.axisbelow": True,
-    "axes.spines.top": False, "axes.spines.right": False, "axes.linewidth": 0.8, "legend.frameon": False,
-    "xtick.major.size": 0, "ytick.major.size": 0, "lines.linewidth": 1.8, "lines.solid_capstyle": "round",
+    "ytick.color": MUTED, "grid.color": _GRID, "grid.linewidth": 0.7, "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.spines.top": False, "axes.spines.right": False, "axes.linewidth": 0.8,
+    "legend.frameon": False,
+    "xtick.major.size": 0, "ytick.major.size": 0, "lines.linewidth": 1.8,
+    "lines.solid_capstyle": "round",
     "figure.facecolor": "none", "axes.facecolor": "none", "savefig.facecolor": "none",
 }  # fmt: skip
 

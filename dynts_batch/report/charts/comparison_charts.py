@@ -57,7 +57,8 @@ def accuracy_against(runs: Sequence[Measures], what: Literal["cost", "memory"]) 
         if full_bytes is not None:  # else there would be a single point
             axes.axvline(full_bytes * factor, color=MUTED, linestyle=(0, (4, 3)), linewidth=1.2)
             axes.annotate(
-                "full cache", (full_bytes * factor, 0), xytext=(5, 6), textcoords="offset points", color=MUTED,
+                "full cache", (full_bytes * factor, 0), xytext=(5, 6), textcoords="offset points",
+                color=MUTED,
             )  # fmt: skip
         for x, run in sorted(points, key=lambda point: -(point[1].right_share or 0)):
             _point(axes, run, x * factor, SERIES[list(runs).index(run) % NUM_SERIES], placed)
@@ -93,11 +94,19 @@ def cost_per_correct(runs: Sequence[Measures]) -> str:
         limit = min(max(ends), 12 * bars[0][0] * count)
         for place, (price, i) in enumerate(bars):
             axes.annotate(
-                f"{money(price * count)}, {percent(runs[i].right_share)} right", (min(ends[place], limit), place),
+                f"{money(price * count)}, {percent(runs[i].right_share)} right",
+                (min(ends[place], limit), place),
                 xytext=(6, 0), textcoords="offset points", va="center", annotation_clip=False,
             )  # fmt: skip
         for place, _ in enumerate(never, start=len(bars)):
-            axes.annotate("never right", (0, place), xytext=(6, 0), textcoords="offset points", va="center", color=MUTED)  # fmt: skip
+            axes.annotate(
+                "never right",
+                (0, place),
+                xytext=(6, 0),
+                textcoords="offset points",
+                va="center",
+                color=MUTED,
+            )
         order = [*(i for _, i in bars), *never]
         axes.set_yticks(range(len(order)), [short(runs[i].label) for i in order], color=INK)
         axes.set_ylim(len(order) - 0.4, -0.6)

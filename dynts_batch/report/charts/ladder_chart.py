@@ -42,7 +42,8 @@ def ladder_chart(bets: Sequence[Bet], *, most_loss: float, delta: float, title: 
         colour = f"C{number % _NUM_COLOURS}"
         low, high = (bound - bet.loss for bound in bet.bounds)
         losses.errorbar(
-            bet.memory, bet.loss, yerr=[[max(0.0, -low)], [max(0.0, high)]], label=bet.name, color=colour, capsize=3,
+            bet.memory, bet.loss, yerr=[[max(0.0, -low)], [max(0.0, high)]], label=bet.name,
+            color=colour, capsize=3,
             marker="o", markerfacecolor=colour if bet.is_certified else "white",
         )  # fmt: skip
         path = np.maximum(np.exp(np.minimum(bet.log_wealth, 700.0)), _LEAST_WEALTH)

@@ -19,7 +19,8 @@ def render_picture(runs: Sequence[Measures]) -> str:
         raise InputError(
             "a picture needs a run with prices (cost.usd_per_gpu_hour) and right answers"
         )
-    style = f"<style>{asset('theme.css')} text {{ font-family: system-ui, sans-serif !important; }}</style>"
+    font = "text { font-family: system-ui, sans-serif !important; }"
+    style = f"<style>{asset('theme.css')} {font}</style>"
     start, end, rest = comparison_charts.cost_per_correct(runs).partition(">")
     # Its own background keeps it readable on any page.
     return f'{start} style="background: var(--card)"{end}{style}{rest}'

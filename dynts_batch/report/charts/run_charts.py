@@ -40,7 +40,8 @@ def lengths(run: Measures) -> str:
         colors = {"right": RIGHT, "wrong": WRONG, "not judged": OTHER}
         axes.hist(
             list(groups.values()), bins=bins, stacked=True, rwidth=0.92,
-            color=[colors[name] for name in groups], label=[f"{name} ({len(v):,})" for name, v in groups.items()],
+            color=[colors[name] for name in groups],
+            label=[f"{name} ({len(v):,})" for name, v in groups.items()],
         )  # fmt: skip
         axes.set_xlabel("generated tokens")
         axes.set_ylabel("answers")

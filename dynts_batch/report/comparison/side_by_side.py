@@ -98,7 +98,14 @@ def _base(runs: Sequence[Measures], best: Measures) -> Measures | None:
 
 def _quality(runs: Sequence[Measures]) -> list[RunColumn]:
     totals = [run.totals for run in runs]
-    at_k = [{f"{name}@{found.k}": getattr(found, f"{name}_at_k") for found in run.at_k[1:] for name in ("pass", "majority")} for run in runs]  # fmt: skip
+    at_k = [
+        {
+            f"{name}@{found.k}": getattr(found, f"{name}_at_k")
+            for found in run.at_k[1:]
+            for name in ("pass", "majority")
+        }
+        for run in runs
+    ]
     names = dict.fromkeys(name for found in at_k for name in found)
     return [
         RunColumn("rows", tuple(f"{t.num_rows:,}" for t in totals)),

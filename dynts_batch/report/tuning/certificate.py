@@ -52,7 +52,10 @@ def claim(outcome: Outcome, *, is_graded: bool) -> str:
     if (choice := outcome.choice) is not None:
         return f"On questions like these, {choice.rung} stored tokens loses {promise}, {confidence}"
     if any(tried.is_certified for tried in outcome.tried):
-        return f"Candidates that lose {promise}, {confidence}, cost more than the full cache here: keep it"
+        return (
+            f"Candidates that lose {promise}, {confidence}, cost more than the full cache here:"
+            " keep it"
+        )
     return f"No candidate is shown to lose {promise}, {confidence}: keep the full cache"
 
 

@@ -52,5 +52,7 @@ class Spent:
 
     def cost_over(self, other: Spent) -> float | None:
         """A share of what `other` cost: in dollars, or without prices in device time."""
-        mine, its = (self.usd, other.usd) if self.usd and other.usd else (self.device_s, other.device_s)  # fmt: skip
+        mine, its = (
+            (self.usd, other.usd) if self.usd and other.usd else (self.device_s, other.device_s)
+        )
         return mine / its if its else None

@@ -12,7 +12,8 @@ from dynts_batch.runner.prepared_run import PreparedRun
 
 
 class Assigner:
-    """Knows which shards may have left a checkpoint, in earlier starts of the run or in this one."""
+    """Knows which shards may have left a checkpoint,
+    in earlier starts of the run or in this one."""
 
     def __init__(self, run: PreparedRun) -> None:
         self._run = run
@@ -50,6 +51,6 @@ class Assigner:
             return None
         attempts = self._run.config.run.max_attempts
         return QuarantinedError(
-            f"it was in flight each of the {attempts} or more times (run.max_attempts) that its worker"
-            f" died, at last of: {reason}"
+            f"it was in flight each of the {attempts} or more times (run.max_attempts) that its"
+            f" worker died, at last of: {reason}"
         )

@@ -49,7 +49,8 @@ class Driver:
         warn: Callable[[str], None],
         limits: Limits = NO_LIMITS,
     ) -> None:
-        """`num_workers` is the most there may be at once; workers.min is the least while there is work."""
+        """`num_workers` is the most there may be at once;
+        workers.min is the least while there is work."""
         self._run, self._fleet, self._limits = run, fleet, limits
         self._min_workers = min(run.config.workers.min, num_workers)
         self._max_workers = num_workers
@@ -79,7 +80,8 @@ class Driver:
         return self._brake.limit
 
     def run(self, is_stopped: Callable[[], bool]) -> bool:
-        """Work until every unit has a row, a limit is reached or `is_stopped`; whether all have one.
+        """Work until every unit has a row, a limit is reached or `is_stopped`;
+        whether all have one.
 
         In any case all that is done is in the run directory when it ends.
 

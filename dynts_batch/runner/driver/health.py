@@ -79,7 +79,8 @@ class Health:
             self._last_on[node] = now_s, reason
 
     def explain(self) -> None:
-        """Requests explain the latest death: one is found to kill, or all were at a death before."""
+        """Requests explain the latest death:
+        one is found to kill, or all were at a death before."""
         self._num_explained = self.num_deaths
 
     @property
@@ -110,9 +111,9 @@ class Health:
         seen = [self.num_deaths - num_before for num_before in at_work]
         if self.is_code(nodes) and not seen:
             return (
-                f"workers die whatever they are given: {self.num_deaths} died before any row was done,"
-                f" {self._failed_trials.total()} of them with a single request or none, another one each"
-                f" time. The last one died of: {self._last_reason}"
+                f"workers die whatever they are given: {self.num_deaths} died before any row was"
+                f" done, {self._failed_trials.total()} of them with a single request or none,"
+                f" another one each time. The last one died of: {self._last_reason}"
             )
         # Before the first row the trial decides, if it can. A worker at work that has seen half of
         # the others die proves that not all do.
@@ -144,8 +145,8 @@ class Health:
         if not self._has_worked:
             return {}
         return {
-            node: f"{self._num_on(node)} workers in a row died on node {nodes[node]}, the last one of:"
-            f" {self._last_on[node][1]}"
+            node: f"{self._num_on(node)} workers in a row died on node {nodes[node]}, the last one"
+            f" of: {self._last_on[node][1]}"
             for node in avoided
         }
 

@@ -41,8 +41,8 @@ class Lease:
     attempt: int
     """1 + the times a worker died holding this shard."""
     held_back: frozenset[int]
-    """Units of the shard that this lease must not run: suspects that get a lease of their own, and what waits for
-    them."""
+    """Units of the shard that this lease must not run:
+    suspects that get a lease of their own, and what waits for them."""
     is_alone: bool
     """The worker gets nothing else until this lease ends."""
     is_trial: bool = False
@@ -108,7 +108,8 @@ class Ledger:
         return any(lease.is_trial for lease in self._leases_of(worker_id))
 
     def has_only_blamed(self, worker_id: str) -> bool:
-        """Whether `worker_id` has units in flight that were all at an earlier death, and none drawn."""
+        """Whether `worker_id` has units in flight that were all at an earlier death,
+        and none drawn."""
         leases = self._leases_of(worker_id)
         units = {unit for lease in leases for unit in self._in_flight(lease)}
         is_drawn = any(lease.is_trial for lease in leases)

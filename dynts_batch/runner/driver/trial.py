@@ -46,5 +46,6 @@ class Trial:
         return self._ledger.take_one(worker_id) or self._ledger.take(worker_id)
 
     def is_of(self, worker_id: str) -> bool:
-        """Whether a death of `worker_id` belongs to the trial: it has a drawn unit, or none at all."""
+        """Whether a death of `worker_id` belongs to the trial:
+        it has a drawn unit, or none at all."""
         return self._ledger.is_trying(worker_id) or not self._ledger.held_by(worker_id)

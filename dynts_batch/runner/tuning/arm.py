@@ -1,6 +1,8 @@
-"""One candidate, or the full cache, on the questions it is asked: a run directory of which some shards are done.
+"""One candidate, or the full cache, on the questions it is asked:
+a run directory of which some shards are done.
 
-A shard is a question with all its samples, so that any question can be run, in any order, and none twice.
+A shard is a question with all its samples, so that any question can be run, in any order,
+and none twice.
 """
 
 from __future__ import annotations
@@ -26,7 +28,8 @@ class Arm:
     """Runs questions, which are positions in the input, and reads their rows."""
 
     def __init__(self, name: str, config: Config, address: str | None) -> None:
-        """`name`: what it is called; `config` is of its run; `address` of the Ray cluster, None for one of its own."""
+        """`name`: what it is called; `config` is of its run;
+        `address` of the Ray cluster, None for one of its own."""
         assert config.run.shard_rows == config.sampling.num_samples, config.run.shard_rows
         self.config, self._name = config, name
         self._address = address
@@ -34,11 +37,13 @@ class Arm:
         self.run_dir = RunDir(str(config.run.dir))
 
     def prepare(self) -> PreparedRun:
-        """Check all that can be checked before Ray starts. Raises: ConfigError, InputError, RunDirError."""
+        """Check all that can be checked before Ray starts. Raises:
+        ConfigError, InputError, RunDirError."""
         return prepare(self.config, is_local=self._address is None)
 
     def run(self, questions: Sequence[int], console: Console) -> int | None:
-        """Answer those of `questions` that have no rows yet; the exit status where the run was stopped before."""
+        """Answer those of `questions` that have no rows yet;
+        the exit status where the run was stopped before."""
         run = self.prepare()
         to_do = set(questions) - run.committed_shards
         if not to_do:

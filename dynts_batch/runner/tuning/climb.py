@@ -1,4 +1,5 @@
-"""The climb of a ladder: the full cache and the candidates on the same questions, each as far as the ladder asks for."""
+"""The climb of a ladder: the full cache and the candidates on the same questions,
+each as far as the ladder asks for."""
 
 from __future__ import annotations
 
@@ -22,12 +23,14 @@ from dynts_batch.runner.tuning.settings import TuneSettings
 
 
 class Climb:
-    """The full cache and the candidates on `questions`, which are rows of the input in the order in which they are answered."""
+    """The full cache and the candidates on `questions`,
+    which are rows of the input in the order in which they are answered."""
 
     def __init__(
         self, settings: TuneSettings, pilot: list[int], questions: list[int], address: str | None
     ) -> None:
-        """`pilot`: questions that only tell how long the full cache's rows become; they certify nothing."""
+        """`pilot`: questions that only tell how long the full cache's rows become;
+        they certify nothing."""
         self._settings, self._pilot, self._questions = settings, pilot, questions
         self._address = address
         self._full = Arm(FULL, settings.config(FULL, None), address)
@@ -36,7 +39,8 @@ class Climb:
         self._losses: dict[Rung, np.ndarray] = {}
 
     def prepare(self) -> None:
-        """Check all that can be checked before Ray starts. Raises: ConfigError, InputError, RunDirError."""
+        """Check all that can be checked before Ray starts. Raises:
+        ConfigError, InputError, RunDirError."""
         self._full.prepare()
         if self._settings.budgets is not None:
             self._make_ladder(self._settings.budgets)
@@ -76,7 +80,8 @@ class Climb:
             spent += Spent.on(questions)
         return Outcome.of(
             self._ladder, self._losses, rows, full,
-            num_questions=len(self._questions), num_samples=self._settings.base.sampling.num_samples, spent=spent,
+            num_questions=len(self._questions),
+            num_samples=self._settings.base.sampling.num_samples, spent=spent,
         )  # fmt: skip
 
     @property
@@ -97,7 +102,8 @@ class Climb:
             self._arms[rung].prepare()
 
     def _read(self, rung: Rung, loss: Loss) -> None:
-        """Take in the losses that are known: of the questions that both have answered, up to the first that one has not.
+        """Take in the losses that are known:
+        of the questions that both have answered, up to the first that one has not.
 
         Raises: InputError where no question can be judged.
         """
@@ -108,7 +114,7 @@ class Climb:
         losses = np.concatenate([known, [loss(*rows) for rows in both]])
         if len(losses) >= FIRST_LOOK and np.isnan(losses).all():
             raise InputError(
-                f"input.path must hold questions that can be judged, got {len(losses):,} of which none can: see"
-                f" {self._full.run_dir.path}"
+                f"input.path must hold questions that can be judged, got {len(losses):,} of which"
+                f" none can: see {self._full.run_dir.path}"
             )
         self._losses[rung] = losses

@@ -1,4 +1,5 @@
-"""What a tuning is asked for: the terms, the candidates, and the configuration of each; frozen before the first answer."""
+"""What a tuning is asked for: the terms, the candidates, and the configuration of each;
+frozen before the first answer."""
 
 from __future__ import annotations
 
@@ -75,7 +76,8 @@ class TuneSettings:
         )
 
     def check(self) -> None:
-        """Raises: ConfigError where a number is out of its range, or a candidate's settings are wrong."""
+        """Raises: ConfigError where a number is out of its range,
+        or a candidate's settings are wrong."""
         from dynts_batch.kvcache.policies import make_policy
 
         _check_between("--points", 100 * self.terms.most_loss, 100)
@@ -86,8 +88,8 @@ class TuneSettings:
             _check_between("--shares", share, 100)
         if (stop_when := self.base.sampling.stop_when) is not None:
             raise ConfigError(
-                "a tuning needs sampling.stop_when=null: candidates are compared on the same samples, got"
-                f" {stop_when}"
+                "a tuning needs sampling.stop_when=null: candidates are compared on the same"
+                f" samples, got {stop_when}"
             )
         # Any budget shows whether the settings are wrong, before the full cache has run for hours.
         for budget in self.budgets or (2**30,):
@@ -95,7 +97,8 @@ class TuneSettings:
                 make_policy(self.config(policy, budget).policy)
 
     def order(self, num_rows: int) -> list[int]:
-        """All questions, which are rows of the input, in the one order in which everybody answers them."""
+        """All questions, which are rows of the input,
+        in the one order in which everybody answers them."""
         return np.random.default_rng(self.order_seed).permutation(num_rows).tolist()
 
     def ladder(self, budgets: Sequence[int]) -> Ladder:
@@ -129,7 +132,8 @@ class TuneSettings:
             raise RunDirError(
                 f"{self.folder} holds a tuning that promises something else:\n"
                 + "\n".join(f"  {line}" for line in changed)
-                + "\nTo choose after looking voids a certificate: restore these, or choose another folder."
+                + "\nTo choose after looking voids a certificate: restore these, or choose another"
+                " folder."
             )
         return frozen
 

@@ -1,10 +1,11 @@
-"""`dynts-batch tune`: the cheapest policy and budget that loses less than so much, each candidate run no further than needed.
+"""`dynts-batch tune`: the cheapest policy and budget that loses less than so much,
+each candidate run no further than needed.
 
-DIR/frozen.json        what is promised, of which candidates and data; written before the first answer
-DIR/cells/full-s0/     a run directory each, of which the questions needed are done: the same command goes on
-DIR/certificate.json   what was found
-DIR/tuned.yaml         the configuration to run; it goes on in the run directory of its candidate
-DIR/tune.svg           losses by memory, and the bets
+DIR/frozen.json        what is promised, of which candidates and data; written before the first
+answer DIR/cells/full-s0/     a run directory each, of which the questions needed are done: the same
+command goes on DIR/certificate.json   what was found DIR/tuned.yaml         the configuration to
+run; it goes on in the run directory of its candidate DIR/tune.svg           losses by memory, and
+the bets
 """
 
 from __future__ import annotations
@@ -40,7 +41,8 @@ _PLAIN: dict[str, Any] = {"highlight": False, "markup": False, "soft_wrap": True
 def tune(settings: TuneSettings) -> int:
     """Run what is needed and write what was found; the exit status.
 
-    Raises: what a run raises, before anything is run where a setting is wrong or the questions are too few.
+    Raises: what a run raises, before anything is run where a setting is
+    wrong or the questions are too few.
     """
     from dynts_batch.runner.cluster import open_cluster
 
@@ -79,11 +81,12 @@ class _Order:
 
 
 def _order(settings: TuneSettings, num_rows: int) -> _Order:
-    """Raises: ConfigError, InputError where there are too many or too few for what is to be certified."""
+    """Raises: ConfigError, InputError where there are too many or too few
+    for what is to be certified."""
     if num_rows > MAX_SHARDS:
         raise ConfigError(
-            f"input.limit must be at most {MAX_SHARDS:,} for tuning, which needs a file for each question, got"
-            f" {num_rows:,} rows"
+            f"input.limit must be at most {MAX_SHARDS:,} for tuning, which needs a file for each"
+            f" question, got {num_rows:,} rows"
         )
     rows = settings.order(num_rows)
     num_pilot = 0 if settings.budgets else min(FIRST_LOOK, num_rows)
@@ -97,15 +100,16 @@ def _forecast(settings: TuneSettings, num_questions: int) -> Iterator[str]:
     yield from forecast(num_questions, settings.terms, settings.delta)
     if not settings.is_graded and settings.base.sampling.temperature > 0:
         yield (
-            "without references every answer that differs counts as lost, and at sampling.temperature above 0 some differ"
-            " by chance: temperature 0 needs fewer questions"
+            "without references every answer that differs counts as lost, and at"
+            " sampling.temperature above 0 some differ by chance: temperature 0 needs fewer"
+            " questions"
         )
 
 
 def _write(storage: Storage, found: dict[str, Any], config: Config, outcome: Outcome) -> None:
     head = (
-        f"# {found['claim']}.\n# It goes on where the tuning has stopped; for other data, set input.path and"
-        " run.dir. See certificate.json.\n\n"
+        f"# {found['claim']}.\n# It goes on where the tuning has stopped; for other data, set"
+        " input.path and run.dir. See certificate.json.\n\n"
     )
     storage.write_json("certificate.json", found)
     storage.write("tuned.yaml", (head + to_yaml(config)).encode())
@@ -138,5 +142,6 @@ def _picture(outcome: Outcome) -> str:
         bets,
         most_loss=100 * terms.most_loss,
         delta=ladder.delta,
-        title=f"At most {100 * terms.most_loss:g} points lost, with confidence {1 - terms.delta:.4g}",
+        title=f"At most {100 * terms.most_loss:g} points lost, with confidence"
+        f" {1 - terms.delta:.4g}",
     )

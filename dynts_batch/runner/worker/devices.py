@@ -39,7 +39,8 @@ class Devices:
 
     @property
     def energy_j(self) -> float | None:
-        """Of all of them since the meter started; None where one does not say, or there is no GPU."""
+        """Of all of them since the meter started;
+        None where one does not say, or there is no GPU."""
         return _sum(self._meter.energy_j(uuid) for uuid in self.gpu_uuids)
 
     @property

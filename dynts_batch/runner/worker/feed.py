@@ -1,8 +1,8 @@
 """An engine and the requests of its worker: kept full, and kept alive when memory runs out.
 
-The engine holds a batch and a half; what comes after waits here, so that admission can stop at once.
-When a step runs out of memory the engine is made again with a smaller arena, and the requests that it
-held begin anew: their tokens do not depend on it. Knows nothing about shards.
+The engine holds a batch and a half; what comes after waits here, so that admission can stop at
+once. When a step runs out of memory the engine is made again with a smaller arena, and the requests
+that it held begin anew: their tokens do not depend on it. Knows nothing about shards.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ class Feed:
         gpu_share: float = 1.0,
         max_seqs: int | None = None,
     ) -> None:
-        """`max_seqs` bounds the arena further than the configuration does; see load_engine for the others.
+        """`max_seqs` bounds the arena further than the configuration does;
+        see load_engine for the others.
 
         Raises: ConfigError where the settings do not fit this machine.
         """
@@ -72,7 +73,8 @@ class Feed:
 
     @property
     def num_wanted(self) -> int:
-        """Requests to ask for: none while half a batch waits, else enough for a batch and a half."""
+        """Requests to ask for: none while half a batch waits,
+        else enough for a batch and a half."""
         if self.is_draining or self.num_waiting * 2 >= self.max_seqs:
             return 0
         return self._most_in_engine - self.num_running - self.num_waiting

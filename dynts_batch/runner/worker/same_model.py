@@ -1,4 +1,5 @@
-"""The model that a worker has loaded must be the run's: another node may hold other files under the same path."""
+"""The model that a worker has loaded must be the run's:
+another node may hold other files under the same path."""
 
 from __future__ import annotations
 
@@ -8,7 +9,8 @@ from typing import Any
 
 from dynts_batch.errors import ConfigError
 
-#: What is compared: contents. The device decides the dtype, and a release of transformers how it writes a configuration.
+#: What is compared: contents. The device decides the dtype, and a release of transformers how it #:
+#: writes a configuration.
 CONTENTS = {
     "weights_sha256": "weights",
     "chat_template_sha256": "a chat template",
@@ -27,5 +29,6 @@ def check_same_model(name: str, loaded: Mapping[str, Any], of_run: Mapping[str, 
         if key in both and loaded[key] != of_run[key]:
             raise ConfigError(
                 f"model.name must be the same model on every node, got {content} of {name!r} on"
-                f" {socket.gethostname()} other than the run's: copy its files there again, or name another run.dir"
+                f" {socket.gethostname()} other than the run's: copy its files there again, or name"
+                " another run.dir"
             )

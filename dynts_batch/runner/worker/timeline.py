@@ -18,7 +18,8 @@ PART_ROWS = 120
 
 
 class Timeline:
-    """Collects samples in parts. A part is written again as it grows: a crash costs little of it."""
+    """Collects samples in parts. A part is written again as it grows:
+    a crash costs little of it."""
 
     def __init__(self, place: Mapping[str, Any]) -> None:
         """`place` holds the columns that never change: worker_id, node, device_*."""

@@ -1,7 +1,8 @@
-"""Whose turn it is among the units of a shard: all at once, or, with sampling.stop_when, when their question needs them.
+"""Whose turn it is among the units of a shard:
+all at once, or, with sampling.stop_when, when their question needs them.
 
-grading/stopping.py has the rule. It is told of the samples in the order of their indices, in whatever order they end, so the
-same ones are run each time.
+grading/stopping.py has the rule. It is told of the samples in the order of their indices, in
+whatever order they end, so the same ones are run each time.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ class Turns:
     def __init__(
         self, stopping: Stopping | None, items: Iterable[Item], held_back: Set[int]
     ) -> None:
-        """`items` are all of the shard; `held_back` units are not run, and so hold back the later ones of their question."""
+        """`items` are all of the shard; `held_back` units are not run,
+        and so hold back the later ones of their question."""
         self._held_back = held_back
         self._questions: dict[int, _Question] = {}
         for item in items:

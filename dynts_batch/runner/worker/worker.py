@@ -132,11 +132,13 @@ class Worker:
         return self.close() if self._is_leaving else self._report()
 
     def leave(self) -> None:
-        """End soon: the present call or the next one stores what is done and says so. Any thread."""
+        """End soon: the present call or the next one stores what is done and says so.
+        Any thread."""
         self._is_leaving = True
 
     def close(self) -> Report:
-        """Store all that is done, finished or not, and end the engine and the helpers of this worker. Once.
+        """Store all that is done, finished or not,
+        and end the engine and the helpers of this worker. Once.
 
         Raises: RunDirError where the run directory cannot be written.
         """

@@ -1,4 +1,5 @@
-"""Laws of chats: content parts and tool calls are read in every format, and the turns are those that a template takes."""
+"""Laws of chats: content parts and tool calls are read in every format,
+and the turns are those that a template takes."""
 
 import json
 
@@ -65,7 +66,8 @@ def test_parts_are_joined_and_tool_calls_passed_on(tmp_path, format_):
         ("x", "x"),
         (["a", "b"], "ab"),
         ([{"text": "a"}], "a"),
-        ([{"type": "input_text", "text": "a"}, {"type": "text", "text": "b", "image_url": None}], "ab"),
+        ([{"type": "input_text", "text": "a"}, {"type": "text", "text": "b", "image_url": None}],
+         "ab"),
         ([], ""),
     ],
 )  # fmt: skip

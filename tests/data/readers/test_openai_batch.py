@@ -1,4 +1,5 @@
-"""Laws of OpenAI batch files: ids stay, one bad line is one bad row, what is asked for is done or refused."""
+"""Laws of OpenAI batch files: ids stay, one bad line is one bad row,
+what is asked for is done or refused."""
 
 import json
 

@@ -1,5 +1,5 @@
-"""Laws of the files that people have: however they are packed, quoted or laid out, the same rows come out, or one line says why
-not."""
+"""Laws of the files that people have: however they are packed, quoted or laid out, the same rows
+come out, or one line says why not."""
 
 import bz2
 import gzip
@@ -236,7 +236,9 @@ def test_text_is_text_as_prompt_and_id(tmp_path, type_):
         (pa.array([Decimal(7), Decimal(10**20)], pa.decimal128(38, 0)), ["7", "1" + "0" * 20]),
         (pa.array([1, 2**63], pa.uint64()), ["1", str(2**63)]),
         (
-            pa.ExtensionArray.from_storage(pa.uuid(), pa.array([b"\0" * 16, b"\xff" * 16], pa.binary(16))),
+            pa.ExtensionArray.from_storage(
+                pa.uuid(), pa.array([b"\0" * 16, b"\xff" * 16], pa.binary(16))
+            ),
             ["00000000-0000-0000-0000-000000000000", "ffffffff-ffff-ffff-ffff-ffffffffffff"],
         ),
     ],

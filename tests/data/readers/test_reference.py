@@ -1,4 +1,5 @@
-"""Law of references: whatever type a data set has for its answers, they are the text that a grader can compare with, or null."""
+"""Law of references: whatever type a data set has for its answers,
+they are the text that a grader can compare with, or null."""
 
 import datetime
 import json
@@ -36,7 +37,8 @@ CASES = [
     (pa.array(["x"], pa.string_view()), ["x"]),
     (pa.array([b"42"]), ["42"]),
     (pa.nulls(2), [None, None]),
-    *((pa.array([["4", "7"], ["2"], [], None, [None]], make(pa.string())), ["4, 7", "2", None, None, None])
+    *((pa.array([["4", "7"], ["2"], [], None, [None]], make(pa.string())),
+       ["4, 7", "2", None, None, None])
       for make in LISTS),
     (pa.array([["4", "7"]], pa.list_(pa.string(), 2)), ["4, 7"]),
     (pa.array([[1.5, float("nan")], [2.0]]), ["1.5", "2.0"]),

@@ -1,4 +1,5 @@
-"""Attention over the packed store, in torch and in C, equals attention over what it dequantises to."""
+"""Attention over the packed store, in torch and in C,
+equals attention over what it dequantises to."""
 
 from functools import cache
 

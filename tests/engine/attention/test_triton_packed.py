@@ -1,5 +1,5 @@
-"""The Triton decode attention over the packed store, on a GPU or by Triton's interpreter, against torch's and against
-attention over the dequantised store written out."""
+"""The Triton decode attention over the packed store, on a GPU or by Triton's interpreter, against
+torch's and against attention over the dequantised store written out."""
 
 import random
 
@@ -65,7 +65,8 @@ SHAPES = [
     (64, 20, False, None, True, 2),
     (128, 7, True, 250, False, 2),
 ]
-#: What a format changes is how a group of 16 numbers is read, whatever the shape: each shape in one format.
+#: What a format changes is how a group of 16 numbers is read, whatever the shape:
+#: each shape in one #: format.
 SHORT = {(shape, list(KV_FORMATS)[n % len(KV_FORMATS)]) for n, shape in enumerate(SHAPES)}
 
 
@@ -103,7 +104,8 @@ def test_equals_it_on_random_cases(seed: int) -> None:
         rng.choice([1, 3]),
     )
     case = PackedCase(
-        torch.tensor([rng.choice([rng.randint(1, 200), 16 * rng.randint(1, 12)]) for _ in range(4)]),
+        torch.tensor([rng.choice((rng.randint(1, 200), 16 * rng.randint(1, 12)))
+                      for _ in range(4)]),
         head_dim, group, num_kv_heads=rng.choice([1, 2]), name=name, per_head=rng.random() < 0.5,
         has_ternary=name == "nvfp4" and rng.random() < 0.5, seed=seed
     )  # fmt: skip

@@ -1,4 +1,5 @@
-"""The Triton decode attention, on a GPU or by Triton's interpreter, against attention written out."""
+"""The Triton decode attention, on a GPU or by Triton's interpreter,
+against attention written out."""
 
 import pytest
 import torch

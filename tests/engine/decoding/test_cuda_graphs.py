@@ -68,7 +68,8 @@ def test_a_graph_is_at_most_an_eighth_larger_than_its_batch() -> None:
 def test_a_decode_step_done_again_changes_nothing(
     name: str, quantize: bool, tiny_model_dirs: dict[str, Path], request: pytest.FixtureRequest
 ) -> None:
-    """The step that warms a graph up runs twice, and lanes that hold nothing run along; one completes a group."""
+    """The step that warms a graph up runs twice, and lanes that hold nothing run along;
+    one completes a group."""
     if quantize:
         request.getfixturevalue("interpreted")
     engine = make_engine(tiny_model_dirs["qwen2"], name, quantize=quantize)
@@ -94,7 +95,8 @@ def test_a_decode_step_done_again_changes_nothing(
 def test_a_step_asks_nothing_of_the_host_quantised_or_with_queries_remembered(
     name: str, quantize: bool, tiny_model_dirs: dict[str, Path], interpreted: None
 ) -> None:
-    """A copy of row numbers to the device, in every layer, kept five policies from graphs on a GPU."""
+    """A copy of row numbers to the device, in every layer,
+    kept five policies from graphs on a GPU."""
     engine = make_engine(tiny_model_dirs["qwen2"], name, quantize=quantize)
     assert engine._runner.graphs is not None
     assert attention.asks_nothing(engine.arena.shape, engine.arena.positions.device)
@@ -153,7 +155,8 @@ class FailsOnce:
 def test_memory_that_runs_out_in_a_capture_is_said_and_does_not_turn_graphs_off(
     error: Exception,
 ) -> None:
-    """It was taken for a step that cannot be captured: the run went on without graphs, at a fraction of their speed."""
+    """It was taken for a step that cannot be captured:
+    the run went on without graphs, at a fraction of their speed."""
     graphs = DecodeGraphs(FailsOnce(error), DecodeInputs(4, torch.device("cpu")), 4)
     with pytest.raises(type(error)):
         graphs.run(3)

@@ -49,7 +49,8 @@ def test_recording_changes_no_token(
     tiny_model_dirs: dict[str, Path],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Through evictions, retirements and admissions; each batch size is recorded after its third step."""
+    """Through evictions, retirements and admissions;
+    each batch size is recorded after its third step."""
     monkeypatch.setattr(recorded_steps, "RECORD_AFTER", 3)
     budget = None if policy == "full" else 24
     engine = Engine.load(

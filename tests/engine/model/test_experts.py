@@ -1,4 +1,5 @@
-"""Packed experts compute what transformers' own do, and a token the same bits whatever shares its batch."""
+"""Packed experts compute what transformers' own do,
+and a token the same bits whatever shares its batch."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -54,7 +55,8 @@ def num_threads(request: pytest.FixtureRequest) -> Iterator[int]:
 def test_a_token_has_the_same_bits_alone_and_among_others(
     name: str, num_threads: int, tiny_model_dirs: dict[str, Path]
 ) -> None:
-    """Plain products gave every token of a batch other bits than alone, and once in dozens of runs another next token."""
+    """Plain products gave every token of a batch other bits than alone,
+    and once in dozens of runs another next token."""
     torch.manual_seed(0)
     model = MODELS[name](tiny_model_dirs["gpt_oss"]).eval().requires_grad_(False)
     token_ids = torch.arange(60).view(4, 15)

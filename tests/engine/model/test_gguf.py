@@ -1,4 +1,5 @@
-"""Laws of models in one GGUF file: they are found by their path, and what reads them is named where it is missing."""
+"""Laws of models in one GGUF file: they are found by their path,
+and what reads them is named where it is missing."""
 
 import os
 from pathlib import Path

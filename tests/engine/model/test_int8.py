@@ -1,4 +1,5 @@
-"""Weights in 8 bits: close to what they round, the same bits whatever the company, and refused where nothing multiplies so."""
+"""Weights in 8 bits: close to what they round, the same bits whatever the company,
+and refused where nothing multiplies so."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -33,7 +34,8 @@ needs_vnni = pytest.mark.skipif(not HAS_VNNI, reason="this CPU does not multiply
 
 
 def rounded(numbers: torch.Tensor) -> torch.Tensor:
-    """In double precision: multiples of a 127th of each row's largest number, which float32 rounds to."""
+    """In double precision: multiples of a 127th of each row's largest number,
+    which float32 rounds to."""
     scales = numbers.float().abs().amax(-1, keepdim=True) / 127
     return (numbers.float() / scales).round().double() * scales.double()
 

@@ -1,4 +1,5 @@
-"""Laws of loading: a model that the engine would run wrongly is refused, most of them before any weight is read."""
+"""Laws of loading: a model that the engine would run wrongly is refused,
+most of them before any weight is read."""
 
 import json
 from dataclasses import replace
@@ -103,7 +104,8 @@ def saved_with_tokenizer(model: PreTrainedModel, tokenizer_dir: Path, folder: Pa
 def test_a_model_that_changes_its_logits_after_the_head_does_so_in_the_engine(
     tiny_model_dirs: dict[str, Path], tmp_path: Path
 ) -> None:
-    """Cohere and Granite scale their logits: it was refused, and the bare head would have drawn other tokens."""
+    """Cohere and Granite scale their logits:
+    it was refused, and the bare head would have drawn other tokens."""
     torch.manual_seed(0)
     config = CohereConfig(**ONE_LAYER, logit_scale=0.1)
     saved = saved_with_tokenizer(CohereForCausalLM(config), tiny_model_dirs["llama"], tmp_path)
@@ -169,7 +171,8 @@ def test_what_attends_wrongly_on_this_machine_is_found_when_a_model_is_loaded(
 def test_memory_that_runs_out_in_the_check_is_no_fault_of_the_model(
     error: Exception, tiny_model_dirs: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The model was said not to fit the arena; a worker that sees what it is says which settings must leave room."""
+    """The model was said not to fit the arena;
+    a worker that sees what it is says which settings must leave room."""
 
     def attend(*_: Any) -> torch.Tensor:
         raise error
@@ -188,7 +191,8 @@ def test_a_model_that_the_engine_reproduces_is_loaded_in_any_dtype(
     tiny_model_dirs: dict[str, Path], architecture: str, dtype: str
 ) -> None:
     name = str(tiny_model_dirs[architecture])
-    loaded = load_model(resolve_model(ModelConfig(name=name, device="cpu", dtype=dtype)))  # type: ignore[arg-type]
+    config = ModelConfig(name=name, device="cpu", dtype=dtype)  # type: ignore[arg-type]
+    loaded = load_model(resolve_model(config))
     assert loaded.decoder.dtype == getattr(torch, dtype)
 
 

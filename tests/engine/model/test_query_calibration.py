@@ -21,7 +21,8 @@ def loaded(folder: Path) -> LoadedModel:
 def test_the_query_that_is_foretold_for_a_lone_token_is_the_models_own(
     architecture: str, tiny_model_dirs: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A text of one token has one query, which is its own mean: turned to any position it is what the model computes there."""
+    """A text of one token has one query, which is its own mean:
+    turned to any position it is what the model computes there."""
     model = loaded(tiny_model_dirs[architecture])
     monkeypatch.setattr(type(model.tokenizer), "encode", lambda *_, **__: [11])
     stats, step = measure_queries(model), QueryStep()

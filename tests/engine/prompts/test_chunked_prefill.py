@@ -1,4 +1,5 @@
-"""Prompts processed in chunks, between decode steps: nothing waits for a long prompt, and no completion changes."""
+"""Prompts processed in chunks, between decode steps:
+nothing waits for a long prompt, and no completion changes."""
 
 from pathlib import Path
 
@@ -54,7 +55,8 @@ def test_chunks_equal_huggingface_generate(
 
 @pytest.mark.usefixtures("small_chunks")
 def test_a_long_prompt_stalls_no_running_sequence(tiny_model_dirs: dict[str, Path]) -> None:
-    """Two decode when two prompts of five chunks come, and one of a token: all go on at once, a chunk or token a step."""
+    """Two decode when two prompts of five chunks come, and one of a token:
+    all go on at once, a chunk or token a step."""
     engine = greedy_engine(tiny_model_dirs["llama"], max_seqs=5)
     for name, length in (("a", 3), ("b", 5)):
         engine.add_request(Request(name, prompt_token_ids=list(range(10, 10 + length))))
@@ -98,7 +100,8 @@ def test_decoding_along_a_lane_whose_prompt_is_half_done_leaves_it_as_it_is(
 
 @pytest.mark.usefixtures("small_chunks")
 def test_decoding_along_a_lane_between_its_chunks_leaves_the_queries_that_it_remembers() -> None:
-    """The last chunk is shorter than what SnapKV looks at: the older queries are from the chunks before."""
+    """The last chunk is shorter than what SnapKV looks at:
+    the older queries are from the chunks before."""
     policy = PolicyConfig("snapkv", budget=40, window_size=8, options={"observation_window": 16})
     sampling, memory = SamplingConfig(max_new_tokens=40), MemoryConfig(max_seqs=2)
 

@@ -22,8 +22,8 @@ REQUESTS = [
 
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of 16 tokens, as groups of a quantised store are; and of one prompt, since torch's attention rounds padding otherwise in
-    the last bits."""
+    """Of 16 tokens, as groups of a quantised store are; and of one prompt, since torch's attention
+    rounds padding otherwise in the last bits."""
     monkeypatch.setattr(sequence, "PREFILL_CHUNK", 16)
     for name in ("PREFILL_CHUNK", "MAX_PREFILL_TOKENS"):
         monkeypatch.setattr(scheduler, name, 1)

@@ -1,5 +1,6 @@
-"""GSM8K on published models, by vLLM and by the arena: `DYNTS_MODELS=FOLDER DYNTS_DATA=FOLDER pytest -m long -s
-tests/engine/vllm/test_real_weights.py` in an environment with vLLM. FOLDER/smollm2-135m is a model, FOLDER/gsm8k.jsonl a set.
+"""GSM8K on published models, by vLLM and by the arena: `DYNTS_MODELS=FOLDER DYNTS_DATA=FOLDER
+pytest -m long -s tests/engine/vllm/test_real_weights.py` in an environment with vLLM.
+FOLDER/smollm2-135m is a model, FOLDER/gsm8k.jsonl a set.
 """
 
 import os
@@ -52,7 +53,8 @@ def start(name: str, run_dir: Path, **settings) -> JobProcess:
 
 
 def gaps(name: str, pairs: list[tuple[dict, dict]]) -> list[float]:
-    """Of each two rows that differ: how far apart transformers puts the logits of the first two tokens that do."""
+    """Of each two rows that differ: how far apart transformers puts the
+    logits of the first two tokens that do."""
     tokenizer = AutoTokenizer.from_pretrained(MODELS / name)
     model = AutoModelForCausalLM.from_pretrained(MODELS / name, dtype=torch.float32)
     found = []
@@ -94,6 +96,9 @@ def test_greedy_rows_are_those_of_the_arena_but_for_ties_whoever_is_killed(name,
     ties = gaps(name, pairs)
     right = [sum(bool(row["correct"]) for row in rows) for rows in (by_arena, by_vllm)]
     num_workers = len({row["worker_id"] for row in by_vllm})
-    print(f"\n{name}: {NUM_ROWS - len(pairs)} of {NUM_ROWS} rows the same, ties {ties}, right (arena, vllm) {right}, rows by {num_workers} workers")  # fmt: skip
+    print(
+        f"\n{name}: {NUM_ROWS - len(pairs)} of {NUM_ROWS} rows the same, ties {ties}, right"
+        f" (arena, vllm) {right}, rows by {num_workers} workers"
+    )
     assert num_workers == 3  # the one that was killed, its successor, and that of the second driver
     assert all(gap < TIE for gap in ties), ties

@@ -1,4 +1,5 @@
-"""vLLM as a second engine, with the real vLLM: `pytest tests/engine/vllm` in an environment that has it.
+"""vLLM as a second engine, with the real vLLM:
+`pytest tests/engine/vllm` in an environment that has it.
 
 Needs no weights: the embedded model, and tiny random ones.
 """
@@ -136,7 +137,9 @@ def test_samples_of_one_prompt_share_its_blocks_and_say_what_they_cannot_know():
     for sample_index in range(4):
         engine.add_request(Request("q", sample_index, prompt=" ".join(QUESTIONS[:3])))
     found, _ = drain(engine)
-    hits = {metric.name: metric.value for metric in engine._llm.get_metrics() if "prefix" in metric.name}  # fmt: skip
+    hits = {
+        metric.name: metric.value for metric in engine._llm.get_metrics() if "prefix" in metric.name
+    }
     engine.close()
     assert hits["vllm:prefix_cache_hits"] >= 128 * 3  # a block of the prompt for each but the first
     assert len({c.completion_token_ids for c in found}) == 4
@@ -204,7 +207,8 @@ def test_more_new_tokens_than_the_model_has_positions_are_refused_in_one_line():
 
 
 def quantised(folder: Path) -> str:
-    """The embedded model with weights of 8 bits, in the format that compressed-tensors and llm-compressor write."""
+    """The embedded model with weights of 8 bits,
+    in the format that compressed-tensors and llm-compressor write."""
     source = Path(model_path("embedded"))
     folder.mkdir()
     for name in ("tokenizer.json", "tokenizer_config.json", "generation_config.json"):

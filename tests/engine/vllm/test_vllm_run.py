@@ -1,4 +1,5 @@
-"""Whole runs by the real vLLM under real Ray, whose workers and drivers are killed, stopped, hung and poisoned.
+"""Whole runs by the real vLLM under real Ray, whose workers and drivers are killed, stopped,
+hung and poisoned.
 
 Every row is compared with the arena engine's.
 """
@@ -25,7 +26,8 @@ pytestmark = [
     pytest.mark.ray,
 ]
 
-#: A plugin that vLLM loads into each of its processes: a prompt in which a token stands eight times in a row ends the engine's core.
+#: A plugin that vLLM loads into each of its processes: a prompt in which a token stands eight times
+#: in a row ends the engine's core.
 POISON = """
 def register():
     from vllm.v1.engine.llm_engine import LLMEngine
@@ -50,7 +52,9 @@ def register():
 @pytest.fixture(scope="module")
 def problems(tmp_path_factory) -> Path:
     """One has a token ten times in a row."""
-    found = [{"id": f"p{n:02d}", "question": p.question} for n, p in enumerate(problem_set(5, NUM_ROWS))]  # fmt: skip
+    found = [
+        {"id": f"p{n:02d}", "question": p.question} for n, p in enumerate(problem_set(5, NUM_ROWS))
+    ]
     found[10]["question"] += " x" * 10
     path = tmp_path_factory.mktemp("problems") / "problems.parquet"
     pq.write_table(pa.Table.from_pylist(found), path)
@@ -149,7 +153,8 @@ def test_a_request_that_ends_the_engine_becomes_an_error_row_and_costs_no_other(
 
 @pytest.fixture
 def two_gpus(monkeypatch):
-    """A node that says it has two GPUs; vLLM's build for CPUs runs a rank on a core in place of each."""
+    """A node that says it has two GPUs; vLLM's build for CPUs runs a rank
+    on a core in place of each."""
     monkeypatch.setenv("VLLM_CPU_OMP_THREADS_BIND", "0|1")
     monkeypatch.setenv("RAY_worker_niceness", "0")
     cluster = Cluster()
@@ -184,6 +189,9 @@ def test_a_model_on_two_ranks_survives_the_death_of_one_and_costs_both(
     columns = ("device_s", "prefill_s", "decode_s", "queue_s", "cost_usd", "peak_kv_bytes")
     rows = rows_of(tmp_path / "run", *STABLE, *columns)
     assert_every_row_once(rows, NUM_ROWS)
-    same = [r["completion_token_ids"] == e["completion_token_ids"] for r, e in zip(rows, by_arena, strict=True)]  # fmt: skip
+    same = [
+        r["completion_token_ids"] == e["completion_token_ids"]
+        for r, e in zip(rows, by_arena, strict=True)
+    ]
     assert sum(same) >= 0.9 * NUM_ROWS  # sums of two halves are rounded otherwise
     assert all(row["cost_usd"] == pytest.approx(row["device_s"]) for row in rows)

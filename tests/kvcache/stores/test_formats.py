@@ -1,4 +1,5 @@
-"""Quantisation equals its plain reference bit for bit, errs within its bound, and packs to the promised size."""
+"""Quantisation equals its plain reference bit for bit, errs within its bound,
+and packs to the promised size."""
 
 import pytest
 import torch
@@ -46,7 +47,8 @@ def test_the_round_trip_errs_by_half_a_step_at_most(form: Format) -> None:
     magnitudes = torch.tensor(form.magnitudes)
     above = torch.searchsorted(magnitudes, steps).clamp(1, len(magnitudes) - 1)
     half_gap = (magnitudes[above] - magnitudes[above - 1]) / 2
-    # The scale itself is rounded or cut at 448: the largest number may lie beyond the last magnitude.
+    # The scale itself is rounded or cut at 448:
+    # the largest number may lie beyond the last # magnitude.
     bound = torch.maximum(half_gap, steps - magnitudes[-1])
     error = (dequantise(quantised, form) - groups).abs() / step
     assert (error <= bound * (1 + 1e-5) + 1e-6).all()
@@ -56,7 +58,8 @@ def test_the_round_trip_errs_by_half_a_step_at_most(form: Format) -> None:
 
 @pytest.mark.parametrize(("form", "bound"), [(NVFP4, 0.2), (FP8, 0.06), (INT4, 0.1)])
 def test_the_error_does_not_grow_where_numbers_are_small(form: Format, bound: float) -> None:
-    """It did where scales are subnormal: rounded down by a third, they cut the largest numbers of a group off."""
+    """It did where scales are subnormal: rounded down by a third,
+    they cut the largest numbers of a group off."""
     groups = torch.randn(2000, GROUP)
     extent = groups.abs().amax(-1, keepdim=True)
     for size in (10.0, 1.0, 0.5, 0.25, 0.1, 0.05):
@@ -66,7 +69,8 @@ def test_the_error_does_not_grow_where_numbers_are_small(form: Format, bound: fl
 
 
 def test_int4_errs_by_half_a_step_wherever_the_group_lies() -> None:
-    """And by what the rounding of scale and zero-point takes from the outermost numbers, .03 of a step."""
+    """And by what the rounding of scale and zero-point takes from the outermost numbers,
+    .03 of a step."""
     distances = torch.tensor([0.0, 1, 30, 1000, 5000])[:, None, None]
     groups = (torch.randn(5, 400, GROUP) + distances * torch.randn(5, 400, 1)).flatten(0, 1)
     quantised = quantise(groups, INT4)

@@ -1,4 +1,5 @@
-"""What a quantised arena stores equals a plain reference, group by group, and takes the bytes it promises."""
+"""What a quantised arena stores equals a plain reference, group by group,
+and takes the bytes it promises."""
 
 import pytest
 import torch
@@ -42,7 +43,8 @@ def packed_arena(
 
 
 def prompts() -> torch.Tensor:
-    """Keys and values by layer, right-padded with what must not matter, [layers, 2, lanes, H, T, D]."""
+    """Keys and values by layer, right-padded with what must not matter, [layers, 2, lanes, H, T,
+    D]."""
     torch.manual_seed(0)
     states = torch.randn(LAYERS, 2, len(LANES), HEADS, 64, HEAD_DIM)
     states[:, :, torch.arange(64) >= LENGTHS[:, None, None].expand(-1, HEADS, -1)] = 1e4
@@ -57,8 +59,9 @@ def write(arena: KVArena, states: torch.Tensor) -> None:
 def reference(
     keys: torch.Tensor, values: torch.Tensor, ternary: tuple[int, ...] = (), form: KVFormat = NVFP4
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Keys and values [tokens, D] of one lane and head as they come back: complete groups of 16 tokens rounded, keys
-    along each channel and values along each token, the others as they are. `ternary`: groups of that format."""
+    """Keys and values [tokens, D] of one lane and head as they come back: complete groups of 16
+    tokens rounded, keys along each channel and values along each token, the others as they are.
+    `ternary`: groups of that format."""
     keys, values = keys.clone(), values.clone()
     for group, begin in enumerate(range(0, len(keys) // 16 * 16, 16)):
         of_keys, of_values = ("ternary", "ternary") if group in ternary else (x.name for x in form)
@@ -121,7 +124,8 @@ def test_an_eviction_regroups_the_survivors(name: str, per_head: bool) -> None:
     untouched = states[:, :, 1, :, :16]
     lanes, retained_len = [3, 2], torch.tensor([37, 32])
     kept = torch.stack([
-        torch.cat((torch.randperm(int(LENGTHS[lane]))[:length].sort().values, torch.arange(37 - length)))
+        torch.cat((torch.randperm(int(LENGTHS[lane]))[:length].sort().values,
+                   torch.arange(37 - length)))
         for lane, length in zip(lanes, retained_len.tolist(), strict=True)
         for _ in range(arena.shape.granularity[0] * arena.shape.granularity[1])
     ]).view(2, *arena.shape.granularity, 37)  # fmt: skip

@@ -1,5 +1,5 @@
-"""The packed store in C, and the one in Triton, hold and return the same bits as torch's, whatever is stored, appended and
-evicted."""
+"""The packed store in C, and the one in Triton, hold and return the same bits as torch's, whatever
+is stored, appended and evicted."""
 
 import pytest
 import torch
@@ -34,7 +34,8 @@ def store_kind(name: str) -> tuple[type[PackedStore], torch.device]:
 
 
 def hard_states(length: int, head_dim: int) -> torch.Tensor:
-    """Keys and values [2, lanes, H, T, D] whose groups are hard to round, along tokens and along channels."""
+    """Keys and values [2, lanes, H, T, D] whose groups are hard to round,
+    along tokens and along channels."""
     groups = hard_groups()
     count = 2 * LANES * HEADS * length * head_dim
     drawn = groups[torch.randint(len(groups), (count // 16,))]
@@ -147,7 +148,8 @@ def test_the_kernels_compile_for_gpus_that_are_not_here() -> None:
     written_in, _ = store_kind("Triton")
     common = {"scales": "*u8", "zero_points": "*i16", "NUM_HEADS": 4, "HEAD_DIM": 128, "DIMS": 128}
     kinds = [
-        {"BITS": bits, "IS_KEYS": is_keys, "HAS_ZERO_POINT": has_zero_point, "HAS_TERNARY": has_ternary}
+        {"BITS": bits, "IS_KEYS": is_keys, "HAS_ZERO_POINT": has_zero_point,
+         "HAS_TERNARY": has_ternary}
         for bits, is_keys, has_zero_point, has_ternary in [
             (4, False, False, True), (8, True, False, False), (4, True, True, False)
         ]

@@ -1,4 +1,5 @@
-"""A grid of panels is well-formed SVG with all that it was given, and the same grid is the same file."""
+"""A grid of panels is well-formed SVG with all that it was given,
+and the same grid is the same file."""
 
 import xml.etree.ElementTree as ET
 

@@ -1,4 +1,5 @@
-"""Laws of the page: one whole file, every section there, and nothing of a run's text becomes markup or script."""
+"""Laws of the page: one whole file, every section there,
+and nothing of a run's text becomes markup or script."""
 
 import re
 from html.parser import HTMLParser
@@ -15,8 +16,10 @@ from dynts_batch.report.run_rows import read_run
 
 #: Every tag of the page; charts add those of SVG.
 TAGS = {
-    *("html", "head", "meta", "link", "title", "style", "script", "body", "header", "main", "section", "footer"),
-    *("p", "h1", "h2", "h3", "nav", "a", "i", "b", "div", "span", "figure", "figcaption", "button", "details", "summary"),
+    *("html", "head", "meta", "link", "title", "style", "script", "body", "header", "main",
+      "section", "footer"),
+    *("p", "h1", "h2", "h3", "nav", "a", "i", "b", "div", "span", "figure", "figcaption", "button",
+      "details", "summary"),
     *("table", "thead", "tbody", "tr", "th", "td", "label", "input", "output", "pre"),
     *("svg", "defs", "g", "path", "use", "text", "tspan", "clippath", "rect"),
 }  # fmt: skip

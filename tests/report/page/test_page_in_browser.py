@@ -1,4 +1,5 @@
-"""The page in a real browser: no complaint, no request, all of it there, in both themes and on a phone.
+"""The page in a real browser: no complaint, no request, all of it there,
+in both themes and on a phone.
 
 Skips where Chromium is absent. DYNTS_SCREENSHOTS=folder keeps what it looked like.
 """
@@ -30,7 +31,8 @@ CONTRAST = """
 (() => {
   const light = (color) => {
     const parts = color.match(/[\\d.]+/g).map(Number).slice(0, 3);
-    const [r, g, b] = parts.map((x) => (x /= 255) <= 0.03928 ? x / 12.92 : ((x + 0.055) / 1.055) ** 2.4);
+    const linear = (x) => x <= 0.03928 ? x / 12.92 : ((x + 0.055) / 1.055) ** 2.4;
+    const [r, g, b] = parts.map((x) => linear(x / 255));
     return 0.2126 * r + 0.7152 * g + 0.0722 * b;
   };
   const style = getComputedStyle(document.body);
@@ -49,7 +51,8 @@ def pages(tmp_path_factory) -> dict[str, Path]:
         (folder / policy).mkdir()
         config = make_config(
             folder / policy, 30, special={3: ""}, model={"name": "fake:step_s=0.001"}, sampling=RUN,
-            policy={"name": policy, "budget": budget, "window_size": 4}, cost={"usd_per_gpu_hour": 2.0},
+            policy={"name": policy, "budget": budget, "window_size": 4},
+            cost={"usd_per_gpu_hour": 2.0},
             run={"dir": str(folder / policy / "run"), "shard_rows": 8, "trace_rows": 6},
         )  # fmt: skip
         runs.append(finish_run(config).path)
@@ -77,7 +80,8 @@ def test_every_figure_is_drawn(pages, name, num_charts):
     with chromium.open_page(pages[name]) as page:
         page.emulate(width=1200)
         sizes = page.evaluate(
-            "[...document.querySelectorAll('figure svg')].map((s) => s.getBoundingClientRect().height)"
+            "[...document.querySelectorAll('figure svg')].map((s) =>"
+            " s.getBoundingClientRect().height)"
         )
         assert len(sizes) == num_charts
         assert min(sizes) > 100
@@ -121,7 +125,8 @@ def test_replaying_a_trace_shows_what_the_cache_held(pages):
 
 
 def test_keys_step_from_eviction_to_eviction(pages):
-    """n and p, wherever in the trace the focus is; the ends are the whole text and its first token."""
+    """n and p, wherever in the trace the focus is;
+    the ends are the whole text and its first token."""
     with chromium.open_page(pages["one"]) as page:
         page.emulate(width=390)
         press = """
@@ -148,7 +153,10 @@ def test_keys_step_from_eviction_to_eviction(pages):
 
 def test_evicted_and_kept_tokens_look_different(pages):
     with chromium.open_page(pages["one"]) as page:
-        style = "(css) => { const s = getComputedStyle(document.querySelector(css)); return [s.color, s.backgroundColor, s.boxShadow]; }"
+        style = (
+            "(css) => { const s = getComputedStyle(document.querySelector(css));"
+            " return [s.color, s.backgroundColor, s.boxShadow]; }"
+        )
         kept = page.evaluate(f"({style})('.text .thinking:not(.gone)')")
         gone = page.evaluate(f"({style})('.text .gone')")
         # Not by colour alone: a kept token is underlined, and nothing strikes out a minus sign.

@@ -1,4 +1,5 @@
-"""Laws of the trace view: its pieces are the text, each token in one of them, with its part and its fate."""
+"""Laws of the trace view: its pieces are the text, each token in one of them,
+with its part and its fate."""
 
 from hypothesis import given
 from hypothesis import strategies as st

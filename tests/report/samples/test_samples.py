@@ -1,4 +1,5 @@
-"""Laws of a run that stopped early: its figures are those of a run of all samples, told from fewer of them."""
+"""Laws of a run that stopped early: its figures are those of a run of all samples,
+told from fewer of them."""
 
 import io
 import random
@@ -86,7 +87,8 @@ def test_the_vote_that_was_decided_stands_for_that_of_all_samples(questions):
 
 
 def _write(path, questions, stop_when) -> Measures:
-    """A run of `questions`, of which a right sample takes 100 tokens and a dollar, any other three times that."""
+    """A run of `questions`, of which a right sample takes 100 tokens and a dollar,
+    any other three times that."""
     overrides = [f"sampling.num_samples={NUM_SAMPLES}", "run.shard_rows=64"]
     stopping = None
     if stop_when is not None:
@@ -97,7 +99,12 @@ def _write(path, questions, stop_when) -> Measures:
         num_run = len(votes if stopping is None else _stopped(stopping, votes))
         for index, (answer, right) in enumerate(votes):
             units = 1 if right else 3
-            row = {"extracted_answer": answer, "correct": right, "completion_tokens": 100 * units, "cost_usd": units}  # fmt: skip
+            row = {
+                "extracted_answer": answer,
+                "correct": right,
+                "completion_tokens": 100 * units,
+                "cost_usd": units,
+            }
             row = (ROW if index < num_run else SKIPPED) | (row if index < num_run else {})
             rows.append(row | {"request_id": f"q{number}", "sample_index": index})
     return measure([read_run(write_run(path, rows, overrides=overrides))])[0]
@@ -156,7 +163,8 @@ def test_the_report_says_what_was_saved_in_dollars_per_right_vote(runs):
 
 
 def test_beside_the_plain_run_prices_are_of_questions(runs):
-    """A right sample costs the same however many there are: only of a question does stopping lower the price."""
+    """A right sample costs the same however many there are:
+    only of a question does stopping lower the price."""
     pair = [runs[None], runs["agreed"]]
     assert conclusion(pair).startswith(f"Cheapest right vote: {runs['agreed'].label}, $")
     own, plain = (run.usd_per("right vote") for run in reversed(pair))

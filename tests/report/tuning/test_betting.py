@@ -1,4 +1,5 @@
-"""Laws of the bets: no more wrong verdicts than promised, the definition's wealth, and as many questions as foretold."""
+"""Laws of the bets: no more wrong verdicts than promised, the definition's wealth,
+and as many questions as foretold."""
 
 import numpy as np
 import pytest
@@ -44,7 +45,8 @@ def test_losses_that_are_shares_of_samples_keep_the_promise_too():
 
 
 def test_what_the_promise_forbids_would_be_seen():
-    """The bound of the test above is one that can be broken: by a look at every mean, as if each were the only one."""
+    """The bound of the test above is one that can be broken:
+    by a look at every mean, as if each were the only one."""
     losses = differences(np.random.default_rng(0), (NUM_WORLDS, 3000), 0.2, 0.02)
     num = np.arange(1, 3001)
     error = np.sqrt(0.2 / num)
@@ -53,7 +55,8 @@ def test_what_the_promise_forbids_would_be_seen():
 
 
 def test_the_wealth_is_that_of_the_definition():
-    """methods: W *= 1 + l (x - D), l = clip((x - mu) / (v + (x - mu)^2), 0, .5 / (1 - x)), from earlier D only."""
+    """methods: W *= 1 + l (x - D), l = clip((x - mu) / (v + (x - mu)^2), 0, .5 / (1 - x)),
+    from earlier D only."""
     rng, x = np.random.default_rng(2), 0.03
     losses = differences(rng, 200, 0.3, 0.0)
     wealth, wealths = 1.0, []

@@ -1,4 +1,5 @@
-"""Laws of the ladder: its order, what it runs, that it keeps the promise for all its rungs, and that it forgets no look."""
+"""Laws of the ladder: its order, what it runs, that it keeps the promise for all its rungs,
+and that it forgets no look."""
 
 import numpy as np
 import pytest
@@ -13,7 +14,8 @@ TRUE_LOSSES = {400: 0.0, 300: X, 200: 3 * X}
 
 
 def worlds(rng, ladder, num_worlds, num_questions, share_differing):
-    """The losses [worlds, questions] of every rung on the same questions: what one rung has lost, others often lose too."""
+    """The losses [worlds, questions] of every rung on the same questions:
+    what one rung has lost, others often lose too."""
     luck = rng.random((num_worlds, num_questions))
     found = {}
     for rung in ladder.rungs:
@@ -41,7 +43,8 @@ def certified(ladder, paid, num_questions):
 
 
 def certifiable(ladder, losses):
-    """Whether each rung [worlds] would be certified, if no candidate were given up before the last question."""
+    """Whether each rung [worlds] would be certified,
+    if no candidate were given up before the last question."""
     found, stands = {}, {}
     for rung in ladder.rungs:
         verdicts, _ = first_verdicts(losses[rung], ladder.terms.most_loss, ladder.delta)
@@ -65,7 +68,8 @@ def test_in_at_most_delta_of_1000_worlds_a_rung_is_certified_that_loses_as_much(
 
 
 def test_looking_now_and_then_and_giving_up_certify_nothing_more():
-    """So the promise of the 1,000 worlds is that of the ladder as it is run, which saves questions."""
+    """So the promise of the 1,000 worlds is that of the ladder as it is run,
+    which saves questions."""
     ladder = Ladder.of(["dynts", "rkv"], list(TRUE_LOSSES), Terms(X, DELTA))
     num_worlds, num_questions = 25, 600
     losses = worlds(np.random.default_rng(8), ladder, num_worlds, num_questions, 0.06)
@@ -103,7 +107,8 @@ def test_a_cheaper_rung_is_run_only_after_the_one_before_it_is_certified():
 
 
 def test_a_run_that_broke_off_anywhere_goes_on_as_if_it_had_not():
-    """The verdict and where it looked follow from the questions alone, not from how many were there when it started."""
+    """The verdict and where it looked follow from the questions alone,
+    not from how many were there when it started."""
     rng = np.random.default_rng(8)
     for loss in (0.0, 0.02, 0.05, 0.2):
         answers = np.where(rng.random(700) < 0.1, rng.choice([1.0, -1.0], 700), 0.0)

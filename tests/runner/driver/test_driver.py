@@ -307,7 +307,8 @@ def test_running_out_of_memory_shrinks_the_arena_and_costs_no_row(tmp_path):
 
 
 def test_memory_that_runs_out_is_said_while_it_does_and_at_the_end(tmp_path):
-    """A few prompts took an arena from 64 sequences to 6 for the rest of the run, and nothing said so."""
+    """A few prompts took an arena from 64 sequences to 6 for the rest of the run,
+    and nothing said so."""
     special = {row: f"[[oom:6]] problem {row}" for row in range(0, 300, 10)}
     config = make_config(tmp_path, 300, special, memory={"max_seqs": 64})
     _, warnings, _, _ = _run(config, num_workers=2)
@@ -406,7 +407,8 @@ def test_a_failed_worker_does_not_keep_the_others_from_storing_their_rows(tmp_pa
 
 
 def test_what_one_machine_cannot_load_ends_no_run_while_others_work(tmp_path):
-    """As where the shared folder is not mounted there; where nobody is ready yet, everybody would fail so."""
+    """As where the shared folder is not mounted there;
+    where nobody is ready yet, everybody would fail so."""
     config = make_config(tmp_path)
 
     class Blind(LocalFleet):
@@ -432,7 +434,8 @@ def test_what_one_machine_cannot_load_ends_no_run_while_others_work(tmp_path):
 
 @pytest.mark.parametrize("num_good", [1, 2])
 def test_one_that_cannot_load_is_not_started_again_and_again_on_the_only_node(tmp_path, num_good):
-    """A GPU that is broken, or held by others: each row of its neighbour had it started once more."""
+    """A GPU that is broken, or held by others:
+    each row of its neighbour had it started once more."""
     run = {"shard_rows": 1, "dir": str(tmp_path / "run"), "max_attempts": 3}
     config = make_config(tmp_path, 60, run=run, memory={"max_seqs": 1})
 
@@ -492,7 +495,8 @@ def test_a_cost_cap_counts_workers_that_idle_and_those_that_load(tmp_path, is_lo
     )
 
     class Slow(LocalFleet):
-        """All of its workers but the first load for ever; if not, they are ready at the same moment."""
+        """All of its workers but the first load for ever;
+        if not, they are ready at the same moment."""
 
         def wait(self, timeout_s):
             events = super().wait(timeout_s)

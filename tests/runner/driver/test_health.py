@@ -1,4 +1,5 @@
-"""Laws of what deaths mean: broken code ends a run soon, bad requests and a bad node do not, and each costs what it must."""
+"""Laws of what deaths mean: broken code ends a run soon, bad requests and a bad node do not,
+and each costs what it must."""
 
 import random
 from collections import Counter
@@ -92,7 +93,8 @@ def test_many_bad_requests_end_no_run_that_has_worked(seed, max_workers, num_nod
 @settings(max_examples=150, deadline=None)
 @given(world=_WORLDS, poison=st.sets(st.integers(0, 119), max_size=3))
 def test_no_run_waits_for_nodes_that_others_fill(world, poison):
-    """Two deaths on the only node with room, and its only worker waited for the full one, five minutes to an hour."""
+    """Two deaths on the only node with room, and its only worker waited for the full one,
+    five minutes to an hour."""
     poison = frozenset(unit % world.plan.num_units for unit in poison)
     world = replace(world, num_nodes=max(2, world.num_nodes), full_nodes=frozenset({"n1"}))
     outcome = simulate(replace(world, poison=poison))

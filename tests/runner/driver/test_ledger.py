@@ -188,7 +188,8 @@ class _OnNodes:
         self.workers[name] = WorkerRecord(name, info, node)
 
     def kill_one_on(self, node: str) -> set[int]:
-        """A worker takes what it gets on `node`, one of x and y, and dies; the units that were in flight."""
+        """A worker takes what it gets on `node`, one of x and y, and dies;
+        the units that were in flight."""
         self.add("a", node)
         lease = self.ledger.take("a")
         self.ledger.release("a", "boom", {"x", "y"})

@@ -1,4 +1,5 @@
-"""Laws of policy.retry_budget: which rows run again depends on their own outcomes, and a row has both attempts."""
+"""Laws of policy.retry_budget: which rows run again depends on their own outcomes,
+and a row has both attempts."""
 
 import dataclasses
 import random
@@ -53,7 +54,9 @@ def test_a_row_is_that_of_a_run_with_its_own_budget_and_holds_what_both_attempts
     is_again = [row["first_attempt"] is not None for row in both]
     assert is_again == [row["finish_reason"] in ("length", "error") for row in first]
     assert {row["finish_reason"] for row in first} == {"stop", "length", "error"}
-    stable = dict.fromkeys(["request_id", "completion_token_ids", "answer", "correct", "peak_cache_len"])  # fmt: skip
+    stable = dict.fromkeys(
+        ["request_id", "completion_token_ids", "answer", "correct", "peak_cache_len"]
+    )
     for row, a, b in zip(both, first, second, strict=True):
         expected = a if row["first_attempt"] is None else b
         assert {name: row[name] for name in stable} == {name: expected[name] for name in stable}
@@ -69,8 +72,8 @@ def test_a_row_is_that_of_a_run_with_its_own_budget_and_holds_what_both_attempts
 
 def _outcome(**row):
     usual = {
-        "request_id": "q1", "finish_reason": "stop", "correct": False, "answer": "It is 3.", "extracted_answer": "3",
-        "evicted_tokens": 7, "error_type": None, "first_attempt": None,
+        "request_id": "q1", "finish_reason": "stop", "correct": False, "answer": "It is 3.",
+        "extracted_answer": "3", "evicted_tokens": 7, "error_type": None, "first_attempt": None,
     }  # fmt: skip
     return {**usual, **row}
 
@@ -94,9 +97,11 @@ def _outcome(**row):
     ],
 )
 def test_a_row_runs_again_if_it_was_cut_off_or_has_no_answer_and_lost_tokens(row, kind, is_due):
-    """A function's verdict decides nothing: to run wrong rows again would be to look at the answers."""
+    """A function's verdict decides nothing: to run wrong rows again would
+    be to look at the answers."""
     schema = {
-        "request_id": pa.string(), "finish_reason": pa.string(), "correct": pa.bool_(), "answer": pa.string(),
+        "request_id": pa.string(), "finish_reason": pa.string(), "correct": pa.bool_(),
+        "answer": pa.string(),
         "extracted_answer": pa.string(), "evicted_tokens": pa.int64(), "error_type": pa.string(),
         "first_attempt": pa.struct([("budget", pa.int64())]),
     }  # fmt: skip
@@ -124,7 +129,11 @@ def test_runs_in_which_workers_and_drivers_die_equal_an_undisturbed_one(tmp_path
     sampling = {"num_samples": 6, "temperature": 0.8, "stop_when": stop_when, "max_new_tokens": 20}
     groups = {"sampling": sampling, "num_rows": 12}
     run = {"shard_rows": 12, "max_attempts": 1_000}
-    settled = finish_run(_config(tmp_path / "settled", run={**run, "dir": str(tmp_path / "settled" / "run")}, **groups))  # fmt: skip
+    settled = finish_run(
+        _config(
+            tmp_path / "settled", run={**run, "dir": str(tmp_path / "settled" / "run")}, **groups
+        )
+    )
     undisturbed = _settled(settled.path)
     assert any(first is not None for _, first in undisturbed)
     for seed in range(3):
@@ -211,7 +220,9 @@ def test_a_plan_that_failed_rows_are_run_again_gives_them_the_first_budget(tmp_p
 def test_hours_of_the_first_part_count_against_the_cap(tmp_path):
     from dynts_batch.runner.driver.limits import Used
 
-    run = prepare(_config(tmp_path, run={"max_hours": 1.0, "dir": str(tmp_path / "run")}), is_local=True)  # fmt: skip
+    run = prepare(
+        _config(tmp_path, run={"max_hours": 1.0, "dir": str(tmp_path / "run")}), is_local=True
+    )
     limits = _limits(run, spent_hours=0.75)
     assert limits.reached(Used(hours=0.2)) is None
     assert "after 1.0500 hours" in (limits.reached(Used(hours=0.3)) or "")
@@ -221,7 +232,8 @@ def test_hours_of_the_first_part_count_against_the_cap(tmp_path):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"budget": 200, "retry_budget": 200}, r"must be above policy\.budget \(200\), or null, got 200"),
+        ({"budget": 200, "retry_budget": 200}, r"must be above policy\.budget \(200\), or null, got"
+                                               r" 200"),
         ({"name": "full", "retry_budget": 300}, "must be null for policy 'full'.*got 300"),
     ],
 )  # fmt: skip

@@ -1,4 +1,5 @@
-"""Laws of sampling.stop_when over a whole run: every unit has its row, and which ones are run depends on answers alone."""
+"""Laws of sampling.stop_when over a whole run:
+every unit has its row, and which ones are run depends on answers alone."""
 
 import dataclasses
 import json
@@ -123,7 +124,8 @@ def test_a_row_that_cannot_be_run_is_an_error_row_for_each_of_its_samples(tmp_pa
 
 
 def test_retrying_failed_rows_looks_again_at_what_was_skipped(tmp_path, monkeypatch):
-    """A failed sample has no vote: the one that takes its place may open the vote again, or close it."""
+    """A failed sample has no vote: the one that takes its place may open the vote again,
+    or close it."""
     from dynts_batch.testing.fake_engine import FakeEngine
 
     undisturbed = stable_rows(finish_run(_config(tmp_path / "plain", "agreed")).path)
@@ -248,7 +250,8 @@ _WORLDS = st.builds(
     is_bad=st.booleans(),
 )
 def test_bad_requests_and_a_bad_node_lose_no_unit_of_a_run_in_turns(world, poison, right, is_bad):
-    """A sample that kills is not in flight before its turn, and holds back the later ones of its question alone."""
+    """A sample that kills is not in flight before its turn,
+    and holds back the later ones of its question alone."""
     plan = world.plan
     poison, right = (frozenset(u % plan.num_units for u in units) for units in (poison, right))
     if is_bad:

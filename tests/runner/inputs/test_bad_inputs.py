@@ -1,4 +1,5 @@
-"""The table of what users get wrong, and what each of them sees: a refusal in one line, an error row, or a right run.
+"""The table of what users get wrong, and what each of them sees:
+a refusal in one line, an error row, or a right run.
 
 No case ends in a traceback, and none that can be refused comes as far as Ray.
 """
@@ -81,7 +82,8 @@ TABLE = _parquet(id=["a", "b"], question=["one", "two"], answer=["1", "2"])
 TEXT = pa.string()
 MESSAGES = pa.list_(pa.struct([("role", TEXT), ("content", TEXT)]))
 
-#: What is wrong: (the file, changed keys of `input`), and the start of the one line that refuses it.
+#: What is wrong: (the file, changed keys of `input`), and the start of the one line that refuses #:
+#: it.
 REFUSED = {
     "truncated Parquet": ((_cut(TABLE, 0.7), {}), r"cannot read .*data\.parquet"),
     "Parquet cut to its magic": ((_cut(TABLE, 0.01), {}), r"cannot read .*data\.parquet"),
@@ -145,7 +147,8 @@ REFUSED = {
     ),
     "no row with a prompt": (
         (_jsonl(GOOD | {"question": None}, GOOD | {"id": "b", "question": 3}), {}),
-        ".*input.prompt_column 'question' .* must hold text|.*must hold a row that can be run, got 2",
+        ".*input.prompt_column 'question' .* must hold text|.*must hold a row that can be run, got"
+        " 2",
     ),
     "lines that are no JSON": (
         (_file("data.jsonl", b"{'id': 1}\n{'id': 2}\n"), {}),

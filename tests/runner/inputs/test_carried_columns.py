@@ -14,7 +14,8 @@ NUM_ROWS = 7
 
 
 def _run(folder, table: pa.Table, path: str = "data.arrow") -> pa.Table:
-    """The rows of a run over `table`, as read_rows gives them; two shards, one of them in two leases."""
+    """The rows of a run over `table`, as read_rows gives them;
+    two shards, one of them in two leases."""
     folder.mkdir(exist_ok=True)
     ids = pa.array([f"p{i}" for i in range(table.num_rows)])
     table = table.append_column("id", ids).append_column("question", ids)

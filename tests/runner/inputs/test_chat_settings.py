@@ -1,4 +1,5 @@
-"""Laws of a run's chats: what the settings say reaches every prompt, is part of the fingerprint, and holds for a resume."""
+"""Laws of a run's chats: what the settings say reaches every prompt, is part of the fingerprint,
+and holds for a resume."""
 
 import json
 import shutil

@@ -1,4 +1,5 @@
-"""Tuning as a job: no row beyond need, none twice, whatever breaks off; refusals come before the first row."""
+"""Tuning as a job: no row beyond need, none twice, whatever breaks off;
+refusals come before the first row."""
 
 import json
 import os
@@ -133,7 +134,9 @@ def test_a_shard_is_a_question_with_all_its_samples(cluster: str, tmp_path: Path
 def test_what_is_wrong_is_said_before_anything_is_run(tmp_path: Path) -> None:
     good = settings(tmp_path, 30)
     for wrong, kind, message in (
-        ({"terms": Terms(0.02, 0.05)}, InputError, "at least 298 questions even if no answer differs, got 30: they can certify a loss below 17.5 points at best"),
+        ({"terms": Terms(0.02, 0.05)}, InputError,
+         "at least 298 questions even if no answer differs, got 30: they can certify a loss"
+         " below 17.5 points at best"),
         ({"terms": Terms(0.0, 0.05)}, ConfigError, "--points must be above 0"),
         ({"terms": Terms(0.2, 1.0)}, ConfigError, "--delta must be above 0 and below 1"),
         ({"policies": ("window", "full")}, ConfigError, "--policies must name"),

@@ -1,4 +1,5 @@
-"""Laws of turns: which samples are run follows from what they say, not from when they end, nor from who was there before."""
+"""Laws of turns: which samples are run follows from what they say, not from when they end,
+nor from who was there before."""
 
 import random
 from types import SimpleNamespace
@@ -16,7 +17,8 @@ ITEMS = [
     Item(unit, unit % NUM_SAMPLES, SimpleNamespace(index=unit // NUM_SAMPLES)) for unit in UNITS
 ]
 SAMPLES = st.lists(
-    st.sampled_from([Sample("a", True), Sample("a", True), Sample("b", False), Sample(None, False), None]),
+    st.sampled_from([Sample("a", True), Sample("a", True), Sample("b", False), Sample(None, False),
+                     None]),
     min_size=len(UNITS), max_size=len(UNITS),
 )  # fmt: skip
 RULES = st.sampled_from(
@@ -29,7 +31,8 @@ RULES = st.sampled_from(
 
 
 def needed(stopping: Stopping, samples: list[Sample | None]) -> int:
-    """How many of a question's samples are run: window after window, until one of their first parts decides."""
+    """How many of a question's samples are run:
+    window after window, until one of their first parts decides."""
     for stop in range(stopping.window, NUM_SAMPLES, stopping.window):
         parts = (samples[:num] for num in range(stop + 1))
         if any(not stopping.num_missing([s for s in part if s is not None]) for part in parts):

@@ -133,7 +133,8 @@ def test_closing_stores_the_finished_rows_of_unfinished_shards(make_worker):
 
 
 def test_a_device_is_paid_for_from_loading_to_the_end_idle_or_not(make_worker, monkeypatch):
-    """Only the engine's busy time counted: a worker could load and idle at any price below a cap."""
+    """Only the engine's busy time counted: a worker could load and idle
+    at any price below a cap."""
 
     def load(config, **settings):
         time.sleep(0.3)

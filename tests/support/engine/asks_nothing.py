@@ -9,7 +9,8 @@ CHANGING = {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape}
 
 
 class AsksNothing(TorchDispatchMode):
-    """Refuses operations that wait for a value, or whose result's shape depends on one: of indices, masks."""
+    """Refuses operations that wait for a value, or whose result's shape depends on one:
+    of indices, masks."""
 
     def __torch_dispatch__(
         self, operation: Any, types: Any, args: Any = (), kwargs: Any = None

@@ -1,5 +1,5 @@
-"""Compiles Triton's kernels for GPUs that are not here, in a process of its own: in a test's the interpreter has taken the
-compiler's place.
+"""Compiles Triton's kernels for GPUs that are not here, in a process of its own: in a test's the
+interpreter has taken the compiler's place.
 
     python tests/kernel_compiler.py MODULE '[["KERNEL", {"NAME": TYPE OR CONSTANT, ...}], ...]'
 
@@ -17,7 +17,8 @@ from typing import Any
 COMPUTE_CAPABILITIES = (80, 90)
 TYPES = {
     "tops": "*fp32", "totals": "*fp32", "last_slots": "*i64", "positions": "*i64", "stored": "*i32",
-    "lanes": "*i64", "slots": "*i64", "ternary": "*u8", "scale": "fp32", "window": "i32", "num_groups": "i32", "num_splits": "i32",
+    "lanes": "*i64", "slots": "*i64", "ternary": "*u8", "scale": "fp32", "window": "i32",
+    "num_groups": "i32", "num_splits": "i32",
     "lengths": "*i64", "cache_len": "*i64", "num_slots": "i32", "num_tokens": "i32", "first": "i32",
 }  # fmt: skip
 

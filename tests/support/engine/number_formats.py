@@ -26,7 +26,8 @@ def float32(number: float) -> float:
 
 
 def nearest(number: float, magnitudes: list[float]) -> int:
-    """The code of the magnitude nearest to `number` >= 0; of two equally near ones the even code."""
+    """The code of the magnitude nearest to `number` >= 0;
+    of two equally near ones the even code."""
     return min(range(len(magnitudes)), key=lambda code: (abs(magnitudes[code] - number), code % 2))
 
 
@@ -82,8 +83,8 @@ def round_trip(group: list[float], name: str) -> list[float]:
 
 
 def hard_groups() -> torch.Tensor:
-    """Normal groups of many sizes, zeros, single outliers, numbers too small and too large, ties of every kind, and groups
-    that lie far from 0."""
+    """Normal groups of many sizes, zeros, single outliers, numbers too small and too large, ties of
+    every kind, and groups that lie far from 0."""
     torch.manual_seed(0)
     normal = torch.randn(300, 16) * 10.0 ** torch.linspace(-6, 5, 300)[:, None]
     outliers = torch.randn(40, 16) * 0.01

@@ -1,4 +1,5 @@
-"""Random packed stores of ragged lanes, and attention over what they dequantise to written out, for the decode kernels."""
+"""Random packed stores of ragged lanes, and attention over what they dequantise to written out,
+for the decode kernels."""
 
 from dataclasses import dataclass
 
@@ -70,7 +71,8 @@ class PackedCase:
         return torch.einsum("rhgts,rhsd->rhgtd", probs, values).view(self.query.shape)
 
     def forget_the_dead(self) -> None:
-        """Fill all that must not be read with what would show: NaN in buffers, the largest codes, scales and marks."""
+        """Fill all that must not be read with what would show:
+        NaN in buffers, the largest codes, scales and marks."""
         for lane, length in enumerate(self.store.cache_len.tolist()):
             self.store.codes[:, lane, :, length // 16 :] = 255
             self.store.scales[:, lane, :, length // 16 :] = 255

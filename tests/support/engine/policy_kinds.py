@@ -12,7 +12,8 @@ EVICTING = sorted(POLICIES.keys() - {"full"})
 
 
 def kind(name: str) -> tuple[object, ...]:
-    """All that the engine does otherwise for one policy than for another, beside asking it which slots stay."""
+    """All that the engine does otherwise for one policy than for another,
+    beside asking it which slots stay."""
     policy = make_policy(PolicyConfig(name, budget=64, window_size=8))
     return policy.requires, policy.companions, policy.num_queries, policy.per_head
 

@@ -1,4 +1,5 @@
-"""Slow references of the policies: one slot at a time, in plain Python on lists, from the papers' formulas."""
+"""Slow references of the policies: one slot at a time, in plain Python on lists,
+from the papers' formulas."""
 
 import cmath
 import math
@@ -24,7 +25,8 @@ class HeadStats:
 
 @dataclass
 class Head:
-    """One row, layer and KV head: what is stored, and the last queries of the group, oldest first."""
+    """One row, layer and KV head: what is stored, and the last queries of the group,
+    oldest first."""
 
     keys: list[Vector]
     values: list[Vector]
@@ -175,7 +177,8 @@ def expected(head: Head, policy: Policy) -> Vector:
 
 
 def expected_attention(head: Head) -> Vector:
-    """The share of each candidate in what every foretold query pays, times the length of its value."""
+    """The share of each candidate in what every foretold query pays,
+    times the length of its value."""
     newest, total = head.query_positions_end, [0.0] * len(head.keys)
     for member, mean in enumerate(head.stats.means):
         for ahead in (1, 4, 16, 64, 256, 1024):

@@ -16,7 +16,8 @@ WORDS = ("a", ".", " so", ",\n", " ", "1.5")
 
 
 def make_slots(policy: Policy, rows: int = 3, prompt_tokens: int = 5, seed: int = 0) -> Slots:
-    """Full rows, in lanes that are not the first ones. The last layer has sinks and a sliding window."""
+    """Full rows, in lanes that are not the first ones.
+    The last layer has sinks and a sliding window."""
     torch.manual_seed(seed)
     shape = ArenaShape(
         *(LAYERS, KV_HEADS, HEAD_DIM, torch.float32),

@@ -1,4 +1,5 @@
-"""Answers and references that make graders slow, crash or eat memory: a thousand, the same every time."""
+"""Answers and references that make graders slow, crash or eat memory:
+a thousand, the same every time."""
 
 import itertools
 import random
@@ -12,11 +13,16 @@ BOMBS = [
 ]  # fmt: skip
 
 _PIECES = [
-    "{", "}", "(", ")", "[", "]", "\\", "$", "^", "_", "+", "-", "*", "/", "=", ",", ";", "<", ">", "&",
-    r"\frac{", r"\frac{1}{", r"\sqrt{", r"\text{", r"\boxed{", r"\boxed", r"\left(", r"\right)", r"\begin{matrix}",
-    r"\end{matrix}", r"\lim_{x \to 0}", r"\int_0^1", r"\sum_{i=1}^{n}", r"\infty", r"\cup", r"\in", r"\le", r"\pi",
-    "1", "0", "9" * 40, "1e99999", "0.", "1,", "1/0", "x", "xyz", "\x00", "\ud800", "\u00e9", "\U0001d54f", "\u202e",
-    "####", "\n", " ", "\t", "answer is ", "<script>", "__import__('os').abort()", "lambda: 0", "nan", "inf", "%", "!",
+    "{", "}", "(", ")", "[", "]", "\\", "$", "^", "_", "+", "-", "*", "/", "=", ",", ";", "<", ">",
+    "&",
+    r"\frac{", r"\frac{1}{", r"\sqrt{", r"\text{", r"\boxed{", r"\boxed", r"\left(", r"\right)",
+    r"\begin{matrix}",
+    r"\end{matrix}", r"\lim_{x \to 0}", r"\int_0^1", r"\sum_{i=1}^{n}", r"\infty", r"\cup", r"\in",
+    r"\le", r"\pi",
+    "1", "0", "9" * 40, "1e99999", "0.", "1,", "1/0", "x", "xyz", "\x00", "\ud800", "\u00e9",
+    "\U0001d54f", "\u202e",
+    "####", "\n", " ", "\t", "answer is ", "<script>", "__import__('os').abort()", "lambda: 0",
+    "nan", "inf", "%", "!",
 ]  # fmt: skip
 
 

@@ -1,6 +1,8 @@
-"""Headless Chromium over its debugging pipe: opens a file and tells what the page asked for and complained about.
+"""Headless Chromium over its debugging pipe:
+opens a file and tells what the page asked for and complained about.
 
-No driver and no package: the protocol is JSON with a zero byte after each message, over file descriptors 3 and 4.
+No driver and no package: the protocol is JSON with a zero byte after each message,
+over file descriptors 3 and 4.
 """
 
 import base64
@@ -24,7 +26,8 @@ _TIMEOUT_S = 60.0
 #: Where Chromium is, or None.
 PATH = next(filter(None, map(shutil.which, NAMES)), None)
 
-#: Moves two pipes to where Chromium looks for them, past each other if need be, and becomes Chromium.
+#: Moves two pipes to where Chromium looks for them, past each other if need be, and becomes #:
+#: Chromium.
 _LAUNCHER = """
 import fcntl, os, sys
 ends = [fcntl.fcntl(int(fd), fcntl.F_DUPFD, 10) for fd in sys.argv[1:3]]
@@ -122,7 +125,8 @@ def open_page(path: Path) -> Iterator[Page]:
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         command = [
             PATH, "--headless=new", "--no-sandbox", "--disable-gpu", "--remote-debugging-pipe",
-            "--no-first-run", "--disable-dev-shm-usage", "--disable-background-networking", f"--user-data-dir={profile}",
+            "--no-first-run", "--disable-dev-shm-usage", "--disable-background-networking",
+            f"--user-data-dir={profile}",
         ]  # fmt: skip
         theirs = to_browser[0], from_browser[1]
         process = subprocess.Popen(

@@ -1,4 +1,5 @@
-"""Tables of output rows, as a worker would commit them, for the tests of what stores and reads them."""
+"""Tables of output rows, as a worker would commit them,
+for the tests of what stores and reads them."""
 
 import pyarrow as pa
 

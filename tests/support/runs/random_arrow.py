@@ -1,4 +1,5 @@
-"""Random Arrow tables: every type, nested in every other, nulls anywhere, and any bits that a value may have."""
+"""Random Arrow tables: every type, nested in every other, nulls anywhere,
+and any bits that a value may have."""
 
 import random
 from itertools import accumulate
@@ -13,7 +14,8 @@ _DAY_S = 86_400
 _TEXTS = ("", "a", "é🙂", "null", "NaN", "\x00", "a long text that does not fit in a view", '"\n,')
 
 _FIXED = [
-    *(pa.int8(), pa.int16(), pa.int32(), pa.int64(), pa.uint8(), pa.uint16(), pa.uint32(), pa.uint64()),
+    *(pa.int8(), pa.int16(), pa.int32(), pa.int64(), pa.uint8(), pa.uint16(), pa.uint32(),
+      pa.uint64()),
     *(pa.float16(), pa.float32(), pa.float64(), pa.date32(), pa.month_day_nano_interval()),
     *(pa.timestamp(unit, zone) for unit in _UNITS for zone in _ZONES),
     *(pa.duration(unit) for unit in _UNITS),

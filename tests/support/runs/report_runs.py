@@ -17,36 +17,45 @@ from dynts_batch.data.schema import row_schema
 SCHEMA_OF_ROWS = row_schema(pa.schema([("question", pa.string())]))
 
 ROW: dict[str, Any] = {
-    "request_id": "q0", "sample_index": 0, "seed": 0, "question": "2+2?", "prompt": "2+2?", "reasoning": "It is 4.",
-    "answer": "\\boxed{4}", "extracted_answer": "4", "finish_reason": "stop", "reference": "4", "correct": True,
-    "text_matters": False,
-    "prompt_tokens": 10, "reasoning_tokens": 70, "completion_tokens": 91, "evicted_tokens": 70, "num_evictions": 3,
-    "peak_cache_len": 30, "peak_kv_bytes": 3_000, "full_kv_bytes": 10_000, "queue_s": 0.0, "prefill_s": 0.1,
-    "decode_s": 2.0, "device_s": 1.5, "energy_j": 6.0, "cost_usd": 0.25, "worker_id": "w-0", "node": "n",
-    "device_name": "cpu", "device_uuid": None, "device_peak_bytes": None, "attempt": 1,
+    "request_id": "q0", "sample_index": 0, "seed": 0, "question": "2+2?", "prompt": "2+2?",
+    "reasoning": "It is 4.",
+    "answer": "\\boxed{4}", "extracted_answer": "4", "finish_reason": "stop", "reference": "4",
+    "correct": True, "text_matters": False,
+    "prompt_tokens": 10, "reasoning_tokens": 70, "completion_tokens": 91, "evicted_tokens": 70,
+    "num_evictions": 3,
+    "peak_cache_len": 30, "peak_kv_bytes": 3_000, "full_kv_bytes": 10_000, "queue_s": 0.0,
+    "prefill_s": 0.1,
+    "decode_s": 2.0, "device_s": 1.5, "energy_j": 6.0, "cost_usd": 0.25, "worker_id": "w-0",
+    "node": "n", "device_name": "cpu", "device_uuid": None, "device_peak_bytes": None, "attempt": 1,
 }  # fmt: skip
 
 ERROR_ROW: dict[str, Any] = ROW | {
-    "reasoning": None, "answer": None, "extracted_answer": None, "finish_reason": "error", "error_type": "BadRowError",
-    "error_message": "line 1: bad", "correct": None, "text_matters": None, "prompt_tokens": 0, "reasoning_tokens": 0, "completion_tokens": 0,
-    "evicted_tokens": 0, "num_evictions": 0, "peak_cache_len": 0, "peak_kv_bytes": 0, "full_kv_bytes": 0,
-    "device_s": 0.0, "energy_j": None, "cost_usd": None,
+    "reasoning": None, "answer": None, "extracted_answer": None, "finish_reason": "error",
+    "error_type": "BadRowError",
+    "error_message": "line 1: bad", "correct": None, "text_matters": None, "prompt_tokens": 0,
+    "reasoning_tokens": 0, "completion_tokens": 0,
+    "evicted_tokens": 0, "num_evictions": 0, "peak_cache_len": 0, "peak_kv_bytes": 0,
+    "full_kv_bytes": 0, "device_s": 0.0, "energy_j": None, "cost_usd": None,
 }  # fmt: skip
 
 SAMPLE: dict[str, Any] = {
-    "worker_id": "w-0", "node": "n", "device_name": "cpu", "device_uuid": None, "time_s": 1_000.0, "num_running": 4,
-    "num_waiting": 0, "stored_tokens": 100, "arena_bytes": 20_000, "busy_s": 0.0, "completion_tokens": 0,
-    "energy_j": None, "rss_peak_bytes": 2**30, "device_peak_bytes": None, "allocator_peak_bytes": None,
-    "utilisation_mean": None, "power_mean_w": None,
+    "worker_id": "w-0", "node": "n", "device_name": "cpu", "device_uuid": None, "time_s": 1_000.0,
+    "num_running": 4,
+    "num_waiting": 0, "stored_tokens": 100, "arena_bytes": 20_000, "busy_s": 0.0,
+    "completion_tokens": 0,
+    "energy_j": None, "rss_peak_bytes": 2**30, "device_peak_bytes": None,
+    "allocator_peak_bytes": None, "utilisation_mean": None, "power_mean_w": None,
 }  # fmt: skip
 
 
 #: Text that would be markup, script or a formula if anyone let it.
 HOSTILE = (
-    "<script>alert(1)</script>", "</script><script>alert(2)", "<img src=x onerror=alert(3)>", "</div></details></table>",
-    "<!-- ", "-->", "\" onclick=\"alert(4)\" x=\"", "' onclick='alert(5)' x='", "&lt;b&gt;", "{{ 7191 * 7 }}", "{% raw %}",
-    "</style><style>*{display:none}", "$\\frac{1}{$", "<svg><use href=\"https://example.com/x\">", "]]>", "\x00\x07",
-    "\u202e", "</title>", "<a href=\"javascript:alert(6)\">",
+    "<script>alert(1)</script>", "</script><script>alert(2)", "<img src=x onerror=alert(3)>",
+    "</div></details></table>",
+    "<!-- ", "-->", "\" onclick=\"alert(4)\" x=\"", "' onclick='alert(5)' x='", "&lt;b&gt;",
+    "{{ 7191 * 7 }}", "{% raw %}",
+    "</style><style>*{display:none}", "$\\frac{1}{$", "<svg><use href=\"https://example.com/x\">",
+    "]]>", "\x00\x07", "\u202e", "</title>", "<a href=\"javascript:alert(6)\">",
 )  # fmt: skip
 EVIL = " ".join(HOSTILE)
 

@@ -34,7 +34,8 @@ class Faults:
 
 
 class _Faulty:
-    """A WSGI application around moto's: a write that fails is refused before moto sees it, or after."""
+    """A WSGI application around moto's: a write that fails is refused before moto sees it,
+    or after."""
 
     def __init__(self, faults: Faults) -> None:
         # Here, since it takes a second, and every test process reads this file.

@@ -1,4 +1,5 @@
-"""A cluster without Ray, engines or files: nodes, the workers on them, what kills these, and what reaches the disk.
+"""A cluster without Ray, engines or files: nodes, the workers on them, what kills these,
+and what reaches the disk.
 
 What happens next is drawn, so thousands of runs go through the real driver in seconds.
 """

@@ -187,8 +187,8 @@ class ChatTemplate:
         return {**turn, "content": text_of(content)}
 
     def _apply(
-        self, turns: Sequence[Turn], settings: Mapping[str, Any], *, continue_final_message: bool = False,
-        add_generation_prompt: bool | None = None,
+        self, turns: Sequence[Turn], settings: Mapping[str, Any], *,
+        continue_final_message: bool = False, add_generation_prompt: bool | None = None,
     ) -> str:  # fmt: skip
         if add_generation_prompt is None:
             add_generation_prompt = not continue_final_message
@@ -264,7 +264,8 @@ def _with_date(source: str, day: str) -> str:
     defines it."""
     today = date.fromisoformat(day)
     pieces = "".join(f"|replace({part!r}, {today.strftime(part)!r})" for part in DIRECTIVES)
-    return f"{{% macro strftime_now(format) %}}{{{{ format{pieces} }}}}{{% endmacro %}}{{{{ '' }}}}{source}"
+    macro = f"{{% macro strftime_now(format) %}}{{{{ format{pieces} }}}}{{% endmacro %}}"
+    return f"{macro}{{{{ '' }}}}{source}"
 
 
 def begun_text(turns: Sequence[Turn]) -> str | None:

@@ -14,8 +14,8 @@ from dynts_batch.errors import ConfigError
 
 #: What the code of some hundred architectures raises for files that make no sense to it.
 MODEL_ERRORS = (
-    ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, OSError, RuntimeError, StrictDataclassError,
-    TypeError, ValueError,
+    ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, OSError,
+    RuntimeError, StrictDataclassError, TypeError, ValueError,
 )  # fmt: skip
 
 

@@ -46,7 +46,8 @@ def scale_rows(
         scaled = sums * scales
         return (scaled if bias is None else scaled + bias).to(dtype)
     function(SOURCE, "scale_rows", "pppp" "llll")(
-        out.data_ptr(), sums.data_ptr(), scales.data_ptr(), None if bias is None else bias.data_ptr(),
+        out.data_ptr(), sums.data_ptr(), scales.data_ptr(),
+        None if bias is None else bias.data_ptr(),
         len(scales.view(-1)), sums.shape[-1], dtype == torch.bfloat16, torch.get_num_threads(),
     )  # fmt: skip
     return out

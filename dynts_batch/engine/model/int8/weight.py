@@ -35,8 +35,8 @@ class Int8Weight(PackedWeight):
         # Signed codes would take a reference loop, a thousand times as slow.
         codes, scales = round_rows(inputs)
         sums = self._multiply_codes(
-            codes, 1.0, ZERO_POINT, self._packed, self._scales, self._zero_points, None, 1.0, 0, torch.float32,
-            "none", [], "",
+            codes, 1.0, ZERO_POINT, self._packed, self._scales, self._zero_points, None, 1.0, 0,
+            torch.float32, "none", [], "",
         )  # fmt: skip
         return scale_rows(sums, scales, self._bias, inputs.dtype)
 

@@ -19,8 +19,8 @@ class Full(Policy):
     def __post_init__(self) -> None:
         if self.retry_budget is not None:
             raise ConfigError(
-                "policy.retry_budget must be null for policy 'full', which evicts nothing and so has"
-                f" no more room to give, got {self.retry_budget}"
+                "policy.retry_budget must be null for policy 'full', which evicts nothing and so"
+                f" has no more room to give, got {self.retry_budget}"
             )
 
     def capacity(self, max_prompt_tokens: int, max_new_tokens: int) -> int:

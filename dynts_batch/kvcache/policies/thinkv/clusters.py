@@ -76,8 +76,8 @@ def _in_c(layers: Sequence[torch.Tensor], where: torch.Tensor, cuts: Sequence[Cu
     stretches = torch.tensor(cuts)
     kept = torch.empty(len(cuts), len(layers), longest, dtype=torch.bool)
     native.function(SOURCE, "representatives", "ppppllllll" "l" "d" "l")(
-        kept.data_ptr(), pointers.data_ptr(), where.data_ptr(), stretches.data_ptr(), *kept.shape, num_parts, num_points,
-        part_size, MAX_STEPS, TOLERANCE, torch.get_num_threads(),
+        kept.data_ptr(), pointers.data_ptr(), where.data_ptr(), stretches.data_ptr(), *kept.shape,
+        num_parts, num_points, part_size, MAX_STEPS, TOLERANCE, torch.get_num_threads(),
     )  # fmt: skip
     return kept
 

@@ -83,7 +83,7 @@ def load_thoughts(path: str | Path, *, model: ModelId, num_layers: int) -> Thoug
     try:
         with safe_open(path, framework="pt") as file:
             header = file.metadata() or {}
-            found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (a handle, no dict)
+            found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
         raise ConfigError(f"model.thoughts: cannot read the file {str(path)!r}: {error}") from None
     if header.get("format") != FORMAT or found.keys() != {"layers", "thresholds"}:

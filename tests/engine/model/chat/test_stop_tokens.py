@@ -1,4 +1,5 @@
-"""Laws of stop tokens: a completion ends where any of the model's files, or its chat template, says that a turn ends."""
+"""Laws of stop tokens: a completion ends where any of the model's files, or its chat template,
+says that a turn ends."""
 
 import json
 import shutil
@@ -18,7 +19,8 @@ PAD, END, USER = 0, 1, 2
 def stop_tokens(
     source: Path, folder: Path, *, generation: Any = None, eos: str | None, template: str | None
 ) -> frozenset[int]:
-    """Of the model in `source` with another end in generation_config.json, tokenizer and chat template."""
+    """Of the model in `source` with another end in generation_config.json,
+    tokenizer and chat template."""
     shutil.copytree(source, folder, dirs_exist_ok=True)
     (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": generation}))
     config = json.loads((folder / "config.json").read_text()) | {"eos_token_id": None}
@@ -56,7 +58,8 @@ def test_a_completion_ends_at_any_end_that_the_model_names(
     tiny_model_dirs: dict[str, Path],
     tmp_path: Path,
 ) -> None:
-    """A fine-tune whose turns end otherwise than its base model's texts wrote on until its last token."""
+    """A fine-tune whose turns end otherwise than its base model's texts
+    wrote on until its last token."""
     found = stop_tokens(
         tiny_model_dirs["llama"], tmp_path, generation=generation, eos=eos, template=template
     )

@@ -1,5 +1,5 @@
-"""Laws of the chat template: what the turns say is in the prompt, in the form that the template takes, and nothing is closed that
-is to go on."""
+"""Laws of the chat template: what the turns say is in the prompt, in the form that the template
+takes, and nothing is closed that is to go on."""
 
 from pathlib import Path
 from typing import Any
@@ -18,15 +18,15 @@ USER = {"role": "user", "content": "2 + 2?"}
 
 #: In the manner of models that also see: it knows only parts.
 PARTS = (
-    "{% for m in messages %}<|{{ m.role }}|>{% for part in m.content %}{% if part.type == 'text' %}{{ part.text }}{% endif %}"
-    "{% endfor %}{% endfor %}<|assistant|>"
+    "{% for m in messages %}<|{{ m.role }}|>{% for part in m.content %}{% if part.type == 'text'"
+    " %}{{ part.text }}{% endif %}{% endfor %}{% endfor %}<|assistant|>"
 )
 #: In the manner of Qwen3: thinking can be switched off, and earlier thinking is dropped.
 SWITCH = (
     "{% for m in messages %}{% set text = m.content.split('</think>')[-1] %}<|{{ m.role }}|>"
-    "{% if m.role == 'assistant' and loop.last %}<think>\n\n</think>\n\n{% endif %}{{ text }}<|end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|assistant|>{% if enable_thinking is defined and not enable_thinking %}"
-    "<think>\n\n</think>\n\n{% endif %}{% endif %}"
+    "{% if m.role == 'assistant' and loop.last %}<think>\n\n</think>\n\n{% endif %}{{ text"
+    " }}<|end|>\n{% endfor %}{% if add_generation_prompt %}<|assistant|>{% if enable_thinking is"
+    " defined and not enable_thinking %}<think>\n\n</think>\n\n{% endif %}{% endif %}"
 )
 DATED = (
     "{{ strftime_now('%d %b %Y') }}{% macro now() %}{{ strftime_now('%Y-%m-%d') }}{% endmacro %}"

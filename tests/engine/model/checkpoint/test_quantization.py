@@ -1,4 +1,5 @@
-"""Laws of quantised checkpoints: gpt-oss is read as plain numbers, others by their library or not at all."""
+"""Laws of quantised checkpoints: gpt-oss is read as plain numbers,
+others by their library or not at all."""
 
 import json
 import shutil
@@ -27,7 +28,8 @@ def quantized(source: Path, folder: Path, **settings: Any) -> ModelConfig:
 
 
 def packed(shape: torch.Size) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Random blocks, their scales, and the numbers that they stand for, as a weight [experts, in, out]."""
+    """Random blocks, their scales, and the numbers that they stand for, as a weight [experts, in,
+    out]."""
     experts, width_in, width_out = shape
     codes = torch.randint(16, (experts, width_out, width_in // 32, 32))
     scales = torch.randint(120, 126, (experts, width_out, width_in // 32))

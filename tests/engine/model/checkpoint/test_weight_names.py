@@ -1,4 +1,5 @@
-"""Laws of checkpoints: what a model lacks is said before any weight is read, with how many and one name."""
+"""Laws of checkpoints: what a model lacks is said before any weight is read,
+with how many and one name."""
 
 import json
 import logging
@@ -47,7 +48,8 @@ def compiled(weights: Weights) -> Weights:
         ),
         (
             lambda weights: weights | {"lm_head.weight": weights["lm_head.weight"][:-3].clone()},
-            r"of the shapes that its config.json says, got others for 1 of 30, such as 'lm_head.weight' of",
+            r"of the shapes that its config.json says, got others for 1 of 30, such as"
+            r" 'lm_head.weight' of",
         ),
     ],
     ids=["compiled", "head", "layer", "vocabulary"],
