@@ -127,9 +127,9 @@ def test_the_image_copies_what_exists_and_all_that_the_wheel_needs():
 def test_the_image_keeps_its_base_images_ray_and_torch():
     """Unconstrained, pip put the newest Ray over that of the cluster,
     and a torch over that of the image's CUDA."""
-    text = (CLUSTER / "Dockerfile").read_text()
+    text = (CLUSTER / "Dockerfile").read_text().replace("\\\n", "")
     (listing, file, installation) = re.search(
-        r'^RUN python -c "(.*)" > (\S+) \\\n.*(pip install .*)$', text, re.MULTILINE
+        r'^RUN python -c "(.*)" > (\S+) .*(pip install .*)$', text, re.MULTILINE
     ).groups()
     kept = subprocess.run(
         [sys.executable, "-c", listing], capture_output=True, text=True, check=True
