@@ -156,6 +156,37 @@ def test_samples_that_wait_for_each_other_are_the_same_ones_whatever_dies(tmp_pa
 
 
 @pytest.mark.long
+@pytest.mark.timeout(900)
+def test_second_attempts_are_the_same_ones_whatever_dies(tmp_path):
+    policy = {"name": "window", "budget": 10, "window_size": 4, "retry_budget": 14}
+    quiet = tmp_path / "quiet"
+    quiet.mkdir()
+    config = make_config(quiet, 200, policy=policy, run=_RUN | {"dir": str(quiet / "run")})
+    expected = stable_rows(finish_run(config).path)
+    log = tmp_path / "admitted.txt"
+    config = write_config(
+        tmp_path,
+        write_problems(tmp_path / "problems.jsonl", 200),
+        model={"name": f"fake:step_s=0.2,log={log}"},
+        policy=policy,
+        run=_RUN | {"dir": str(tmp_path / "run")},
+        workers={"num_cpus": 0.4, "min": 1, "max": 4},
+    )
+    with Nodes() as nodes:
+        outcome = run_in_chaos(
+            nodes,
+            str(config),
+            str(tmp_path / "run"),
+            log,
+            targets=["worker", "driver", "node", "worker", "worker", "driver", "worker", "driver"],
+            dice=random.Random(0),
+            pause_s=(4.0, 8.0),
+        )
+    assert outcome.rows == expected
+    print(f"\n{dict(outcome.kills)}; {outcome.num_admitted} requests begun for 200 rows")
+
+
+@pytest.mark.long
 @pytest.mark.timeout(3000)
 @pytest.mark.parametrize("store", ["local", "s3"])
 def test_runs_survive_at_least_thirty_deaths(tmp_path, undisturbed, store):
