@@ -72,7 +72,8 @@ def load_settings(settings_class: type[T], overrides: Sequence[str]) -> T:
             f"unknown key {error.full_key}. {choices_hint(str(error.full_key), list(schema))}"
         ) from None
     except (OmegaConfBaseException, TypeError, YAMLError) as error:
-        raise ConfigError(f"cannot read the settings: {_first_line(error)}") from None
+        key = getattr(error, "full_key", None) or "the settings"
+        raise ConfigError(f"cannot read {key}: {_first_line(error)}") from None
 
 
 # ---- reading -----------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from dynts_batch.engine.prompt import PromptRenderer
 from dynts_batch.errors import ConfigError
 from dynts_batch.training.label_dir import LabelDir, LabelledTrace
 from dynts_batch.training.labels import label_trace
-from dynts_batch.training.traces import Dropped, Trace, read_traces
+from dynts_batch.training.traces import Answer, Dropped, Trace, read_traces
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,9 @@ class LabelSettings:
     only."""
     seed: int = 0
     """The seed of that draw."""
+    answer: Answer = "tags"
+    """Where a trace's answer begins. `tags`: with the end of thinking. `stated`: with the sentence
+    in which the graded answer stands last, for models that think without tags."""
 
     def __post_init__(self) -> None:
         if self.traces_per_question < 1 or self.hidden_tokens < 0:
@@ -56,7 +59,9 @@ class Labeller:
     def run_shard(self, shard: int, units: Sequence[Unit]) -> int:
         """Label `units` of `shard` and store them. Returns how many gave a trace."""
         traces, dropped = [], Counter[str]()
-        for found in read_traces(self._run_dir, shard, units, self._renderer):
+        for found in read_traces(
+            self._run_dir, shard, units, self._renderer, self._settings.answer
+        ):
             if isinstance(found, Dropped):
                 dropped[found.reason] += 1
             else:

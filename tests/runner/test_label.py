@@ -203,6 +203,42 @@ def test_a_trace_whose_thinking_ends_twice_is_dropped(run_dir: Path, tmp_path: P
     assert found == [Dropped("more than one end of thinking")] * len(rows)
 
 
+def test_a_stated_answer_begins_with_the_sentence_in_which_it_stands_last(
+    run_dir: Path, tmp_path: Path
+) -> None:
+    copy = tmp_path / "run"
+    shutil.copytree(run_dir, copy)
+    run = RunDir(str(copy))
+    renderer = PromptRenderer(load_model(resolve_model(ModelConfig())).tokenizer)
+    table = run.read_shard(0)
+    row = table.to_pylist()[0]
+    words = renderer.text(row["completion_token_ids"]).split()
+    word = next(w for w in words if len(w) > 1 and w.isalpha())
+
+    def read(text: str, answer: str) -> Trace | Dropped:
+        token_ids = [*renderer.encode(text), 0]
+        row.update(completion_token_ids=token_ids, completion_tokens=len(token_ids))
+        row.update(reasoning=None, reasoning_tokens=0, extracted_answer="7")
+        changed = pa.Table.from_pylist([row], table.schema)
+        run.commit_shard(0, changed, units_of(changed))
+        return next(read_traces(run, 0, units_of(changed), renderer, answer))
+
+    for thinking, answer in [
+        (f"{word} 12\n", f"{word} 7 {word}"),
+        (f"7 {word} 7 . 12 . ", f"{word} 7 . {word}"),
+    ]:
+        trace = read(thinking + answer, "stated")
+        assert isinstance(trace, Trace)
+        assert trace.thinking_token_ids + trace.answer_token_ids == row["completion_token_ids"][:-1]
+        assert renderer.text(trace.thinking_token_ids).strip() == thinking.strip()
+        assert renderer.text(trace.answer_token_ids).strip() == answer.strip()
+    assert read(f"{word} 7", "stated") == Dropped("nothing stands before its answer")
+    assert read(f"{word} 12", "stated") == Dropped("its text does not hold the answer as graded")
+    assert "answer=stated" in read(f"{word} 7", "tags").reason
+    with pytest.raises(DyntsError, match="cannot read answer: .*tags.*stated"):
+        label(str(run_dir), str(tmp_path / "labels"), ["answer=guessed"])
+
+
 def test_an_unfinished_run_and_one_without_a_correct_trace_are_refused(
     run_dir: Path, tmp_path: Path
 ) -> None:
