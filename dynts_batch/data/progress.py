@@ -66,6 +66,7 @@ def read_progress(run_dir: RunDir, now: float) -> Progress:
     # A few stores do not say when a file was written.
     written = [i.mtime_ns for i in (*finished.values(), *started.values()) if i.mtime_ns]
     commits = sorted((i.mtime_ns / 1e9, rows[s]) for s, i in finished.items() if i.mtime_ns)
+    retry_rows = _num_to_retry(run_dir, fingerprint)
     return Progress(
         num_rows=num_rows,
         finished_rows=sum(rows.values()),
@@ -75,8 +76,8 @@ def read_progress(run_dir: RunDir, now: float) -> Progress:
         finished_shards=len(finished),
         rows_per_s=_rate(commits[-_RATE_WINDOW:]),
         idle_s=max(0.0, now - max(written) / 1e9) if written else None,
-        sealed=run_dir.read_manifest() is not None,
-        retry_rows=_num_to_retry(run_dir, fingerprint),
+        sealed=run_dir.read_manifest() is not None and not retry_rows,
+        retry_rows=retry_rows,
         skipped_rows=_num_skipped(run_dir, checkpoints) if _may_skip(fingerprint) else None,
     )
 

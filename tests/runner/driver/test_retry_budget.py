@@ -198,7 +198,16 @@ def test_status_says_how_many_rows_wait_and_export_takes_the_second_attempts(tmp
     assert export(run.run_dir, str(tmp_path / "out"), "jsonl", file_bytes=1 << 20) == 23
 
 
-def test_a_plan_that_failed_rows_are_run_again_gives_them_the_first_budget(tmp_path, monkeypatch):
+def test_a_finished_run_that_adds_retries_is_not_finished_until_they_are(tmp_path):
+    run_dir = finish_run(_config(tmp_path, retry_budget=None))
+    assert read_progress(run_dir, 0.0).sealed
+    config = _config(tmp_path)
+    prepare(config, is_local=True)
+    assert not read_progress(run_dir, 0.0).sealed
+    assert read_progress(finish_run(config), 0.0).sealed
+
+
+def test_failed_rows_are_run_again_with_the_first_budget(tmp_path, monkeypatch):
     from dynts_batch.testing.fake_engine import FakeEngine
 
     undisturbed = _settled(finish_run(_config(tmp_path / "plain")).path)
