@@ -235,7 +235,7 @@ def test_a_stated_answer_begins_with_the_sentence_in_which_it_stands_last(
     assert read(f"{word} 7", "stated") == Dropped("nothing stands before its answer")
     assert read(f"{word} 12", "stated") == Dropped("its text does not hold the answer as graded")
     assert "answer=stated" in read(f"{word} 7", "tags").reason
-    with pytest.raises(DyntsError, match="cannot read answer: .*tags.*stated"):
+    with pytest.raises(DyntsError, match=r"cannot read answer: .*tags.*stated"):
         label(str(run_dir), str(tmp_path / "labels"), ["answer=guessed"])
 
 
