@@ -116,9 +116,11 @@ class Verifier:
             return self._start()
         except OSError as error:
             self._stop(grace_s=0.0)
+            is_math = self._function == MATH_VERIFY
+            module = "math_verify" if is_math else self._function.partition(":")[0]
             raise RuntimeError(
-                f"cannot start math-verify's process ({error}); "
-                f"to see why, run: {sys.executable} -c 'import math_verify'"
+                f"cannot start the process of {self._function} ({error});"
+                f" to see why, run: {sys.executable} -c 'import {module}'"
             ) from error
 
     def _start(self) -> socket.socket:

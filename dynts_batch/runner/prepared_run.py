@@ -6,7 +6,7 @@ import dataclasses
 import os
 from collections.abc import Iterable, Set
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 
 import torch
 
@@ -51,6 +51,14 @@ class PreparedRun:
     """The budget of the first attempts, if this part is of second ones; see retry.py."""
     num_retries: int = 0
     """Second attempts of this part."""
+
+    @cached_property
+    def num_unasked(self) -> int:
+        """Units of shards that are neither stored nor to be done: a plan and a tuning leave most
+        of a run alone."""
+        asked = self.committed_shards.union(self.shards_to_do)
+        left = set(range(self.plan.num_shards)) - asked
+        return sum(len(self.plan.units(shard)) for shard in left)
 
 
 def prepare(config: Config, *, is_local: bool) -> PreparedRun:

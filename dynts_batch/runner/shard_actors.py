@@ -19,6 +19,15 @@ from dynts_batch.errors import ConfigError, DyntsError
 _MAX_RESTARTS = 3
 
 
+def check_weights(config: Config) -> None:
+    """Raises: ConfigError if the run's numbers are not the model's own."""
+    if config.model.weights is not None:
+        raise ConfigError(
+            "model.weights must be null in a run whose traces are labelled or calibrated from,"
+            f" since that asks for the model's own numbers, got {config.model.weights}"
+        )
+
+
 def over_shards(
     actor_class: type, args: tuple[Any, ...], config: Config, todo: Mapping[int, list[Unit]]
 ) -> Iterator[Any]:
@@ -36,11 +45,6 @@ def over_shards(
 
     if not todo:
         return
-    if config.model.weights is not None:
-        raise ConfigError(
-            "model.weights must be null in a run whose traces are labelled or calibrated from,"
-            f" since that asks for the model's own numbers, got {config.model.weights}"
-        )
     address = os.environ.get("RAY_ADDRESS") or None
     with open_cluster(address):
         resources = plan_resources(config, is_local=address is None)

@@ -144,12 +144,16 @@ def test_a_verdict_does_not_depend_on_chance_or_on_the_rows_before(verifier: Ver
     assert [verifier.verify(*pair) for pair in reversed(pairs)] == forwards[::-1]
 
 
-def test_a_child_that_cannot_start_is_an_error_not_a_wrong_answer(
-    verifier: Verifier, monkeypatch: pytest.MonkeyPatch, tmp_path
+@pytest.mark.parametrize(
+    ("function", "module"), [("math-verify", "math_verify"), ("my.grading:judge", "my.grading")]
+)
+def test_a_child_that_cannot_start_is_an_error_that_names_whose_it_is(
+    function: str, module: str, monkeypatch: pytest.MonkeyPatch, tmp_path
 ) -> None:
+    """A user's own grader was called math-verify's process."""
     monkeypatch.setattr("dynts_batch.grading.verifier._CHILD", tmp_path / "missing.py")
-    with pytest.raises(RuntimeError, match="cannot start math-verify's process"):
-        verifier.verify("x", "y")
+    with pytest.raises(RuntimeError, match=f"process of {function} .* -c 'import {module}'"):
+        Verifier(5.0, function).verify("x", "y")
 
 
 @pytest.mark.timeout(900)

@@ -19,7 +19,7 @@ from dynts_batch.data.shard_table import Unit, units_of
 from dynts_batch.engine.model.loader import load_model
 from dynts_batch.engine.model.resolved import resolve_model
 from dynts_batch.engine.prompt import PromptRenderer
-from dynts_batch.errors import DyntsError, FingerprintError, InputError, RunDirError
+from dynts_batch.errors import ConfigError, DyntsError, FingerprintError, InputError, RunDirError
 from dynts_batch.runner.label import label
 from dynts_batch.runner.reason import reason
 from dynts_batch.training import labeller as labeller_module
@@ -260,3 +260,14 @@ def test_an_unfinished_run_and_one_without_a_correct_trace_are_refused(
     assert reason(str(QUICKSTART), overrides) == 0
     with pytest.raises(InputError, match="at least one correct trace"):
         label(str(wrong), None, [])
+
+
+def test_a_run_with_rounded_weights_is_refused_before_a_folder_is_made(
+    run_dir: Path, tmp_path: Path
+) -> None:
+    rounded = Path(shutil.copytree(run_dir, tmp_path / "run"))
+    config = (rounded / "config.yaml").read_text()
+    (rounded / "config.yaml").write_text(config.replace("weights: null", "weights: int8"))
+    with pytest.raises(ConfigError, match=r"model\.weights must be null"):
+        label(str(rounded), str(tmp_path / "labels"), [])
+    assert not (tmp_path / "labels").exists()

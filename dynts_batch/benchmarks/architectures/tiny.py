@@ -91,6 +91,8 @@ SPECIAL: dict[str, dict[str, Any]] = {
     "longcat_flash": {"intermediate_size": 64},
     "ernie4_5_vl_moe_text": {"moe_intermediate_size": [32, 32]},
     "zamba2": {"num_hidden_layers": 54},
+    # By default all of their layers are attention; the published ones have convolutions too.
+    **{key: {"layer_types": 2 * ["conv", "full_attention"]} for key in ("lfm2", "lfm2_moe")},
     **{
         name: {
             "rope_parameters": {

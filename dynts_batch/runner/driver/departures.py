@@ -6,8 +6,9 @@ A death is buried in steps, and their order is a law:
     credit    What it committed and did not live to report is done, so that it is not blamed.
     judge     What it still held says what its death is a sign of. `close` takes that away.
     close     Its shards wait again and its units are blamed, which may convict one. Its record
-    ends. count     Its death counts against the code and its node. The rows of `credit` came before
-    it. explain   A death that its units explain is no sign against the code. `close` has convicted
+              ends.
+    count     Its death counts against the code and its node. The rows of `credit` came before it.
+    explain   A death that its units explain is no sign against the code. `close` has convicted
               them by now, and the death to excuse is the one that was counted last.
     tell      The user reads of it.
 

@@ -288,8 +288,8 @@ class Driver:
 
     def _state(self) -> State:
         return State(
-            num_rows=self._run.plan.num_units,
-            num_done=self._ledger.num_done,
+            num_rows=self._run.plan.num_units - self._run.num_unasked,
+            num_done=self._ledger.num_done - self._run.num_unasked,
             num_workers=len(self._roster.ready),
             num_running=sum(report.num_running for report in self._roster.reports),
             tally=self._tally,

@@ -1,11 +1,11 @@
 """`dynts-batch tune`: the cheapest policy and budget that loses less than so much,
 each candidate run no further than needed.
 
-DIR/frozen.json        what is promised, of which candidates and data; written before the first
-answer DIR/cells/full-s0/     a run directory each, of which the questions needed are done: the same
-command goes on DIR/certificate.json   what was found DIR/tuned.yaml         the configuration to
-run; it goes on in the run directory of its candidate DIR/tune.svg           losses by memory, and
-the bets
+DIR/frozen.json        what is promised, of which candidates and data; written before any answer
+DIR/cells/full-s0/     a run directory each, with the questions needed; the same command goes on
+DIR/certificate.json   what was found
+DIR/tuned.yaml         the configuration to run; it goes on in its candidate's run directory
+DIR/tune.svg           losses by memory, and the bets
 """
 
 from __future__ import annotations

@@ -73,6 +73,8 @@ def test_parameters_that_change_nothing_are_accepted(tmp_path, body):
         (_line(tools=[{"type": "function"}]), "body.tools is not supported"),
         (_line(repetition_penalty=1.1), "body.repetition_penalty is not supported, got 1.1"),
         (_line(repetition_penalty=0), "body.repetition_penalty is not supported, got 0"),
+        (_line(logprobs=True), "body.logprobs is not supported: sampling.logprobs=true writes"),
+        (_line(top_logprobs=5), "body.top_logprobs .* sampling.logprobs=true .* got 5"),
         (_line(tool_choice="required"), "body.tool_choice is not supported, got 'required'"),
         (_line(top_k=-1), "body.top_k must be the run's sampling.top_k"),
         (_line(seed=[1]), "body.seed must be the run's sampling.seed"),

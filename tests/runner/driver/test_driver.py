@@ -20,9 +20,20 @@ from dynts_batch.runner.messages import Died, Failed, Job, Placed
 from dynts_batch.runner.prepared_run import prepare
 
 
-def _run(config, *, num_workers=2, dies=lambda call: False, stop_after_rows=None, report_s=None):
-    """One start of a run; its driver, what it warned of, its states, and the fleet."""
+def _run(
+    config,
+    *,
+    num_workers=2,
+    dies=lambda call: False,
+    stop_after_rows=None,
+    report_s=None,
+    asked=None,
+):
+    """One start of a run, or of the shards `asked` alone: its driver, what it warned of,
+    its states, and the fleet."""
     run = prepare(config, is_local=True)
+    if asked is not None:
+        run = dataclasses.replace(run, shards_to_do=asked)
     job = Job(run.config, run.source.schema, 0, os.getcwd())
     fleet = LocalFleet(job, dies=dies, report_s=report_s)
     states, warnings = [], []
@@ -39,7 +50,8 @@ def _run(config, *, num_workers=2, dies=lambda call: False, stop_after_rows=None
         return stop_after_rows is not None and states and states[-1].tally.rows >= stop_after_rows
 
     is_complete = driver.run(is_stopped)
-    assert is_complete == (run.run_dir.finished_shards() == set(range(run.plan.num_shards)))
+    wanted = set(range(run.plan.num_shards) if asked is None else asked)
+    assert is_complete == (wanted <= run.run_dir.finished_shards())
     return driver, warnings, states, fleet
 
 
@@ -59,6 +71,15 @@ def test_several_small_shards_are_in_flight_in_a_worker(tmp_path):
     _, _, states, fleet = _run(config)
     assert min(fleet.shards_at_once.values()) > 1
     assert states[-1].num_done == 23
+
+
+def test_rows_that_nobody_asked_for_are_neither_done_nor_to_be_done(tmp_path):
+    """A tuning of 10 of 4,000 questions began at 100% of 4,000 rows."""
+    config = make_config(tmp_path, run={"shard_rows": 5, "dir": str(tmp_path / "run")})
+    _, _, states, _ = _run(config, asked=(1, 4))
+    assert states[0].num_done < states[-1].num_done == states[-1].num_rows == 5 + 3
+    _, _, states, _ = _run(config, asked=(0,))
+    assert states[-1].num_done == states[-1].num_rows == 5 + 3 + 5
 
 
 @pytest.mark.parametrize("checkpoint_s", [1e-9, 60.0])

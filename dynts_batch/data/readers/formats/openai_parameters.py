@@ -30,6 +30,7 @@ _WITHOUT_EFFECT = {
     *("parallel_tool_calls", "request_id", "rid", "priority", "cache_salt", "include_reasoning"),
     *("separate_reasoning", "stream_reasoning", "return_token_ids", "return_tokens_as_token_ids"),
 }
+_LOGPROBS = ("logprobs", "top_logprobs")
 #: Values that ask for nothing, whatever the parameter.
 _NOTHING: tuple[Any, ...] = (None, False, 0, "", [], {})
 #: A parameter's own ways to ask for nothing, or for what is done anyway.
@@ -61,5 +62,10 @@ def check_parameter(key: str, value: Any, sampling: SamplingConfig) -> None:
             )
     elif key in _NEUTRAL and value in _NEUTRAL[key]:
         return
+    elif key in _LOGPROBS and value:
+        raise BadRowError(
+            f"body.{key} is not supported: sampling.logprobs=true writes the drawn tokens' logprobs"
+            f" of every row, got {short(value)}"
+        )
     elif key in ("repetition_penalty", "length_penalty") or value not in _NOTHING:
         raise BadRowError(f"body.{key} is not supported, got {short(value)}")

@@ -18,8 +18,8 @@ from dynts_batch.config import ModelConfig
 from dynts_batch.engine.model.think_tags import THINK, ThinkTags
 from dynts_batch.errors import BadRowError, ConfigError
 
-#: A text that no template has a reason to change or drop.
-PROBE = "Probe 4711"
+#: A text that no template has a reason to change or drop, as long as a question may be.
+PROBE = "Probe 4711 " + 40 * "and so on " + "to 4712"
 #: Variables that the engine itself gives to a template.
 RESERVED = [
     "messages",
@@ -159,7 +159,9 @@ class ChatTemplate:
         is_rejected = False
         for form, content in forms:
             try:
-                if PROBE in self._apply(self._conversation(role, content), self.settings):
+                text = self._apply(self._conversation(role, content), self.settings)
+                # A template that takes text prints a list of parts as Python does.
+                if PROBE in text and (form == "text" or str(content) not in text):
                     return form
             except BadRowError:
                 is_rejected = True

@@ -60,6 +60,8 @@ def test_a_template_that_takes_text_is_given_text() -> None:
     ("template", "message"),
     [
         ("{% for m in messages %}<|{{ m.role }}|>{{ m.text }}{% endfor %}", "drops it"),
+        ("{% for m in messages %}{{ m.content[:20] }}{% endfor %}", "drops it"),
+        ("{% for m in messages %}{{ m.content[-390:] }}{% endfor %}", "drops it"),
         ("{{ messages[0].content | nonsense }}", "nonsense"),
         ("{{ raise_exception('never') }}", "never"),
         ("/nowhere/template.jinja", "must be the path of a Jinja file, or a template"),
