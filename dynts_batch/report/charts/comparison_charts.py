@@ -23,7 +23,7 @@ from dynts_batch.report.charts.canvas import (
     svg,
 )
 from dynts_batch.report.comparison.pairs import Pair
-from dynts_batch.report.measures import Measures, right_of
+from dynts_batch.report.measures import Measures, Right, right_of
 from dynts_batch.report.units import byte_scale, count_scale, money, percent
 
 
@@ -78,24 +78,20 @@ def cost_per_correct(runs: Sequence[Measures]) -> str:
     if not bars:
         return nothing("no run has both prices and right answers")
     count, words = count_scale(bars[0][0])
+    spans = [_price_span(runs[i], price, what) for price, i in bars]
+    # A policy that is hardly ever right would squeeze all other bars to nothing: its bar is cut.
+    limit = min(max(high for _, high in spans), 12 * bars[0][0]) * count
     with mpl.rc_context(SETTINGS):
         figure, axes = new_figure(height=max(HEIGHT, 0.9 + 0.36 * (len(bars) + len(never))))
-        ends = []
-        for place, (price, i) in enumerate(bars):
-            run = runs[i]
-            axes.barh(place, price * count, height=0.62, color=SERIES[i % NUM_SERIES])
-            low = high = price
-            if what == "right answer" and run.accuracy is not None and run.accuracy.low:
-                low = run.totals.dollars.per_correct_at(run.accuracy.high) or price
-                high = run.totals.dollars.per_correct_at(run.accuracy.low) or price
-                axes.plot([low * count, high * count], [place, place], color=INK, linewidth=1.1)
-            ends.append(max(price, high) * count)
-        # A policy that is hardly ever right would squeeze all other bars to nothing.
-        limit = min(max(ends), 12 * bars[0][0] * count)
-        for place, (price, i) in enumerate(bars):
+        for place, ((price, i), span) in enumerate(zip(bars, spans, strict=True)):
+            low, end = (min(amount * count, limit) for amount in span)
+            axes.barh(place, min(price * count, limit), height=0.62, color=SERIES[i % NUM_SERIES])
+            if low < end:
+                axes.plot([low, end], [place, place], color=INK, linewidth=1.1)
+            cut = "\N{RIGHTWARDS ARROW} " if price * count > limit else ""
             axes.annotate(
-                f"{money(price * count)}, {percent(runs[i].right_share)} right",
-                (min(ends[place], limit), place),
+                f"{cut}{money(price * count)}, {percent(runs[i].right_share)} right",
+                (end, place),
                 xytext=(6, 0), textcoords="offset points", va="center", annotation_clip=False,
             )  # fmt: skip
         for place, _ in enumerate(never, start=len(bars)):
@@ -115,6 +111,17 @@ def cost_per_correct(runs: Sequence[Measures]) -> str:
         axes.xaxis.set_major_locator(MaxNLocator(5))
         axes.set_xlabel(f"US dollars per {words}{what}{'s' if words else ''}")
         return svg(figure, f"Dollars per {what}")
+
+
+def _price_span(run: Measures, price: float, what: Right) -> tuple[float, float]:
+    """`price` at both ends of the accuracy's interval, where that has ends."""
+    if what != "right answer" or run.accuracy is None or not run.accuracy.low:
+        return price, price
+    low, high = (
+        run.totals.dollars.per_correct_at(share) or price
+        for share in (run.accuracy.high, run.accuracy.low)
+    )
+    return low, max(price, high)
 
 
 def differences(pairs: Sequence[Pair]) -> str:

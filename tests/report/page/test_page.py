@@ -144,3 +144,16 @@ def test_the_picture_is_a_drawing_that_needs_nothing_else(tmp_path):
     text = "".join(tree.itertext())
     assert "$0.250, 100.0% right" in text
     assert "prefers-color-scheme: dark" in text
+
+
+def test_a_bar_that_is_cut_says_so_and_its_label_stands_beside_it(tmp_path):
+    """Labels of policies that were hardly ever right stood on their bars, where none could read."""
+    paths = []
+    for i, (num_right, usd) in enumerate([(20, 0.1), (10, 0.1), (1, 0.5)]):
+        rows = [
+            {"request_id": f"q{q}", "correct": q < num_right, "cost_usd": usd} for q in range(20)
+        ]
+        overrides = [f"policy.budget={30 + i}", "cost.usd_per_gpu_hour=2.0"]
+        paths.append(write_run(tmp_path / str(i), rows, overrides=overrides))
+    picture = render_picture(measure([read_run(path) for path in paths]))
+    assert re.findall("→ [^<]*", picture) == ["→ $10.00, 5.0% right"]
