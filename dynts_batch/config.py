@@ -154,9 +154,9 @@ class PolicyParameters:
     """How keys and values are stored, apart from the newest few tokens. false: as they are. `true`
     or `nvfp4`: 4.5 bits a number. `int4`: 5 bits, with more precise keys. `fp8`: 8.5 bits."""
     retry_budget: int | None = None
-    """Rows that lost tokens and ended at the token limit, in a loop or without an answer, or whose
-    prompt did not fit, run again with this budget, last of all, unless their question is decided.
-    They cost both; see column `first_attempt`. Above `budget`; a finished run may add it."""
+    """Rows run again with this budget, last of all, if their prompt did not fit, or if they lost
+    tokens and ended at the token limit, in a loop or without an answer. A decided question's do
+    not. They cost both; see column `first_attempt`. Above `budget`; a finished run may add it."""
 
     def __post_init__(self) -> None:
         # One value for one format, or a run could not go on under the other name.

@@ -91,9 +91,11 @@ def resources_on(total: Mapping[str, float], config: Config, *, is_local: bool) 
     wanted = {"CPU": workers.num_cpus, "GPU": num_gpus}
     fitting = min([int(total.get(r, 0) / n) for r, n in wanted.items() if n > 0] or [workers.max])
     if fitting < workers.min:
+        no_gpu = num_gpus and not total.get("GPU")
         raise ConfigError(
             f"workers.min must fit this machine, got {workers.min} x {_named(wanted)}; it has"
             f" {_named({resource: total.get(resource, 0.0) for resource in wanted})}"
+            + ("; workers.num_gpus=0 runs on CPUs" if no_gpu else "")
         )
     return Resources(workers.num_cpus, num_gpus, min(workers.max, fitting))
 
@@ -140,8 +142,8 @@ def _runtime_env() -> dict[str, Any]:
     """What the nodes need beyond their own installation: this package, unless they have it.
 
     A package in site-packages is taken for a part of the nodes' image. One that is imported from a
-    checkout (an editable installation too) is sent along, so that the workers run the driver's
-    code, except where `ray job submit` already says what to send.
+    checkout, or an editable installation, is sent along: the workers run the driver's code. It is
+    not sent if `ray job submit` already says what to send.
     """
     package = Path(dynts_batch.__file__).parent
     submitted = json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}"))

@@ -77,10 +77,10 @@ def plan_cells(variants: Sequence[str], budgets: Sequence[int], seeds: Sequence[
 
 
 def budgets_of_shares(shares: Sequence[float], full: RunDir) -> list[int]:
-    """Budgets in tokens of `shares`, in percent of the tokens that a row of the finished run `full`
-    stored at its peak, prompt included: the mean of its rows but those that failed.
+    """Budgets in tokens from `shares`, in percent. 100% is what a row of the finished run `full`
+    stored at its peak, prompt included: the mean over rows that did not fail.
 
-    Raises: InputError where all failed.
+    Raises: InputError if all failed.
     """
     batches = full.read_rows(["peak_cache_len", "finish_reason"])
     return budgets_of_rows(

@@ -1,8 +1,8 @@
 """Judging the rows of a finished run again: other rules, the same answers, nothing generated.
 
-Every shard file is replaced whole, by its own rows with new judgements. `regrade.json` in the run
-directory stands from before the first to after the last: while it does, the files do not all follow
-the same rules, so the run can neither be resumed nor sealed, and judging again mends it.
+Every shard file is replaced whole, by its own rows with new judgements. While that lasts the files
+do not all follow the same rules, and `regrade.json` stands in the run directory. Such a run can
+neither be resumed nor sealed. Judging again mends it.
 
 Knows nothing about Ray or models.
 """

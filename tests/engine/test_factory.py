@@ -71,7 +71,7 @@ def test_checking_a_model_goes_down_and_calls_each_file_from_one_other(policy):
             return
         path = code.co_filename.removeprefix(package)
         # Methods ask a record for what it holds;
-        # which of a file's own functions calls another is # no step either.
+        # which of a file's own functions calls another is no step either.
         if "." not in code.co_qualname and path.startswith("/engine") and path != stack[-1]:
             callers[path].add(stack[-1])
         stack.append(path)

@@ -127,7 +127,7 @@ def test_sums_go_with_their_tokens_through_many_evictions(
     assert len(seen[0]) >= 3
     attentions = torch.stack(eager_attention(folder, token_ids[:-1], mask[None, None]))
     # Two query heads a KV head: a KV head's sum is over both,
-    # and the shared column is the mean # over KV heads.
+    # and the shared column is the mean over KV heads.
     received = 2 * attentions[:, :, : last.num_processed].mean(dim=(0, 1)).sum(dim=0)
     torch.testing.assert_close(
         last.received[0, 0], received[last.positions[0, 0].long()], atol=1e-4, rtol=1e-4

@@ -278,7 +278,7 @@ def test_survivors_are_the_representatives_of_each_layers_keys_heads_together() 
     slots = life.slots()
     stays = life.policy.stays(slots)
     # 56 thinking tokens; 4 more are to be written in the third segment:
-    # the first goes from 20 to # 16.
+    # the first goes from 20 to 16.
     for number in range(LAYERS):
         keys = slots.layer(number).keys[0, :, 4:24].transpose(0, 1).flatten(1).double().tolist()
         kept = stays[0, number, 0, 4:24].nonzero().flatten().tolist()

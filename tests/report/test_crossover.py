@@ -18,7 +18,7 @@ def _measures(tmp_path, *, arena_bytes: int, running: int, overrides=()) -> Meas
 
 def test_the_full_cache_is_counted_in_the_same_bytes(tmp_path):
     # A token takes 10,000 / (10 + 91 - 1) = 100 bytes;
-    # a sequence holds 10 + 91 / 2 = 55.5 on # average, 120 at most.
+    # a sequence holds 10 + 91 / 2 = 55.5 on average, 120 at most.
     found = _measures(tmp_path, arena_bytes=60_000, running=20).totals.crossover
     assert found.paged == 60_000 // 5_550 == 10
     assert found.reserved == 60_000 // 12_000 == 5

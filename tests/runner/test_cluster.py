@@ -13,7 +13,7 @@ from dynts_batch.runner.cluster import resources_on
 CONFIGS = Path(__file__).parents[2] / "configs"
 
 #: A cluster whose only node is a head without room for workers,
-#: as in cluster/aws.yaml before the #: first one joins.
+#: as in cluster/aws.yaml before the first one joins.
 EMPTY = {"CPU": 0.0, "memory": 1e9}
 CPUS = {"CPU": 8.0}
 GPUS = {"CPU": 8.0, "GPU": 2.0}

@@ -227,7 +227,7 @@ def test_settings_that_no_row_depends_on_may_change(config, overrides):
 
 
 #: As the version before model.think_tags wrote it;
-#: the configuration's digest names the folder of #: that installation.
+#: the configuration's digest names the folder of that installation.
 EMBEDDED_BEFORE = {
     "name": "embedded",
     "revision": None,

@@ -354,6 +354,8 @@ def test_workers_that_do_not_fit_this_machine_are_refused(cluster, tmp_path, cap
     config = _config(tmp_path, workers={"min": 1, "max": 2, "num_cpus": 1000})
     assert reason(config, []) == 2
     assert "workers.min must fit this machine, got 1 x 1000 CPU" in capsys.readouterr().err
+    assert reason(config, ["workers.num_cpus=0.1", "workers.num_gpus=1"]) == 2
+    assert "workers.num_gpus=0 runs on CPUs" in capsys.readouterr().err
 
 
 def test_the_rows_of_a_model_are_what_its_engine_says_without_ray(

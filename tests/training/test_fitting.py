@@ -82,7 +82,7 @@ def test_the_ranking_loss_equals_its_definition_for_pairs_of_one_trace() -> None
     scores, targets = torch.tensor([0.5, 2.0, 1.0]), torch.tensor([1.0, 3.0, 3.0])
     loss = ranking_loss(scores, targets, torch.tensor([7, 7, 8]))
     # Of the three tokens only the first two are of one trace;
-    # each is compared with the other, by # shift 1 and shift 2.
+    # each is compared with the other, by shift 1 and shift 2.
     assert loss.item() == pytest.approx(F.softplus(torch.tensor(-1.5)).item())
 
 

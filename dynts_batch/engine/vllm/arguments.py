@@ -8,9 +8,9 @@ from dynts_batch.config import Config
 from dynts_batch.engine.vllm.library import import_vllm, vllm_version
 from dynts_batch.errors import ConfigError, choices_hint
 
-#: Sequences decoded together where `memory.max_seqs` does not say.
+#: Sequences decoded together if `memory.max_seqs` is null.
 MAX_SEQS_ON_CPU, MAX_SEQS_ON_GPU = 32, 256
-#: Share of a GPU's memory that vLLM takes, weights included, where `memory.kv_gib` does not say.
+#: Share of a GPU's memory that vLLM takes, weights included, if `memory.kv_gib` is null.
 GPU_SHARE = 0.9
 
 #: Arguments that a key of ours sets, or that this engine must set itself.
@@ -39,10 +39,7 @@ _OURS = {
 
 
 def check_rules(config: Config) -> None:
-    """Refuse what contradicts this engine, as far as vLLM need not be imported for it.
-
-    Raises: ConfigError.
-    """
+    """Refuse settings that contradict this engine, without importing vLLM. Raises: ConfigError."""
     for key, got, right, why in _only_the_arena(config):
         if got != right:
             wanted = "left out" if right is None else str(right).lower()
@@ -58,7 +55,7 @@ def check_rules(config: Config) -> None:
 
 
 def _only_the_arena(config: Config) -> list[tuple[str, Any, Any, str]]:
-    """Keys, what they are set to, what they must be with vLLM, and why."""
+    """Keys: each with its value, the value that vLLM needs, and why."""
     policy, sampling = config.policy, config.sampling
     formats = "whose own KV formats are engine.vllm.kv_cache_dtype"
     return [
@@ -121,7 +118,7 @@ def engine_arguments(
         "generation_config": "vllm",  # the run's settings, not those of the model's author
         "skip_tokenizer_init": True,  # tokens go in and come out
         "disable_log_stats": False,  # times and preemptions of each request
-        # A step returns what it computed, so that its time is charged to who was in it.
+        # Off, so that a step returns what it computed: its time is charged to who was in it.
         "async_scheduling": False,
         "enable_prefix_caching": sampling.num_samples > 1,
         "enforce_eager": not on_gpu,  # compiling takes minutes, and a CPU gains little by it

@@ -1,9 +1,8 @@
-"""What sequences hold of vLLM's paged KV cache, read from its scheduler,
-whose parts are private to vLLM.
+"""How many bytes of vLLM's paged KV cache each sequence holds, read from vLLM's scheduler.
 
-A group of layers has blocks of the same number of tokens, and a block of it the same bytes. Sliding
-windows and states give blocks back while a sequence runs, so what it held at most is found by
-looking after each step.
+A group of layers has blocks of one size, in tokens and in bytes. Layers with sliding windows and
+states give blocks back while a sequence runs. So its peak is found by looking after each step. The
+scheduler's parts are private to vLLM; `library.py` names the releases that they were read in.
 """
 
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from dynts_batch.engine.vllm.library import import_vllm
 
 @dataclass(slots=True)
 class Held:
-    """By one sequence, over all steps so far."""
+    """By one sequence, over all its steps so far."""
 
     peak_bytes: int = 0
     num_preemptions: int = 0
@@ -40,11 +39,11 @@ class Group:
     block_bytes: int
     """Of all its layers, on all ranks."""
     reach: float | None
-    """Tokens that its layers look back at most;
-    infinite where they keep all, None where a state stands for all."""
+    """How many tokens back its layers look: infinite if they keep all, None if a state replaces
+    them."""
 
     def num_blocks(self, num_tokens: int) -> float:
-        """That hold what is needed of so many tokens, the last one as full as it is."""
+        """How many blocks hold what `num_tokens` need. The last block counts by the part in use."""
         return 1.0 if self.reach is None else min(num_tokens, self.reach) / self.block_tokens
 
 
@@ -72,7 +71,7 @@ class PagedCache:
         return {request.request_id for request in self._scheduler.running}
 
     def observe(self, held: dict[str, Held]) -> None:
-        """After a step: what each of the sequences `held`, by vLLM's id, holds now."""
+        """Note, after a step, what each of the sequences in `held`, by vLLM's id, holds now."""
         for name, its in held.items():
             request = self._scheduler.requests.get(name)
             if request is not None:
@@ -80,13 +79,13 @@ class PagedCache:
                 its.observe(request.num_computed_tokens, num_bytes, request.num_preemptions)
 
     def peak_bytes(self, held: Held, num_tokens: int) -> int:
-        """Of a sequence that has ended with `num_tokens` stored:
-        its last step's blocks were free before one could look."""
+        """The peak of a sequence that ended with `num_tokens` stored. It counts the last step,
+        whose blocks were free before one could look."""
         last = sum(group.block_bytes * ceil(group.num_blocks(num_tokens)) for group in self._groups)
         return max(held.peak_bytes, last)
 
     def token_bytes(self, num_tokens: int) -> int:
-        """Of `num_tokens` stored tokens, the rest of their last blocks aside."""
+        """Bytes of `num_tokens` stored tokens, without the unused rest of their last blocks."""
         return round(sum(g.block_bytes * g.num_blocks(num_tokens) for g in self._groups))
 
     def _bytes_of(self, name: str) -> int:

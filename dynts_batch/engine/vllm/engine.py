@@ -1,9 +1,8 @@
-"""The full cache by vLLM: requests in, completions out,
-with the same figures for each row as from the arena engine.
+"""The full cache by vLLM: requests in, completions out, each with the figures of the arena's rows.
 
 Owns the requests in flight and their shares of the time. Scheduling, paging and sampling are
-vLLM's: of its seeded draws no other engine draws the same, so sampled rows of two engines are
-comparable as statistics only. Greedy ones are the same in float32.
+vLLM's. Its seeded draws are its own, so sampled rows of two engines are comparable as statistics
+only. Greedy rows are the same in float32, up to ties.
 """
 
 import gc
@@ -39,7 +38,7 @@ _FINISH_REASONS: dict[str, FinishReason] = {
 
 @dataclass(slots=True)
 class InFlight:
-    """A request that vLLM has, under the id that it gave it."""
+    """A request in vLLM's hands, under the id that vLLM gave it."""
 
     request: Request
     prompt: str | None
@@ -242,8 +241,8 @@ def _error(finish_reason: str, *, is_corrupted: bool) -> RowError | None:
 
 
 def _adapter(config: Config) -> Any:
-    """The LoRA adapter of the whole run: a batch that mixes requests with
-    and without one is not safe on every build."""
+    """The LoRA adapter of the whole run. Batches that mix requests with and without one are not
+    safe on every build."""
     if config.engine.lora is None:
         return None
     return import_vllm("vllm.lora.request").LoRARequest("adapter", 1, config.engine.lora)

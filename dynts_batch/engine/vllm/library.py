@@ -1,5 +1,4 @@
-"""Imports vLLM, with the environment that it reads while it is imported.
-The only file that does."""
+"""The only file that imports vLLM. It first sets the environment variables that vLLM reads."""
 
 import os
 from importlib import import_module, metadata
@@ -8,7 +7,7 @@ from types import ModuleType
 from dynts_batch.errors import ConfigError
 
 #: The releases that the private parts we reach into were read and run with:
-#: the scheduler and its #: blocks.
+#: the scheduler and its blocks.
 TESTED = "0.32"
 
 _ENVIRONMENT = {

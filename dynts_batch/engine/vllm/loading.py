@@ -35,8 +35,8 @@ def start_vllm(arguments: dict[str, Any]) -> Any:
 
 
 def _try_a_request(llm: Any) -> None:
-    """What a build cannot compute, such as some kinds of attention in float32 on a CPU,
-    it says only when it is to."""
+    """Compute two tokens: some builds fail only then, such as at some attention in float32 on a
+    CPU."""
     vllm = import_vllm("vllm.sampling_params")
     params = vllm.SamplingParams(max_tokens=2, ignore_eos=True, detokenize=False)
     llm.add_request("trial", {"prompt_token_ids": [0]}, params)
@@ -46,8 +46,8 @@ def _try_a_request(llm: Any) -> None:
 
 @contextmanager
 def _without_companions(path: str) -> Iterator[str]:
-    """The model's files without predictors and calibrations of ours: of a folder without an index,
-    vLLM 0.32 takes every *.safetensors for weights."""
+    """The model's files without our predictors and calibrations. In a folder without an index, vLLM
+    0.32 takes every *.safetensors for weights."""
     folder = Path(path)
     others = {p for p in folder.glob("*.safetensors") if not p.name.startswith("model")}
     if not folder.is_dir() or not others:
@@ -61,7 +61,7 @@ def _without_companions(path: str) -> Iterator[str]:
 
 
 def _reason(error: Exception) -> str:
-    """One line; pydantic's errors are several, with all that it was given."""
+    """The error in one line. pydantic's errors have several, with all that it was given."""
     text = str(error)
     if errors := getattr(error, "errors", None):
         first = errors()[0]

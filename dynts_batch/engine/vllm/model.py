@@ -29,7 +29,7 @@ class VllmModel:
     """A model that the installed vLLM can run."""
 
     settings: ModelConfig
-    """With the commit that the revision of a model on the hub stands for now."""
+    """The model settings, with the commit that a hub model's revision stands for now."""
     path: str
     tokenizer: PreTrainedTokenizerBase
     think_tags: ThinkTags
@@ -99,7 +99,7 @@ def resolve_vllm_model(config: Config) -> VllmModel:
 
 
 def _read_config(name: str, files: ModelFiles) -> PretrainedConfig:
-    """By vLLM's own reader, which knows models that transformers does not."""
+    """The configuration, by vLLM's reader, which knows models that transformers does not."""
     try:
         found = import_vllm("vllm.transformers_utils.config").get_config(
             files.path, trust_remote_code=files.trust_remote_code, revision=files.revision
@@ -117,7 +117,7 @@ def _read_config(name: str, files: ModelFiles) -> PretrainedConfig:
 
 
 def _is_on_gpu(model: ModelConfig) -> bool:
-    """A build of vLLM is for one kind of device."""
+    """Raises: ConfigError if the device does not fit: a build of vLLM is for one kind."""
     is_cpu = bool(import_vllm("vllm.platforms").current_platform.is_cpu())
     wanted = {"auto": is_cpu, "cpu": True, "cuda": False}[model.device]
     if wanted != is_cpu:
@@ -130,7 +130,7 @@ def _is_on_gpu(model: ModelConfig) -> bool:
 
 
 def _pick_dtype(config: ModelConfig, text_config: PretrainedConfig, *, on_gpu: bool) -> str:
-    """As with the arena: "auto" is float32 on a CPU and the checkpoint's own dtype on a GPU."""
+    """As for the arena: "auto" is float32 on a CPU, and the checkpoint's own dtype on a GPU."""
     if config.dtype != "auto":
         return config.dtype
     return str(text_config.dtype or "bfloat16").removeprefix("torch.") if on_gpu else "float32"

@@ -35,10 +35,10 @@ class Expected(HeadwisePolicy):
     softmax leaves many candidates next to nothing, and they are the ones of which some can stay.
     A query that the statistics do not foresee can tell apart only keys that are unlike.
 
-    The method is ours. It joins TriAttention's finding that a head's queries stay near their mean
-    before RoPE (arXiv 2604.04921), the estimate of Expected Attention (arXiv 2510.00636), and the
-    leverage of keys and values (CUR, as in kvpress). It also decides about the prompt, unless
-    `protect_prompt` is true; the first `num_sink_tokens` stay.
+    The method is ours and joins three ideas. A head's queries stay near their mean before RoPE
+    (TriAttention, arXiv 2604.04921). Attention can be foretold from them (Expected Attention, arXiv
+    2510.00636). Keys and values have leverage (CUR, as in kvpress). It also decides about the
+    prompt, unless `protect_prompt` is true; the first `num_sink_tokens` stay.
     """
 
     protects_prompt: ClassVar[bool] = False

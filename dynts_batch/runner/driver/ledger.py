@@ -17,8 +17,8 @@ only once it died alone on two of them. If no worker comes to be on another node
 twice `max_attempts` deaths on one. A suspect is kept for workers on nodes where it has not died
 alone, as long as there are such workers.
 
-**Turns.** Where samples of a row wait for each other (ShardPlan.in_turn), those after a suspect
-wait with it, and a single unit is leased only once all before it are on disk.
+**Turns.** Samples of a row may wait for each other (ShardPlan.in_turn). Then those after a suspect
+wait with it. A single unit is leased only once all before it are on disk.
 """
 
 from __future__ import annotations

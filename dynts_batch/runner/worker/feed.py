@@ -1,8 +1,8 @@
 """An engine and the requests of its worker: kept full, and kept alive when memory runs out.
 
 The engine holds a batch and a half; what comes after waits here, so that admission can stop at
-once. When a step runs out of memory the engine is made again with a smaller arena, and the requests
-that it held begin anew: their tokens do not depend on it. Knows nothing about shards.
+once. If a step runs out of memory, the engine is made again with a smaller arena. The requests that
+it held begin anew, and their tokens do not depend on it. Knows nothing about shards.
 """
 
 from __future__ import annotations

@@ -66,7 +66,7 @@ SHAPES = [
     (128, 7, True, 250, False, 2),
 ]
 #: What a format changes is how a group of 16 numbers is read, whatever the shape:
-#: each shape in one #: format.
+#: each shape in one format.
 SHORT = {(shape, list(KV_FORMATS)[n % len(KV_FORMATS)]) for n, shape in enumerate(SHAPES)}
 
 

@@ -48,7 +48,7 @@ def test_the_round_trip_errs_by_half_a_step_at_most(form: Format) -> None:
     above = torch.searchsorted(magnitudes, steps).clamp(1, len(magnitudes) - 1)
     half_gap = (magnitudes[above] - magnitudes[above - 1]) / 2
     # The scale itself is rounded or cut at 448:
-    # the largest number may lie beyond the last # magnitude.
+    # the largest number may lie beyond the last magnitude.
     bound = torch.maximum(half_gap, steps - magnitudes[-1])
     error = (dequantise(quantised, form) - groups).abs() / step
     assert (error <= bound * (1 + 1e-5) + 1e-6).all()
