@@ -21,7 +21,7 @@ from dynts_batch.config import (
 )
 from dynts_batch.config_rules import validate
 from dynts_batch.engine import Engine
-from dynts_batch.engine.model.int8 import rounding
+from dynts_batch.engine.model.int8 import products, rounding
 from dynts_batch.engine.model.int8.weight import CHANNELS_AT_ONCE, Int8Weight, check_int8
 from dynts_batch.engine.model.packing import pack_linears
 from dynts_batch.engine.model.resolved import resolve_model
@@ -79,7 +79,47 @@ def test_in_c_rows_are_rounded_and_scaled_to_the_same_bits(
     assert torch.equal(codes, expected_codes)
     assert torch.equal(scales, expected_scales)
     for output, b in zip(outputs, (None, bias), strict=True):
-        torch.testing.assert_close(output, rounding.scale_rows(sums, scales, b, dtype))
+        assert torch.equal(output, rounding.scale_rows(sums, scales, b, dtype))
+
+
+@needs_vnni
+@pytest.mark.skipif(
+    not can_run(products.SOURCE, torch.float32, torch.device("cpu"), 16), reason="no C compiler"
+)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("num_channels", [16, 64, 176])
+@pytest.mark.parametrize("width", [16, 912])
+def test_products_in_c_have_the_bits_of_onednn(
+    dtype: torch.dtype, num_channels: int, width: int
+) -> None:
+    """The largest codes of either sign among them, and every number of rows that C takes at once."""
+    torch.manual_seed(0)
+    codes, scales = rounding.rounded(torch.randn(num_channels, width))
+    codes[0], codes[1] = 127, -127
+    offsets = torch.randn(num_channels)
+    rows = torch.randn(33, width).to(dtype)
+    rows[:2] = torch.tensor([[1], [-1]])
+    for bias in (None, offsets):
+        made = [
+            kind(codes, scales.flatten(), bias)
+            for kind in (products.NativeProduct, products.OneDnnProduct)
+        ]
+        for count in (1, 2, 3, 4, 5, 6, 7, 12, 13, 33):
+            given = rounding.round_rows(rows[:count].view(count, 1, width))
+            in_c, by_onednn = (product(*given, dtype) for product in made)
+            assert in_c.shape == (count, 1, num_channels)
+            assert torch.equal(in_c, by_onednn)
+
+
+@needs_vnni
+def test_onednn_multiplies_where_c_does_not_or_amx_is_faster(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fits = products.NativeProduct.fits
+    assert not fits(17, 64)
+    assert not fits(16, 65)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_int8": True})
+    assert not fits(16, 64)
 
 
 @needs_vnni

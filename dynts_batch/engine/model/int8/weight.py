@@ -1,13 +1,14 @@
 """Linear layers in 8 bits, for a CPU: the weights of a channel share a scale, and so do a token's
 numbers.
 
-oneDNN, which comes with torch, multiplies whole numbers exactly. So a token's output has the same
-bits whatever its batch-mates. Knows no model.
+Whole numbers are multiplied exactly. So a token's output has the same bits whatever its batch-mates.
+Knows no model.
 """
 
 import torch
 
-from dynts_batch.engine.model.int8.rounding import ZERO_POINT, round_rows, rounded, scale_rows
+from dynts_batch.engine.model.int8.products import NativeProduct, OneDnnProduct
+from dynts_batch.engine.model.int8.rounding import round_rows, rounded
 from dynts_batch.engine.model.packing import PackedWeight
 from dynts_batch.errors import ConfigError
 
@@ -20,25 +21,17 @@ class Int8Weight(PackedWeight):
     -127."""
 
     def _pack(self, weight: torch.Tensor) -> None:
-        codes = torch.empty_like(weight, dtype=torch.int8)
-        self._scales = torch.empty(len(weight))
+        codes = torch.empty(weight.shape, dtype=torch.int8)
+        scales = torch.empty(len(weight))
         for start in range(0, len(weight), CHANNELS_AT_ONCE):
             part = slice(start, start + CHANNELS_AT_ONCE)
-            codes[part], scales = rounded(weight[part])
-            self._scales[part] = scales[:, 0]
-        self._zero_points = torch.zeros(len(codes), dtype=torch.int32)
-        self._bias = None if self._bias is None else self._bias.float()
-        self._packed = torch.ops.onednn.qlinear_prepack(codes, None)
-        self._multiply_codes = torch.ops.onednn.qlinear_pointwise.default
+            codes[part], scales[part, None] = rounded(weight[part])
+        bias = None if self._bias is None else self._bias.float()
+        kind = NativeProduct if NativeProduct.fits(*weight.shape) else OneDnnProduct
+        self._multiply_codes = kind(codes, scales, bias)
 
     def _product(self, inputs: torch.Tensor) -> torch.Tensor:
-        # Signed codes would take a reference loop, a thousand times as slow.
-        codes, scales = round_rows(inputs)
-        sums = self._multiply_codes(
-            codes, 1.0, ZERO_POINT, self._packed, self._scales, self._zero_points, None, 1.0, 0,
-            torch.float32, "none", [], "",
-        )  # fmt: skip
-        return scale_rows(sums, scales, self._bias, inputs.dtype)
+        return self._multiply_codes(*round_rows(inputs), inputs.dtype)
 
 
 def check_int8(device: torch.device) -> None:
