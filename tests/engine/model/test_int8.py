@@ -27,7 +27,7 @@ from dynts_batch.engine.model.packing import pack_linears
 from dynts_batch.engine.model.resolved import resolve_model
 from dynts_batch.errors import ConfigError
 from dynts_batch.kvcache.native import can_run
-from dynts_batch.runner.shard_actors import over_shards
+from dynts_batch.runner.shard_actors import check_weights
 
 HAS_VNNI = torch.cpu.get_capabilities().get("avx512_vnni", False)
 needs_vnni = pytest.mark.skipif(not HAS_VNNI, reason="this CPU does not multiply in 8 bits")
@@ -92,7 +92,7 @@ def test_in_c_rows_are_rounded_and_scaled_to_the_same_bits(
 def test_products_in_c_have_the_bits_of_onednn(
     dtype: torch.dtype, num_channels: int, width: int
 ) -> None:
-    """The largest codes of either sign among them, and every number of rows that C takes at once."""
+    """The largest codes of either sign are among them, and any number of rows of a tile."""
     torch.manual_seed(0)
     codes, scales = rounding.rounded(torch.randn(num_channels, width))
     codes[0], codes[1] = 127, -127
@@ -193,4 +193,4 @@ def test_it_is_refused_where_nothing_multiplies_so(monkeypatch: pytest.MonkeyPat
     ):
         validate(replace(run_of_int8, model=ModelConfig(weights="int8", device="cuda")))
     with pytest.raises(ConfigError, match=r"model\.weights must be null in a run whose traces"):
-        next(over_shards(object, (), run_of_int8, {0: []}))
+        check_weights(run_of_int8)

@@ -1,8 +1,8 @@
 """Linear layers in 8 bits, for a CPU: the weights of a channel share a scale, and so do a token's
 numbers.
 
-Whole numbers are multiplied exactly. So a token's output has the same bits whatever its batch-mates.
-Knows no model.
+Whole numbers are multiplied exactly. So a token's output has the same bits whatever its
+batch-mates. Knows no model.
 """
 
 import torch
