@@ -31,7 +31,8 @@ class Int8Weight(PackedWeight):
         self._multiply_codes = kind(codes, scales, bias)
 
     def _product(self, inputs: torch.Tensor) -> torch.Tensor:
-        return self._multiply_codes(*round_rows(inputs), inputs.dtype)
+        codes, scales = round_rows(inputs)
+        return self._multiply_codes(codes, scales, inputs.dtype)
 
 
 def check_int8(device: torch.device) -> None:
