@@ -73,37 +73,46 @@ class Expected(HeadwisePolicy):
         return distances
 
     def score_layer(self, layer: LayerSlots) -> torch.Tensor:
-        is_candidate = layer.is_candidate[:, :, None, None]
-        logits = self._logits(layer).masked_fill(~is_candidate, -torch.inf)
+        is_candidate, keys = layer.is_candidate, layer.keys.float()  # [R, 1, C], [R, H, C, D]
+        squares = keys.square()
+        logits = self._logits(layer, keys, squares)
+        logits.masked_fill_(~is_candidate[:, :, None, None], -torch.inf)
         # A sliding-window layer may hide every candidate from a query.
-        attention = logits.softmax(dim=-1).nan_to_num().mean(dim=(2, 3))  # [R, H, C]
+        attention = logits.softmax(dim=-1).nan_to_num_().mean(dim=(2, 3))  # [R, H, C]
         lengths = layer.values.float().norm(dim=-1)
-        unlike = (self._distance(layer) * lengths).square()
-        shares = _shares(attention * lengths, layer.is_candidate)
-        return shares + self.unlikeness * _shares(unlike, layer.is_candidate)
+        unlike = _from_mean(keys, squares, is_candidate) * lengths.square()
+        shares = _shares(attention * lengths, is_candidate)
+        return shares + self.unlikeness * _shares(unlike, is_candidate)
 
-    def _distance(self, layer: LayerSlots) -> torch.Tensor:
-        """Of each key from the mean key of the candidates, [R, H, C]."""
-        keys, weight = layer.keys.float(), layer.is_candidate[..., None]  # [R, 1 or H, C, 1]
-        mean = (keys * weight).sum(dim=2, keepdim=True) / weight.sum(dim=2, keepdim=True)
-        return (keys - mean).norm(dim=-1)
-
-    def _logits(self, layer: LayerSlots) -> torch.Tensor:
+    def _logits(self, layer: LayerSlots, keys: torch.Tensor, squares: torch.Tensor) -> torch.Tensor:
         """log E exp(q.k) of the predicted queries, [R, H, N, G, C], N of them per row and head."""
-        stats, keys = layer.query_stats, layer.keys.float()  # [R, H, C, D]
+        stats = layer.query_stats
         num_kv_heads, scale = keys.shape[1], stats.rule.scale
         distances = torch.tensor(self.distances, device=keys.device)
         positions = layer.slots.seq_len[:, None] - 2 + distances  # [R, N]
-        queries = as_numbers(stats.at(positions)).unflatten(-2, (num_kv_heads, -1))
+        queries = scale * as_numbers(stats.at(positions)).unflatten(-2, (num_kv_heads, -1))
         queries = queries.transpose(1, 2)  # [R, H, N, G, D]
-        products = queries.flatten(2, 3) @ keys.transpose(2, 3)
-        variances = stats.variances.unflatten(0, (num_kv_heads, -1))  # [H, G, D]
-        spread = variances @ keys.square().transpose(2, 3)  # [R, H, G, C]
-        logits = products.view(*queries.shape[:4], -1) * scale + (scale**2 / 2 * spread)[:, :, None]
+        logits = (queries.flatten(2, 3) @ keys.transpose(2, 3)).view(*queries.shape[:4], -1)
+        variances = scale**2 / 2 * stats.variances.unflatten(0, (num_kv_heads, -1))  # [H, G, D]
+        logits += (variances @ squares.transpose(2, 3))[:, :, None]  # [R, H, 1, G, C]
         if (window := stats.rule.sliding_window) is None:
             return logits
         distance = positions[:, None, :, None] - layer.positions[:, :, None]  # [R, H or 1, N, C]
-        return logits.masked_fill((distance >= window)[:, :, :, None], -torch.inf)
+        return logits.masked_fill_((distance >= window)[:, :, :, None], -torch.inf)
+
+
+def _from_mean(
+    keys: torch.Tensor, squares: torch.Tensor, is_candidate: torch.Tensor
+) -> torch.Tensor:
+    """Squared distance of each key from the mean key of the candidates, [R, H, C].
+
+    As |k|^2 - 2 k.m + |m|^2, since copies of all keys cost more than two products.
+    """
+    weight = is_candidate / is_candidate.sum(dim=-1, keepdim=True)  # [R, 1, C]
+    mean = weight[:, :, None] @ keys  # [R, H, 1, D]
+    products = (keys @ mean.transpose(2, 3)).squeeze(-1)
+    distance = squares.sum(dim=-1) - 2 * products + mean.square().sum(dim=-1)
+    return distance.clamp(min=0)
 
 
 def _shares(scores: torch.Tensor, is_candidate: torch.Tensor) -> torch.Tensor:
