@@ -277,6 +277,7 @@ def simulate(world: World) -> Outcome:
         ),
         shards_to_do=range(world.plan.num_shards),
         committed_shards=frozenset(),
+        num_unasked=0,
         checkpointed_shards=frozenset(),
         has_worked=world.has_worked,
     )
