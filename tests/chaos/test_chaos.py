@@ -35,26 +35,40 @@ def undisturbed(tmp_path_factory):
     return rows
 
 
-def _chaos(nodes, folder, run_dir, undisturbed, *, num_rows, step_s, targets, seed, pause_s):
-    folder.mkdir()
+def _disturb(nodes, folder, run, *, num_rows, step_s, targets, seed, pause_s, **groups):
+    """A run of `num_rows` problems in which `targets` die. `run`: its settings, with `dir`."""
     log = folder / "admitted.txt"
-    problems = write_problems(folder / "problems.jsonl", num_rows)
     config = write_config(
         folder,
-        problems,
+        write_problems(folder / "problems.jsonl", num_rows),
         model={"name": f"fake:step_s={step_s},log={log}"},
-        memory={"max_seqs": MAX_SEQS},
-        run={**_RUN, "dir": run_dir},
+        run=run,
         workers={"num_cpus": 0.4, "min": 1, "max": 4},
+        **groups,
     )
-    outcome = run_in_chaos(
+    return run_in_chaos(
         nodes,
         str(config),
-        run_dir,
+        run["dir"],
         log,
         targets=targets,
         dice=random.Random(seed),
         pause_s=pause_s,
+    )
+
+
+def _chaos(nodes, folder, run_dir, undisturbed, *, num_rows, step_s, targets, seed, pause_s):
+    folder.mkdir()
+    outcome = _disturb(
+        nodes,
+        folder,
+        {**_RUN, "dir": run_dir},
+        num_rows=num_rows,
+        step_s=step_s,
+        targets=targets,
+        seed=seed,
+        pause_s=pause_s,
+        memory={"max_seqs": MAX_SEQS},
     )
     units = [(row["request_id"], row["sample_index"]) for row in outcome.rows]
     assert len(set(units)) == len(units) == num_rows
@@ -129,24 +143,17 @@ def test_samples_that_wait_for_each_other_are_the_same_ones_whatever_dies(tmp_pa
         "run": run | {"dir": str(quiet / "run")},
     }
     expected = stable_rows(finish_run(make_config(quiet, 60, **plain)).path)
-    log = tmp_path / "admitted.txt"
-    config = write_config(
-        tmp_path,
-        write_problems(tmp_path / "problems.jsonl", 60),
-        model={"name": f"fake:step_s=0.05,log={log}"},
-        sampling=plain["sampling"],
-        run=run | {"dir": str(tmp_path / "run")},
-        workers={"num_cpus": 0.4, "min": 1, "max": 4},
-    )
     with Nodes() as nodes:
-        outcome = run_in_chaos(
+        outcome = _disturb(
             nodes,
-            str(config),
-            str(tmp_path / "run"),
-            log,
+            tmp_path,
+            run | {"dir": str(tmp_path / "run")},
+            num_rows=60,
+            step_s=0.05,
             targets=["worker", "node", "driver", "worker", "worker", "driver"],
-            dice=random.Random(stop_when),
+            seed=stop_when,
             pause_s=(1.0, 5.0),
+            sampling=plain["sampling"],
         )
     assert outcome.rows == expected
     num_run = sum(row["finish_reason"] != "skipped" for row in expected)
@@ -163,24 +170,17 @@ def test_second_attempts_are_the_same_ones_whatever_dies(tmp_path):
     quiet.mkdir()
     config = make_config(quiet, 200, policy=policy, run=_RUN | {"dir": str(quiet / "run")})
     expected = stable_rows(finish_run(config).path)
-    log = tmp_path / "admitted.txt"
-    config = write_config(
-        tmp_path,
-        write_problems(tmp_path / "problems.jsonl", 200),
-        model={"name": f"fake:step_s=0.2,log={log}"},
-        policy=policy,
-        run=_RUN | {"dir": str(tmp_path / "run")},
-        workers={"num_cpus": 0.4, "min": 1, "max": 4},
-    )
     with Nodes() as nodes:
-        outcome = run_in_chaos(
+        outcome = _disturb(
             nodes,
-            str(config),
-            str(tmp_path / "run"),
-            log,
+            tmp_path,
+            _RUN | {"dir": str(tmp_path / "run")},
+            num_rows=200,
+            step_s=0.2,
             targets=["worker", "driver", "node", "worker", "worker", "driver", "worker", "driver"],
-            dice=random.Random(0),
+            seed=0,
             pause_s=(4.0, 8.0),
+            policy=policy,
         )
     assert outcome.rows == expected
     print(f"\n{dict(outcome.kills)}; {outcome.num_admitted} requests begun for 200 rows")
