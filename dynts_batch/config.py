@@ -109,9 +109,8 @@ class SamplingConfig:
     loop_min_tokens: int = 64
     """Shortest block of a loop, in tokens. Blocks longer than 512 tokens are not looked for."""
     loop_repeats: int = 0
-    """How many equal blocks in a row make a loop; 4 spares tables and code. A loop ends the
-    thinking, or else the row, with finish_reason `loop`; vLLM always ends the row. 0 = off, else at
-    least 2."""
+    """How many equal blocks in a row make a loop, at least 2; 4 spares tables and code; 0 = off. A
+    loop ends the thinking, or else the row, with finish_reason `loop`; vLLM always ends the row."""
     logprobs: bool = False
     """Keep the log-probability of every token, under the distribution that it was drawn from: after
     temperature, top_k, top_p and min_p. At temperature 0 it is the model's own."""
@@ -152,7 +151,8 @@ class PolicyParameters:
     """The prompt is never evicted. null = the policy's choice: false for `expected`, else true."""
     quantize: bool | str = False
     """How keys and values are stored, apart from the newest few tokens. false: as they are. `true`
-    or `nvfp4`: 4.5 bits a number. `int4`: 5 bits, with more precise keys. `fp8`: 8.5 bits."""
+    or `nvfp4`: 4.5 bits a number. `int4`: 5 bits, with more precise keys. `fp8`: 8.5 bits. What a
+    head's keys have in common is measured while loading, and `nvfp4` and `fp8` do not round it."""
     retry_budget: int | None = None
     """Rows run again with this budget, last of all, if their prompt did not fit, or if they lost
     tokens and ended at the token limit, in a loop or without an answer. A decided question's do

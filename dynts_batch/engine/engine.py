@@ -15,7 +15,7 @@ from dynts_batch.engine.completions import Completions
 from dynts_batch.engine.endings import Endings
 from dynts_batch.engine.eviction import Evictor, eviction_bytes
 from dynts_batch.engine.eviction_trace import EvictionTrace
-from dynts_batch.engine.model.calibration.queries import measure_queries
+from dynts_batch.engine.model.calibration.measured import measure
 from dynts_batch.engine.model.loader import LoadedModel, load_companions, load_model
 from dynts_batch.engine.model.memory import (
     arena_shape,
@@ -37,8 +37,6 @@ from dynts_batch.kvcache.arena import KVArena
 from dynts_batch.kvcache.counter_rng import sequence_key
 from dynts_batch.kvcache.policies import make_policy
 from dynts_batch.kvcache.policy import Policy
-from dynts_batch.kvcache.query_stats import QueryStats
-from dynts_batch.kvcache.recorders.recorder import companion_of
 from dynts_batch.records import Completion, Request
 
 
@@ -57,11 +55,11 @@ class Engine:
     ) -> None:
         """`companions`: what was made for the model and the policy needs, such as a predictor."""
         self._model, self._sampling = model, sampling
-        if QueryStats in policy.companions and companion_of(QueryStats, companions) is None:
-            companions = (*companions, measure_queries(model))
         self._renderer = PromptRenderer(model.tokenizer, model.think_tags, model.chat)
         self._longest_prompt = policy.longest_prompt(memory.max_prompt_tokens)
         capacity = policy.capacity(memory.max_prompt_tokens, sampling.max_new_tokens)
+        longest = self._longest_prompt + sampling.max_new_tokens
+        companions, key_offsets = measure(model, policy, companions, longest)
         dtype = model.decoder.dtype
         shape = arena_shape(model.config, policy, dtype, companions)
         activations = prefill_bytes(model.config, dtype, MAX_PREFILL_TOKENS)
@@ -69,7 +67,7 @@ class Engine:
         free_bytes = bytes_on_gpu(model.device, gpu_share, most_at_once)
         vocab_size = model.config.vocab_size
         max_seqs = plan_max_seqs(shape, capacity, memory, free_bytes, vocab_size)
-        self.arena = KVArena(shape, max_seqs, capacity, model.device)
+        self.arena = KVArena(shape, max_seqs, capacity, model.device, key_offsets)
         left = bytes_left(shape, capacity, memory, free_bytes, vocab_size)
         self._shared = SharedPrompt(self.arena, left) if sampling.num_samples > 1 else None
         self._runner = ModelRunner(model, sampling, self.arena, companions)

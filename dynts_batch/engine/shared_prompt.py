@@ -62,5 +62,5 @@ class SharedPrompt:
         if self._room_bytes is not None and shape.bytes_per_sequence(capacity) > self._room_bytes:
             return False
         device = self._arena.positions.device
-        self._kept = KVArena(shape, max_seqs=1, capacity=capacity, device=device)
+        self._kept = KVArena(shape, 1, capacity, device, self._arena.key_offsets)
         return True

@@ -25,16 +25,28 @@ COPIED_BYTES = 64 * 2**20
 
 
 class KVArena:
-    """`max_seqs` lanes of `capacity` slots, allocated once."""
+    """`max_seqs` lanes of `capacity` slots, allocated once.
+
+    `key_offsets`, by layer: what a quantised store takes out of keys [H, D], see PackedStore. If
+    there are none, no layer has one.
+    """
 
     def __init__(
-        self, shape: ArenaShape, max_seqs: int, capacity: int, device: torch.device
+        self,
+        shape: ArenaShape,
+        max_seqs: int,
+        capacity: int,
+        device: torch.device,
+        key_offsets: Sequence[torch.Tensor | None] = (),
     ) -> None:
         self.shape, self.max_seqs, self.capacity = shape, max_seqs, capacity
+        self.key_offsets = key_offsets or [None] * shape.num_layers
         self._cache_len = torch.zeros(
             max_seqs if shape.stored_in else 0, dtype=torch.int64, device=device
         )
-        self.layers: list[LayerStore] = [self._make_store(device) for _ in range(shape.num_layers)]
+        self.layers: list[LayerStore] = [
+            self._make_store(offset, device) for offset in self.key_offsets
+        ]
         per_slot = (max_seqs, *shape.granularity, capacity)
         self.positions = torch.zeros(per_slot, dtype=torch.int32, device=device)
         self.columns = {
@@ -239,10 +251,11 @@ class KVArena:
         group = layer if column.shape[1] > 1 else 0
         return column[lanes, group, :, :num_slots].eq(marked.coarse_value)
 
-    def _make_store(self, device: torch.device) -> LayerStore:
+    def _make_store(self, key_offset: torch.Tensor | None, device: torch.device) -> LayerStore:
         shape = self.shape
         size = (self.max_seqs, shape.num_kv_heads, self.capacity, shape.head_dim)
         if shape.stored_in is None:
+            assert key_offset is None, "a plain store keeps keys as they are"
             return PlainStore(size, shape.dtype, device)
         coarse = shape.coarse_column
         return self._packed_kind(device)(
@@ -251,6 +264,7 @@ class KVArena:
             self._cache_len,
             form=shape.stored_in,
             num_marks=shape.granularity_of(coarse)[1] if coarse else 0,
+            key_offset=key_offset,
         )
 
     def _packed_kind(self, device: torch.device) -> type[PackedStore]:

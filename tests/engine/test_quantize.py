@@ -1,6 +1,7 @@
 """A quantised cache through the engine: as transformers with a cache that rounds,
 the same every time, and smaller."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +23,12 @@ MAX_NEW_TOKENS = 24
 
 class RoundingCache(DynamicCache):
     """Rounds every complete group of 16 tokens once, with the plain reference; a chunk of a prompt
-    attends to itself unrounded, and to what is before it rounded."""
+    attends to itself unrounded, and to what is before it rounded. Keys are rounded without the
+    `offsets` of their layer."""
 
-    def __init__(self, of_keys: str) -> None:
+    def __init__(self, of_keys: str, offsets: Sequence[torch.Tensor | None]) -> None:
         super().__init__()
-        self.of_keys = of_keys
+        self.of_keys, self.offsets = of_keys, offsets
 
     def update(
         self, key: torch.Tensor, value: torch.Tensor, layer: int, *args: Any, **_: Any
@@ -35,10 +37,15 @@ class RoundingCache(DynamicCache):
         length, is_prompt = keys.shape[2], key.shape[2] > 1
         before = length - key.shape[2]
         seen = (keys.clone(), values.clone()) if is_prompt else (keys, values)
+        offset = self.offsets[layer]
+        offset = torch.zeros(keys.shape[1], keys.shape[3]) if offset is None else offset
         for begin in range(before // 16 * 16, length // 16 * 16, 16):
             for head in range(keys.shape[1]):
-                for column in keys[0, head, begin : begin + 16].T:
-                    column[:] = torch.tensor(round_trip(column.tolist(), self.of_keys))
+                for column, own in zip(
+                    keys[0, head, begin : begin + 16].T, offset[head], strict=True
+                ):
+                    rounded = round_trip((column - own).tolist(), self.of_keys)
+                    column[:] = torch.tensor(rounded) + own
                 for part in values[0, head, begin : begin + 16].reshape(-1, 16):
                     part[:] = torch.tensor(round_trip(part.tolist(), "nvfp4"))
         return seen
@@ -76,9 +83,12 @@ def test_without_evictions_it_equals_transformers_with_a_cache_that_rounds(
         monkeypatch.setattr(module, "PREFILL_CHUNK", chunk)
     folder, prompts = tiny_model_dirs[architecture], random_prompts(seed=5, count=6)
     model = AutoModelForCausalLM.from_pretrained(folder)
-    completions = run(engine(folder, 3, PolicyConfig(name="full", quantize=quantize)), prompts)
+    tested = engine(folder, 3, PolicyConfig(name="full", quantize=quantize))
+    offsets = tested.arena.key_offsets
+    assert [offset is None for offset in offsets] == [quantize == "int4"] * len(offsets)
+    completions = run(tested, prompts)
     for prompt, completion in zip(prompts, completions, strict=True):
-        cache, expected = RoundingCache(quantize), list(prompt)
+        cache, expected = RoundingCache(quantize, offsets), list(prompt)
         for start in (
             *range(0, len(prompt), chunk),
             *range(len(prompt), len(prompt) + len(completion) - 1),

@@ -61,10 +61,10 @@ class NativePackedStore(PackedStore):
             self.form.bits,
         )
 
-    def append(
+    def _append(
         self, lanes: torch.Tensor, slots: torch.Tensor, keys: torch.Tensor, values: torch.Tensor
     ) -> None:
-        _append(*self.parts, lanes, slots, keys, values)
+        _append_packed(*self.parts, lanes, slots, keys, values)
 
     def _read(self, part: int, lanes: torch.Tensor, num_slots: int) -> torch.Tensor:
         read, store = function(SOURCE, "read_packed", "pplpplll"), CStore.of(*self.parts)
@@ -97,7 +97,7 @@ class NativePackedStore(PackedStore):
     " Tensor(e!)? is_ternary, int bits, Tensor lanes, Tensor slots, Tensor keys, Tensor values) ->"
     " ()"
 )
-def _append(
+def _append_packed(
     codes: torch.Tensor,
     scales: torch.Tensor,
     zero_points: torch.Tensor | None,

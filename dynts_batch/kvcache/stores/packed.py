@@ -37,6 +37,13 @@ class PackedStore:
     may be rounded once more.
 
     `cache_len` [max_seqs] is the arena's. It says where each lane's buffer begins.
+
+    `key_offset` [H, D]: what is taken out of keys before they are stored, and added again to those
+    that are read; None: nothing is. It is what all keys of a head have in common, such as a bias.
+    A format without a zero-point would spend its precision on it. Decode attention reads `groups`
+    and `buffer`, where the offset is missing. All logits of a query then differ by one number,
+    which a softmax ignores, so it is right as it is. With sinks it would not be: a layer that has
+    them must have no offset.
     """
 
     def __init__(
@@ -47,10 +54,11 @@ class PackedStore:
         *,
         form: KVFormat,
         num_marks: int,
+        key_offset: torch.Tensor | None = None,
     ) -> None:
         max_seqs, num_heads, capacity, head_dim = size
         self.num_groups, self._dtype, self.cache_len = capacity // GROUP, dtype, cache_len
-        self.form = form
+        self.form, self._key_offset = form, key_offset
         device, groups = cache_len.device, (2, max_seqs, num_heads, self.num_groups)
         num_bytes = GROUP * head_dim // form.keys.codes_per_byte
         # The first axis: keys, values.
@@ -75,7 +83,8 @@ class PackedStore:
         return self.keys(lanes, num_slots), self.values(lanes, num_slots)
 
     def keys(self, lanes: torch.Tensor, num_slots: int) -> torch.Tensor:
-        return self._read(0, lanes, num_slots)
+        keys = self._read(0, lanes, num_slots)
+        return keys if self._key_offset is None else keys + self._key_offset[:, None]
 
     def keys_in_place(self, lanes: torch.Tensor, num_slots: int) -> torch.Tensor:
         return self.keys(lanes, num_slots)
@@ -84,7 +93,8 @@ class PackedStore:
         return self._read(1, lanes, num_slots)
 
     def groups(self, part: int, lanes: slice | torch.Tensor, groups: slice) -> torch.Tensor:
-        """Keys (`part` 0) or values (1) of packed groups of `lanes`, dequantised, [R, H, S, D]."""
+        """Keys (`part` 0) without their offset, or values (1), of packed groups of `lanes`,
+        dequantised, [R, H, S, D]."""
         codes, scales = (
             self.codes[part][lanes][:, :, groups],
             self.scales[part][lanes][:, :, groups],
@@ -118,11 +128,21 @@ class PackedStore:
         """Tokens beyond `lengths` may fill groups. Nothing reads these before they are packed
         again."""
         assert start % GROUP == 0, "a chunk of a prompt ends where a group does"
+        if self._key_offset is not None:
+            keys = keys - self._key_offset[:, None]
         self._write(lanes, start // GROUP, lengths, torch.stack((keys, values)), None)
 
     def append(
         self, lanes: torch.Tensor, slots: torch.Tensor, keys: torch.Tensor, values: torch.Tensor
     ) -> None:
+        if self._key_offset is not None:
+            keys = keys - self._key_offset
+        self._append(lanes, slots, keys, values)
+
+    def _append(
+        self, lanes: torch.Tensor, slots: torch.Tensor, keys: torch.Tensor, values: torch.Tensor
+    ) -> None:
+        """`append` of keys without their offset."""
         for buffer, states in zip(self.buffer, (keys, values), strict=True):
             buffer[lanes, :, slots % GROUP] = states
         complete = lanes[slots % GROUP == GROUP - 1]
@@ -144,8 +164,10 @@ class PackedStore:
         num_slots = (self.num_groups + 1) * GROUP
         index = kept.expand(-1, self.codes.shape[2], -1).unsqueeze(-1)
         survivors = [
-            read(rows, num_slots).gather(2, index.expand(-1, -1, -1, self.buffer.shape[-1]))
-            for read in (self.keys, self.values)
+            self._read(part, rows, num_slots).gather(
+                2, index.expand(-1, -1, -1, self.buffer.shape[-1])
+            )
+            for part in range(2)
         ]
         self._write(rows, 0, retained_len, torch.stack(survivors), is_coarse)
 
@@ -166,6 +188,7 @@ class PackedStore:
             self.zero_points[lane] = 0
 
     def _read(self, part: int, lanes: torch.Tensor, num_slots: int) -> torch.Tensor:
+        """Keys (`part` 0) without their offset, or values (1), [R, H, S, D]."""
         num_groups = min(-(-num_slots // GROUP), self.num_groups)
         packed = self.groups(part, lanes, slice(num_groups))
         # Room for the buffer of a lane that has filled all its groups.

@@ -185,7 +185,7 @@ def _write_group(  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def _append(  # type: ignore[no-untyped-def]
+def _append_token(  # type: ignore[no-untyped-def]
     states, lanes, slots, buffer, codes, scales, zero_points, ternary,
     lane_stride, head_stride, num_groups, ternary_lane_stride, ternary_head_stride,
     NUM_HEADS: tl.constexpr, HEAD_DIM: tl.constexpr, DIMS: tl.constexpr, BITS: tl.constexpr,
@@ -218,13 +218,13 @@ def _append(  # type: ignore[no-untyped-def]
 class TritonPackedStore(PackedStore):
     """For a GPU, if `devices.runs_triton` says so."""
 
-    def append(
+    def _append(
         self, lanes: torch.Tensor, slots: torch.Tensor, keys: torch.Tensor, values: torch.Tensor
     ) -> None:
         strides, marks = self.ternary_marks
         for part, states in enumerate((keys, values)):
             assert states.stride(-1) == 1, "a head's numbers stand side by side"
-            _append[(len(lanes) * self.num_heads,)](
+            _append_token[(len(lanes) * self.num_heads,)](
                 states, lanes, slots, self.buffer[part], self.codes[part], self.scales[part],
                 self._zero_points, marks, *states.stride()[:2], self.num_groups, *strides,
                 *self._sizes, *self._kind(part),

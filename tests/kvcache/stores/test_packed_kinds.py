@@ -66,17 +66,17 @@ def same_bits(store: PackedStore, other: PackedStore) -> bool:
 
 @pytest.mark.parametrize("name", list(KV_FORMATS))
 @pytest.mark.parametrize(
-    ("kind", "dtype", "head_dim", "per_head"),
+    ("kind", "dtype", "head_dim", "per_head", "has_offset"),
     [
-        ("C", torch.float32, 16, False),
-        ("C", torch.float32, 48, True),
-        ("C", torch.float32, 128, False),
-        ("Triton", torch.float32, 48, True),
-        pytest.param("Triton", torch.bfloat16, 16, False, marks=pytest.mark.long),
+        ("C", torch.float32, 16, False, False),
+        ("C", torch.float32, 48, True, True),
+        ("C", torch.float32, 128, False, False),
+        ("Triton", torch.float32, 48, True, True),
+        pytest.param("Triton", torch.bfloat16, 16, False, False, marks=pytest.mark.long),
     ],
 )
 def test_it_holds_the_same_bits_as_torchs(
-    kind: str, dtype: torch.dtype, name: str, head_dim: int, per_head: bool
+    kind: str, dtype: torch.dtype, name: str, head_dim: int, per_head: bool, has_offset: bool
 ) -> None:
     written_in, device = store_kind(kind)
     if (kind, name, dtype, device.type) == ("Triton", "int4", torch.bfloat16, "cpu"):
@@ -85,8 +85,9 @@ def test_it_holds_the_same_bits_as_torchs(
     size = (LANES, HEADS, CAPACITY, head_dim)
     form, has_ternary = KV_FORMATS[name], name == "nvfp4"
     num_marks = has_ternary * (HEADS if per_head else 1)
+    offset = torch.randn(HEADS, head_dim).to(device, dtype) if has_offset else None
     store, other = stores = [
-        each(size, dtype, cache_len, form=form, num_marks=num_marks)
+        each(size, dtype, cache_len, form=form, num_marks=num_marks, key_offset=offset)
         for each in (PackedStore, written_in)
     ]
     lanes = torch.tensor([1, 3, 0, 2], device=device)
@@ -155,7 +156,7 @@ def test_the_kernels_compile_for_gpus_that_are_not_here() -> None:
         ]
     ]  # fmt: skip
     reads, packs = {"SLOTS": 32, "codes": "*i32"}, {"codes": "*u8"}
-    own = {"_append": packs, "_read_slots": reads, "_write_group": packs}
+    own = {"_append_token": packs, "_read_slots": reads, "_write_group": packs}
     check_compiles(
         written_in.__module__,
         *((name, common | kind | arguments) for name, arguments in own.items() for kind in kinds),
