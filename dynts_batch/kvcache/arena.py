@@ -44,6 +44,7 @@ class KVArena:
         self._cache_len = torch.zeros(
             max_seqs if shape.stored_in else 0, dtype=torch.int64, device=device
         )
+        assert len(self.key_offsets) == shape.num_layers, "an offset or None for each layer"
         self.layers: list[LayerStore] = [
             self._make_store(offset, device) for offset in self.key_offsets
         ]

@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import CONFIG_MAPPING
 
+from dynts_batch.benchmarks.architectures.tiny import save_tiny
 from dynts_batch.config import MemoryConfig, ModelConfig, PolicyConfig, SamplingConfig
 from dynts_batch.engine import Engine
 from dynts_batch.engine.attention.steps import DecodeStep, PrefillStep
@@ -32,11 +34,13 @@ def keys_at(model: LoadedModel, position: int) -> dict[int, torch.Tensor]:
     return {layer: seen.keys[:, 0] for layer, seen in step.found.items()}
 
 
-@pytest.mark.parametrize("architecture", ["llama", "qwen2", "qwen3"])
+@pytest.mark.parametrize("model_type", ["qwen2", "phi", "smollm3"])
 def test_of_one_key_it_is_the_mean_over_all_positions(
-    architecture: str, tiny_model_dirs: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+    model_type: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model = loaded(tiny_model_dirs[architecture])
+    """RoPE turns half of a head of phi, and none in the last layer of smollm3."""
+    save_tiny(CONFIG_MAPPING[model_type], tmp_path)
+    model = loaded(tmp_path)
     monkeypatch.setattr(type(model.tokenizer), "encode", lambda *_, **__: [11])
     offsets = measure_key_offsets(read_text(model), NUM_POSITIONS)
     found = [keys_at(model, position) for position in range(NUM_POSITIONS)]
@@ -45,6 +49,12 @@ def test_of_one_key_it_is_the_mean_over_all_positions(
         assert offset is not None
         expected = torch.stack([keys[layer] for keys in found]).mean(0)
         torch.testing.assert_close(offset, expected, atol=1e-4, rtol=1e-3)
+
+
+def test_the_text_is_as_long_as_the_positions_that_a_model_has_learned(tmp_path: Path) -> None:
+    save_tiny(CONFIG_MAPPING["gpt2"], tmp_path)
+    model = loaded(tmp_path)
+    assert read_text(model).layers[0].keys.shape[1] == model.num_positions
 
 
 def test_a_layer_with_sinks_has_none(tiny_model_dirs: dict[str, Path]) -> None:

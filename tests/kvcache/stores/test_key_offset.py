@@ -1,6 +1,8 @@
 """A store with an offset holds what a store without one holds of keys that lack it,
 gives them back with it, and attends to them better."""
 
+from collections.abc import Iterator
+
 import pytest
 import torch
 
@@ -19,12 +21,14 @@ CPU = torch.device("cpu")
 
 
 @pytest.fixture(autouse=True, params=["torch", "C"])
-def written_in(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    packed_decode.cache_clear()
+def written_in(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     if request.param == "torch":
         monkeypatch.setattr(native, "can_run", lambda *_: False)
     elif not native.can_run("packed.c", torch.float32, CPU, HEAD_DIM):
         pytest.skip("no C compiler here")
+    packed_decode.cache_clear()
+    yield
+    packed_decode.cache_clear()
 
 
 def biased_states(bias: float) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -67,9 +71,8 @@ def test_it_holds_the_bits_of_keys_that_lack_the_offset_and_reads_them_with_it(n
     ((in_place,), _), (stored, _) = next(arena.keys_in_place(lanes, 47)), arena.stored(0, 1, 47)
     assert torch.equal(in_place, read)
     assert torch.equal(stored[0], read[1])
-    ((target, _), source) = (torch.tensor([1, 0]), 2)
-    arena.move(source, int(target), 48)
-    assert torch.equal(arena.keys(0, target[None], 47)[0], read[0])
+    arena.move(2, 1, 48)
+    assert torch.equal(arena.keys(0, torch.tensor([1]), 47)[0], read[0])
 
 
 def attention(arena: KVArena, query: torch.Tensor) -> torch.Tensor:

@@ -58,7 +58,7 @@ class TextStep:
 def read_text(model: LoadedModel) -> TextPass:
     """All layers of `model`, on its device."""
     token_ids = model.tokenizer.encode(TEXT.read_text(encoding="utf-8"), add_special_tokens=True)
-    layers = _run(model, token_ids)
+    layers = _run(model, token_ids[: model.num_positions])
     alone = {position: _run(model, token_ids[:1], position) for position in (0, *TRIED_POSITIONS)}
     named = [
         buffer.float()
