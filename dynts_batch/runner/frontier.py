@@ -26,7 +26,9 @@ from dynts_batch.config_file import load_config
 from dynts_batch.data.run_dir import RunDir
 from dynts_batch.errors import ConfigError, InputError
 from dynts_batch.exit_status import EXIT_OK
-from dynts_batch.report.frontier import FULL, SCHEMA, Frontier, picture, table
+from dynts_batch.report.frontier.picture import picture
+from dynts_batch.report.frontier.points import FULL, SCHEMA, Frontier
+from dynts_batch.report.frontier.table import table
 from dynts_batch.report.totals import Totals
 from dynts_batch.runner.reason import run_to_end
 from dynts_batch.telemetry import setup_logging

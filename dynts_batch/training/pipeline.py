@@ -73,7 +73,7 @@ def _picture(curve: tuple[Epoch, ...]) -> str:
     ]
     return line_chart(
         series,
-        title="Importance predictor, validation questions",
+        title="Importance predictor: overlap of the top tokens",
+        note="validation questions",
         x_label="epoch",
-        y_label="overlap of the top tokens",
     )

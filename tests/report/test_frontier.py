@@ -8,7 +8,9 @@ import pyarrow as pa
 import pytest
 from rich.console import Console
 
-from dynts_batch.report.frontier import SCHEMA, Frontier, picture, table
+from dynts_batch.report.frontier.picture import _line, picture
+from dynts_batch.report.frontier.points import SCHEMA, Frontier
+from dynts_batch.report.frontier.table import table
 
 NUM_QUESTIONS = 200
 
@@ -122,10 +124,32 @@ def test_table_and_picture_show_every_cell() -> None:
     assert at_40[1].endswith("behind")
     assert "dynts 40 40, 60 20, 40, 60" in lines
     assert "random 60 60 20, 60" in lines
-    root = ET.fromstring(picture(FOUND))
-    assert {"dynts", "random", "full"} <= {
-        e.text for e in root.iter("{http://www.w3.org/2000/svg}text")
-    }
+    assert {"dynts", "random", "full: 90.0%", "5", "10", "15"} <= _texts(picture(FOUND))
+
+
+def _texts(svg: str) -> set[str | None]:
+    return {e.text for e in ET.fromstring(svg).iter("{http://www.w3.org/2000/svg}text")}
+
+
+def test_the_picture_says_once_what_all_policies_share() -> None:
+    texts = _texts(picture(frontier(rows("a+x=1+y=2", 20, 0.5), rows("b+x=1", 20, 0.4))))
+    assert {"a+y=2", "b"} <= texts
+    assert "200 questions; bars: 95% intervals; all policies with x=1" in texts
+    alone = _texts(picture(frontier(rows("a+x=1", 20, 0.5), rows("a+x=1", 40, 0.5))))
+    assert "a+x=1" in alone
+    same = _texts(picture(frontier(rows("a", 20, 0.5), rows("a+x=1", 20, 0.5))))
+    assert {"a", "a+x=1"} <= same
+
+
+def test_a_bar_of_the_picture_is_below_the_full_cache_if_the_policy_loses_for_sure() -> None:
+    """Bars of the accuracy itself overlapped the full cache's although all pairs differed."""
+    (dynts, random) = (_line(FOUND, policy, policy) for policy in FOUND.policies)
+    assert random.intervals is not None
+    assert dynts.intervals is not None
+    assert random.intervals[0][1] < 0.90
+    low, high = dynts.intervals[1]
+    assert (low, high) == pytest.approx((0.875, 0.90), abs=0.005)
+    assert dynts.points[1] == pytest.approx((10.0, 0.89))
 
 
 def test_a_part_of_a_frontier_is_shown_too() -> None:

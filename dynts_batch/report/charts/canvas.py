@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import io
 import re
-from itertools import count
+from html import escape
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -31,7 +31,8 @@ _VARIABLES = dict(
 ) | {color: f"series-{i}" for i, color in enumerate(SERIES)}
 
 SETTINGS = {
-    "svg.fonttype": "none", "text.parse_math": False, "axes.formatter.use_mathtext": False,
+    "svg.fonttype": "none", "svg.hashsalt": "dynts",
+    "text.parse_math": False, "axes.formatter.use_mathtext": False,
     "font.size": 10, "axes.titlesize": 10, "axes.labelsize": 9.5, "legend.fontsize": 9,
     "text.color": INK, "axes.labelcolor": MUTED, "axes.edgecolor": _GRID, "xtick.color": MUTED,
     "ytick.color": MUTED, "grid.color": _GRID, "grid.linewidth": 0.7, "axes.grid": True,
@@ -43,12 +44,11 @@ SETTINGS = {
     "figure.facecolor": "none", "axes.facecolor": "none", "savefig.facecolor": "none",
 }  # fmt: skip
 
-_WIDTH, HEIGHT = 5.2, 3.3  # inches: narrow, so that the labels stay readable on a phone
-_numbers = count()
+WIDTH, HEIGHT = 5.2, 3.3  # inches: narrow, so that the labels stay readable on a phone
 
 
 def new_figure(height: float = HEIGHT) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(_WIDTH, height), layout="constrained")
+    figure = Figure(figsize=(WIDTH, height), layout="constrained")
     return figure, figure.add_subplot()
 
 
@@ -69,8 +69,10 @@ def short(label: str) -> str:
 
 
 def svg(figure: Figure, title: str) -> str:
-    """`figure` as an SVG element: named for screen readers, as wide as its place, with its
-    own ids."""
+    """`figure` as an SVG element: named for screen readers, as wide as its place.
+
+    The same figure gives the same text, ids included.
+    """
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     text = buffer.getvalue()
@@ -79,10 +81,13 @@ def svg(figure: Figure, title: str) -> str:
         text = text.replace(color, f"var(--{name})")
     text = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", text, count=1)
     text = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", text, count=1)
-    prefix = f"c{next(_numbers)}-"
-    text = re.sub(r'\bid="', f'id="{prefix}', text)
-    text = re.sub(r'(url\(|xlink:href=")#', rf"\1#{prefix}", text)
-    return text.replace("<svg ", f'<svg role="img" aria-label="{title}" ', 1)
+    return text.replace("<svg ", f'<svg role="img" aria-label="{escape(title)}" ', 1)
+
+
+def with_own_ids(chart: str, prefix: str) -> str:
+    """`chart`, so that its ids are no other chart's on the same page."""
+    chart = re.sub(r'\bid="', f'id="{prefix}', chart)
+    return re.sub(r'(url\(|xlink:href=")#', rf"\1#{prefix}", chart)
 
 
 def nothing(why: str) -> str:

@@ -8,15 +8,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import matplotlib as mpl
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
-from dynts_batch.report.charts.line_chart import to_svg
+from dynts_batch.report.charts.canvas import INK, SETTINGS, WIDTH, svg
+from dynts_batch.report.charts.document import document
+from dynts_batch.report.charts.line_chart import style_of
 
-_NUM_COLOURS = 10
+_HEIGHT = 6.2  # inches
 #: Wealth below that is lost: the lines end in a band.
 _LEAST_WEALTH = 1e-3
+_LIMIT = {"color": INK, "linewidth": 1.1, "linestyle": (0, (5, 3))}
 
 
 @dataclass(frozen=True)
@@ -36,37 +41,39 @@ class Bet:
 
 def ladder_chart(bets: Sequence[Bet], *, most_loss: float, delta: float, title: str) -> str:
     """An SVG document. `most_loss` in points; a bet is won at a wealth of 1 / `delta`."""
-    figure = Figure(figsize=(10, 4.5), layout="constrained")
-    losses, wealths = figure.subplots(1, 2)
-    for number, bet in enumerate(bets):
-        colour = f"C{number % _NUM_COLOURS}"
-        low, high = (bound - bet.loss for bound in bet.bounds)
-        losses.errorbar(
-            bet.memory, bet.loss, yerr=[[max(0.0, -low)], [max(0.0, high)]], label=bet.name,
-            color=colour, capsize=3,
-            marker="o", markerfacecolor=colour if bet.is_certified else "white",
-        )  # fmt: skip
-        path = np.maximum(np.exp(np.minimum(bet.log_wealth, 700.0)), _LEAST_WEALTH)
-        wealths.plot(np.arange(len(path) + 1), [1.0, *path], color=colour)
-    losses.axhline(most_loss, color="black", linewidth=1, linestyle="--")
-    losses.set(
-        xlabel="KV memory of a sequence, % of the full cache",
-        ylabel="points lost against the full cache",
-        title="filled: certified to lose less than the dashed line",
-    )
-    wealths.axhline(1 / delta, color="black", linewidth=1, linestyle="--")
-    wealths.set(
-        xlabel="questions",
-        ylabel="wealth of the bet that it loses less",
-        yscale="log",
-        title="certified where it reaches the dashed line",
-    )
-    wealths.yaxis.set_major_formatter("{x:g}")
-    wealths.yaxis.set_minor_formatter(NullFormatter())
-    for axes in (losses, wealths):
-        axes.grid(alpha=0.3)
-        axes.title.set_fontsize(10)
-    if bets:
-        figure.legend(loc="outside right upper", frameon=False)
-    figure.suptitle(title, fontsize=11)
-    return to_svg(figure)
+    with mpl.rc_context(SETTINGS):
+        figure = Figure(figsize=(WIDTH, _HEIGHT), layout="constrained")
+        losses, wealths = figure.subplots(2, 1)
+        for number, bet in enumerate(bets):
+            _draw(losses, wealths, bet, number)
+        losses.axhline(most_loss, **_LIMIT)
+        losses.set_xlabel("KV memory of a sequence, % of the full cache's")
+        losses.set_title(
+            "Points lost against the full cache\n"
+            "filled: certified to lose less than the dashed line",
+            loc="left",
+        )
+        wealths.axhline(1 / delta, **_LIMIT)
+        wealths.set(xlabel="questions", yscale="log")
+        wealths.set_title(
+            "Wealth of the bet that it loses less\ncertified if it reaches the dashed line",
+            loc="left",
+        )
+        wealths.yaxis.set_major_formatter("{x:g}")
+        wealths.yaxis.set_minor_formatter(NullFormatter())
+        if bets:
+            figure.legend(loc="outside lower left", ncols=2)
+        figure.suptitle(title, fontsize=10.5, fontweight="bold", x=0.02, ha="left")
+        return document(svg(figure, title))
+
+
+def _draw(losses: Axes, wealths: Axes, bet: Bet, number: int) -> None:
+    style = style_of(number)
+    low, high = (bound - bet.loss for bound in bet.bounds)
+    losses.errorbar(
+        bet.memory, bet.loss, yerr=[[max(0.0, -low)], [max(0.0, high)]], label=bet.name, capsize=3,
+        markerfacecolor=style["color"] if bet.is_certified else "none", **style,
+    )  # fmt: skip
+    path = np.maximum(np.exp(np.minimum(bet.log_wealth, 700.0)), _LEAST_WEALTH)
+    line = {name: style[name] for name in ("color", "linestyle", "linewidth")}
+    wealths.plot(np.arange(len(path) + 1), [1.0, *path], **line)

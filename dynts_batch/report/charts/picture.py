@@ -1,4 +1,4 @@
-"""One chart as its own SVG file, light or dark as its reader's theme: for a README or a slide."""
+"""What a right answer costs, as a picture of its own: for a README or a slide."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from dynts_batch.errors import InputError
 from dynts_batch.report.charts import comparison_charts
+from dynts_batch.report.charts.document import document
 from dynts_batch.report.measures import Measures
-from dynts_batch.report.page.assets import asset
 
 
 def render_picture(runs: Sequence[Measures]) -> str:
@@ -19,8 +19,4 @@ def render_picture(runs: Sequence[Measures]) -> str:
         raise InputError(
             "a picture needs a run with prices (cost.usd_per_gpu_hour) and right answers"
         )
-    font = "text { font-family: system-ui, sans-serif !important; }"
-    style = f"<style>{asset('theme.css')} {font}</style>"
-    start, end, rest = comparison_charts.cost_per_correct(runs).partition(">")
-    # Its own background keeps it readable on any page.
-    return f'{start} style="background: var(--card)"{end}{style}{rest}'
+    return document(comparison_charts.cost_per_correct(runs))

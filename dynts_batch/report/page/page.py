@@ -21,6 +21,7 @@ from markupsafe import Markup
 
 from dynts_batch.config_file import to_yaml
 from dynts_batch.report.charts import comparison_charts, run_charts
+from dynts_batch.report.charts.canvas import with_own_ids
 from dynts_batch.report.comparison.pairs import Pair, pairs_to_show
 from dynts_batch.report.comparison.side_by_side import cheapest, conclusion, overview, why
 from dynts_batch.report.endings.lines import endings_lines
@@ -105,7 +106,7 @@ class RunSection:
             ("KV memory over time", run_charts.memory_over_time(run)),
             ("Throughput over time", run_charts.throughput_over_time(run)),
         ]
-        return [(title, Markup(svg)) for title, svg in drawn]  # drawn here, text escaped
+        return _placed(drawn, f"run{self.index}")
 
     @property
     def slowest(self) -> list[TopRow]:
@@ -185,7 +186,14 @@ def _comparison_charts(runs: Sequence[Measures], pairs: Sequence[Pair]) -> list[
         ("Accuracy against memory", comparison_charts.accuracy_against(runs, "memory")),
         ("Differences between runs", comparison_charts.differences(pairs)),
     ]
-    return [(title, Markup(svg)) for title, svg in drawn]  # drawn here, text escaped
+    return _placed(drawn, "runs")
+
+
+def _placed(charts: Sequence[tuple[str, str]], where: str) -> list[tuple[str, Markup]]:
+    return [
+        (title, Markup(with_own_ids(svg, f"{where}-{n}-")))  # drawn here, text escaped
+        for n, (title, svg) in enumerate(charts)
+    ]
 
 
 def _pick_traces(measures: Measures) -> list[int]:

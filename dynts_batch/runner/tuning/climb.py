@@ -12,7 +12,7 @@ from rich.console import Console
 
 from dynts_batch.config import Config
 from dynts_batch.errors import InputError
-from dynts_batch.report.frontier import FULL
+from dynts_batch.report.frontier.points import FULL
 from dynts_batch.report.tuning.ladder import FIRST_LOOK, Ladder, Rung
 from dynts_batch.report.tuning.losses import Disagreement, Loss, graded_loss
 from dynts_batch.report.tuning.outcome import Outcome

@@ -17,7 +17,7 @@ from dynts_batch.config_file import load_config
 from dynts_batch.data.files.storage import Storage
 from dynts_batch.data.settings_diff import differences
 from dynts_batch.errors import ConfigError, RunDirError
-from dynts_batch.report.frontier import FULL
+from dynts_batch.report.frontier.points import FULL
 from dynts_batch.report.tuning.ladder import Ladder, Terms
 from dynts_batch.runner.frontier import Cell
 

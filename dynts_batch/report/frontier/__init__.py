@@ -1,0 +1,1 @@
+"""Accuracy against memory: the points, the table and the picture."""
