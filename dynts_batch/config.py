@@ -231,7 +231,7 @@ class RunConfig:
     """Run the rows with finish_reason `error` of a finished run again."""
     trace_rows: int = 0
     """For so many rows, spread evenly over the run, record which tokens were evicted when (column
-    token_trace, shown by `dynts-batch report`). It takes some ten bytes a token."""
+    token_trace, shown by `dynts-batch report`). It takes some 15 bytes a token."""
     stall_s: float = 900.0
     """A worker that does nothing for so long counts as hung, and is replaced. Above 0."""
     max_cost_usd: float | None = None

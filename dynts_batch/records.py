@@ -25,6 +25,12 @@ class TokenTrace(TypedDict):
     evicted_at: list[int | None]
     """How many tokens the sequence had when the last layer and head dropped this one. None:
     never."""
+    half_evicted_at: list[int | None]
+    """How many it had when fewer than half of the layers and heads still held this one. None:
+    never. It is `evicted_at` if all keep the same tokens."""
+    stored_len: list[int]
+    """How many tokens each layer and head held once this one was stored, and the eviction over that
+    it may have caused. The newest token is never stored: its count is the one before."""
     kept_share: list[float]
     """Share of the layers and heads that hold the token at the end. It is 0 or 1 if all keep the
     same tokens."""

@@ -43,7 +43,9 @@ TOKEN_TRACE = pa.struct(
     [
         ("token_texts", _list(pa.string())),
         ("evicted_at", _list(pa.int32())),
+        ("half_evicted_at", _list(pa.int32())),
         ("kept_share", _list(pa.float32())),
+        ("stored_len", _list(pa.int32())),
     ]
 )
 
@@ -163,9 +165,10 @@ RESULT = (
         "token_trace",
         TOKEN_TRACE,
         "What became of every token in the KV cache, for a sample of rows (run.trace_rows), else"
-        " null. Lists by token, prompt first: its text, how many tokens the sequence had when the"
-        " last layer and head dropped it (null: never), and the share of them that hold it at the"
-        " end (0 or 1 unless layers and heads keep tokens of their own)",
+        " null. Lists by token, prompt first: its text; how many tokens the sequence had when the"
+        " last layer and head dropped it, and when fewer than half of them held it (null: never);"
+        " the share of them that hold it at the end (0 or 1 unless layers and heads keep tokens of"
+        " their own); and how many tokens each of them held once this one was stored",
     ),
 )
 OWN_FIELDS = {field.name: field for field in IDENTITY + RESULT}

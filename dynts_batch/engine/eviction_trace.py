@@ -1,8 +1,7 @@
 """Which tokens of one sequence left the KV cache, and when, for requests that ask for it.
 
-It looks at the kept positions once per eviction, which is once in hundreds of steps. Knows nothing
-about policies, nor whether layers and heads keep the same tokens: it counts how many still hold a
-token.
+It looks at the kept positions once per eviction. Knows nothing about policies, nor whether layers
+and heads keep the same tokens: it counts how many still hold a token.
 """
 
 from __future__ import annotations
@@ -20,7 +19,9 @@ class EvictionTrace:
 
     def __init__(self) -> None:
         self._evicted_at: list[int | None] = []
+        self._half_evicted_at: list[int | None] = []
         self._kept_share: list[float] = []
+        self._retained_len: dict[int, int] = {}
 
     def observe(self, kept_positions: torch.Tensor, num_processed: int) -> None:
         """Note what the eviction after the `num_processed`-th token left.
@@ -29,17 +30,29 @@ class EvictionTrace:
         """
         num_holders = kept_positions[..., 0].numel()
         counts = torch.bincount(kept_positions.flatten(), minlength=num_processed).tolist()
-        self._kept_share = [count / num_holders for count in counts]
-        self._evicted_at += [None] * (num_processed - len(self._evicted_at))
-        for position, count in enumerate(counts):
-            if count == 0 and self._evicted_at[position] is None:
-                self._evicted_at[position] = num_processed
+        self._kept_share = [num / num_holders for num in counts]
+        self._retained_len[num_processed] = kept_positions.shape[-1]
+        for times, least in ((self._evicted_at, 1), (self._half_evicted_at, num_holders / 2)):
+            times += [None] * (num_processed - len(times))
+            for position, num in enumerate(counts):
+                if num < least and times[position] is None:
+                    times[position] = num_processed
 
     def record(self, token_texts: Sequence[str]) -> TokenTrace:
         """What happened to all tokens of the sequence. `token_texts` are their texts."""
-        num_unseen = len(token_texts) - len(self._evicted_at)
+        unseen = [None] * (len(token_texts) - len(self._evicted_at))
         return {
             "token_texts": list(token_texts),
-            "evicted_at": [*self._evicted_at, *[None] * num_unseen],
-            "kept_share": [*self._kept_share, *[1.0] * num_unseen],
+            "evicted_at": [*self._evicted_at, *unseen],
+            "half_evicted_at": [*self._half_evicted_at, *unseen],
+            "kept_share": [*self._kept_share, *(1.0 for _ in unseen)],
+            "stored_len": self._stored_len(len(token_texts)),
         }
+
+    def _stored_len(self, num_tokens: int) -> list[int]:
+        found: list[int] = []
+        stored = 0
+        for num_processed in range(1, num_tokens):
+            stored = self._retained_len.get(num_processed, stored + 1)
+            found.append(stored)
+        return [*found, stored][:num_tokens]

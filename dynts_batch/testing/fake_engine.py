@@ -236,11 +236,13 @@ class FakeEngine:
         generated = [f" {number}" for number in range(sequence.completion_tokens)]
         texts = [*(f"{word} " for word in sequence.prompt.split()), *generated]
         last = len(texts) - 1  # the newest token is never stored
-        gone = last - min(last, self.arena.capacity)
+        capacity = self.arena.capacity
+        gone = last - min(last, capacity)
+        evicted_at = [capacity + i + 1 if i < gone else None for i in range(last + 1)]
         return {
             "token_texts": texts,
-            "evicted_at": [
-                self.arena.capacity + i + 1 if i < gone else None for i in range(last + 1)
-            ],
+            "evicted_at": evicted_at,
+            "half_evicted_at": evicted_at,
             "kept_share": [float(i >= gone) for i in range(last + 1)],
+            "stored_len": [min(i, last, capacity) for i in range(1, last + 2)],
         }

@@ -44,6 +44,10 @@ SETTINGS = {
     "figure.facecolor": "none", "axes.facecolor": "none", "savefig.facecolor": "none",
 }  # fmt: skip
 
+#: Share of the axes above and below the data, so that no marker is cut.
+EDGE = 0.04
+_LEAST_SPAN = 0.2
+
 WIDTH, HEIGHT = 5.2, 3.3  # inches: narrow, so that the labels stay readable on a phone
 
 
@@ -62,6 +66,18 @@ def thousands(axes: Axes) -> None:
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     axes.xaxis.set_major_locator(MaxNLocator(5))
+
+
+def share_axis(axes: Axes, low: float, high: float) -> None:
+    """A y axis of shares in percent, from `low` to `high` or further.
+
+    It never spans less than 20 points. In a smaller range luck would look like a difference.
+    """
+    span = max(high - low, _LEAST_SPAN)
+    low = min(max(0.0, (low + high - span) / 2), 1 - span)
+    axes.set_ylim(low - EDGE * span, low + span + EDGE * span)
+    axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:.0%}"))
 
 
 def short(label: str) -> str:

@@ -8,7 +8,8 @@ from typing import Literal
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import MaxNLocator
+from matplotlib.transforms import ScaledTranslation
 
 from dynts_batch.report.charts.canvas import (
     HEIGHT,
@@ -19,12 +20,16 @@ from dynts_batch.report.charts.canvas import (
     SETTINGS,
     new_figure,
     nothing,
+    share_axis,
     short,
     svg,
 )
 from dynts_batch.report.comparison.pairs import Pair
 from dynts_batch.report.measures import Measures, Right, right_of
 from dynts_batch.report.units import byte_scale, count_scale, money, percent
+
+#: Points between runs of the same memory.
+_STEP = 5.0
 
 
 def accuracy_against(runs: Sequence[Measures], what: Literal["cost", "memory"]) -> str:
@@ -40,8 +45,7 @@ def accuracy_against(runs: Sequence[Measures], what: Literal["cost", "memory"]) 
     points = [(x, run) for run, x in of.items() if x is not None and run.right_share is not None]
     if not points:
         return nothing("no run has both prices and judged rows" if is_cost else "no judged rows")
-    full_bytes = runs[0].totals.mean_full_bytes if len(runs) == 1 and not is_cost else None
-    largest = max(full_bytes or 0.0, *(x for x, _ in points))
+    largest = max(x for x, _ in points)
     factor: float
     if is_cost:
         factor, words = count_scale(largest)
@@ -51,20 +55,14 @@ def accuracy_against(runs: Sequence[Measures], what: Literal["cost", "memory"]) 
         factor, label = 1 / divisor, f"peak KV memory of a sequence, {unit}"
     with mpl.rc_context(SETTINGS):
         figure, axes = new_figure()
-        axes.set_xlim(0, 1.3 * largest * factor or 1)
-        axes.set_ylim(-0.03, 1.06)
+        axes.set_xlim(0, 1.4 * largest * factor or 1)
+        _scale(axes, [run for _, run in points])
         placed: list[tuple[float, float]] = []
-        if full_bytes is not None:  # else there would be a single point
-            axes.axvline(full_bytes * factor, color=MUTED, linestyle=(0, (4, 3)), linewidth=1.2)
-            axes.annotate(
-                "full cache", (full_bytes * factor, 0), xytext=(5, 6), textcoords="offset points",
-                color=MUTED,
-            )  # fmt: skip
         for x, run in sorted(points, key=lambda point: -(point[1].right_share or 0)):
-            _point(axes, run, x * factor, SERIES[list(runs).index(run) % NUM_SERIES], placed)
+            color = SERIES[list(runs).index(run) % NUM_SERIES]
+            _point(axes, run, x * factor, color, placed, step=0.0 if is_cost else _STEP)
         axes.set_ylabel("right answers")
         axes.set_xlabel(label)
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:.0%}"))
         axes.xaxis.set_major_locator(MaxNLocator(6))
         return svg(figure, f"Share of right answers against {what}")
 
@@ -150,22 +148,47 @@ def differences(pairs: Sequence[Pair]) -> str:
         return svg(figure, "Differences in right answers between runs")
 
 
+def _scale(axes: Axes, runs: Sequence[Measures]) -> None:
+    """The y axis, so that it shows the intervals of all `runs`."""
+    found = [run.accuracy for run in runs if run.accuracy is not None]
+    ends = [end for e in found for end in (e.mean, e.low, e.high) if end is not None]
+    share_axis(axes, min(ends), max(ends))
+
+
 def _point(
-    axes: Axes, run: Measures, x: float, color: str, placed: list[tuple[float, float]]
+    axes: Axes,
+    run: Measures,
+    x: float,
+    color: str,
+    placed: list[tuple[float, float]],
+    *,
+    step: float,
 ) -> None:
-    """Draw `run` at `x`, with its label clear of those at `placed`, and add its own place
-    to them."""
+    """Draw `run` at `x`, clear of those at `placed`, as is its label, and add its own place
+    to them.
+
+    `step`: points between runs at the same x.
+    """
     assert run.accuracy is not None
     mean, low, high = run.accuracy.mean, run.accuracy.low, run.accuracy.high
+    (_, right), (bottom, top), y = axes.get_xlim(), axes.get_ylim(), mean
+    shift = step * sum(abs(x - other_x) < 0.005 * right for other_x, _ in placed)
+    place = axes.transData + ScaledTranslation(shift / 72, 0, axes.figure.dpi_scale_trans)
     if low is not None and high is not None:
-        axes.plot([x, x], [low, high], color=color, linewidth=1.4)
-    axes.plot([x], [mean], "o", color=color, markersize=8)
-    (_, right), y = axes.get_xlim(), mean + 0.02
+        axes.plot([x, x], [low, high], color=color, linewidth=1.4, transform=place)
+    axes.plot([x], [mean], "o", color=color, markersize=7, transform=place)
+    line = 0.055 * (top - bottom)
     while any(
-        abs(y - other_y) < 0.06 and abs(x - other_x) < 0.3 * right for other_x, other_y in placed
+        abs(y - other_y) < line and abs(x - other_x) < 0.35 * right for other_x, other_y in placed
     ):
-        y -= 0.06
+        y -= line
     placed.append((x, y))
     axes.annotate(
-        short(run.label), (x, y), xytext=(8, 0), textcoords="offset points", color=INK, fontsize=9
+        short(run.label),
+        (x, y),
+        xytext=(8 + 3 * step, 0),
+        textcoords="offset points",
+        va="center",
+        color=INK,
+        fontsize=9,
     )

@@ -17,7 +17,16 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator
 from matplotlib.transforms import ScaledTranslation
 
-from dynts_batch.report.charts.canvas import INK, MUTED, SERIES, SETTINGS, WIDTH, svg
+from dynts_batch.report.charts.canvas import (
+    EDGE,
+    INK,
+    MUTED,
+    SERIES,
+    SETTINGS,
+    WIDTH,
+    share_axis,
+    svg,
+)
 from dynts_batch.report.charts.document import document
 from dynts_batch.report.charts.key_column import Entry, draw_key, key_size
 
@@ -32,10 +41,8 @@ MAX_INTERVALS = len(SERIES)
 _LEFT, _BELOW, _LINE, _HEIGHT = 40.0, 38.0, 12.5, 210.0
 #: Points between the bars of two lines at the same x.
 _STEP = 5.0
-#: Shares of the axes beside the data, so that no marker is cut.
-_MARGIN, _EDGE = 0.08, 0.04
-#: The least range of a y that is a share. In a smaller one luck would look like a difference.
-_LEAST_RANGE = 0.2
+#: Share of the axes beside the data.
+_MARGIN = 0.08
 _MAX_TICKS = 5
 
 
@@ -153,10 +160,8 @@ def _scale_y(axes: Axes, series: Sequence[Series], level: Level | None, *, is_sh
     ys += [end for line in series for interval in line.intervals or () for end in interval]
     low, high = min(ys, default=0.0), max(ys, default=1.0)
     if is_share:
-        wanted = max(high - low, _LEAST_RANGE)
-        low = min(max(0.0, (low + high - wanted) / 2), 1 - wanted)
-        high = low + wanted
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:.0%}"))
-    margin = _EDGE * (high - low) or 1.0
-    axes.set_ylim(low - margin, high + margin)
-    axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
+        share_axis(axes, low, high)
+    else:
+        margin = EDGE * (high - low) or 1.0
+        axes.set_ylim(low - margin, high + margin)
+        axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))

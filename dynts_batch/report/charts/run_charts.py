@@ -64,21 +64,22 @@ def throughput_over_time(run: Measures) -> str:
 def eviction_timeline(run: Measures, traces: Sequence[dict[str, list]]) -> str:
     """Stored tokens of the traced sequences against their length.
 
-    The full cache is the diagonal; eviction makes a saw-tooth of it.
+    The full cache is the diagonal; eviction makes a saw-tooth of it. Rows of older versions lack
+    the counts.
     """
-    if not traces:
+    counts = [trace["stored_len"] for trace in traces if trace["stored_len"]]
+    if not counts:
         return nothing("no row was traced: set run.trace_rows")
     with mpl.rc_context(SETTINGS):
         figure, axes = new_figure()
-        longest = max(len(trace["evicted_at"]) for trace in traces)
+        longest = max(map(len, counts))
         axes.plot(
             [0, longest], [0, longest], color=MUTED, linestyle=(0, (4, 3)), label="full cache"
         )
-        for i, trace in enumerate(traces):
-            lengths, stored = stored_tokens(trace)
+        for i, stored in enumerate(counts):
             axes.plot(
-                lengths, stored, color=SERIES[0], linewidth=1.2, alpha=0.75,
-                label=f"stored ({len(traces)} traced sequences)" if i == 0 else None,
+                range(len(stored) + 1), [0, *stored], color=SERIES[0], linewidth=1.2, alpha=0.75,
+                label=f"stored by each layer and head, {len(counts)} sequences" if i == 0 else None,
             )  # fmt: skip
         axes.set_xlabel("tokens read and generated")
         axes.set_ylabel("tokens in the cache")
@@ -87,21 +88,6 @@ def eviction_timeline(run: Measures, traces: Sequence[dict[str, list]]) -> str:
         thousands(axes)
         legend(axes)
         return svg(figure, "Tokens in the cache over the life of a sequence")
-
-
-def stored_tokens(trace: dict[str, list]) -> tuple[np.ndarray, np.ndarray]:
-    """Lengths of a sequence, and the tokens that any layer or head stores then.
-
-    There is one pair before and one after each eviction.
-    """
-    num_tokens = len(trace["evicted_at"])
-    times = np.array(sorted(at for at in trace["evicted_at"] if at is not None), dtype=int)
-    moments = np.unique(times)
-    gone_before = np.searchsorted(times, moments, side="left")
-    gone_after = np.searchsorted(times, moments, side="right")
-    lengths = np.concatenate([[0], np.repeat(moments, 2), [num_tokens]])
-    gone = np.concatenate([[0], np.column_stack([gone_before, gone_after]).ravel(), [len(times)]])
-    return lengths, lengths - gone
 
 
 def _over_time(run: Measures, what: str) -> str:

@@ -4,7 +4,8 @@ for (const replay of document.querySelectorAll(".replay")) {
   const pieces = [...text.querySelectorAll("span")].map((span) => ({
     span,
     start: Number(span.dataset.start),
-    at: span.dataset.at === undefined ? Infinity : Number(span.dataset.at),
+    at: Number(span.dataset.at ?? Infinity),
+    half: Number(span.dataset.half ?? Infinity),
   }));
   const slider = replay.querySelector("input");
   const output = replay.querySelector("output");
@@ -13,10 +14,11 @@ for (const replay of document.querySelectorAll(".replay")) {
 
   function show() {
     const length = Number(slider.value);
-    for (const { span, start, at } of pieces) {
+    for (const { span, start, at, half } of pieces) {
       span.classList.toggle("future", start >= length);
       span.classList.toggle("gone", at <= length);
-      span.classList.toggle("leaving", at === length);
+      span.classList.toggle("partly", half <= length && length < at);
+      span.classList.toggle("leaving", at === length || half === length);
     }
     const eviction = moments.indexOf(length) + 1;
     const which = eviction ? `, eviction ${eviction} of ${moments.length}` : "";

@@ -166,7 +166,7 @@ def render_page(runs: Sequence[Measures]) -> str:
         script=Markup(script),  # this package's own file
         script_sha256=digest,
         sections=[RunSection(run, index) for index, run in enumerate(runs)],
-        comparison=_comparison_charts(runs, pairs),
+        comparison=_comparison_charts(runs, pairs) if len(runs) > 1 else [],
         overview=overview(runs),
         cheapest=cheapest(runs),
         conclusion=conclusion(runs),

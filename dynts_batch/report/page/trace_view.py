@@ -27,6 +27,8 @@ class Piece:
     """Position of the first token."""
     evicted_at: int | None
     """Length of the sequence when the last layer and head dropped them; None: never."""
+    half_evicted_at: int | None
+    """Its length when fewer than half of the layers and heads still held them; None: never."""
     kept_share: int
     """Percent of the layers and heads that hold them at the end."""
 
@@ -38,46 +40,51 @@ class TraceView:
     row: dict[str, Any]
     pieces: tuple[Piece, ...]
     num_tokens: int
+    num_stored: int
+    """How many each layer and head holds at the end."""
     moments: tuple[int, ...]
-    """Lengths of the sequence at which something was evicted."""
-    is_per_head: bool
-    """Whether layers and heads keep different tokens."""
-
-    @property
-    def num_kept(self) -> int:
-        """Tokens that any layer or head holds at the end."""
-        trace = self.row["token_trace"]
-        return sum(at is None for at in trace["evicted_at"]) if trace else self.num_tokens
+    """Lengths of the sequence at which half of the layers and heads, or the last, dropped a
+    token."""
 
 
 def view_trace(row: dict[str, Any], prompt_tokens: int, reasoning_tokens: int) -> TraceView:
     """`row` has the columns of RunRows.texts. The counts are that row's."""
     trace = row["token_trace"]
     if trace is None:
-        return TraceView(row, (), prompt_tokens, (), is_per_head=False)
-    answer_start = prompt_tokens + reasoning_tokens
-    moments = sorted({at for at in trace["evicted_at"] if at is not None})
+        return TraceView(row, (), 0, 0, ())
+    times = {*trace["evicted_at"], *_half_evicted_at(trace)} - {None}
     return TraceView(
         row=row,
-        pieces=tuple(_pieces(trace, prompt_tokens, answer_start)),
+        pieces=tuple(_pieces(trace, prompt_tokens, prompt_tokens + reasoning_tokens)),
         num_tokens=len(trace["token_texts"]),
-        moments=tuple(moments),
-        is_per_head=any(0 < share < 1 for share in trace["kept_share"]),
+        num_stored=_num_stored(trace),
+        moments=tuple(sorted(times)),
     )
 
 
-def _pieces(trace: dict[str, list], prompt_tokens: int, answer_start: int) -> Iterator[Piece]:
-    tokens = list(zip(trace["token_texts"], trace["evicted_at"], trace["kept_share"], strict=True))
+def _half_evicted_at(trace: dict[str, list]) -> list[int | None]:
+    return trace["half_evicted_at"] or trace["evicted_at"]  # rows of older versions lack it
 
-    def fate(position: int) -> tuple[Part, int | None, int]:
+
+def _num_stored(trace: dict[str, list]) -> int:
+    if trace["stored_len"]:
+        return trace["stored_len"][-1]
+    return sum(at is None for at in trace["evicted_at"])
+
+
+def _pieces(trace: dict[str, list], prompt_tokens: int, answer_start: int) -> Iterator[Piece]:
+    columns = trace["evicted_at"], _half_evicted_at(trace), trace["kept_share"]
+    tokens = list(zip(trace["token_texts"], *columns, strict=True))
+
+    def fate(position: int) -> tuple[Part, int | None, int | None, int]:
         part: Part = "prompt" if position < prompt_tokens else "thinking"
         if position >= answer_start:
             part = "answer"
-        _, evicted_at, share = tokens[position]
-        return part, evicted_at, round(100 * share)
+        _, evicted_at, half_evicted_at, share = tokens[position]
+        return part, evicted_at, half_evicted_at, round(100 * share)
 
     num_chars = 0
-    for (part, evicted_at, share), group in groupby(range(len(tokens)), key=fate):
+    for (part, evicted_at, half_evicted_at, share), group in groupby(range(len(tokens)), key=fate):
         positions = list(group)
         for start in range(positions[0], positions[-1] + 1, _MAX_TOKENS):
             end = min(start + _MAX_TOKENS, positions[-1] + 1)
@@ -85,4 +92,4 @@ def _pieces(trace: dict[str, list], prompt_tokens: int, answer_start: int) -> It
             num_chars += len(text)
             if num_chars > MAX_CHARS:
                 return
-            yield Piece(part, text, start, evicted_at, share)
+            yield Piece(part, text, start, evicted_at, half_evicted_at, share)

@@ -75,7 +75,7 @@ def test_it_opens_without_a_complaint_or_a_request(pages, name):
         assert page.evaluate("document.querySelectorAll('script').length") == 1
 
 
-@pytest.mark.parametrize(("name", "num_charts"), [("one", 6), ("three", 4 + 3 * 4)])
+@pytest.mark.parametrize(("name", "num_charts"), [("one", 4), ("three", 4 + 3 * 4)])
 def test_every_figure_is_drawn(pages, name, num_charts):
     with chromium.open_page(pages[name]) as page:
         page.emulate(width=1200)
@@ -122,6 +122,23 @@ def test_replaying_a_trace_shows_what_the_cache_held(pages):
         gone, future, _ = page.evaluate(f"{counts}(1)")
         assert gone == 0
         assert 0 < future < pieces
+
+
+def test_a_replay_shows_what_half_of_the_heads_let_go(pages):
+    """Policies that choose for each head: a token is held by all, by fewer than half, by none."""
+    with chromium.open_page(pages["hostile"]) as page:
+        fates = page.evaluate("""
+        [1, 2, 3, 4].map((length) => {
+          const slider = document.querySelector('.replay input');
+          slider.value = length;
+          slider.dispatchEvent(new Event('input'));
+          const [second] = slider.closest('.replay').nextElementSibling
+            .querySelectorAll('span:nth-child(2)');
+          return ['future', 'partly', 'gone', 'leaving'].filter((c) => second.className.includes(c))
+            .join(' ');
+        })
+        """)
+    assert fates == ["future", "", "partly leaving", "gone leaving"]
 
 
 def test_keys_step_from_eviction_to_eviction(pages):

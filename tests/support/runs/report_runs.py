@@ -66,9 +66,11 @@ EVIL = " ".join(HOSTILE)
 def evil_rows() -> list[dict[str, Any]]:
     """An answer with a trace, a wrong one without, and an error, all of hostile text."""
     trace = {
-        "token_texts": [EVIL, " x", EVIL],
-        "evicted_at": [None, 3, None],
-        "kept_share": [1.0, 0.0, 0.5],
+        "token_texts": [EVIL, " x", EVIL, EVIL],
+        "evicted_at": [None, 4, None, None],
+        "half_evicted_at": [None, 3, None, None],
+        "kept_share": [1.0, 0.0, 0.5, 1.0],
+        "stored_len": [1, 2, 2, 2],
     }
     texts = dict.fromkeys(
         ("prompt", "reasoning", "answer", "extracted_answer", "reference", "question"), EVIL
