@@ -14,10 +14,10 @@ from dynts_batch.report.totals import Totals
 from dynts_batch.report.units import count_scale, duration, energy, money, percent, size
 
 NO_SAMPLE = "no sample was taken while it worked"
+#: With the verdict, the errors and the paths at most 14 lines. The report has the rest.
 _AT_THE_END = {
-    "rows", "right answers", "grading.text", "tokens per problem", "cost", "cost, all rows",
-    "cost per right answer", "energy per right answer", "tokens/s", "peak KV of a sequence",
-    "arena shrunk to", "sequences together",
+    "rows", "right answers", "grading.text", "cost", "cost, all rows", "cost per right answer",
+    "energy per right answer", "tokens/s", "peak KV of a sequence", "arena shrunk to",
 }  # fmt: skip
 
 
@@ -275,7 +275,7 @@ def _together_line(device: DeviceTime) -> Line:
 def _shrunk_lines(device: DeviceTime) -> list[Line]:
     if device.shrunk_to is None:
         return []
-    note = "sequences, where memory ran out; set memory.max_seqs or memory.kv_gib"
+    note = "sequences; set memory.kv_gib lower"
     return [Line("arena shrunk to", f"{device.shrunk_to:,}", note)]
 
 

@@ -39,8 +39,8 @@ STYLES = (
 )  # fmt: skip
 
 #: Chance collisions, beside those of equal answers: (answer, reference), and why.
-#: - an equation counts as its right side, which "m + n = 113" for 113 needs, and a curve "...
-#:   = 1" #:   has one too;
+#: - an equation counts as its right side, which "m + n = 113" for 113 needs, and a curve "... = 1"
+#:   has one too;
 #: - a set of one solution counts as the solution.
 COLLISIONS = {
     (r"$\frac{x^{2}}{2} - \frac{y^{2}}{2} = 1$", "1"),

@@ -19,8 +19,8 @@ from dynts_batch.kvcache.policies.dynts import DynTS
 from dynts_batch.kvcache.predictor import ImportancePredictor
 from dynts_batch.records import Request
 
-#: arXiv 2601.18383, the throughput figure's stored/total tokens: B, W and r, then one ratio a #:
-#: selection.
+#: arXiv 2601.18383, the throughput figure's stored/total tokens: B, W and r, then one ratio
+#: a selection.
 PUBLISHED = {
     "R1-Distill-Llama-8B": (5000, 2000, 0.3, [0.58, 0.41, 0.32, 0.26, 0.22, 0.19]),
     "R1-Distill-Qwen-7B": (5000, 2000, 0.4, [0.64, 0.47, 0.37, 0.31, 0.26, 0.23, 0.20]),

@@ -122,8 +122,14 @@ def test_time_is_when_any_worker_worked_and_the_nights_between_starts_do_not_cou
 
 
 def test_the_end_of_a_run_is_read_at_one_glance():
-    totals = _totals({"text_matters": True}, {"correct": False}, ERROR_ROW)
-    lines = _text(totals).splitlines()
+    """With all that can be said of one: energy, a failed row, an arena that shrank, and an answer
+    that would be judged otherwise."""
+    shrunk = _samples("a", [0.0], max_seqs=2), _samples("a", [1.0], max_seqs=1)
+    totals = _totals({"text_matters": True}, {"correct": False}, ERROR_ROW, telemetry=shrunk)
+    text = _text(totals)
+    for part in ("grading.text", "energy per right answer", "arena shrunk to", "1 row failed:"):
+        assert part in text
+    lines = text.splitlines()
     assert len(lines) <= 14
     names = [line.split("  ")[0].strip() for line in lines]
     assert set(names) >= {line.name for line in end_lines(totals)}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, pairwise
 from typing import Any, Literal
 
 Part = Literal["prompt", "thinking", "answer"]
@@ -43,8 +43,7 @@ class TraceView:
     num_stored: int
     """How many each layer and head holds at the end."""
     moments: tuple[int, ...]
-    """Lengths of the sequence at which half of the layers and heads, or the last, dropped a
-    token."""
+    """Lengths of the sequence after which tokens were evicted."""
 
 
 def view_trace(row: dict[str, Any], prompt_tokens: int, reasoning_tokens: int) -> TraceView:
@@ -52,7 +51,7 @@ def view_trace(row: dict[str, Any], prompt_tokens: int, reasoning_tokens: int) -
     trace = row["token_trace"]
     if trace is None:
         return TraceView(row, (), 0, 0, ())
-    times = {*trace["evicted_at"], *_half_evicted_at(trace)} - {None}
+    times = {*trace["evicted_at"], *_half_evicted_at(trace), *_falls(trace)} - {None}
     return TraceView(
         row=row,
         pieces=tuple(_pieces(trace, prompt_tokens, prompt_tokens + reasoning_tokens)),
@@ -64,6 +63,12 @@ def view_trace(row: dict[str, Any], prompt_tokens: int, reasoning_tokens: int) -
 
 def _half_evicted_at(trace: dict[str, list]) -> list[int | None]:
     return trace["half_evicted_at"] or trace["evicted_at"]  # rows of older versions lack it
+
+
+def _falls(trace: dict[str, list]) -> list[int]:
+    """After how many tokens fewer or no more were stored than before: there was an eviction."""
+    stored = (trace["stored_len"] or [])[:-1]  # the newest token is not stored
+    return [i + 2 for i, (before, now) in enumerate(pairwise(stored)) if now <= before]
 
 
 def _num_stored(trace: dict[str, list]) -> int:

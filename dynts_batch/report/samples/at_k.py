@@ -3,11 +3,10 @@
 With `sampling.stop_when` the answers decide how many samples there are, so means over all of them
 are biased. What is left is exact:
 
-- agreed: the samples that every question has say what those up to their number do. The vote over
-  all
-  that were run stands for that over `num_samples`, which is what it decided early.
-- right: a question ends with its first right sample, so for every k it is known whether one of its
-  first k is right. The mean over questions is pass@k without bias. A vote would be biased.
+- agreed: pass@k and majority@k for k up to the number of samples that every question has, and
+  majority@num_samples: the vote over those that were run decides that one, which is why it stopped.
+- right: a question ends with its first right sample. So for every k it is known whether one of its
+  first k is right, and the mean over questions is pass@k without bias. A vote would be biased.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from typing import Any
 
 from dynts_batch.errors import ConfigError
 
-#: What is compared: contents. The device decides the dtype, and a release of transformers how it #:
+#: What is compared: contents. The device decides the dtype, and a release of transformers how it
 #: writes a configuration.
 CONTENTS = {
     "weights_sha256": "weights",

@@ -68,6 +68,12 @@ def test_every_moment_of_the_replay_takes_a_token_from_the_last_holder_or_from_h
     assert view.num_stored == len(tokens) - 1
 
 
+def test_an_eviction_that_left_each_token_with_half_of_the_heads_is_a_moment_too():
+    tokens = [("a", None, None, 1.0)] * 9
+    trace = _trace(tokens) | {"stored_len": [1, 2, 3, 4, 3, 4, 4, 5, 5]}
+    assert view_trace({"token_trace": trace}, 0, 0).moments == (5, 7)
+
+
 @given(TOKENS)
 def test_a_trace_of_an_older_version_is_shown_as_if_all_heads_agreed(tokens):
     old = _trace(tokens) | {"half_evicted_at": None, "stored_len": None}

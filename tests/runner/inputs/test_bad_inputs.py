@@ -82,7 +82,7 @@ TABLE = _parquet(id=["a", "b"], question=["one", "two"], answer=["1", "2"])
 TEXT = pa.string()
 MESSAGES = pa.list_(pa.struct([("role", TEXT), ("content", TEXT)]))
 
-#: What is wrong: (the file, changed keys of `input`), and the start of the one line that refuses #:
+#: What is wrong: (the file, changed keys of `input`), and the start of the one line that refuses
 #: it.
 REFUSED = {
     "truncated Parquet": ((_cut(TABLE, 0.7), {}), r"cannot read .*data\.parquet"),

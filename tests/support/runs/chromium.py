@@ -26,8 +26,7 @@ _TIMEOUT_S = 60.0
 #: Where Chromium is, or None.
 PATH = next(filter(None, map(shutil.which, NAMES)), None)
 
-#: Moves two pipes to where Chromium looks for them, past each other if need be, and becomes #:
-#: Chromium.
+#: Moves two pipes to where Chromium looks for them, past each other if need be, and becomes it.
 _LAUNCHER = """
 import fcntl, os, sys
 ends = [fcntl.fcntl(int(fd), fcntl.F_DUPFD, 10) for fd in sys.argv[1:3]]
