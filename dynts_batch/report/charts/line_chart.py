@@ -41,8 +41,8 @@ MAX_INTERVALS = len(SERIES)
 _LEFT, _BELOW, _LINE, _HEIGHT = 40.0, 38.0, 12.5, 210.0
 #: Points between the bars of two lines at the same x.
 _STEP = 5.0
-#: Share of the axes beside the data.
-_MARGIN = 0.08
+#: The least share of the axes beside the data.
+_MARGIN = 0.07
 _MAX_TICKS = 5
 
 
@@ -139,20 +139,29 @@ def _draw(axes: Axes, line: Series, style: dict[str, Any], aside: float) -> None
 def _scale_x(axes: Axes, series: Sequence[Series], *, is_log: bool) -> None:
     xs = [x for line in series for x, _ in line.points]
     low, high = min(xs, default=1.0), max(xs, default=1.0)
+    share = _beside(axes, len(series))
     if is_log:
         axes.set_xscale("log")
-        margin = (high / low) ** _MARGIN if low < high else 2.0
+        margin = (high / low) ** share if low < high else 2.0
         axes.set_xlim(low / margin, high * margin)
         axes.xaxis.set_minor_locator(NullLocator())
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     else:
-        margin = (high - low) * _MARGIN if low < high else 1.0
+        margin = (high - low) * share if low < high else 1.0
         axes.set_xlim(low - margin, high + margin)
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     places = sorted({float(f"{x:.2g}") for x in xs})
     if len(places) <= _MAX_TICKS:
         axes.xaxis.set_major_locator(FixedLocator(places))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.6g}"))
+
+
+def _beside(axes: Axes, num_series: int) -> float:
+    """The room beside the data on either side, as a share of the data's, for lines that stand
+    aside."""
+    width = 72 / axes.figure.dpi * axes.bbox.width
+    share = max(_MARGIN, (_STEP * min(num_series, MAX_INTERVALS) / 2 + _STEP) / width)
+    return share / (1 - 2 * share)
 
 
 def _scale_y(axes: Axes, series: Sequence[Series], level: Level | None, *, is_share: bool) -> None:

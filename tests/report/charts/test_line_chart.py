@@ -69,6 +69,17 @@ def test_lines_with_intervals_stand_beside_each_other_at_the_same_x() -> None:
     assert len(set(places)) == 4
 
 
+def test_no_line_leaves_the_axes_by_standing_aside() -> None:
+    name = "policy+with=a_long_option"
+    both = ((35.0, 0.5), (50.0, 0.6)), ((0.4, 0.6), (0.5, 0.7))
+    text = chart(*(Series(f"{name}{n}", *both) for n in range(8)), level=Level("full", 0.6))
+    (ends,) = re.findall(r'<path d="M ([\d.]+) ([\d.]+) \nL ([\d.]+) \2 \n" clip-path="[^"]*"'
+                         r' style="[^"]*stroke-dasharray', text)  # fmt: skip
+    bars = re.findall(r'<path d="M ([\d.]+) [\d.]+ \nL \1 [^>]*stroke-width: 1.1', text)
+    assert len(bars) == 16
+    assert float(ends[0]) + 4 < min(map(float, bars)) < max(map(float, bars)) < float(ends[2]) - 4
+
+
 def test_shares_are_shown_in_percent_over_twenty_points_or_more() -> None:
     close = chart(Series("a", ((1.0, 0.985), (2.0, 0.99))), level=Level("b", 1.0), is_share=True)
     assert {"80%", "85%", "90%", "95%", "100%", "b"} <= texts_of(close)
