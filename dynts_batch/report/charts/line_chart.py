@@ -139,7 +139,7 @@ def _draw(axes: Axes, line: Series, style: dict[str, Any], aside: float) -> None
 def _scale_x(axes: Axes, series: Sequence[Series], *, is_log: bool) -> None:
     xs = [x for line in series for x, _ in line.points]
     low, high = min(xs, default=1.0), max(xs, default=1.0)
-    share = _beside(axes, len(series))
+    share = _beside(axes, sum(line.intervals is not None for line in series))
     if is_log:
         axes.set_xscale("log")
         margin = (high / low) ** share if low < high else 2.0
@@ -156,11 +156,11 @@ def _scale_x(axes: Axes, series: Sequence[Series], *, is_log: bool) -> None:
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.6g}"))
 
 
-def _beside(axes: Axes, num_series: int) -> float:
+def _beside(axes: Axes, num_aside: int) -> float:
     """The room beside the data on either side, as a share of the data's, for lines that stand
     aside."""
     width = 72 / axes.figure.dpi * axes.bbox.width
-    share = max(_MARGIN, (_STEP * min(num_series, MAX_INTERVALS) / 2 + _STEP) / width)
+    share = max(_MARGIN, (_STEP * (num_aside / 2 + 1)) / width)
     return share / (1 - 2 * share)
 
 
