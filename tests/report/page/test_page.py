@@ -6,6 +6,8 @@ from html.parser import HTMLParser
 from pathlib import Path
 from xml.etree import ElementTree
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from report_runs import ERROR_ROW, HOSTILE, ROW, evil_rows, write_run
 
@@ -157,3 +159,21 @@ def test_a_bar_that_is_cut_says_so_and_its_label_stands_beside_it(tmp_path):
         paths.append(write_run(tmp_path / str(i), rows, overrides=overrides))
     picture = render_picture(measure([read_run(path) for path in paths]))
     assert re.findall("→ [^<]*", picture) == ["→ $10.00, 5.0% right"]
+
+
+def test_a_trace_of_an_older_version_is_shown(tmp_path):
+    """Its column had three lists of today's five."""
+    trace = {"token_texts": ["a", "b", "c"], "evicted_at": [None, 2, None]}
+    path = write_run(
+        tmp_path / "r", [ROW | {"token_trace": trace | {"kept_share": [1.0, 0.0, 1.0]}}]
+    )
+    (shard,) = (tmp_path / "r" / "rows").glob("*.parquet")
+    table = pq.read_table(shard)
+    column = table["token_trace"].combine_chunks()
+    names = ["token_texts", "evicted_at", "kept_share"]
+    older = pa.StructArray.from_arrays([column.field(name) for name in names], names)
+    place = table.schema.get_field_index("token_trace")
+    pq.write_table(table.set_column(place, "token_trace", older), shard)
+    page = render_page(measure([read_run(path)]))
+    assert "2 of 3 stored at the end" in page
+    assert 'data-moments="2"' in page
