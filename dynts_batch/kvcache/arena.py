@@ -16,7 +16,7 @@ import torch
 from dynts_batch.kvcache import devices, native
 from dynts_batch.kvcache.arena_shape import ArenaShape
 from dynts_batch.kvcache.compaction import compact
-from dynts_batch.kvcache.stores.native_packed import SOURCE, NativePackedStore
+from dynts_batch.kvcache.stores.native_packed import SOURCE, SOURCES, NativePackedStore
 from dynts_batch.kvcache.stores.packed import PackedStore
 from dynts_batch.kvcache.stores.plain import LayerStore, PlainStore
 
@@ -273,5 +273,6 @@ class KVArena:
             from dynts_batch.kvcache.stores.triton_packed import TritonPackedStore
 
             return TritonPackedStore
-        is_native = native.can_run(SOURCE, self.shape.dtype, device, self.shape.head_dim)
+        source = SOURCES.get(self.shape.dtype, SOURCE)
+        is_native = native.can_run(source, self.shape.dtype, device, self.shape.head_dim)
         return NativePackedStore if is_native else PackedStore

@@ -11,7 +11,7 @@ import torch
 
 from dynts_batch.engine.attention.decode_query import DecodeQuery
 from dynts_batch.kvcache.native import VECTOR, function, operation
-from dynts_batch.kvcache.stores.native_packed import SOURCE as PACKED_SOURCE
+from dynts_batch.kvcache.stores.native_packed import SOURCES as PACKED_SOURCES
 from dynts_batch.kvcache.stores.native_packed import CStore, NativePackedStore
 from dynts_batch.kvcache.stores.packed import PackedStore
 from dynts_batch.kvcache.stores.plain import head_strides
@@ -94,7 +94,7 @@ def _packed_attention(
     group = query.shape[1] // buffer.shape[2]
     query, sinks = query.contiguous(), None if sinks is None else sinks.float().contiguous()
     out, (stride, scratch) = torch.empty_like(query), _scratch(group, max_len)
-    function(PACKED_SOURCE, "packed_attention", "pppppppplllllllf")(
+    function(PACKED_SOURCES[query.dtype], "packed_attention", "pppppppplllllllf")(
         out.data_ptr(), query.data_ptr(), ctypes.addressof(store), last_slots.data_ptr(),
         positions.data_ptr(),
         stored_positions.data_ptr(), None if sinks is None else sinks.data_ptr(),

@@ -24,6 +24,7 @@ from dynts_batch.kvcache.arena_shape import ArenaShape
 from dynts_batch.kvcache.layer_states import AttentionRule, LayerStates
 from dynts_batch.kvcache.probs import additive_mask, attention_probs
 from dynts_batch.kvcache.stores.native_packed import SOURCE as PACKED_SOURCE
+from dynts_batch.kvcache.stores.native_packed import SOURCES as PACKED_SOURCES
 from dynts_batch.kvcache.stores.packed import PackedStore
 
 ATTENTION_NAME = "dynts_arena"
@@ -91,7 +92,8 @@ def packed_decode(shape: ArenaShape, device: torch.device) -> PackedDecode:
         from dynts_batch.engine.attention.triton_packed import attend_packed
 
         return attend_packed
-    can_run = native.can_run(PACKED_SOURCE, shape.dtype, device, shape.head_dim)
+    source = PACKED_SOURCES.get(shape.dtype, PACKED_SOURCE)
+    can_run = native.can_run(source, shape.dtype, device, shape.head_dim)
     return native_attention.attend_packed if can_run else packed_attention.attend_packed
 
 

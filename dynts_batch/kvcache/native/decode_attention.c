@@ -8,30 +8,14 @@
 #include <omp.h>
 
 #include "attention.h"
+#include "numbers.h"
 
 /* Slots per tile: they stay in the first-level cache while every query head of the group reads
    them. */
 #ifdef BFLOAT16
-#include <alloca.h>
 #define TILE 16
-typedef uint16_t number;
-/* Room for `count` floats. `floats` widens `count` numbers into such a room. */
-#define ROOM(count) alloca((count) * sizeof(float))
-static const float *floats(float *room, const number *from, long count) {
-    for (long i = 0; i < count; i += VEC) store(room + i, widen(from + i));
-    return room;
-}
-static void finish(number *to, const float *sums, long count) {
-    for (long i = 0; i < count; i += VEC) narrow(to + i, load(sums + i));
-}
 #else
 #define TILE 64
-typedef float number;
-#define ROOM(count) NULL
-static const float *floats(float *room, const number *from, long count) { return from; }
-static void finish(number *to, const float *sums, long count) {
-    memcpy(to, sums, count * sizeof *to);
-}
 #endif
 
 /* One key/value head of one row. query and out [G, D]; keys and values [length, D]; scratch [G,

@@ -2,7 +2,7 @@
    Codes have 2 bits (ternary), 4 (NVFP4, or INT4 for keys) or 8 (FP8), and scales are FP8 E4M3.
    Keys share a scale along 16 tokens of a channel, values along 16 channels of a token. */
 
-#include "vectors.h"
+#include "numbers.h"
 
 #define GROUP 16
 #define KEYS 0
@@ -14,7 +14,7 @@
 typedef struct {
     uint8_t *codes, *scales;
     int16_t *zero_points;
-    float *buffer;
+    number *buffer;
     uint8_t *is_ternary;
     long num_lanes, H, N, D, bits, marks_per_lane;
 } packed_store;
@@ -42,7 +42,7 @@ static inline int16_t *zero_points_of(const packed_store *s, long part, long lan
     if (part != KEYS || !s->zero_points) return NULL;
     return s->zero_points + ((lane * s->H + h) * s->N + group) * s->D;
 }
-static inline float *buffer_of(const packed_store *s, long part, long lane, long h) {
+static inline number *buffer_of(const packed_store *s, long part, long lane, long h) {
     return s->buffer + head_of(s, part, lane, h) * GROUP * s->D;
 }
 /* The mark of a group, or NULL if none is ever ternary. */

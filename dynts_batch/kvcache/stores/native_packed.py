@@ -12,6 +12,8 @@ from dynts_batch.kvcache.native import function, operation
 from dynts_batch.kvcache.stores.packed import PackedStore
 
 SOURCE = "packed.c"
+#: The code for keys and values of each type.
+SOURCES = {torch.float32: SOURCE, torch.bfloat16: "packed_bf16.c"}
 
 
 class CStore(ctypes.Structure):
@@ -47,8 +49,7 @@ class CStore(ctypes.Structure):
 
 
 class NativePackedStore(PackedStore):
-    """For float32 on a CPU, if `native.can_run` says so. `parts` are what `CStore` is built
-    from."""
+    """On a CPU, if `native.can_run` says so. `parts` are what `CStore` is built from."""
 
     @property
     def parts(
@@ -61,13 +62,17 @@ class NativePackedStore(PackedStore):
             self.form.bits,
         )
 
+    @property
+    def _source(self) -> str:
+        return SOURCES[self.buffer.dtype]
+
     def _append(
         self, lanes: torch.Tensor, slots: torch.Tensor, keys: torch.Tensor, values: torch.Tensor
     ) -> None:
         _append_packed(*self.parts, lanes, slots, keys, values)
 
     def _read(self, part: int, lanes: torch.Tensor, num_slots: int) -> torch.Tensor:
-        read, store = function(SOURCE, "read_packed", "pplpplll"), CStore.of(*self.parts)
+        read, store = function(self._source, "read_packed", "pplpplll"), CStore.of(*self.parts)
         num_heads, head_dim = self.buffer.shape[2], self.buffer.shape[-1]
         out = self.buffer.new_empty(len(lanes), num_heads, num_slots, head_dim)
         read(
@@ -84,7 +89,7 @@ class NativePackedStore(PackedStore):
         states: torch.Tensor,
         is_ternary: torch.Tensor | None,
     ) -> None:
-        write, store = function(SOURCE, "write_packed", "pplpplll"), CStore.of(*self.parts)
+        write, store = function(self._source, "write_packed", "pplpplll"), CStore.of(*self.parts)
         states = states.contiguous()
         write(
             ctypes.addressof(store), lanes.data_ptr(), first, lengths.data_ptr(), states.data_ptr(),
@@ -111,7 +116,7 @@ def _append_packed(
 ) -> None:
     assert keys.stride(-1) == values.stride(-1) == 1, "a head's numbers stand side by side"
     append, store = (
-        function(SOURCE, "append_packed", "ppppplllll"),
+        function(SOURCES[buffer.dtype], "append_packed", "ppppplllll"),
         CStore.of(codes, scales, zero_points, buffer, is_ternary, bits),
     )
     append(

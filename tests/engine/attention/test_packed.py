@@ -106,14 +106,19 @@ def test_attention_equals_that_over_the_dequantised_store(
     torch.testing.assert_close(output, expected, rtol=1e-5, atol=1e-5)
 
 
-def test_half_precision_rounds_the_output_alone() -> None:
+@pytest.mark.parametrize("written_in", ["torch", "C"])
+@pytest.mark.parametrize("name", ["nvfp4", "int4", "fp8"])
+def test_half_precision_rounds_the_output_alone(written_in: str, name: str) -> None:
     """Logits were rounded as well: by up to 4% of the largest value."""
-    store = filled_arena(64, per_head=False, dtype=torch.bfloat16).layers[0]
+    store = filled_arena(64, per_head=False, name=name, dtype=torch.bfloat16).layers[0]
     assert isinstance(store, PackedStore)
     query = (torch.randn(ROWS, KV_HEADS, 1, 64) * 3).bfloat16()
     stored, rule = stored_positions(per_head=False), AttentionRule(0.125, None, None)
     asked = DecodeQuery(query, LENGTHS - 1, torch.full((ROWS,), NEWEST), stored, rule)
-    output = packed_attention.attend_packed(asked, store, max_len=75)
+    if written_in == "C" and not isinstance(store, NativePackedStore):
+        pytest.skip("no C compiler here")
+    attention = native_attention if written_in == "C" else packed_attention
+    output = attention.attend_packed(asked, store, max_len=75)
     keys, values = (states.double() for states in store.stored(ROWS, 75))
     logits = (query.double() @ keys.transpose(2, 3)) * rule.scale
     visible = (torch.arange(75) < LENGTHS[:, None])[:, None, None]

@@ -13,18 +13,19 @@ from dynts_batch.kvcache.arena_shape import ArenaShape
 from dynts_batch.kvcache.native import can_run
 from dynts_batch.kvcache.policies.thinkv.thought import Thought
 from dynts_batch.kvcache.stores.formats import KV_FORMATS
-from dynts_batch.kvcache.stores.native_packed import SOURCE, NativePackedStore
+from dynts_batch.kvcache.stores.native_packed import SOURCES, NativePackedStore
 from dynts_batch.kvcache.stores.packed import PackedStore
 
 LANES, HEADS, CAPACITY = 4, 2, 70
+CPU = torch.device("cpu")
 
 
 def store_kind(name: str) -> tuple[type[PackedStore], torch.device]:
     """And where it runs: a GPU, if there is one, for Triton, or else its interpreter."""
     if name == "C":
-        if not can_run(SOURCE, torch.float32, torch.device("cpu"), 16):
+        if not all(can_run(source, dtype, CPU, 16) for dtype, source in SOURCES.items()):
             pytest.skip("no C compiler here")
-        return NativePackedStore, torch.device("cpu")
+        return NativePackedStore, CPU
     pytest.importorskip(
         "triton", reason="Triton comes with torch's GPU builds, and with the test extra"
     )
@@ -71,6 +72,8 @@ def same_bits(store: PackedStore, other: PackedStore) -> bool:
         ("C", torch.float32, 16, False, False),
         ("C", torch.float32, 48, True, True),
         ("C", torch.float32, 128, False, False),
+        ("C", torch.bfloat16, 16, True, False),
+        ("C", torch.bfloat16, 64, False, True),
         ("Triton", torch.float32, 48, True, True),
         pytest.param("Triton", torch.bfloat16, 16, False, False, marks=pytest.mark.long),
     ],
