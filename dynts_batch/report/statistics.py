@@ -6,9 +6,9 @@ so the same rows give the same report.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
-from math import sqrt
+from math import log, log1p, sqrt
 
 import numpy as np
 
@@ -40,6 +40,7 @@ class PairedComparison:
     """Run b minus run a, over the questions that are judged in both."""
 
     difference: Estimate
+    """Its interval contains 0 wherever `p_value` is above 5%."""
     num_better: int
     """Questions that b answers right more often than a."""
     num_worse: int
@@ -68,11 +69,20 @@ def compare(a: np.ndarray, b: np.ndarray) -> PairedComparison | None:
 
     With one sample per question this is McNemar's test. With more it is the sign test on the
     shares, its general case.
+
+    The interval is the wider of two at each end. Resamples know how many questions differ. The
+    exact interval knows what few differing questions can tell, as the test does.
     """
     difference = estimate(b - a, least=-1.0)
     if difference is None:
         return None
     num_better, num_worse = int(np.sum(b > a)), int(np.sum(b < a))
+    if difference.low is not None and difference.high is not None and num_better + num_worse:
+        # Resamples of five questions that all differ one way would call that certain.
+        size = float(np.mean(np.abs(b - a)))
+        low, high = (size * end for end in _exact_balance(num_better, num_worse))
+        low, high = min(difference.low, low), max(difference.high, high)
+        difference = replace(difference, low=low, high=high)
     return PairedComparison(difference, num_better, num_worse, mcnemar_p(num_better, num_worse))
 
 
@@ -84,6 +94,34 @@ def mcnemar_p(num_better: int, num_worse: int) -> float:
         ways = ways * (num - i + 1) // i
         tail += ways
     return float(min(Fraction(1), Fraction(2 * tail, 2**num)))
+
+
+def _exact_balance(num_better: int, num_worse: int) -> tuple[float, float]:
+    """95% interval of (better - worse) / (better + worse), in -1..1, given how many differ.
+
+    From Clopper and Pearson's exact interval of a share (Biometrika 26, 1934). So it contains 0
+    exactly where McNemar's exact test has p of at least 5%.
+    """
+    num = num_better + num_worse
+    return 2 * _least_share(num_better, num) - 1, 1 - 2 * _least_share(num_worse, num)
+
+
+def _least_share(count: int, num: int) -> float:
+    """The share of which `count` or more of `num` come with the chance of one tail, by bisection.
+
+    0 for a `count` of 0.
+    """
+    if count == 0:
+        return 0.0
+    log_factorial = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, num + 1)))])
+    counts = np.arange(count, num + 1)
+    log_ways = log_factorial[num] - log_factorial[counts] - log_factorial[num - counts]
+    low, high = 0.0, count / num
+    for _ in range(50):
+        share = (low + high) / 2
+        chances = np.exp(log_ways + counts * log(share) + (num - counts) * log1p(-share))
+        low, high = (share, high) if np.sum(chances) < (1 - CONFIDENCE) / 2 else (low, share)
+    return low
 
 
 def _interval_of_equals(value: float, num: int, least: float) -> tuple[float, float]:

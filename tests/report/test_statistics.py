@@ -90,6 +90,40 @@ def test_mcnemar_is_the_enumeration_of_all_coin_tosses(better, worse):
     assert mcnemar_p(better, worse) == pytest.approx(len(as_uneven) / 2**num)
 
 
+@pytest.mark.parametrize("num_same", [0, 1, 20])
+@pytest.mark.parametrize("num_worse", range(8))
+@pytest.mark.parametrize("num_better", range(8))
+def test_interval_and_p_value_never_contradict_each_other(num_better, num_worse, num_same):
+    """Five better and none worse were "+83.3 points [+50.0, +100.0]; p = 0.062"."""
+    b = np.repeat([1.0, 0.0, 1.0], [num_better, num_worse, num_same])
+    found = compare(np.repeat([0.0, 1.0, 1.0], [num_better, num_worse, num_same]), b)
+    if found is None or found.difference.low is None:
+        assert len(b) < 2
+        return
+    assert found.difference.low <= found.difference.mean <= found.difference.high
+    if found.p_value >= 0.05:
+        assert found.difference.low <= 0 <= found.difference.high
+
+
+def test_the_interval_of_few_differing_questions_is_the_exact_one():
+    """Of a share of 5 in 5 Clopper and Pearson's lower end is 0.025 ** (1 / 5)."""
+    found = compare(np.zeros(6), np.array([1.0, 1.0, 1.0, 1.0, 1.0, 0.0])).difference
+    assert found.low == pytest.approx(5 / 6 * (2 * 0.025 ** (1 / 5) - 1))
+    assert found.high == 1.0
+
+
+def test_the_paired_interval_covers_the_truth_for_few_questions():
+    rng = np.random.default_rng(4)
+    hits = 0
+    for _ in range(400):
+        a, b = (rng.random(12) < share for share in (0.5, 0.9))
+        found = compare(a.astype(float), b.astype(float)).difference
+        hits += found.low <= 0.4 <= found.high
+    assert hits >= 380
+
+
 def test_many_questions_take_no_time_and_no_overflow():
     assert mcnemar_p(30_000, 20_000) < 1e-40
+    much = compare(np.repeat([0.0, 1.0], [30_000, 20_000]), np.repeat([1.0, 0.0], [30_000, 20_000]))
+    assert 0.18 < much.difference.low < 0.2 < much.difference.high < 0.22
     assert estimate(np.tile(np.linspace(0, 1, 9), 20_000)).num_questions == 180_000
