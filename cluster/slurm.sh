@@ -1,10 +1,13 @@
 #!/usr/bin/env bash
 # One run on a Slurm allocation: sbatch cluster/slurm.sh CONFIG [key=value ...]
 #
-# The run directory must lie on a file system that all nodes share. SIGTERM comes two minutes before
-# the time limit or with a preemption. The run then stores what it has, and the job requeues itself:
-# a run longer than the limit needs no hand. A run that breaks off (status 1) is tried again too,
-# until the job has started MAX_STARTS times.
+# Submit it where `dynts-batch` is on the PATH, in an environment that all nodes see. The run
+# directory must lie on a file system that they share. Options of sbatch override those below:
+# `sbatch --nodes=1 --gpus-per-node=4 --partition=NAME cluster/slurm.sh ...`.
+#
+# SIGTERM comes two minutes before the time limit or with a preemption. The run then stores what it
+# has, and the job requeues itself: a run longer than the limit needs no hand. A run that breaks off
+# (status 1) is tried again too, until the job has started MAX_STARTS times.
 #SBATCH --job-name=dynts-batch
 #SBATCH --nodes=2
 #SBATCH --ntasks-per-node=1
@@ -28,6 +31,8 @@ head=${nodes[0]}
 head_ip=$(srun --nodes=1 --ntasks=1 --nodelist="$head" hostname --ip-address | awk '{print $1}')
 port=$((20000 + SLURM_JOB_ID % 10000))
 gpus=${SLURM_GPUS_ON_NODE:-0}
+# Since Slurm 22.05 a step does not inherit the job's --cpus-per-task: Ray would get one core.
+[[ -z ${SLURM_CPUS_PER_TASK:-} ]] || export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK
 
 srun --overlap --nodes=1 --ntasks=1 --nodelist="$head" \
     ray start --head --block --node-ip-address="$head_ip" --port="$port" --num-gpus="$gpus" \
@@ -49,7 +54,7 @@ until timeout 30 ray health-check --address "$RAY_ADDRESS" >/dev/null 2>&1; do
 done
 
 num_workers=$((${#nodes[@]} * (gpus > 0 ? gpus : 1)))
-python jobs/reason.py "$@" "workers.max=$num_workers" &
+dynts-batch run "$@" "workers.max=$num_workers" &
 run=$!
 trap 'kill -TERM "$run" 2>/dev/null || true' TERM
 # A trapped signal ends the first wait; the second one gives the run's own status.

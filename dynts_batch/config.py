@@ -101,11 +101,11 @@ class SamplingConfig:
     """Most tokens of a completion, thinking and answer together. At least 1."""
     max_thinking_tokens: int | None = None
     """After so many tokens of thinking the engine writes its end, and the model answers. Below
-    `max_new_tokens`; null = no limit. 0 ends at once what the prompt has begun. A model that does
-    not think is left alone."""
+    `max_new_tokens`; null = no limit; 0 ends at once. A model that does not think is left alone."""
     end_thinking_text: str = ""
-    """Text that the engine writes before the end tag. For Qwen3: "Considering the limited time by
-    the user, I have to give the solution based on the thinking directly now.\\n"."""
+    """What the engine writes then; the end tag follows, unless it is in there. For Qwen3:
+    "Considering the limited time by the user, I have to give the solution based on the thinking
+    directly now.\\n"."""
     loop_min_tokens: int = 64
     """Shortest block of a loop, in tokens. Blocks longer than 512 tokens are not looked for."""
     loop_repeats: int = 0

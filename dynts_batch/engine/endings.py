@@ -25,12 +25,17 @@ class Endings:
     renderer: PromptRenderer
     sampling: SamplingConfig
     end_token_ids: tuple[int, ...]
-    """The end of thinking: sampling.end_thinking_text and the end tag."""
+    """The end of thinking: sampling.end_thinking_text, with the end tag in it or after it.
+
+    A model that ends its turn after the tag can be made to begin its answer with what follows it.
+    """
 
     @classmethod
     def make(cls, renderer: PromptRenderer, sampling: SamplingConfig) -> Self:
         """Raises: ConfigError if the tokenizer cannot write sampling.end_thinking_text."""
-        text = sampling.end_thinking_text + renderer.tags.end
+        text = sampling.end_thinking_text
+        if renderer.tags.end not in text:
+            text += renderer.tags.end
         try:
             token_ids = renderer.encode(text)
         except BadRowError:

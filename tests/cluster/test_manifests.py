@@ -152,20 +152,21 @@ def _stub(folder: Path, name: str, body: str) -> None:
 
 @pytest.fixture
 def allocation(tmp_path):
-    """An allocation of two nodes whose Slurm, Ray and Python only write down what they are told."""
+    """An allocation of two nodes. Slurm, Ray and dynts-batch only write down what they are told."""
     log = tmp_path / "log"
     scontrol = f'[[ $1 == requeue ]] && echo "requeued $2" >> {log} || printf "node-a\\nnode-b\\n"'
     _stub(tmp_path, "scontrol", scontrol)
     srun = "node=; while [[ $1 == --* ]]; do [[ $1 == --nodelist=* ]] && node=${1#*=}; shift; done"
-    _stub(tmp_path, "srun", f'{srun}; echo "srun $node $*" >> {log}; exec "$@"')
+    told = f'echo "srun $node $*" >> {log}; echo "$SRUN_CPUS_PER_TASK" >> {log}.cpus'
+    _stub(tmp_path, "srun", f'{srun}; {told}; exec "$@"')
     _stub(tmp_path, "hostname", "echo 10.0.0.1")
     head = '[[ $2 == --head && -n "${STUB_HEAD:-}" ]] && exec $STUB_HEAD'
     _stub(tmp_path, "ray", f"{head}; [[ $1 == start ]] && exec sleep 20; exit ${{STUB_HEALTH:-0}}")
     trap = f"trap 'echo stored >> {log}; exit 143' TERM"
     _stub(
         tmp_path,
-        "python",
-        f'{trap}; echo "python $*" >> {log}; sleep "${{STUB_S}}" & wait; exit'
+        "dynts-batch",
+        f'{trap}; echo "dynts-batch $*" >> {log}; sleep "${{STUB_S}}" & wait; exit'
         f' "${{STUB_STATUS:-0}}"',
     )
     environment = {
@@ -174,6 +175,7 @@ def allocation(tmp_path):
         "SLURM_JOB_NODELIST": "node-[a-b]",
         "SLURM_JOB_ID": "4711",
         "SLURM_GPUS_ON_NODE": "8",
+        "SLURM_CPUS_PER_TASK": "64",
     }
     return log, environment
 
@@ -196,9 +198,10 @@ def test_slurm_starts_a_node_each_and_one_run_for_all(allocation):
     starts = {line.split()[1]: line for line in lines if "ray start" in line}
     assert "--head" in starts["node-a"]
     assert "--address=10.0.0.1:24711" in starts["node-b"]
-    (run,) = [line for line in lines if line.startswith("python")]
+    (run,) = [line for line in lines if line.startswith("dynts-batch")]
     assert run.endswith("configs/quickstart.yaml run.dir=/shared/r workers.max=16")
-    _check_job(run)
+    _check_job(run.replace("dynts-batch run", "python jobs/reason.py"))
+    assert set((log.parent / "log.cpus").read_text().split()) == {"64"}, "steps inherit no cores"
 
 
 @pytest.mark.parametrize(
@@ -217,13 +220,13 @@ def test_slurm_gives_its_nodes_back_when_ray_does_not_start(allocation, stubs, m
     os.killpg(process.pid, signal.SIGKILL)
     assert time.monotonic() - began_s < 20
     assert message in process.communicate()[1].decode()
-    assert "python" not in log.read_text()
+    assert "dynts-batch" not in log.read_text()
 
 
 def test_slurms_notice_reaches_the_run_and_its_status_is_the_jobs(allocation):
     log, environment = allocation
     process = _sbatch(environment, "30")
-    while "python" not in (log.read_text() if log.exists() else ""):
+    while "dynts-batch" not in (log.read_text() if log.exists() else ""):
         time.sleep(0.05)
     os.kill(process.pid, signal.SIGTERM)
     assert process.wait(timeout=30) == 143

@@ -81,6 +81,17 @@ def test_a_budget_of_nothing_answers_at_once():
         assert completion.answer
 
 
+def test_a_text_that_holds_the_end_tag_begins_the_answer():
+    opener = r"The final answer is \boxed{"
+    found = run(max_thinking_tokens=100, end_thinking_text=f"Enough.{THINK.end}{opener}")
+    for completion in found.values():
+        if completion.forced_end:
+            assert completion.reasoning.endswith("Enough.")
+            assert completion.answer.startswith(opener)
+            assert THINK.end not in completion.answer
+    assert any(completion.forced_end for completion in found.values())
+
+
 def test_text_that_the_tokenizer_cannot_write_is_refused():
     lossy = SimpleNamespace(
         tags=THINK, encode=lambda text: [0], text=lambda token_ids: "<unknown></think>"
