@@ -14,7 +14,7 @@ def differences(
     A tree may lack a key because it is older than the key. The key then has its value in
     `defaults`, or None.
     """
-    old, new, default = _flatten(stored), _flatten(wanted), _flatten(defaults)
+    old, new, default = flat(stored), flat(wanted), flat(defaults)
     old_all, new_all = default | old, default | new
     keys = sorted(key for key in old | new if old_all.get(key) != new_all.get(key))
     return [
@@ -22,17 +22,18 @@ def differences(
     ]
 
 
-def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
+def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The leaves of `tree` by dotted key."""
+    leaves: dict[str, Any] = {}
     for key, value in tree.items():
         if isinstance(value, Mapping):
-            flat |= _flatten(value, f"{prefix}{key}.")
+            leaves |= flat(value, f"{prefix}{key}.")
         else:
-            flat[f"{prefix}{key}"] = value
-    return flat
+            leaves[f"{prefix}{key}"] = value
+    return leaves
 
 
-def _shown(flat: Mapping[str, Any], key: str, default: Mapping[str, Any]) -> str:
-    if key in flat:
-        return repr(flat[key])
+def _shown(leaves: Mapping[str, Any], key: str, default: Mapping[str, Any]) -> str:
+    if key in leaves:
+        return repr(leaves[key])
     return f"absent ({default[key]!r})" if key in default else "absent"

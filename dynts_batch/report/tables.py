@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from dynts_batch.report.comparison.pairs import pairs_to_show
+from dynts_batch.report.comparison.settings import settings_text
 from dynts_batch.report.comparison.side_by_side import RunColumn, conclusion, details, overview, why
 from dynts_batch.report.endings.lines import endings_lines
 from dynts_batch.report.lines import (
@@ -79,18 +80,17 @@ def _show_several(runs: Sequence[Measures], console: Console) -> None:
         for warning in warnings(run):
             _say(console, f"{run.label}: {warning}")
     _show_blocks(labels, overview(runs), console)
-    if (text := conclusion(runs)) is not None:
-        _say(console, f"\n{text}")
-    for sentence in why(runs):
-        _say(console, sentence)
+    for number, text in enumerate(
+        filter(None, (settings_text(runs), conclusion(runs), *why(runs)))
+    ):
+        _say(console, text if number else f"\n{text}")
     for title, columns in details(runs).items():
         _say(console, f"\n{title}")
         _show_blocks(labels, columns, console)
     _say(console, "\nIs the difference more than chance?")
     for pair in pairs_to_show(runs):
         left_out = f" ({pair.num_left_out:,} questions left out)" if pair.num_left_out else ""
-        names = f"{pair.b.label} minus {pair.a.label}"
-        _say(console, f"  {names}: {comparison_text(pair.found)}{left_out}")
+        _say(console, f"  {pair.names}: {comparison_text(pair.found)}{left_out}")
 
 
 def _lines(groups: Iterable[Sequence[Line]], box: Box | None = SQUARE) -> Table:

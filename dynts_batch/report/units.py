@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import math
 
+#: A ratio below it reads better turned round.
+MUCH_LESS = 0.1
+
 
 def duration(seconds: float) -> str:
     """h:mm:ss, or m:ss below an hour."""
@@ -48,6 +51,11 @@ def money(usd: float) -> str:
 def energy(joules: float) -> str:
     """Joules, or kWh if there are many."""
     return f"{joules:,.3g} J" if joules < 3.6e5 else f"{joules / 3.6e6:,.3g} kWh"
+
+
+def times(ratio: float) -> str:
+    """What to multiply by: as a fraction if decimals would not show it."""
+    return f"{ratio:.2f}x" if ratio >= MUCH_LESS else f"1/{1 / ratio:,.0f} of"
 
 
 def percent(share: float | None) -> str:

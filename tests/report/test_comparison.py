@@ -1,11 +1,17 @@
 """Laws of comparing runs: on shared questions only, and what is left out is counted."""
 
+import re
+from html import escape
+
 import pytest
 from report_runs import ERROR_ROW, write_run
 
 from dynts_batch.report.comparison.pairs import compare_runs, pairs_to_show
+from dynts_batch.report.comparison.settings import settings_text
+from dynts_batch.report.comparison.side_by_side import conclusion
 from dynts_batch.report.lines import comparison_text
 from dynts_batch.report.measures import Measures, measure
+from dynts_batch.report.page.page import render_page
 from dynts_batch.report.run_rows import read_run
 
 
@@ -65,3 +71,46 @@ def test_many_runs_are_each_compared_with_the_full_cache_or_else_the_first(
     pairs = pairs_to_show(runs)
     assert {pair.a for pair in pairs} == {runs[base]}
     assert [pair.b for pair in pairs] == [run for i, run in enumerate(runs) if i != base]
+
+
+def test_the_settings_that_differ_are_named_with_their_values_beside_policy_and_budget(tmp_path):
+    """Runs of keep_ratio 0.4 and null, or of two models, were "window 30" and "window 31"."""
+    settings = [
+        ["policy.keep_ratio=0.4", "model.name=my model", "run.shard_rows=8"],
+        ["policy.budget=31", "model.name=b"],
+        ["policy.name=thinkv", "policy.quantize=int4", "model.name=b"],
+    ]
+    runs = measure(
+        [
+            read_run(write_run(tmp_path / str(i), [{}], overrides=overrides))
+            for i, overrides in enumerate(settings)
+        ]
+    )
+    text = settings_text(runs[:2])
+    assert "policy.keep_ratio 0.4, null" in text
+    assert 'model.name "my model", b' in text
+    assert not {"budget", "shard_rows", "window_size"} & set(re.findall(r"\w+", text))
+    assert "policy.quantize false, int4" in settings_text(runs[1:])
+    assert settings_text([runs[0], runs[0]]) is None
+    assert escape(text, quote=True).replace("&quot;", "&#34;") in render_page(runs[:2])
+
+
+@pytest.mark.parametrize("policies", [["full", "window"], ["window", "full"], ["window", "window"]])
+def test_the_conclusion_and_the_list_of_pairs_subtract_the_same_way(tmp_path, policies):
+    """One said "+98.0 points against it", the other "minus dynts 200: -98.0"."""
+    runs = measure(
+        [
+            read_run(
+                write_run(
+                    tmp_path / str(i),
+                    [{"request_id": f"q{q}", "correct": q < 3 + 5 * i} for q in range(8)],
+                    overrides=[f"policy.name={policy}", f"policy.budget={30 + i}"],
+                )
+            )
+            for i, policy in enumerate(policies)
+        ]
+    )
+    (pair,) = pairs_to_show(runs)
+    assert f"Right answers, {pair.names}: {comparison_text(pair.found)}." in conclusion(runs)
+    if "full" in policies:
+        assert pair.names == "window 30 minus full" or pair.names == "window 31 minus full"

@@ -70,6 +70,21 @@ def test_the_report_says_why_one_engine_is_cheaper(tmp_path):
     assert words in render_page(runs)
 
 
+def test_a_price_of_next_to_nothing_is_turned_round(tmp_path):
+    """Beside a run that was 200 times dearer, a run "costs 0.00x" and "100% less"."""
+    dear = {"cost_usd": 50.0, "device_s": 300.0}
+    runs = measure(
+        [
+            read_run(write_run(tmp_path / "a", [{}])),
+            read_run(write_run(tmp_path / "b", [dear], overrides=["policy.budget=40"])),
+        ]
+    )
+    text = _text(runs)
+    assert "window 30, $0.250 per right answer, 200 times cheaper than window 40." in text
+    assert "window 30 is 200 times cheaper than window 40: 1/200 of the device time" in text
+    assert "0.00x" not in text
+
+
 def test_lost_caches_are_columns_of_the_comparison_and_a_sentence_of_the_run(tmp_path):
     runs = _runs(tmp_path)
     text = _text(runs)

@@ -24,6 +24,10 @@ class Pair:
     num_left_out: int
     """Questions of one run that the other lacks, or has only as errors or unjudged."""
 
+    @property
+    def names(self) -> str:
+        return f"{self.b.label} minus {self.a.label}"
+
 
 def compare_runs(a: Measures, b: Measures) -> Pair:
     """Pair two runs by request_id. A question that failed in one of them is left out."""
@@ -33,11 +37,22 @@ def compare_runs(a: Measures, b: Measures) -> Pair:
     return Pair(a, b, compare(shares_a, shares_b), len(ids) - len(shared))
 
 
+def oriented_pair(runs: Sequence[Measures], x: Measures, y: Measures) -> Pair:
+    """Two of `runs`, always the same way round: minus the full cache, or else minus the earlier."""
+    a, b = (run for run in runs if run is x or run is y)
+    if _is_full(b) and not _is_full(a):
+        a, b = b, a
+    return compare_runs(a, b)
+
+
 def pairs_to_show(runs: Sequence[Measures]) -> list[Pair]:
     """Every two runs in their order. Many runs: each against the full cache, or else against the
     first."""
     if len(runs) <= MAX_RUNS_WITH_ALL_PAIRS:
-        return [compare_runs(a, b) for i, a in enumerate(runs) for b in runs[i + 1 :]]
-    is_full = [run.totals.config.policy.name == "full" for run in runs]
-    base = runs[is_full.index(True) if any(is_full) else 0]
-    return [compare_runs(base, run) for run in runs if run is not base]
+        return [oriented_pair(runs, a, b) for i, a in enumerate(runs) for b in runs[i + 1 :]]
+    base = next(filter(_is_full, runs), runs[0])
+    return [oriented_pair(runs, base, run) for run in runs if run is not base]
+
+
+def _is_full(run: Measures) -> bool:
+    return run.totals.config.policy.name == "full"

@@ -9,6 +9,7 @@ from math import prod
 
 from dynts_batch.report.measures import Measures, Right
 from dynts_batch.report.totals import Totals
+from dynts_batch.report.units import MUCH_LESS, times
 
 #: A ratio this near to 1 is not worth a word.
 _EQUAL = 0.005
@@ -58,12 +59,15 @@ def reasons(best: Measures, others: Sequence[Measures], what: Right) -> list[str
 
 def _sentence(best: Measures, run: Measures, ratio: Factors, what: Right) -> str:
     parts = [
-        f"{ratio.s_per_token:.2f}x the device time per token{_behind(best.totals, run.totals)}",
-        f"{ratio.tokens_per_right:.2f}x the tokens per {what}",
+        f"{times(ratio.s_per_token)} the device time per token{_behind(best.totals, run.totals)}",
+        f"{times(ratio.tokens_per_right)} the tokens per {what}",
     ]
     if abs(ratio.usd_per_s - 1) > _EQUAL:
-        parts.append(f"{ratio.usd_per_s:.2f}x the price of a device second")
-    return f"{best.label} costs {ratio.product:.2f}x of {run.label}: {', '.join(parts)}."
+        parts.append(f"{times(ratio.usd_per_s)} the price of a device second")
+    price = f"costs {ratio.product:.2f}x of"
+    if ratio.product < MUCH_LESS:
+        price = f"is {1 / ratio.product:,.0f} times cheaper than"
+    return f"{best.label} {price} {run.label}: {', '.join(parts)}."
 
 
 def _behind(best: Totals, other: Totals) -> str:

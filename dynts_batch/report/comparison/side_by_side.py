@@ -5,13 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from dynts_batch.report.comparison.pairs import MAX_RUNS_WITH_ALL_PAIRS, compare_runs
+from dynts_batch.report.comparison.pairs import MAX_RUNS_WITH_ALL_PAIRS, oriented_pair
 from dynts_batch.report.comparison.reasons import reasons
 from dynts_batch.report.lines import comparison_text, priced
 from dynts_batch.report.measures import Measures, right_of
 from dynts_batch.report.statistics import Estimate
 from dynts_batch.report.totals import Totals
-from dynts_batch.report.units import count_scale, duration, energy, money, percent, size
+from dynts_batch.report.units import (
+    MUCH_LESS,
+    count_scale,
+    duration,
+    energy,
+    money,
+    percent,
+    size,
+)
 
 
 @dataclass(frozen=True)
@@ -65,13 +73,15 @@ def conclusion(runs: Sequence[Measures]) -> str | None:
     base = _base(runs, best)
     if base is None:
         return f"{text}."
-    found = comparison_text(compare_runs(base, best).found)
+    pair = oriented_pair(runs, best, base)
+    found = f"Right answers, {pair.names}: {comparison_text(pair.found)}."
     own, other = best.usd_per(what), base.usd_per(what)
     if own is None or not other:
-        return f"{text}. Right answers against {base.label}: {found}."
-    return (
-        f"{text}, {1 - own / other:.0%} less than {base.label}. Right answers against it: {found}."
-    )
+        return f"{text}. {found}"
+    less = f"{1 - own / other:.0%} less"
+    if own / other < MUCH_LESS:
+        less = f"{other / own:,.0f} times cheaper"
+    return f"{text}, {less} than {base.label}. {found}"
 
 
 def why(runs: Sequence[Measures]) -> list[str]:

@@ -23,6 +23,7 @@ from dynts_batch.config_file import to_yaml
 from dynts_batch.report.charts import comparison_charts, run_charts
 from dynts_batch.report.charts.canvas import with_own_ids
 from dynts_batch.report.comparison.pairs import Pair, pairs_to_show
+from dynts_batch.report.comparison.settings import settings_text
 from dynts_batch.report.comparison.side_by_side import cheapest, conclusion, overview, why
 from dynts_batch.report.endings.lines import endings_lines
 from dynts_batch.report.lines import (
@@ -171,6 +172,7 @@ def render_page(runs: Sequence[Measures]) -> str:
         cheapest=cheapest(runs),
         conclusion=conclusion(runs),
         why=why(runs),
+        settings=settings_text(runs),
         pairs=[(pair, comparison_text(pair.found)) for pair in pairs],
     )
 
