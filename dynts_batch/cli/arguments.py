@@ -30,4 +30,10 @@ def add_config(parser: argparse.ArgumentParser) -> None:
 
 def add_overrides(parser: argparse.ArgumentParser, example: str) -> None:
     """Any number of `key=value`, such as `example`."""
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help=f"e.g. {example}")
+    parser.add_argument(
+        "overrides",
+        nargs="*",
+        default=[],  # argparse asks for one where there is no default
+        metavar="key=value",
+        help=f"e.g. {example}",
+    )

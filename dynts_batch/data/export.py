@@ -42,10 +42,11 @@ def export(
 
     Raises:
         ConfigError: unknown columns, or a target that is not empty.
-        RunDirError: the run is not finished and not `is_partial`, or a file cannot be read or
-            written.
+        RunDirError: it is no run directory, or the run is not finished and not `is_partial`, or a
+            file cannot be read or written.
     """
     if run_dir.read_manifest() is None and not is_partial:
+        run_dir.fingerprint()
         raise RunDirError(
             f"{run_dir.path} is not finished: run `dynts-batch run` on it first, "
             "or export what is there with --partial"

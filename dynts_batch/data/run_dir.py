@@ -81,9 +81,8 @@ class RunDir:
         Call it only while nobody drives the run, see Claim.wait_until_free.
 
         `fingerprint` is JSON data with at least `num_units` and `shard_rows`, because shard numbers
-        mean nothing without them. `defaults` has the same form. It gives the values of keys that
-        the stored fingerprint lacks because it is older than they are. `renew` translates a stored
-        fingerprint of an older version; the translation replaces it.
+        mean nothing without them. `defaults` has the same form, and the values of keys that an
+        older stored one lacks. `renew` translates a stored one, and the translation replaces it.
 
         Raises:
             FingerprintError: it holds a run with other settings; the message lists them.
@@ -113,6 +112,10 @@ class RunDir:
     def claim(self) -> Claim:
         """A claim that makes this process the only driver of the run, see Claim."""
         return Claim(self.path, self._storage)
+
+    def is_run(self) -> bool:
+        """Whether this is the directory of a run, which may not have begun its work."""
+        return self._storage.read("fingerprint.json") is not None
 
     def fingerprint(self, *groups: str) -> dict[str, Any]:
         """The stored fingerprint. RunDirError if there is none, or if it lacks one of `groups`."""
@@ -170,8 +173,7 @@ class RunDir:
 
         Committing a shard again replaces it whole. Nothing is ever appended.
 
-        Raises:
-            RunDirError: the rows are not exactly the expected units. Then nothing is written.
+        Raises: RunDirError: the rows are not exactly the expected units. Then nothing is written.
         """
         data = to_parquet(in_order(shard, table, expected_units))
         # Readers will find the encoded bytes, so check those and not our own table.

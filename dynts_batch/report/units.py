@@ -25,6 +25,11 @@ def size(num_bytes: int) -> str:
     return f"{value:,.1f} GiB"
 
 
+def counted(number: int, noun: str) -> str:
+    """Such as "1 worker" and "2 workers"."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
 def byte_scale(num_bytes: float) -> tuple[float, str]:
     """A divisor and its unit, so that `num_bytes` has at most four digits."""
     units = ("bytes", "KiB", "MiB", "GiB", "TiB")

@@ -18,10 +18,12 @@ from pathlib import Path
 from typing import Any
 
 import ray
+import torch
 
 import dynts_batch
 from dynts_batch.config import Config
 from dynts_batch.errors import ConfigError, DyntsError
+from dynts_batch.report.units import counted
 
 # Rows travel through the object store only while a worker fetches them.
 _LOCAL_OBJECT_STORE_BYTES = 512 * 2**20
@@ -35,6 +37,11 @@ class Resources:
     num_cpus: float
     num_gpus: float
     num_workers: int
+
+    def told(self, num_workers: int) -> str:
+        """In words, for so many of the workers."""
+        size = _named({"CPU": self.num_cpus, "GPU": self.num_gpus})
+        return f"{counted(num_workers, 'worker')} of {size}"
 
 
 @contextmanager
@@ -98,6 +105,16 @@ def resources_on(total: Mapping[str, float], config: Config, *, is_local: bool) 
             + ("; workers.num_gpus=0 runs on CPUs" if no_gpu else "")
         )
     return Resources(workers.num_cpus, num_gpus, min(workers.max, fitting))
+
+
+def check_fits_here(config: Config) -> None:
+    """Check what can be known before Ray is started on this machine. Ray may find fewer CPUs, those
+    of a container.
+
+    Raises: ConfigError as `resources_on`.
+    """
+    here = {"CPU": float(os.cpu_count() or 1), "GPU": float(torch.cuda.device_count())}
+    resources_on(ray.cluster_resources() if ray.is_initialized() else here, config, is_local=True)
 
 
 def _num_gpus(total: Mapping[str, float], config: Config) -> float:

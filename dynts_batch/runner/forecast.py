@@ -25,7 +25,7 @@ from dynts_batch.config_file import load_config, to_yaml
 from dynts_batch.errors import ConfigError, RunDirError
 from dynts_batch.exit_status import EXIT_OK
 from dynts_batch.report.totals import beyond_text
-from dynts_batch.report.units import duration, size
+from dynts_batch.report.units import counted, duration, size
 from dynts_batch.runner.extrapolation import Interval, Memory, total_of
 from dynts_batch.runner.prepared_run import PreparedRun, prepare
 from dynts_batch.runner.reason import drive
@@ -83,14 +83,17 @@ _PLAIN: dict[str, Any] = {"highlight": False, "markup": False, "soft_wrap": True
 
 
 def _for_sample(config: Config) -> Config:
-    """The same rows on one worker: the more rows share it, the more its batch is like the run's."""
+    """The same rows on one worker: the more rows share it, the more its batch is like the run's.
+
+    Its folder is named after all settings but the prices, which are multiplied with at the end."""
     shard_rows = _rows_together(config)
     plain = dataclasses.replace(
         config.run, dir="", max_cost_usd=None, max_hours=None, shard_rows=shard_rows
     )
     one = dataclasses.replace(config.workers, min=1, max=1)
     sample = dataclasses.replace(config, run=plain, workers=one)
-    digest = hashlib.blake2b(to_yaml(sample).encode(), digest_size=4).hexdigest()
+    unpriced = to_yaml(dataclasses.replace(sample, cost=CostConfig()))
+    digest = hashlib.blake2b(unpriced.encode(), digest_size=4).hexdigest()
     path = f"{str(config.run.dir).rstrip('/')}-plan-{digest}"
     return dataclasses.replace(sample, run=dataclasses.replace(plain, dir=path))
 
@@ -151,7 +154,7 @@ def forecast_lines(
         ("generated tokens", _count(total("completion_tokens"))),
         *_retry_lines(rows, config),
         ("device hours", _amount(hours)),
-        (f"time on {num_workers} workers", _time(device_s.times(1 / num_workers))),
+        (f"time on {counted(num_workers, 'worker')}", _time(device_s.times(1 / num_workers))),
         ("dollars", _dollars(hours, kwh, config.cost)),
         ("kWh", "n/a: not measured" if kwh is None else _amount(kwh)),
         ("rows at once on a worker", f"{memory.max_seqs:,} in {size(memory.arena_bytes)} of KV"),

@@ -17,7 +17,7 @@ from dynts_batch.data.readers.source import Source
 from dynts_batch.data.run_dir import RunDir
 from dynts_batch.data.shard_table import failed_rows
 from dynts_batch.engine.factory import check_engine
-from dynts_batch.errors import ConfigError
+from dynts_batch.errors import ConfigError, FingerprintError
 from dynts_batch.grading import Grader
 from dynts_batch.grading.stopping import Stopping
 from dynts_batch.runner.fingerprint import (
@@ -82,15 +82,22 @@ def prepare(config: Config, *, is_local: bool) -> PreparedRun:
     plan = ShardPlan(source.num_rows, num_samples, shard_rows, in_turn=stopping is not None)
     _check_num_shards(plan)
     run_dir = RunDir(str(config.run.dir))
+    if is_local and not run_dir.is_run():
+        _check_fits_here(config)
     claim = run_dir.claim()
     claim.wait_until_free()
     fingerprint = make_fingerprint(config, model.identity, source, plan)
-    is_new = run_dir.create_or_resume(
-        config,
-        fingerprint,
-        fingerprint_defaults(config.policy.name),
-        partial(renewed_fingerprint, model=model, retry_budget=config.policy.retry_budget),
-    )
+    try:
+        is_new = run_dir.create_or_resume(
+            config,
+            fingerprint,
+            fingerprint_defaults(config.policy.name),
+            partial(renewed_fingerprint, model=model, retry_budget=config.policy.retry_budget),
+        )
+    except FingerprintError as error:
+        if run_dir.list_shards("rows") or run_dir.list_shards("checkpoints"):
+            raise
+        raise FingerprintError(f"{error} It holds no row, so it may also be deleted.") from None
     committed, checkpointed = run_dir.finished_shards(), run_dir.list_shards("checkpoints")
     to_do = set(range(plan.num_shards)) - committed
     if config.run.retry_failed:
@@ -137,6 +144,16 @@ def _check_gpus(config: Config) -> None:
     num_gpus, device = config.workers.num_gpus, config.model.device
     if num_gpus == 0 and device == "cuda":
         raise ConfigError("workers.num_gpus must be above 0 when model.device is cuda, got 0")
+
+
+def _check_fits_here(config: Config) -> None:
+    """Before the run directory is written, or it would hold the settings of a run that cannot be.
+
+    Raises: ConfigError.
+    """
+    from dynts_batch.runner.cluster import check_fits_here  # Ray is slow to import
+
+    check_fits_here(config)
 
 
 def _check_num_shards(plan: ShardPlan) -> None:

@@ -104,8 +104,7 @@ def drive(run: PreparedRun, address: str | None, console: Console) -> int | None
     ):
         resources = plan_resources(run.config, is_local=address is None)
         display.note(
-            f"{resources.num_workers} workers of {resources.num_cpus:g} CPU and"
-            f" {resources.num_gpus:g} GPU on a Ray cluster of {describe_resources()}"
+            f"{resources.told(resources.num_workers)} on a Ray cluster of {describe_resources()}"
         )
         if address is not None and not resources.num_gpus and _leaves_device_open(run.config):
             display.note(

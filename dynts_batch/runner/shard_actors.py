@@ -57,7 +57,7 @@ def over_shards(
         model = config.model if resources.num_gpus else replace(config.model, device="cpu")
         num_actors = min(resources.num_workers, len(todo))
         pool = ActorPool([actor.remote(model, *args) for _ in range(num_actors)])
-        say(f"{num_actors} workers of {resources.num_cpus:g} CPU and {resources.num_gpus:g} GPU")
+        say(resources.told(num_actors))
         try:
             yield from pool.map_unordered(_run_shard, sorted(todo.items()))
         except RayTaskError as error:

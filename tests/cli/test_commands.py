@@ -107,6 +107,15 @@ def test_a_name_that_is_not_shipped_is_answered_with_those_that_are(arguments, c
     assert "Did you mean quickstart? Choices: cheapest, hub-model, " in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("command", ["run", "plan"])
+def test_no_setting_is_said_to_be_required(command, capsys):
+    with pytest.raises(SystemExit):
+        main([command])
+    said = capsys.readouterr().err
+    assert "are required: CONFIG" in said
+    assert "key=value" not in said.splitlines()[-1]
+
+
 def test_run_ends_with_2_and_one_line_for_a_users_mistake(tmp_path, capsys):
     config = write_config(tmp_path, write_problems(tmp_path / "problems.jsonl", 1))
     assert main(["run", str(config), "policy.widow_size=3"]) == 2

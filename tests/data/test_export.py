@@ -93,6 +93,12 @@ def test_an_unfinished_run_is_exported_only_if_that_is_meant(run_dir, tmp_path):
     assert export(partial, str(tmp_path / "out"), "parquet", **options) == 10
 
 
+def test_a_folder_that_is_no_run_says_so(tmp_path):
+    """It was said to be unfinished, and to be run first: a folder of several runs."""
+    with pytest.raises(RunDirError, match=r"is not a run directory: it has no fingerprint\.json"):
+        export(RunDir(str(tmp_path)), str(tmp_path / "out"), "parquet", file_bytes=1)
+
+
 def test_a_wrong_column_and_a_folder_with_files_are_refused(run_dir, tmp_path):
     with pytest.raises(ConfigError, match=r"no such column: anser\. Did you mean answer\?"):
         export(run_dir, str(tmp_path / "out"), "jsonl", file_bytes=1, columns=["anser"])

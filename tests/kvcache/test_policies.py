@@ -371,7 +371,7 @@ def test_the_answer_is_protected_as_long_as_a_candidate_is_left() -> None:
     [
         (
             PolicyConfig(name="dints", budget=40),
-            "policy.name must be one of .*dynts.*, got 'dints'",
+            "policy.name must be a policy or .*, got 'dints'. Did you mean dynts.*sepllm",
         ),
         (PolicyConfig(name="window"), "policy.budget is required"),
         (PolicyConfig(name="window", budget=0, window_size=0), "policy.window_size must be"),

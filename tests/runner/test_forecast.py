@@ -83,12 +83,20 @@ def test_a_plan_comes_near_what_the_run_takes_and_costs_nothing_twice(
     assert second.out == first.out
     assert second.err == ""
 
+    assert forecast(config, ["cost.usd_per_gpu_hour=7200"], num_rows=100) == 0
+    at_twice_the_price = capsys.readouterr()
+    assert at_twice_the_price.err == ""
+    assert _bounds(at_twice_the_price.out) == pytest.approx(
+        [2 * bound for bound in _bounds(first.out)], rel=1e-3
+    )
+
     run = finish_run(make_config(tmp_path, 400, model=model, cost=price))
     dollars = add_up(run).dollars.total
     assert "(95%: $" in first.out
     low, high = _bounds(first.out)
     assert low <= dollars <= high
     assert "KV" in first.out
+    assert "time on 1 worker " in first.out
 
 
 @pytest.mark.parametrize(

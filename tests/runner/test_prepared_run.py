@@ -20,6 +20,7 @@ from dynts_batch.config_file import load_config
 from dynts_batch.data import claim as claim_module
 from dynts_batch.data.run_dir import RunDir
 from dynts_batch.engine.factory import check_engine
+from dynts_batch.engine.model import files as files_module
 from dynts_batch.engine.model.loader import load_model
 from dynts_batch.engine.model.resolved import resolve_model
 from dynts_batch.runner import reason as reason_module
@@ -110,7 +111,10 @@ def test_the_hubs_snapshot_of_a_commit_is_the_model_of_that_commit(hub_model: Pa
         ("input.path=nowhere.jsonl", "input.path must be a file or a folder, got 'nowhere.jsonl'"),
         ("input.prompt_column=questio", "input.prompt_column 'questio' is not a column of"),
         ("policy.window_size=16", "policy.window_size must be smaller than policy.budget (16)"),
-        ("policy.name=widow", "policy.name must be one of"),
+        (
+            "policy.name=expcted",
+            "policy.name must be a policy or module:Class, got 'expcted'. Did you mean expected?",
+        ),
         ("model.name=fake:speed=1", "model.name: unknown setting 'speed'"),
         ("workers.num_gpus=2", "workers.num_gpus must be at most 1 when engine.kind is arena"),
         (
@@ -126,6 +130,79 @@ def test_a_wrong_setting_is_named(capsys, config, override, message):
 def test_a_gpu_model_without_gpus_is_refused(capsys, config):
     message = _refused(capsys, config, "model.device=cuda", "workers.num_gpus=0")
     assert message.startswith("workers.num_gpus must be above 0 when model.device is cuda, got 0")
+
+
+@pytest.mark.parametrize(
+    ("settings", "lacking"),
+    [
+        (["workers.num_gpus=1"], "1 x 0.25 CPU and 1 GPU; it has"),
+        (["model.device=cuda"], "1 x 0.25 CPU and 1 GPU; it has"),
+        (["workers.num_cpus=9999"], "1 x 9999 CPU and 0 GPU; it has"),
+    ],
+)
+def test_a_run_that_this_machine_cannot_serve_leaves_its_directory_to_the_corrected_one(
+    capsys, monkeypatch, config, tmp_path, settings, lacking
+):
+    """Its fingerprint stayed, and the corrected run was refused as another one."""
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    message = _refused(capsys, config, *settings)
+    assert message.startswith(f"workers.min must fit this machine, got {lacking}")
+    assert not (tmp_path / "run").exists()
+    assert prepare(load_config(config, ["sampling.seed=7"]), is_local=True).is_new
+
+
+def test_a_run_that_began_elsewhere_is_found_by_a_machine_that_could_not_serve_it(
+    monkeypatch, config
+):
+    asks_for_a_gpu = load_config(config, ["workers.num_gpus=1"])
+    prepare(load_config(config), is_local=True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    assert not prepare(asks_for_a_gpu, is_local=True).is_new
+
+
+@pytest.mark.parametrize("has_row", [False, True])
+def test_another_run_is_told_whether_the_directory_in_its_way_holds_a_row(
+    capsys, config, tmp_path, has_row
+):
+    prepare(load_config(config), is_local=True)
+    if has_row:
+        (tmp_path / "run" / "checkpoints").mkdir()
+        (tmp_path / "run" / "checkpoints" / "shard-00000.parquet").touch()
+    message = _refused(capsys, config, "sampling.seed=7")
+    assert message.endswith("It holds no row, so it may also be deleted.") is not has_row
+
+
+@pytest.mark.parametrize("name", ["{}/nope", "./nope", "../nope", "~/nope", "models/nope"])
+def test_a_model_path_that_leads_nowhere_is_refused_without_asking_the_hub(
+    capsys, monkeypatch, config, tmp_path, name
+):
+    """`models/nope` took half a minute, and eleven lines of the hub's client."""
+    monkeypatch.setattr(files_module, "cached_file", lambda *_, **__: pytest.fail("asked the hub"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "models").mkdir()
+    message = _refused(capsys, config, f"model.name={name.format(tmp_path)}")
+    assert message.endswith(f"got {name.format(tmp_path)!r}: no such folder")
+    assert "\n" not in message
+
+
+def test_a_name_without_a_folder_here_is_the_hubs(monkeypatch, hub_model, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    assert resolve_model(ModelConfig("org/model")).id.revision == COMMITS[0]
+
+
+def test_a_model_in_the_home_folder_is_found(monkeypatch, tmp_path, tiny_model_dirs):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    shutil.copytree(tiny_model_dirs["llama"], tmp_path / "mine")
+    assert resolve_model(ModelConfig("~/mine")).files.folder == tmp_path / "mine"
+
+
+def test_a_predictor_that_is_not_there_is_said_to_be_missing(capsys, config, tmp_path):
+    settings = ("model.name=embedded", "policy.name=dynts", "memory.max_seqs=2")
+    missing = str(tmp_path / "predictor.safetensors")
+    message = _refused(capsys, config, *settings, f"model.predictor={missing}")
+    assert f"got {missing!r}, and there is no such file; or take" in message
+    assert message.endswith("such as expected, rkv, window or full")
 
 
 def test_a_missing_configuration_file_is_named(capsys, tmp_path):

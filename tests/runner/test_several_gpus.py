@@ -41,7 +41,7 @@ def test_a_worker_on_two_gpus_holds_both_and_its_rows_cost_twice_as_much(address
     found = {n: run(tmp_path / str(n), address, n) for n in (1, 2)}
     for num_gpus, (text, rows, _) in found.items():
         assert (
-            f"1 workers of 0.25 CPU and {num_gpus} GPU on a Ray cluster of 2 CPU and 2 GPU" in text
+            f"1 worker of 0.25 CPU and {num_gpus} GPU on a Ray cluster of 2 CPU and 2 GPU" in text
         )
         assert_every_row_once(rows, 10)
     (_, on_one, _), (_, on_two, _) = found.values()

@@ -50,9 +50,10 @@ def find_companions(
 
 def _needed(config: ModelConfig, key: str, path: Path, wanted: str) -> Path:
     if not path.is_file():
+        given = getattr(config, key)
+        got = "null" if given is None else f"{given!r}, and there is no such file"
         raise ConfigError(
-            f"model.{key} must be the path of {wanted} {config.name!r}, got"
-            f" {getattr(config, key)!r}; or take a policy.name that needs none, such as rkv,"
-            " snapkv, window or full"
+            f"model.{key} must be the path of {wanted} {config.name!r}, got {got};"
+            " or take a policy.name that needs none, such as expected, rkv, window or full"
         )
     return path

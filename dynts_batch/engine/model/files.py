@@ -55,6 +55,7 @@ def find_files(config: ModelConfig) -> ModelFiles:
     Raises: ConfigError if there is no such model.
     """
     gguf = _gguf(config.name)
+    _refuse_missing_folder(config.name)
     path = model_path(config.name) if gguf is None else str(gguf.parent)
     beside = Path(path)
     return ModelFiles(
@@ -88,17 +89,33 @@ def _gguf(name: str) -> Path | None:
     return path
 
 
+def _refuse_missing_folder(name: str) -> None:
+    """The hub's client takes half a minute to say that a mistyped path is no model of the hub.
+
+    A name is a path by its beginning, or because the folder before its last part is here.
+
+    Raises: ConfigError if `name` is a path and nothing is there.
+    """
+    path = Path(name).expanduser()
+    is_path = name.startswith(("/", "./", "../", "~")) or ("/" in name and path.parent.is_dir())
+    if is_path and not path.exists():
+        raise no_such_model(name, "no such folder")
+
+
 def model_path(name: str) -> str:
     """Where the model's files are: the package's own for "embedded", else what Hugging Face
-    understands."""
-    return str(files("dynts_batch.lab") / "reasoner") if name == "embedded" else name
+    understands, which leaves a `~` as it is."""
+    if name == "embedded":
+        return str(files("dynts_batch.lab") / "reasoner")
+    return str(Path(name).expanduser()) if name.startswith("~") else name
 
 
-def no_such_model(name: str, error: Exception) -> ConfigError:
-    reason = str(error).partition("\n")[0]
+def no_such_model(name: str, reason: object) -> ConfigError:
+    """`reason`: an error or a text, of which the first line is told."""
+    first_line = str(reason).partition("\n")[0]
     return ConfigError(
         "model.name must be 'embedded', the path of a Hugging Face model or a hub id, got"
-        f" {name!r}: {reason}"
+        f" {name!r}: {first_line}"
     )
 
 

@@ -87,9 +87,10 @@ def _import_policy(name: str) -> type[Policy]:
     Raises: ConfigError if there is no such class.
     """
     module_name, _, class_name = name.partition(":")
-    rule = f"policy.name must be one of {', '.join(sorted(POLICIES))} or module:Class, got {name!r}"
     if not module_name or not class_name:
-        raise ConfigError(rule)
+        hint = choices_hint(name, sorted(POLICIES))
+        raise ConfigError(f"policy.name must be a policy or module:Class, got {name!r}. {hint}")
+    rule = f"policy.name must be one of {', '.join(sorted(POLICIES))} or module:Class, got {name!r}"
     try:
         found = getattr(import_module(module_name), class_name)
     except (ImportError, AttributeError) as error:
