@@ -140,7 +140,7 @@ def test_what_is_wrong_is_said_before_anything_is_run(tmp_path: Path) -> None:
         ({"terms": Terms(0.0, 0.05)}, ConfigError, "--points must be above 0"),
         ({"terms": Terms(0.2, 1.0)}, ConfigError, "--delta must be above 0 and below 1"),
         ({"policies": ("window", "full")}, ConfigError, "--policies must name"),
-        ({"policies": ("windw",)}, ConfigError, "policy.name must be one of"),
+        ({"policies": ("windw",)}, ConfigError, "Did you mean window"),
         ({"budgets": None, "shares": (120.0,)}, ConfigError, "--shares must be above 0"),
         ({"max_questions": 0}, ConfigError, "--max-questions must be at least 1"),
     ):  # fmt: skip
