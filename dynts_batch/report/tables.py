@@ -34,6 +34,8 @@ from dynts_batch.report.totals import Totals
 from dynts_batch.report.verdict import verdict
 
 _PAD = 2
+_RULE = 1
+"""What stands between two columns beside the padding, if only a space."""
 _MAX_LABEL = 28
 _MAX_WORDS = 12
 """Width of a column's name, unless one of its words is wider."""
@@ -116,13 +118,14 @@ def _blocks(labels: Sequence[str], columns: Sequence[RunColumn], width: int) -> 
     """One row per run. Columns that do not fit go on in another table with the same rows."""
     label_width = min(_MAX_LABEL, max(map(len, labels)))
     left: list[RunColumn] = []
-    room = width - label_width - _PAD
+    room = width - label_width
     for column in columns:
-        if left and _width(column) + _PAD > room:
+        needed = _PAD + _RULE + _width(column)
+        if left and needed > room:
             yield _block(labels, label_width, left)
-            left, room = [], width - label_width - _PAD
+            left, room = [], width - label_width
         left.append(column)
-        room -= _width(column) + _PAD
+        room -= needed
     if left:
         yield _block(labels, label_width, left)
 
@@ -131,7 +134,7 @@ def _block(labels: Sequence[str], label_width: int, columns: Sequence[RunColumn]
     table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, _PAD, 0, 0), show_edge=False)
     table.add_column("run", width=label_width, overflow="fold", vertical="bottom")
     for column in columns:
-        table.add_column(Text(column.name), justify="right", width=_width(column))
+        table.add_column(Text(column.name), justify="right", width=_width(column), overflow="fold")
     for row, label in enumerate(labels):
         table.add_row(*map(Text, (label, *(column.values[row] for column in columns))))
     return table

@@ -23,6 +23,9 @@ def verdict(totals: Totals) -> str:
     full = f"a full cache in the same bytes would have held {_full_cache(crossover)}"
     if crossover.is_ahead:
         return f"Eviction bought concurrency: {together}; {full}."
+    if totals.num_answers <= crossover.paged:
+        rows = "1 row" if totals.num_answers == 1 else f"{totals.num_answers:,} rows"
+        return f"Too few rows to tell whether eviction buys concurrency: {rows}, and {full}."
     return (
         f"Eviction bought no concurrency: {together}; {full}."
         " With memory to spare, the full cache is the better choice."

@@ -24,15 +24,18 @@ class Interval:
     total: float | None
     low: float
     high: float
+    is_of_all: bool = False
+    """Whether the sample was all there is, which leaves no chance."""
 
     def times(self, factor: float) -> Interval:
         total = None if self.total is None else self.total * factor
-        return Interval(total, self.low * factor, self.high * factor)
+        return Interval(total, self.low * factor, self.high * factor, self.is_of_all)
 
     def __add__(self, other: Interval) -> Interval:
         is_known = self.total is not None and other.total is not None
         total = self.total + other.total if is_known else None  # type: ignore[operator]
-        return Interval(total, self.low + other.low, self.high + other.high)
+        is_of_all = self.is_of_all and other.is_of_all
+        return Interval(total, self.low + other.low, self.high + other.high, is_of_all)
 
     def in_fuller_batch(self, share: float) -> Interval:
         """Time, energy or price of a device, if the sample's batch was only `share` of the run's.
@@ -41,7 +44,7 @@ class Interval:
         step of more rows takes no less.
         """
         total = self.total if share >= _SAME_BATCH else None
-        return Interval(total, self.low * share, self.high)
+        return Interval(total, self.low * share, self.high, self.is_of_all and share == 1)
 
 
 def total_of(sample: Sequence[float], num_rows: int) -> Interval:
@@ -53,7 +56,8 @@ def total_of(sample: Sequence[float], num_rows: int) -> Interval:
         left = 1 - len(sample) / num_rows  # what is sampled is known
         error = statistics.stdev(sample) * math.sqrt(left / len(sample))
     spread = NUM_STANDARD_ERRORS * error
-    return Interval(num_rows * mean, num_rows * max(0.0, mean - spread), num_rows * (mean + spread))
+    low, high = num_rows * max(0.0, mean - spread), num_rows * (mean + spread)
+    return Interval(num_rows * mean, low, high, is_of_all=len(sample) == num_rows)
 
 
 @dataclass(frozen=True, slots=True)

@@ -153,7 +153,7 @@ def forecast_lines(
         ("prompt tokens", _count(total("prompt_tokens"))),
         ("generated tokens", _count(total("completion_tokens"))),
         *_retry_lines(rows, config),
-        ("device hours", _amount(hours)),
+        _device_time(device_s),
         (f"time on {counted(num_workers, 'worker')}", _time(device_s.times(1 / num_workers))),
         ("dollars", _dollars(hours, kwh, config.cost)),
         ("kWh", "n/a: not measured" if kwh is None else _amount(kwh)),
@@ -223,6 +223,13 @@ def _count(interval: Interval) -> str:
     return _between(interval, lambda value: f"{value:,.0f}")
 
 
+def _device_time(seconds: Interval) -> tuple[str, str]:
+    """In the largest unit of which it may be one or more."""
+    units = {"hours": 3600, "minutes": 60}
+    unit = next((name for name, length in units.items() if seconds.high >= length), "seconds")
+    return f"device {unit}", _amount(seconds.times(1 / units.get(unit, 1)))
+
+
 def _time(interval: Interval) -> str:
     return _between(interval, duration)
 
@@ -231,4 +238,6 @@ def _between(interval: Interval, show: Callable[[float], str]) -> str:
     bounds = f"{show(interval.low)} to {show(interval.high)}"
     if interval.total is None:
         return bounds
+    if interval.is_of_all:
+        return f"{show(interval.total)} (all rows)"
     return f"{show(interval.total)} (95%: {bounds})"

@@ -215,3 +215,16 @@ def test_a_report_is_opened_in_the_browser_and_says_where_it_is(tmp_path, monkey
     printed = capfd.readouterr().out
     assert f"wrote {page} (" in printed
     assert f"opened {page.as_uri()}" in printed
+
+
+def test_the_page_of_one_run_lies_beside_its_rows_and_that_of_several_here(
+    tmp_path, monkeypatch, capfd
+):
+    """Pages of all runs were the same file in the current folder."""
+    run = finish_run(make_config(tmp_path, 3)).path
+    monkeypatch.setenv("BROWSER", "echo opened %s")
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    for run_dirs, page in [([run], Path(run)), ([run, run], tmp_path / "here")]:
+        assert main(["report", *run_dirs, "--open"]) == 0
+        assert f"opened {(page / 'report.html').as_uri()}" in capfd.readouterr().out

@@ -10,9 +10,10 @@ from dynts_batch.report.run_rows import read_run
 from dynts_batch.report.verdict import verdict
 
 
-def _measures(tmp_path, *, arena_bytes: int, running: int, overrides=()) -> Measures:
+def _measures(tmp_path, *, arena_bytes: int, running: int, num_rows=11, overrides=()) -> Measures:
     sample = SAMPLE | {"arena_bytes": arena_bytes, "num_running": running}
-    path = write_run(tmp_path / "run", [{}], [sample], overrides=overrides)
+    rows = [{"request_id": f"q{i}"} for i in range(num_rows)]
+    path = write_run(tmp_path / "run", rows, [sample], overrides=overrides)
     return measure([read_run(path)])[0]
 
 
@@ -36,6 +37,14 @@ def test_the_full_cache_is_counted_in_the_same_bytes(tmp_path):
 def test_the_side_is_said_plainly(tmp_path, running, words):
     found = _measures(tmp_path, arena_bytes=60_000, running=running)
     assert verdict(found.totals).startswith(words)
+
+
+def test_rows_that_all_fit_a_full_cache_are_too_few_to_tell(tmp_path):
+    """After six rows that all fitted, the full cache was "the better choice"."""
+    found = _measures(tmp_path, arena_bytes=60_000, running=6, num_rows=10)
+    said = verdict(found.totals)
+    assert said.startswith("Too few rows to tell whether eviction buys concurrency: 10 rows, and a")
+    assert "better" not in said
 
 
 def test_the_full_cache_is_its_own_reference_and_no_telemetry_is_no_verdict(tmp_path):

@@ -127,6 +127,24 @@ def test_table_and_picture_show_every_cell() -> None:
     assert {"dynts", "random", "full: 90.0%", "5", "10", "15"} <= _texts(picture(FOUND))
 
 
+def test_what_few_questions_cannot_show_is_said() -> None:
+    """Eight questions with intervals of 32 points named a budget "within 2 points"."""
+    few = _shown(frontier(*(its[:8] for its in (rows("full", None, 1.0), rows("dynts", 20, 1.0)))))
+    assert "8 questions cannot show 2 points: every interval reaches further down." in few
+    many = _shown(frontier(rows("full", None, 0.9), rows("dynts", 20, 0.9)))
+    assert not any("cannot show" in line for line in many)
+    assert any("by point estimate" in line for line in many)
+
+
+@pytest.mark.parametrize("policy", ["a", "dynts+predictor=some/long/name+accumulate=false"])
+def test_the_tables_of_a_frontier_cut_no_number(policy: str) -> None:
+    found = frontier(rows("full", None, 1.0), rows(policy, 20, 0.1), rows("random", 20, 1.0))
+    text = "\n".join(_shown(found))
+    assert "\u2026" not in text
+    difference = found.points[1].minus(found.points[0])
+    assert text.count(f"{100 * difference.low:+.1f}..{100 * difference.high:+.1f}") == 2
+
+
 def _texts(svg: str) -> set[str | None]:
     return {e.text for e in ET.fromstring(svg).iter("{http://www.w3.org/2000/svg}text")}
 

@@ -7,9 +7,10 @@ import pytest
 from report_runs import write_run
 from rich.console import Console
 
+from dynts_batch.report.comparison.side_by_side import RunColumn
 from dynts_batch.report.measures import measure
 from dynts_batch.report.run_rows import read_run
-from dynts_batch.report.tables import show_report
+from dynts_batch.report.tables import _blocks, show_report
 
 PRICE = "cost.usd_per_gpu_hour=2"
 
@@ -37,6 +38,23 @@ def test_tables_fit_80_columns_and_cut_nothing(tmp_path, num_runs):
     tables = [line for line in text.splitlines() if set(line) & set("│─") or "  " in line[1:]]
     assert max(map(len, tables)) <= 80
     assert "…" not in text
+
+
+@pytest.mark.parametrize("width", [60, 80, 81, 100])
+@pytest.mark.parametrize("label_length", range(5, 32))
+def test_no_value_is_cut_whatever_the_length_of_the_labels(label_length, width):
+    """Beside labels of some lengths, rich cut "50.0-100.0" and a word of the head."""
+    values = {
+        "right answers": "83.3%", "95%": "50.0-100.0", "per million right answers": "$1,234.00",
+        "KV memory of full": "100.0%", "judged": "12,345", "tokens/s": "9,999,999",
+    }  # fmt: skip
+    columns = [RunColumn(name, (value, value)) for name, value in values.items()]
+    file = io.StringIO()
+    for block in _blocks(["a" * label_length, "b" * label_length], columns, width):
+        Console(file=file, width=width).print(block)
+    text = file.getvalue()
+    assert "\u2026" not in text
+    assert all(text.count(value) == 2 for value in values.values())
 
 
 def test_every_run_has_its_row_in_every_block(tmp_path):

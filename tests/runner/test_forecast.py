@@ -39,6 +39,19 @@ def test_a_sample_of_everything_is_exact(values):
 
 
 @pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [(7.2, ("seconds", "7.2")), (90, ("minutes", "1.5")), (5400, ("hours", "1.5"))],
+)
+def test_a_plan_names_time_in_a_unit_that_shows_it_and_what_was_all_rows(seconds, shown):
+    """It said "device hours 0.002007 to 0.003128" and "413 (95%: 413 to 413)"."""
+    unit, amount = shown
+    everything = total_of([seconds / 4] * 4, 4)
+    assert forecasting._device_time(everything) == (f"device {unit}", f"{amount} (all rows)")
+    part = total_of([seconds / 4, seconds / 4], 4)
+    assert forecasting._device_time(part)[1] == f"{amount} (95%: {amount} to {amount})"
+
+
+@pytest.mark.parametrize(
     ("wanted_seqs", "rows_per_worker", "verdict"),
     [
         (None, 100, "yes: 20 rows fit at once; without eviction 5 would"),

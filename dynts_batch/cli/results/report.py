@@ -20,7 +20,7 @@ from dynts_batch.report.measures import measure
 from dynts_batch.report.run_rows import read_run
 from dynts_batch.report.tables import show_report
 
-_PAGE = Path("report.html")
+_PAGE = "report.html"
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -30,7 +30,10 @@ def main(arguments: Sequence[str]) -> int:
     )
     parser.add_argument("--html", metavar="OUT.html", type=Path, help="write the page to this file")
     parser.add_argument(
-        "--open", action="store_true", help=f"show the page in a browser; default file: {_PAGE}"
+        "--open",
+        action="store_true",
+        help=f"show the page in a browser; default file: RUN_DIR/{_PAGE} of one local run, else"
+        f" {_PAGE} here",
     )
     parser.add_argument(
         "--picture",
@@ -39,11 +42,18 @@ def main(arguments: Sequence[str]) -> int:
         help="write what a right answer costs as a picture",
     )
     args = parser.parse_intermixed_args(arguments)
-    html = args.html or (_PAGE if args.open else None)
+    html = args.html or (_default_page(args.run_dirs) if args.open else None)
     status = _report(args.run_dirs, html, args.picture)
     if html is not None and args.open and not webbrowser.open(html.resolve().as_uri()):
         print(f"no browser could be started here: open {html.resolve()} in one")
     return status
+
+
+def _default_page(run_dirs: list[str]) -> Path:
+    """Beside the rows, so that the pages of two runs never replace each other, if that is one place
+    on this machine."""
+    is_one = len(run_dirs) == 1 and "://" not in run_dirs[0]
+    return Path(run_dirs[0], _PAGE) if is_one else Path(_PAGE)
 
 
 def _report(run_dirs: list[str], html: Path | None, picture: Path | None) -> int:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Group
+from rich.console import Group, JustifyMethod
 from rich.table import Table
 from rich.text import Text
 
-from dynts_batch.report.frontier.points import Frontier, Point
+from dynts_batch.report.frontier.points import ROUNDING, TOLERANCE, Frontier, Point
+from dynts_batch.report.units import MUCH_LESS
 
 
 def table(frontier: Frontier) -> Group:
@@ -15,7 +16,8 @@ def table(frontier: Frontier) -> Group:
 
     For a terminal of 80 columns.
     """
-    return Group(_title(frontier), "", _points_table(frontier), "", _policies_table(frontier))
+    points, policies = _points_table(frontier), _policies_table(frontier)
+    return Group(_title(frontier), "", points, "", policies, *_doubts(frontier))
 
 
 def _title(frontier: Frontier) -> str:
@@ -40,8 +42,17 @@ def _points_table(frontier: Frontier) -> Table:
     full = frontier.full
     shown = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
     shown.add_column("budget, policy", overflow="fold", vertical="bottom")
-    for name in ("right", "KV %", "tokens", "cost", "minus full", "minus best\nother", ""):
-        shown.add_column(name, justify="left" if not name else "right", vertical="bottom")
+    for name in (
+        "right",
+        "KV %",
+        "tokens",
+        "cost\n/full",
+        "minus full",
+        "minus best\nother",
+        "",
+    ):
+        justify: JustifyMethod = "right" if name else "left"
+        shown.add_column(name, justify=justify, vertical="bottom", no_wrap=True)
     for budget in frontier.budgets:
         shown.add_section()
         shown.add_row(_heading(frontier, budget), style="bold")
@@ -63,7 +74,9 @@ def _points_table(frontier: Frontier) -> Table:
 def _policies_table(frontier: Frontier) -> Table:
     shown = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
     shown.add_column("policy", overflow="fold")
-    shown.add_column("smallest budget\nwithin 2 points of full", justify="right")
+    shown.add_column(
+        "smallest budget\nwithin 2 points of full,\nby point estimate", justify="right"
+    )
     shown.add_column("within 2\npoints at")
     shown.add_column("first or\ntied at")
     for policy in frontier.policies:
@@ -73,6 +86,26 @@ def _policies_table(frontier: Frontier) -> Table:
             _list(frontier.budgets_in_front(policy)),
         )  # fmt: skip
     return shown
+
+
+def _doubts(frontier: Frontier) -> list[str]:
+    """A line if the questions leave it open for every budget whether it is within tolerance."""
+    full = frontier.full
+    within = [
+        point
+        for policy in frontier.policies
+        for budget in frontier.budgets_within_tolerance(policy)
+        if (point := frontier.at(policy, budget)) is not None
+    ]
+    if full is None or not within or any(_is_surely_within(point, full) for point in within):
+        return []
+    num, points = len(full.right), f"{100 * TOLERANCE:g} points"
+    return ["", f"{num:,} questions cannot show {points}: every interval reaches further down."]
+
+
+def _is_surely_within(point: Point, full: Point) -> bool:
+    low = point.minus(full).low
+    return low is not None and low >= -TOLERANCE - ROUNDING
 
 
 def _list(budgets: list[int]) -> str:
@@ -88,7 +121,8 @@ def _heading(frontier: Frontier, budget: int) -> str:
 def _cost(point: Point, full: Point | None) -> str:
     if full is None or point.usd_per_right is None or not full.usd_per_right:
         return ""
-    return f"{point.usd_per_right / full.usd_per_right:.2f}"
+    ratio = point.usd_per_right / full.usd_per_right
+    return f"{ratio:.2f}" if ratio >= MUCH_LESS else f"{ratio:.2g}"
 
 
 def _difference(point: Point, other: Point | None) -> str:
