@@ -67,7 +67,7 @@ def test_shares_are_of_the_mean_peak_of_the_full_cache_which_runs_first(
 def test_wrong_cells_are_refused_before_any_is_run(config: Path, tmp_path: Path) -> None:
     out = tmp_path / "frontier"
     for variants, seeds, override, message in (
-        (["window", "windw"], [0], "memory.max_seqs=4", "policy.name must be one of"),
+        (["window", "windw"], [0], "memory.max_seqs=4", "Did you mean window"),
         (["window+mood=1"], [0], "memory.max_seqs=4", "unknown config key policy.mood"),
         (["window"], [0, 1], "sampling.temperature=0", "several seeds needs sampling.temperature"),
         (["window"], [0], "input.reference_column=null", "needs input.reference_column"),
