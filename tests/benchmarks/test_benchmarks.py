@@ -28,9 +28,10 @@ from dynts_batch.kvcache.arena import KVArena
 from dynts_batch.kvcache.policies import make_policy
 from dynts_batch.runner.frontier import plan_cells
 
+#: Its vocabulary holds all 714 ids of the tokenizer: quantised keys are measured over a text.
 TINY = Workload(
     batch_size=3, prompt_tokens=8, max_new_tokens=24, budget=64, window_size=8,
-    hidden_size=64, intermediate_size=96, num_layers=2, num_heads=4, num_kv_heads=2, vocab_size=300,
+    hidden_size=64, intermediate_size=96, num_layers=2, num_heads=4, num_kv_heads=2, vocab_size=720,
 )  # fmt: skip
 #: Prompts and completions of different lengths, more than one batch.
 RAGGED = Load([[5, 6, 7], [8] * 9, [9, 10], [11] * 4, [12]], [4, 24, 11, 1, 7], batch_size=2)
