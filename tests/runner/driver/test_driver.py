@@ -387,7 +387,8 @@ def test_a_worker_whose_machine_goes_away_stores_its_rows_and_is_no_death(tmp_pa
 def test_no_more_workers_start_than_there_is_work_for_and_idle_ones_go(tmp_path):
     run = {"shard_rows": 8, "dir": str(tmp_path / "run")}
     workers = {"min": 1, "max": 16}
-    model = {"name": "fake:step_s=0.002"}
+    # Shards end further apart than reports come.
+    model = {"name": "fake:step_s=0.01"}
     config = make_config(tmp_path, 23, model=model, run=run, workers=workers)
     _, _, states, fleet = _run(config, num_workers=16, report_s=0.01)
     assert fleet.num_started == 3

@@ -5,6 +5,7 @@ import time
 from types import SimpleNamespace
 
 import pytest
+import ray
 import torch
 from fake_run import make_config, stable_rows
 
@@ -232,6 +233,7 @@ def test_rows_carry_the_gpu_and_sum_to_its_energy(make_worker, monkeypatch):
 
 def test_a_model_on_two_gpus_costs_the_time_and_the_energy_of_both(make_worker, monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)  # its cluster has no GPUs
     monkeypatch.setattr(FakeEngine, "gpu_uuids", ("GPU-1", "GPU-2"))
     monkeypatch.setattr("dynts_batch.runner.worker.devices.DeviceMeter", _Meter)
     worker, run = make_worker(
