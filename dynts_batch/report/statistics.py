@@ -77,9 +77,12 @@ def compare(a: np.ndarray, b: np.ndarray) -> PairedComparison | None:
     if difference is None:
         return None
     num_better, num_worse = int(np.sum(b > a)), int(np.sum(b < a))
-    if difference.low is not None and difference.high is not None and num_better + num_worse:
-        # Resamples of five questions that all differ one way would call that certain.
-        size = float(np.mean(np.abs(b - a)))
+    sizes = np.abs(b - a)[b != a]
+    if difference.low is not None and difference.high is not None and len(sizes):
+        # Resamples of five questions that all differ one way would call that certain. If questions
+        # differ by unequal amounts, the exact interval counts each as the smallest, so that it
+        # keeps its sign and does not outweigh the resamples.
+        size = float(sizes.min() * len(sizes) / len(a))
         low, high = (size * end for end in _exact_balance(num_better, num_worse))
         low, high = min(difference.low, low), max(difference.high, high)
         difference = replace(difference, low=low, high=high)

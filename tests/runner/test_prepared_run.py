@@ -172,22 +172,23 @@ def test_another_run_is_told_whether_the_directory_in_its_way_holds_a_row(
     assert message.endswith("It holds no row, so it may also be deleted.") is not has_row
 
 
-@pytest.mark.parametrize("name", ["{}/nope", "./nope", "../nope", "~/nope", "models/nope"])
+@pytest.mark.parametrize("name", ["{}/nope", "./nope", "../nope", "~/nope", "my/models/nope"])
 def test_a_model_path_that_leads_nowhere_is_refused_without_asking_the_hub(
     capsys, monkeypatch, config, tmp_path, name
 ):
-    """`models/nope` took half a minute, and eleven lines of the hub's client."""
+    """It took half a minute, and eleven lines of the hub's client."""
     monkeypatch.setattr(files_module, "cached_file", lambda *_, **__: pytest.fail("asked the hub"))
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "models").mkdir()
     message = _refused(capsys, config, f"model.name={name.format(tmp_path)}")
     assert message.endswith(f"got {name.format(tmp_path)!r}: no such folder")
     assert "\n" not in message
 
 
 def test_a_name_without_a_folder_here_is_the_hubs(monkeypatch, hub_model, tmp_path):
+    """Also beside other models of its organisation."""
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "org").mkdir()
     assert resolve_model(ModelConfig("org/model")).id.revision == COMMITS[0]
 
 

@@ -92,13 +92,13 @@ def _gguf(name: str) -> Path | None:
 def _refuse_missing_folder(name: str) -> None:
     """The hub's client takes half a minute to say that a mistyped path is no model of the hub.
 
-    A name is a path by its beginning, or because the folder before its last part is here.
+    A name is a path by its beginning, or because it has more parts than an id of the hub. A folder
+    here may have the name of an organisation there.
 
     Raises: ConfigError if `name` is a path and nothing is there.
     """
-    path = Path(name).expanduser()
-    is_path = name.startswith(("/", "./", "../", "~")) or ("/" in name and path.parent.is_dir())
-    if is_path and not path.exists():
+    is_path = name.startswith(("/", "./", "../", "~/")) or name.count("/") > 1
+    if is_path and not Path(name).expanduser().exists():
         raise no_such_model(name, "no such folder")
 
 
@@ -107,7 +107,7 @@ def model_path(name: str) -> str:
     understands, which leaves a `~` as it is."""
     if name == "embedded":
         return str(files("dynts_batch.lab") / "reasoner")
-    return str(Path(name).expanduser()) if name.startswith("~") else name
+    return str(Path(name).expanduser()) if name.startswith("~/") else name
 
 
 def no_such_model(name: str, reason: object) -> ConfigError:
