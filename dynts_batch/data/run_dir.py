@@ -173,7 +173,7 @@ class RunDir:
 
         Committing a shard again replaces it whole. Nothing is ever appended.
 
-        Raises: RunDirError: the rows are not exactly the expected units. Then nothing is written.
+        Raises: RunDirError if the rows are not exactly the expected units; nothing is written then.
         """
         data = to_parquet(in_order(shard, table, expected_units))
         # Readers will find the encoded bytes, so check those and not our own table.

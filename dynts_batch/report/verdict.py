@@ -6,7 +6,7 @@ from __future__ import annotations
 from dynts_batch.report.crossover import Crossover
 from dynts_batch.report.lines import NO_SAMPLE
 from dynts_batch.report.totals import Totals
-from dynts_batch.report.units import size
+from dynts_batch.report.units import counted, size
 
 
 def verdict(totals: Totals) -> str:
@@ -24,7 +24,7 @@ def verdict(totals: Totals) -> str:
     if crossover.is_ahead:
         return f"Eviction bought concurrency: {together}; {full}."
     if totals.num_answers <= crossover.paged:
-        rows = "1 row" if totals.num_answers == 1 else f"{totals.num_answers:,} rows"
+        rows = counted(totals.num_answers, "row")
         return f"Too few rows to tell whether eviction buys concurrency: {rows}, and {full}."
     return (
         f"Eviction bought no concurrency: {together}; {full}."
