@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from dynts_batch.engine.model.packing import PackedWeight, can_pack
+from dynts_batch.engine.model.packing import PackedWeight
 
 #: Rows of zeros that join a router's tokens. Its products are small, and every thread of MKL needs
 #: some rows.
@@ -58,12 +58,12 @@ class PackedExperts(nn.Module):
 def pack_experts(model: Model, kind: type[PackedWeight] = PackedWeight) -> Model:
     """Pack the experts of `model`, if it has any, into weights of a kind, and return the model.
 
-    The model runs on a CPU and is not trained. If torch has no oneDNN, or none for the weights'
-    type, they stay as they are.
+    The model runs on a CPU and is not trained. Experts whose weights the kind does not take stay
+    as they are.
     """
     for parent in list(model.modules()):
         children: dict[str, Any] = dict(parent.named_children())
-        experts = {name for name, child in children.items() if _is_packable(child)}
+        experts = {name for name, child in children.items() if _is_packable(child, kind)}
         for name in experts:
             setattr(parent, name, PackedExperts(children[name], kind))
         for name in children.keys() - experts if experts else ():
@@ -74,9 +74,9 @@ def pack_experts(model: Model, kind: type[PackedWeight] = PackedWeight) -> Model
     return model
 
 
-def _is_packable(module: Any) -> bool:
+def _is_packable(module: Any, kind: type[PackedWeight]) -> bool:
     # transformers gives this attribute to all experts that its interface can compute.
-    return hasattr(module, "_is_expert_parallel") and can_pack(module.down_proj)
+    return hasattr(module, "_is_expert_parallel") and kind.takes(module.down_proj)
 
 
 def _pack(experts: Any, name: str, kind: type[PackedWeight]) -> list[PackedWeight]:

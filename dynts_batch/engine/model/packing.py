@@ -42,6 +42,15 @@ class PackedWeight:
         self._inputs: torch.Tensor | None = None
         self._parts: list[torch.Tensor | None] = []
 
+    @staticmethod
+    def takes(weight: torch.Tensor) -> bool:
+        """Whether oneDNN can multiply by such a weight here."""
+        if weight.device.type != "cpu" or not torch.backends.mkldnn.is_available():
+            return False
+        if weight.dtype == torch.bfloat16:
+            return torch.ops.mkldnn._is_mkldnn_bf16_supported()
+        return weight.dtype == torch.float32
+
     def product(self, inputs: torch.Tensor, index: int) -> torch.Tensor:
         """The output of layer `index`. Its siblings' outputs are kept until they are asked for."""
         if self._inputs is not inputs or self._parts[index] is None:
@@ -82,15 +91,15 @@ class PackedLinear(nn.Module):
 def pack_linears(model: Model, kind: type[PackedWeight] = PackedWeight) -> Model:
     """Replace every plain linear layer of `model` by weights of a kind, and return the model.
 
-    The model runs on a CPU and is not trained. If torch has no oneDNN, or none for the weights'
-    type, layers stay as they are.
+    The model runs on a CPU and is not trained. Layers whose weights the kind does not take stay as
+    they are.
     """
     # No list of the layers themselves: each one's numbers are freed as soon as they are packed.
     for module in [module for module in model.modules() if type(module) is not nn.Linear]:
         linears = {
             name: child
             for name, child in module.named_children()
-            if type(child) is nn.Linear and can_pack(child.weight)
+            if type(child) is nn.Linear and kind.takes(child.weight)
         }
         for names in _groups(linears):
             weight = kind([linears[name] for name in names])
@@ -110,12 +119,3 @@ def _groups(linears: dict[str, nn.Linear]) -> list[tuple[str, ...]]:
     ]
     grouped = {name for names in groups for name in names}
     return groups + [(name,) for name in linears if name not in grouped]
-
-
-def can_pack(weight: torch.Tensor) -> bool:
-    """Whether oneDNN can multiply by such a weight here."""
-    if weight.device.type != "cpu" or not torch.backends.mkldnn.is_available():
-        return False
-    if weight.dtype == torch.bfloat16:
-        return torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    return weight.dtype == torch.float32

@@ -1,16 +1,45 @@
-/* Products of 8-bit codes on CPUs with AVX-512 VNNI. One instruction multiplies 16 times 4 codes,
-   and up to 6 rows times 64 channels of sums stay in registers. */
+/* Products of 8-bit codes on CPUs with AVX-512 VNNI or AVX2. The sums of a few rows times a few
+   channels stay in registers. */
 
-#include <stddef.h>
+#include <immintrin.h>
+#include <stdlib.h>
 
 #include "vectors.h"
 
-#define PANEL 64
+#ifdef __AVX512VNNI__
+
+/* At most 6 rows times 64 channels. */
+#define LANES 16
+#define AT_ONCE 4
 #define MOST_ROWS 6
+#define SIGNED 0
+typedef ivec lanes;
 
 /* sums += four codes of a row, repeated, times four codes of each of 16 channels. As an intrinsic,
    gcc keeps moving the sums to memory and back. */
 #define ADD(sums, row, channels) asm("vpdpbusd %2, %1, %0" : "+v"(sums) : "v"(row), "v"(channels))
+
+#else
+
+/* At most 4 rows times 16 channels. Two products are added in 16 bits, which hold 127 * 127 twice
+   but not 255 * 127 twice. So the row's codes are signed here: the channels give them their signs,
+   and are taken without. */
+#define LANES 8
+#define AT_ONCE 2
+#define MOST_ROWS 4
+#define SIGNED 1
+typedef int32_t lanes __attribute__((vector_size(4 * LANES)));
+
+#define ADD(sums, row, channels)                                                     \
+    sums += (lanes)_mm256_madd_epi16(                                                \
+        _mm256_maddubs_epi16(_mm256_abs_epi8((__m256i)(channels)),                   \
+                             _mm256_sign_epi8((__m256i)(row), (__m256i)(channels))), \
+        _mm256_set1_epi16(1))
+
+#endif
+
+/* Channels whose weights lie together. */
+#define PANEL (AT_ONCE * LANES)
 
 typedef struct {
     void *out;
@@ -27,63 +56,87 @@ typedef struct {
 INLINE void multiply(const product *p, long r, long n, const int8_t *ahead, const long M) {
     const uint8_t *codes = p->codes + r * p->K;
     const int8_t *panel = p->weights + n * p->K;
-    ivec sums[MOST_ROWS][PANEL / VEC];
+    lanes sums[MOST_ROWS][AT_ONCE];
 #pragma GCC unroll 6
     for (long m = 0; m < M; m++)
 #pragma GCC unroll 4
-        for (long i = 0; i < PANEL / VEC; i++)
-            memcpy(&sums[m][i], p->offsets + n + i * VEC, sizeof(ivec));
+        for (long i = 0; i < AT_ONCE; i++)
+            if (SIGNED) sums[m][i] = (lanes){};
+            else memcpy(&sums[m][i], p->offsets + n + i * LANES, sizeof(lanes));
 #pragma GCC unroll 1
     for (long k = 0, K = p->K; k < K; k += 4, panel += 4 * PANEL, ahead += 64) {
-        ivec channels[PANEL / VEC];
+        lanes channels[AT_ONCE];
 #pragma GCC unroll 4
-        for (long i = 0; i < PANEL / VEC; i++) memcpy(&channels[i], panel + 64 * i, sizeof(ivec));
+        for (long i = 0; i < AT_ONCE; i++)
+            memcpy(&channels[i], panel + 4 * LANES * i, sizeof(lanes));
         __builtin_prefetch(ahead, 0, 2);
 #pragma GCC unroll 6
         for (long m = 0; m < M; m++) {
             int32_t four;
             memcpy(&four, codes + m * K + k, sizeof four);
-            ivec row = (ivec){} + four;
+            lanes row = (lanes){} + four;
 #pragma GCC unroll 4
-            for (long i = 0; i < PANEL / VEC; i++) ADD(sums[m][i], row, channels[i]);
+            for (long i = 0; i < AT_ONCE; i++) ADD(sums[m][i], row, channels[i]);
         }
     }
 #pragma GCC unroll 6
-    for (long m = 0; m < M; m++)
+    for (long m = 0; m < M; m++) {
+        lanes own[AT_ONCE]; /* a copy: gcc keeps in memory what is read as wider vectors */
+#pragma GCC unroll 4
+        for (long i = 0; i < AT_ONCE; i++) own[i] = sums[m][i];
 #pragma GCC unroll 4
         for (long i = 0; i < PANEL / VEC; i++) {
-            long c = n + i * VEC, at = (r + m) * p->N + c;
-            if (c >= p->N) continue;
-            vec scaled = __builtin_convertvector(sums[m][i], vec) * load(p->channel_scales + c);
-            scaled = scaled * p->scales[r + m];
-            asm("" : "+v"(scaled)); /* not one operation with the sum, as in scale_rows */
+            long c = n + i * VEC, at = (r + m) * p->N + c, count = p->N - c;
+            if (count <= 0) continue;
+            if (count > VEC) count = VEC;
+            ivec whole;
+            memcpy(&whole, &own[i * VEC / LANES], sizeof whole);
+            vec scaled = __builtin_convertvector(whole, vec) * load(p->channel_scales + c);
+            scaled = apart(scaled * p->scales[r + m]);
             if (p->bias) scaled = scaled + load(p->bias + c);
-            if (p->halves) narrow((uint16_t *)p->out + at, scaled);
-            else store((float *)p->out + at, scaled);
+            if (p->halves) {
+                uint16_t half[VEC];
+                narrow(half, scaled);
+                memcpy((uint16_t *)p->out + at, half, count * sizeof *half);
+            } else {
+                memcpy((float *)p->out + at, &scaled, count * sizeof(float));
+            }
         }
+    }
 }
 
 /* out [R, N], bfloat16 if `halves`, else float32: (codes [R, K] - 128) times the weights, times
    scales [R] and channel_scales [N], plus bias [N], or without it. The weights are int8 [N / PANEL,
-   K / 4, PANEL, 4], the last panel padded. offsets [N, padded] are -128 times the sum of a
-   channel's weights. K is a multiple of 4, N of VEC. */
+   K / 4, PANEL, 4]. offsets [N] are -128 times the sum of a channel's weights. All that has N is
+   padded to whole panels, but for out. K is a multiple of 4. */
 void multiply_codes(void *out, const uint8_t *codes, const float *scales, const int8_t *weights,
                     const int32_t *offsets, const float *channel_scales, const float *bias, long R,
                     long N, long K, long halves, long threads) {
+    uint8_t *without_offset = NULL;
+    if (SIGNED) {
+        without_offset = malloc(R * K);
+        for (long i = 0; i < R * K; i++) without_offset[i] = codes[i] ^ 128;
+        codes = without_offset;
+    }
     const product p = {out, codes, scales, weights, offsets, channel_scales, bias, N, K, halves};
     long num_tiles = (R + MOST_ROWS - 1) / MOST_ROWS;
 #pragma omp parallel for schedule(static) num_threads(threads)
     for (long n = 0; n < N; n += PANEL)
         for (long t = 0; t < num_tiles; t++) {
             long r = R * t / num_tiles;
-            const int8_t *ahead = weights + (n + PANEL + 16 * t) * K;
+            const int8_t *ahead = weights + (n + PANEL + 16 * t % PANEL) * K;
             switch (R * (t + 1) / num_tiles - r) {
             case 1: multiply(&p, r, n, ahead, 1); break;
             case 2: multiply(&p, r, n, ahead, 2); break;
             case 3: multiply(&p, r, n, ahead, 3); break;
             case 4: multiply(&p, r, n, ahead, 4); break;
+#if MOST_ROWS > 4
             case 5: multiply(&p, r, n, ahead, 5); break;
             case 6: multiply(&p, r, n, ahead, 6); break;
+#endif
             }
         }
+    free(without_offset);
 }
+
+void panel_size(long *size) { *size = PANEL; }

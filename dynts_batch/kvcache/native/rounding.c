@@ -46,8 +46,7 @@ void scale_rows(void *out, const float *sums, const float *scales, const float *
 #pragma omp parallel for schedule(static) num_threads(threads)
     for (long r = 0; r < R; r++)
         for (long n = 0; n < N; n += VEC) {
-            vec scaled = load(sums + r * N + n) * scales[r];
-            asm("" : "+v"(scaled)); /* not one operation with the sum: torch gives the same bits */
+            vec scaled = apart(load(sums + r * N + n) * scales[r]);
             if (bias) scaled = scaled + load(bias + n);
             if (halves) narrow((uint16_t *)out + r * N + n, scaled);
             else store((float *)out + r * N + n, scaled);

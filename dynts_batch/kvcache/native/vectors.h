@@ -31,6 +31,17 @@ static inline void narrow(uint16_t *to, vec v) {
     memcpy(to, &half, sizeof half);
 }
 
+/* `v` itself. A product that becomes a part of a sum stays an operation of its own, rounded as torch
+   rounds it. */
+static inline vec apart(vec v) {
+#ifdef __AVX512F__
+    asm("" : "+v"(v));
+#else
+    asm("" : "+m"(v));
+#endif
+    return v;
+}
+
 static inline vec larger(vec a, vec b) {
     ivec mask = a > b;
     return (vec)((mask & (ivec)a) | (~mask & (ivec)b));

@@ -30,7 +30,8 @@ from dynts_batch.kvcache.native import can_run
 from dynts_batch.runner.shard_actors import check_weights
 
 HAS_VNNI = torch.cpu.get_capabilities().get("avx512_vnni", False)
-needs_vnni = pytest.mark.skipif(not HAS_VNNI, reason="this CPU does not multiply in 8 bits")
+IN_C = can_run(products.SOURCE, torch.float32, torch.device("cpu"), 16)
+needs_int8 = pytest.mark.skipif(not (HAS_VNNI or IN_C), reason="nothing multiplies in 8 bits")
 
 
 def rounded(numbers: torch.Tensor) -> torch.Tensor:
@@ -40,7 +41,7 @@ def rounded(numbers: torch.Tensor) -> torch.Tensor:
     return (numbers.float() / scales).round().double() * scales.double()
 
 
-@needs_vnni
+@needs_int8
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("bias", [False, True])
 def test_a_product_is_that_of_the_rounded_numbers(dtype: torch.dtype, bias: bool) -> None:
@@ -82,47 +83,62 @@ def test_in_c_rows_are_rounded_and_scaled_to_the_same_bits(
         assert torch.equal(output, rounding.scale_rows(sums, scales, b, dtype))
 
 
-@needs_vnni
-@pytest.mark.skipif(
-    not can_run(products.SOURCE, torch.float32, torch.device("cpu"), 16), reason="no C compiler"
-)
+@pytest.mark.skipif(not IN_C, reason="no AVX2, or no C compiler")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("num_channels", [16, 64, 176])
-@pytest.mark.parametrize("width", [16, 912])
-def test_products_in_c_have_the_bits_of_onednn(
-    dtype: torch.dtype, num_channels: int, width: int
-) -> None:
-    """The largest codes of either sign are among them, and any number of rows of a tile."""
+@pytest.mark.parametrize("num_channels", [1, 16, 64, 177])
+@pytest.mark.parametrize("width", [4, 16, 916])
+def test_products_in_c_are_exact(dtype: torch.dtype, num_channels: int, width: int) -> None:
+    """The largest codes of either sign are among them, and any number of rows of a tile.
+    So oneDNN's have the same bits."""
     torch.manual_seed(0)
     codes, scales = rounding.rounded(torch.randn(num_channels, width))
-    codes[0], codes[1] = 127, -127
+    codes[-2:], codes[-1] = 127, -127
     offsets = torch.randn(num_channels)
     rows = torch.randn(33, width).to(dtype)
     rows[:2] = torch.tensor([[1], [-1]])
     for bias in (None, offsets):
-        made = [
-            kind(codes, scales.flatten(), bias)
-            for kind in (products.NativeProduct, products.OneDnnProduct)
-        ]
+        given = (codes, scales.flatten(), bias)
+        product = products.NativeProduct(*given)
         for count in (1, 2, 3, 4, 5, 6, 7, 12, 13, 33):
-            given = rounding.round_rows(rows[:count].view(count, 1, width))
-            in_c, by_onednn = (product(*given, dtype) for product in made)
+            row_codes, row_scales = rounding.round_rows(rows[:count].view(count, 1, width))
+            sums = ((row_codes.long() - 128) @ codes.long().T).float() * scales.flatten()
+            expected = sums * row_scales if bias is None else sums * row_scales + bias
+            in_c = product(row_codes, row_scales, dtype)
             assert in_c.shape == (count, 1, num_channels)
-            assert torch.equal(in_c, by_onednn)
+            assert torch.equal(in_c, expected.to(dtype))
+            if HAS_VNNI:
+                assert torch.equal(
+                    in_c, products.OneDnnProduct(*given)(row_codes, row_scales, dtype)
+                )
 
 
-@needs_vnni
-def test_onednn_multiplies_where_c_does_not_or_amx_is_faster(
+@pytest.mark.parametrize(
+    ("capabilities", "has_compiler", "width", "kind"),
+    [
+        ({"avx2", "avx512_vnni"}, True, 64, "NativeProduct"),
+        ({"avx2", "avx512_vnni"}, True, 65, "OneDnnProduct"),
+        ({"avx2", "avx512_vnni"}, False, 64, "OneDnnProduct"),
+        ({"avx2", "avx512_vnni", "amx_int8"}, True, 64, "OneDnnProduct"),
+        ({"avx2"}, True, 64, "NativeProduct"),
+        ({"avx2"}, True, 65, "AVX2, a C compiler and widths .* got products of width 65$"),
+        ({"avx2"}, False, 64, "got AVX2 and no C compiler$"),
+        (set(), True, 64, "got a CPU without either$"),
+    ],
+)
+def test_what_multiplies_is_exact_and_the_fastest(
+    capabilities: set[str], has_compiler: bool, width: int, kind: str,
     monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    fits = products.NativeProduct.fits
-    assert not fits(17, 64)
-    assert not fits(16, 65)
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_int8": True})
-    assert not fits(16, 64)
+) -> None:  # fmt: skip
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: dict.fromkeys(capabilities, True))
+    monkeypatch.setattr(products, "can_run", lambda *_: has_compiler)
+    if kind.endswith("Product"):
+        assert products.product_kind(width).__name__ == kind
+    else:
+        with pytest.raises(ConfigError, match=rf"^model\.weights=int8 needs a CPU .*{kind}"):
+            products.product_kind(width)
 
 
-@needs_vnni
+@needs_int8
 def test_zeros_stay_zeros_and_what_is_no_number_stays_none() -> None:
     plain = nn.Linear(64, 64, bias=False).requires_grad_(False)
     plain.weight[3] = 0
@@ -136,7 +152,7 @@ def test_zeros_stay_zeros_and_what_is_no_number_stays_none() -> None:
     assert outputs[3].isfinite().all()
 
 
-@needs_vnni
+@needs_int8
 def test_a_row_has_the_same_bits_alone_and_among_others() -> None:
     """In its batch-mates' company one may be a hundred times as large."""
     torch.manual_seed(0)
@@ -147,7 +163,7 @@ def test_a_row_has_the_same_bits_alone_and_among_others() -> None:
         assert torch.equal(packed(rows[:count]), together[:count])
 
 
-@needs_vnni
+@needs_int8
 @pytest.mark.parametrize("architecture", ["qwen2", "gpt_oss"])
 def test_rows_depend_on_no_batch_mate_and_the_identity_says_how_weights_are(
     architecture: str, tiny_model_dirs: dict[str, Path]
@@ -171,11 +187,11 @@ def test_rows_depend_on_no_batch_mate_and_the_identity_says_how_weights_are(
 
 def test_it_is_refused_where_nothing_multiplies_so(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(
-        ConfigError, match=r"^model\.weights=int8 needs a CPU .*, got a model on cuda$"
+        ConfigError, match=r"^model\.weights=int8 needs a CPU, got a model on cuda$"
     ):
         check_int8(torch.device("cuda"))
     monkeypatch.setattr(torch.cpu, "get_capabilities", dict)
-    with pytest.raises(ConfigError, match="got a CPU without AVX-512 VNNI"):
+    with pytest.raises(ConfigError, match="got a CPU without either"):
         resolve_model(ModelConfig(weights="int8", device="cpu"))
     run_of_int8 = Config(
         model=ModelConfig(weights="int8"),

@@ -1,18 +1,18 @@
-"""Rows of codes times weights in 8 bits: by C code for AVX-512 VNNI, or by oneDNN.
+"""Rows of codes times weights in 8 bits: by C code for AVX-512 VNNI or AVX2, or by oneDNN.
 
 Both sum whole numbers, so they give the same bits. oneDNN is for processors with AMX, which do many
-times as much at once, and for machines without a compiler. On others C is a fifth faster.
+times as much at once, and for machines with AVX-512 VNNI and no compiler. On others with AVX-512
+VNNI, C is a fifth faster. With AVX2 alone oneDNN adds pairs of products in 16 bits, which overflow.
 """
 
 import torch
 from torch.nn import functional as F
 
 from dynts_batch.engine.model.int8.rounding import ZERO_POINT, scale_rows
+from dynts_batch.errors import ConfigError
 from dynts_batch.kvcache.native import VECTOR, can_run, function, operation
 
 SOURCE = "int8_product.c"
-#: Channels that the C code takes at once.
-PANEL = 64
 
 
 class NativeProduct:
@@ -21,23 +21,17 @@ class NativeProduct:
     def __init__(
         self, codes: torch.Tensor, scales: torch.Tensor, bias: torch.Tensor | None
     ) -> None:
-        self._scales, self._bias = scales, bias
-        padding = -len(codes) % PANEL
+        panel = torch.empty(1, dtype=torch.int64)
+        function(SOURCE, "panel_size", "p")(panel.data_ptr())
+        self._num_channels = len(codes)
+        padding = -len(codes) % int(panel)
+        self._scales = F.pad(scales, (0, padding))
+        self._bias = None if bias is None else F.pad(bias, (0, padding))
         # A token's codes are `ZERO_POINT` above their numbers.
         offsets = codes.sum(dim=1, dtype=torch.int32) * -ZERO_POINT
         self._offsets = F.pad(offsets, (0, padding))
         fours = F.pad(codes.view(torch.int32), (0, 0, 0, padding))
-        self._weights = fours.unflatten(0, (-1, PANEL)).transpose(1, 2).contiguous()
-
-    @staticmethod
-    def fits(num_channels: int, width: int) -> bool:
-        """Whether it can multiply `num_channels` x `width` weights here, and is the faster one."""
-        has_amx = torch.cpu.get_capabilities().get("amx_int8", False)
-        return (
-            not has_amx
-            and num_channels % VECTOR == 0
-            and can_run(SOURCE, torch.float32, torch.device("cpu"), width)
-        )
+        self._weights = fours.unflatten(0, (-1, int(panel))).transpose(1, 2).contiguous()
 
     def __call__(
         self, codes: torch.Tensor, scales: torch.Tensor, dtype: torch.dtype
@@ -47,8 +41,9 @@ class NativeProduct:
         `codes`: uint8 [..., K], `ZERO_POINT` added. `scales`: float32 [..., 1].
         """
         return _multiply_codes(
-            codes, scales, self._weights, self._offsets, self._scales, self._bias, dtype
-        )
+            codes, scales, self._weights, self._offsets, self._scales, self._bias,
+            self._num_channels, dtype,
+        )  # fmt: skip
 
 
 class OneDnnProduct:
@@ -73,9 +68,29 @@ class OneDnnProduct:
         return scale_rows(sums, scales, self._bias, dtype)
 
 
+def product_kind(width: int) -> type[NativeProduct | OneDnnProduct]:
+    """What multiplies rows of `width` codes here.
+
+    Raises: ConfigError if nothing does.
+    """
+    has = torch.cpu.get_capabilities().get
+    if has("avx2", False) and not has("amx_int8", False) and width % 4 == 0:
+        if can_run(SOURCE, torch.float32, torch.device("cpu"), VECTOR):
+            return NativeProduct
+        found = "AVX2 and no C compiler"
+    else:
+        found = f"products of width {width}" if has("avx2", False) else "a CPU without either"
+    if has("avx512_vnni", False) and hasattr(torch.ops.onednn, "qlinear_prepack"):
+        return OneDnnProduct
+    raise ConfigError(
+        "model.weights=int8 needs a CPU with AVX-512 VNNI, or with AVX2, a C compiler and widths"
+        f" that are multiples of 4, got {found}"
+    )
+
+
 @operation(
     "multiply_codes(Tensor codes, Tensor scales, Tensor weights, Tensor offsets, Tensor"
-    " channel_scales, Tensor? bias, ScalarType dtype) -> Tensor"
+    " channel_scales, Tensor? bias, int num_channels, ScalarType dtype) -> Tensor"
 )
 def _multiply_codes(
     codes: torch.Tensor,
@@ -84,9 +99,10 @@ def _multiply_codes(
     offsets: torch.Tensor,
     channel_scales: torch.Tensor,
     bias: torch.Tensor | None,
+    num_channels: int,
     dtype: torch.dtype,
 ) -> torch.Tensor:
-    codes, scales, num_channels = codes.contiguous(), scales.contiguous(), len(channel_scales)
+    codes, scales = codes.contiguous(), scales.contiguous()
     out = torch.empty(*codes.shape[:-1], num_channels, dtype=dtype)
     function(SOURCE, "multiply_codes", "ppppppp" "lllll")(
         out.data_ptr(), codes.data_ptr(), scales.data_ptr(), weights.data_ptr(), offsets.data_ptr(),

@@ -7,7 +7,7 @@ batch-mates. Knows no model.
 
 import torch
 
-from dynts_batch.engine.model.int8.products import NativeProduct, OneDnnProduct
+from dynts_batch.engine.model.int8.products import product_kind
 from dynts_batch.engine.model.int8.rounding import round_rows, rounded
 from dynts_batch.engine.model.packing import PackedWeight
 from dynts_batch.errors import ConfigError
@@ -20,6 +20,10 @@ class Int8Weight(PackedWeight):
     """`PackedWeight` of rounded numbers: the largest one of each channel and each token is 127 or
     -127."""
 
+    @staticmethod
+    def takes(weight: torch.Tensor) -> bool:
+        return weight.device.type == "cpu" and weight.dtype in (torch.float32, torch.bfloat16)
+
     def _pack(self, weight: torch.Tensor) -> None:
         codes = torch.empty(weight.shape, dtype=torch.int8)
         scales = torch.empty(len(weight))
@@ -27,8 +31,7 @@ class Int8Weight(PackedWeight):
             part = slice(start, start + CHANNELS_AT_ONCE)
             codes[part], scales[part, None] = rounded(weight[part])
         bias = None if self._bias is None else self._bias.float()
-        kind = NativeProduct if NativeProduct.fits(*weight.shape) else OneDnnProduct
-        self._multiply_codes = kind(codes, scales, bias)
+        self._multiply_codes = product_kind(self.in_features)(codes, scales, bias)
 
     def _product(self, inputs: torch.Tensor) -> torch.Tensor:
         codes, scales = round_rows(inputs)
@@ -41,11 +44,5 @@ def check_int8(device: torch.device) -> None:
     Raises: ConfigError if not.
     """
     if device.type != "cpu":
-        found = f"a model on {device.type}"
-    elif not torch.cpu.get_capabilities().get("avx512_vnni", False):
-        found = "a CPU without AVX-512 VNNI"
-    elif not hasattr(torch.ops.onednn, "qlinear_prepack"):
-        found = f"torch {torch.__version__} without oneDNN"
-    else:
-        return
-    raise ConfigError(f"model.weights=int8 needs a CPU with AVX-512 VNNI and oneDNN, got {found}")
+        raise ConfigError(f"model.weights=int8 needs a CPU, got a model on {device.type}")
+    product_kind(width=16)
