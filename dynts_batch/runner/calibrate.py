@@ -16,7 +16,7 @@ from dynts_batch.data.shard_table import Unit
 from dynts_batch.errors import ConfigError, InputError, RunDirError
 from dynts_batch.exit_status import EXIT_OK
 from dynts_batch.kvcache.model_id import ModelId
-from dynts_batch.runner.shard_actors import absolute, check_weights, over_shards, say
+from dynts_batch.runner.shard_actors import absolute, over_shards, say, with_own_weights
 
 
 @dataclass(frozen=True)
@@ -49,8 +49,7 @@ def calibrate_thoughts(run_path: str, out: Path, overrides: Sequence[str]) -> in
     _check_out(out)
     run_path = absolute(run_path)
     run_dir = RunDir(run_path)
-    config = run_dir.config()
-    check_weights(config)
+    config = with_own_weights(run_dir.config())
     _check_policy(run_path, config.policy)
     todo = _first(choose_units(run_dir, traces_per_question=1), settings.num_traces)
     args = run_path, settings.num_steps

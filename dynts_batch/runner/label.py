@@ -11,7 +11,7 @@ from dataclasses import asdict
 from dynts_batch.config_file import load_settings
 from dynts_batch.data.run_dir import RunDir
 from dynts_batch.exit_status import EXIT_OK
-from dynts_batch.runner.shard_actors import absolute, check_weights, over_shards, say
+from dynts_batch.runner.shard_actors import absolute, over_shards, say, with_own_weights
 
 
 def label(run_path: str, out: str | None, overrides: Sequence[str]) -> int:
@@ -27,8 +27,7 @@ def label(run_path: str, out: str | None, overrides: Sequence[str]) -> int:
     settings = load_settings(LabelSettings, overrides)
     run_path = absolute(run_path)
     run_dir, label_dir = RunDir(run_path), LabelDir(absolute(out or f"{run_path}/labels"))
-    config = run_dir.config()
-    check_weights(config)
+    config = with_own_weights(run_dir.config())
     chosen = choose_units(run_dir, settings.traces_per_question)
     fingerprint = run_dir.fingerprint("model", "sampling")
     label_dir.create_or_resume(

@@ -14,18 +14,15 @@ from typing import Any
 
 from dynts_batch.config import Config
 from dynts_batch.data.shard_table import Unit
-from dynts_batch.errors import ConfigError, DyntsError
+from dynts_batch.errors import DyntsError
 
 _MAX_RESTARTS = 3
 
 
-def check_weights(config: Config) -> None:
-    """Raises: ConfigError if the run's numbers are not the model's own."""
-    if config.model.weights is not None:
-        raise ConfigError(
-            "model.weights must be null in a run whose traces are labelled or calibrated from,"
-            f" since that asks for the model's own numbers, got {config.model.weights}"
-        )
+def with_own_weights(config: Config) -> Config:
+    """`config` with weights as the model has them. A run's traces are text, whatever its weights
+    were; labels and calibrations are about the model's own numbers."""
+    return replace(config, model=replace(config.model, weights=None))
 
 
 def over_shards(

@@ -19,7 +19,7 @@ from dynts_batch.data.shard_table import Unit, units_of
 from dynts_batch.engine.model.loader import load_model
 from dynts_batch.engine.model.resolved import resolve_model
 from dynts_batch.engine.prompt import PromptRenderer
-from dynts_batch.errors import ConfigError, DyntsError, FingerprintError, InputError, RunDirError
+from dynts_batch.errors import DyntsError, FingerprintError, InputError, RunDirError
 from dynts_batch.runner.label import label
 from dynts_batch.runner.reason import reason
 from dynts_batch.training import labeller as labeller_module
@@ -262,12 +262,19 @@ def test_an_unfinished_run_and_one_without_a_correct_trace_are_refused(
         label(str(wrong), None, [])
 
 
-def test_a_run_with_rounded_weights_is_refused_before_a_folder_is_made(
+def test_traces_of_rounded_weights_are_labelled_by_the_models_own(
     run_dir: Path, tmp_path: Path
 ) -> None:
+    """Also where nothing multiplies in 8 bits."""
     rounded = Path(shutil.copytree(run_dir, tmp_path / "run"))
     config = (rounded / "config.yaml").read_text()
     (rounded / "config.yaml").write_text(config.replace("weights: null", "weights: int8"))
-    with pytest.raises(ConfigError, match=r"model\.weights must be null"):
-        label(str(rounded), str(tmp_path / "labels"), [])
-    assert not (tmp_path / "labels").exists()
+    labels = []
+    for run in (run_dir, rounded):
+        out = LabelDir(str(tmp_path / f"labels-{len(labels)}"))
+        assert label(str(run), out.path, ["hidden_tokens=0"]) == 0
+        labels.append(
+            [trace.labels for shard in out.finished_shards() for trace in out.read(shard)]
+        )
+    for own, found in zip(*labels, strict=True):
+        np.testing.assert_array_equal(own, found)

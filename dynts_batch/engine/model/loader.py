@@ -56,10 +56,11 @@ def load_model(resolved: ResolvedModel) -> LoadedModel:
     refuse_missing(name, loaded_weights(found), num_weights=len(model.state_dict()))
     with loading_errors(f"model.name: {name!r} has no decoder with an output layer"):
         decoder = _decoder(model, resolved)
-    kind = PackedWeight if resolved.settings.weights is None else Int8Weight
+    is_int8 = resolved.settings.weights == "int8"
+    kind = Int8Weight if is_int8 else PackedWeight
     pack_experts(pack_linears(model.eval().requires_grad_(False), kind), kind)
     head = head_of(model, decoder, resolved.config.hidden_size)
-    check_logits(name, model, decoder, head)
+    check_logits(name, model, decoder, head, rounds_inputs=is_int8)
     return LoadedModel(
         decoder=decoder,
         head=head,

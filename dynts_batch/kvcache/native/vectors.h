@@ -31,8 +31,8 @@ static inline void narrow(uint16_t *to, vec v) {
     memcpy(to, &half, sizeof half);
 }
 
-/* `v` itself. A product that becomes a part of a sum stays an operation of its own, rounded as torch
-   rounds it. */
+/* `v` itself, rounded as in torch: the compiler must not make one operation of this product and a
+   sum. */
 static inline vec apart(vec v) {
 #ifdef __AVX512F__
     asm("" : "+v"(v));
