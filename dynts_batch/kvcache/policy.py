@@ -238,16 +238,21 @@ class HeadwisePolicy(Policy):
         return super().eviction_bytes(shape, capacity) + 16 * capacity * numbers
 
     def score(self, slots: Slots) -> torch.Tensor:
-        if not self.shared_index:
-            return torch.stack([self._scores(layer) for layer in slots.layers()], dim=1)
-        total = sum(self._scores(layer).mean(dim=1, keepdim=True) for layer in slots.layers())
-        assert isinstance(total, torch.Tensor), "a model has layers"
-        return total[:, None]
+        shape, num_rows = slots.arena.shape, len(slots.rows)
+        size = (num_rows, 1 if self.shared_index else shape.num_kv_heads, slots.arena.capacity)
+        scores = torch.empty(0)
+        for layer in slots.layers():
+            found = self.score_layer(layer)
+            found = found.mean(dim=1, keepdim=True) if self.shared_index else found
+            if not len(scores):
+                scores = found.new_empty(shape.num_layers, *size)
+            scores[layer.layers] = found.expand(-1, *size[1:]).unflatten(0, (-1, num_rows))
+        # The layers' sum, in their order.
+        return sum(scores)[:, None] if self.shared_index else scores.transpose(0, 1)
 
     def score_layer(self, layer: LayerSlots) -> torch.Tensor:
-        """Scores of all slots of one layer, higher = keep, [R, H or 1, C]. Pure, as `score` is."""
-        raise NotImplementedError
+        """Scores of all slots of one or more layers, higher = keep, [N, H or 1, C].
 
-    def _scores(self, layer: LayerSlots) -> torch.Tensor:
-        num_heads, num_slots = layer.slots.arena.shape.num_kv_heads, layer.slots.arena.capacity
-        return self.score_layer(layer).expand(-1, num_heads, num_slots)
+        Each of N is a row in a layer. Pure, as `score` is.
+        """
+        raise NotImplementedError

@@ -43,12 +43,14 @@ class LayerQueries:
         return cls(mean, pairs.abs().mean(dim=1), variance, frequency, rule)
 
     def at(self, positions: torch.Tensor) -> torch.Tensor:
-        """The mean query as RoPE turns it at `positions` [...], complex64 [..., Q, D / 2]."""
-        return self.mean * turns(positions, self.frequency)[..., None, :]
+        """The mean query as RoPE turns it at `positions` [T], complex64 [T, Q, D / 2]. Of rows:
+        [N, T, Q, D / 2] at [N, T]."""
+        turned = turns(positions, self.frequency[..., None, :])
+        return self.mean[..., None, :, :] * turned[..., None, :]
 
     @property
     def variances(self) -> torch.Tensor:
-        """The variance of each number of a query, [Q, D]."""
+        """The variance of each number of a query, [..., Q, D]."""
         return torch.cat((self.variance, self.variance), dim=-1)
 
 
@@ -57,6 +59,16 @@ class QueryStats:
     """Statistics of all layers, in their order."""
 
     layers: Sequence[LayerQueries]
+
+    def of_rows(self, layers: Sequence[int], num_rows: int) -> LayerQueries:
+        """Statistics of `layers` that attend alike, with an axis before the others: the first
+        layer's, `num_rows` times, then the next one's."""
+        found = [self.layers[layer] for layer in layers]
+        fields = [
+            torch.stack([getattr(layer, field) for layer in found]).repeat_interleave(num_rows, 0)
+            for field in ("mean", "magnitude", "variance", "frequency")
+        ]
+        return LayerQueries(*fields, rule=found[0].rule)
 
 
 def as_pairs(states: torch.Tensor) -> torch.Tensor:
@@ -73,7 +85,10 @@ def as_numbers(pairs: torch.Tensor) -> torch.Tensor:
 
 
 def turns(positions: torch.Tensor, frequency: torch.Tensor) -> torch.Tensor:
-    """The factors by which RoPE turns pairs at `positions` [...], complex64 [..., D / 2]."""
+    """The factors by which RoPE turns pairs at `positions` [...], complex64 [..., D / 2].
+
+    `frequency` is broadcast against [..., D / 2].
+    """
     # float64, because in float32 the first pair's angle is off by a hundredth at position 100,000.
     angles = positions[..., None].double() * frequency.double()
     return torch.polar(torch.ones_like(angles), angles).to(torch.complex64)

@@ -4,7 +4,7 @@ nothing.
 Axes as in kvcache/__init__.py. Knows nothing about any policy.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple, TypeVar
@@ -24,6 +24,10 @@ from dynts_batch.kvcache.query_stats import LayerQueries, QueryStats
 from dynts_batch.kvcache.recorders.recorder import companion_of
 
 T = TypeVar("T")
+
+#: Most bytes of keys in float32 that are copied at once; one layer always is. A CPU is faster if
+#: they fit its cache, a GPU if there are few operations.
+COPIED_BYTES = {"cpu": 2**22, "cuda": 2**27}
 
 
 class Row(NamedTuple):
@@ -118,62 +122,95 @@ class Slots:
         return companion_of(kind, self.companions)
 
     def layers(self) -> Iterator["LayerSlots"]:
-        """The layers, one at a time, so that the copies of one are freed before the next."""
-        for layer in range(self.arena.shape.num_layers):
-            yield self.layer(layer)
+        """The layers, some at a time: those that attend alike, and whose copies take little
+        memory."""
+        shape = self.arena.shape
+        row_bytes = 4 * shape.num_kv_heads * self.arena.capacity * shape.head_dim
+        most = max(1, COPIED_BYTES[self.lanes.device.type] // (len(self.rows) * row_bytes))
+        alike: dict[Hashable, list[int]] = {}
+        for layer in range(shape.num_layers):
+            alike.setdefault(self._kind_of(layer), []).append(layer)
+        for layers in alike.values():
+            for first in range(0, len(layers), most):
+                yield LayerSlots(self, layers[first : first + most])
 
     def layer(self, number: int) -> "LayerSlots":
-        return LayerSlots(self, number)
+        return LayerSlots(self, [number])
+
+    def _kind_of(self, layer: int) -> Hashable:
+        """Equal for layers that attend alike."""
+        stats = self.companion(QueryStats)
+        found = [*([self.rules[layer]] if layer in self.rules else ())]
+        found += [stats.layers[layer].rule] if stats else []
+        return tuple(layer if rule.sinks is not None else rule for rule in found)
 
 
 class LayerSlots:
-    """One layer of the rows. Nothing is copied or computed until it is asked for."""
+    """The rows in some `layers` that attend alike. Nothing is copied or computed until it is asked
+    for.
 
-    def __init__(self, slots: Slots, layer: int) -> None:
-        self.slots, self.layer = slots, layer
+    A row and a layer make one row here: N are the rows of the first layer, then those of the next.
+    So one operation works on all the layers.
+    """
+
+    def __init__(self, slots: Slots, layers: Sequence[int]) -> None:
+        self.slots, self.layers = slots, layers
 
     @property
     def is_candidate(self) -> torch.Tensor:
-        """Which slots are up for selection, bool [R, 1, C]."""
-        return self.slots.is_candidate[:, None]
+        """Which slots are up for selection, bool [N, 1, C]."""
+        return self.of_rows(self.slots.is_candidate)[:, None]
 
     @property
     def positions(self) -> torch.Tensor:
-        """Logical positions of the stored tokens, int32 [R, H or 1, C]."""
-        return self.slots.positions[:, self.layer if self.slots.arena.shape.per_head else 0]
+        """Logical positions of the stored tokens, int32 [N, H or 1, C]."""
+        positions = self.slots.positions
+        if not self.slots.arena.shape.per_head:
+            return self.of_rows(positions[:, 0])
+        return positions[:, self.layers].transpose(0, 1).flatten(0, 1)
 
     @cached_property
     def keys(self) -> torch.Tensor:
-        """Stored keys, RoPE applied, [R, H, C, D]. Slots beyond a row's cache_len hold anything
+        """Stored keys, RoPE applied, [N, H, C, D]. Slots beyond a row's cache_len hold anything
         finite."""
         arena = self.slots.arena
-        return arena.keys(self.layer, self.slots.lanes, arena.capacity)
+        return self._joined(lambda layer: arena.keys(layer, self.slots.lanes, arena.capacity))
 
     @cached_property
     def values(self) -> torch.Tensor:
-        """Stored values, [R, H, C, D]."""
+        """Stored values, [N, H, C, D]."""
         arena = self.slots.arena
-        return arena.values(self.layer, self.slots.lanes, arena.capacity)
+        return self._joined(lambda layer: arena.values(layer, self.slots.lanes, arena.capacity))
 
-    @property
+    @cached_property
     def query_stats(self) -> LayerQueries:
-        """Statistics of the layer's queries, for a policy whose `companions` name QueryStats."""
+        """Statistics of the layers' queries, one after the other for each of N, for a policy whose
+        `companions` name QueryStats."""
         stats = self.slots.companion(QueryStats)
         assert stats is not None, "the engine measures what a policy needs"
-        return stats.layers[self.layer]
+        return stats.of_rows(self.layers, len(self.slots.rows))
+
+    def of_rows(self, values: torch.Tensor) -> torch.Tensor:
+        """Values of the rows, [R, ...], as [N, ...]."""
+        return values.repeat(len(self.layers), *(1 for _ in values.shape[1:]))
+
+    @property
+    def layer_numbers(self) -> torch.Tensor:
+        """int64 [N]."""
+        numbers = torch.tensor(self.layers, device=self.slots.lanes.device)
+        return numbers.repeat_interleave(len(self.slots.rows))
 
     def query_positions(self, num_queries: int) -> torch.Tensor:
-        """Positions of the last queries, oldest first, int64 [R, T]."""
-        newest = self.slots.seq_len[:, None] - 2  # the last token drawn has not been processed
-        return newest - torch.arange(num_queries - 1, -1, -1, device=newest.device)
+        """Positions of the last queries, oldest first, int64 [N, T]."""
+        return self.of_rows(self._row_positions(num_queries))
 
     def queries(self, num_queries: int) -> torch.Tensor:
-        """The last queries, RoPE applied, oldest first, [R, Q, T, D]."""
-        positions = self.query_positions(num_queries)
-        return self.slots.arena.read_queries(self.layer, self.slots.lanes, positions)
+        """The last queries, RoPE applied, oldest first, [N, Q, T, D]."""
+        arena, positions = self.slots.arena, self._row_positions(num_queries)
+        return self._joined(lambda layer: arena.read_queries(layer, self.slots.lanes, positions))
 
     def logits(self, num_queries: int) -> torch.Tensor:
-        """Scaled attention logits of the last queries, [R, H, G, T, C].
+        """Scaled attention logits of the last queries, [N, H, G, T, C].
 
         Minus infinity if the layer hides a slot.
         """
@@ -181,7 +218,7 @@ class LayerSlots:
         return logits.masked_fill(~self._visible(num_queries).unsqueeze(2), -torch.inf)
 
     def attention(self, num_queries: int) -> torch.Tensor:
-        """The attention of the last queries to the stored tokens, sinks counted, [R, H, G,
+        """The attention of the last queries to the stored tokens, sinks counted, [N, H, G,
         T, C]."""
         mask = additive_mask(self._visible(num_queries), torch.float32)
         probs = attention_probs(self.queries(num_queries), self.keys, mask, self._rule)
@@ -190,26 +227,35 @@ class LayerSlots:
         return probs.nan_to_num()
 
     def draws(self) -> torch.Tensor:
-        """Uniform draws in [0, 1), float64 [R, H, C].
+        """Uniform draws in [0, 1), float64 [N, H, C].
 
         A draw is a function of the sequence, its length, the layer, the head and the token. So it
         depends on neither the batch nor a restart.
         """
-        rows, num_heads = len(self.slots.lanes), self.slots.arena.shape.num_kv_heads
-        heads = torch.arange(num_heads, device=self.slots.lanes.device) + self.layer * num_heads
-        draw = uniform(self.slots.rng_keys, self.slots.seq_len)
+        num_heads, slots = self.slots.arena.shape.num_kv_heads, self.slots
+        heads = torch.arange(num_heads, device=slots.lanes.device)
+        heads = self.layer_numbers[:, None] * num_heads + heads  # [N, H]
+        draw = self.of_rows(uniform(slots.rng_keys, slots.seq_len))
         # One key per (sequence, eviction, layer, head), then one draw per token.
-        key = (draw * 2.0**53).long().view(rows, 1, 1) + (heads.view(1, -1, 1) << 53)
-        return uniform(key, self.positions.long())
+        key = (draw * 2.0**53).long()[:, None] + (heads << 53)
+        return uniform(key[:, :, None], self.positions.long())
+
+    def _joined(self, of_layer: Callable[[int], torch.Tensor]) -> torch.Tensor:
+        parts = [of_layer(layer) for layer in self.layers]
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    def _row_positions(self, num_queries: int) -> torch.Tensor:
+        newest = self.slots.seq_len[:, None] - 2  # the last token drawn has not been processed
+        return newest - torch.arange(num_queries - 1, -1, -1, device=newest.device)
 
     @property
     def _rule(self) -> AttentionRule:
-        return self.slots.rules[self.layer]
+        return self.slots.rules[self.layers[0]]
 
     def _visible(self, num_queries: int) -> torch.Tensor:
         return visible_slots(
             self.query_positions(num_queries),
             self.positions,
-            self.slots.cache_len,
+            self.of_rows(self.slots.cache_len),
             self._rule.sliding_window,
         )

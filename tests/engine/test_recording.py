@@ -43,7 +43,8 @@ def seen() -> Iterator[dict[int, list[Seen]]]:
         num_queries = NUM_QUERIES
 
         def score(self, slots: Slots) -> torch.Tensor:
-            newest = [layer.attention(NUM_QUERIES) for layer in slots.layers()]
+            layers = range(slots.arena.shape.num_layers)
+            newest = [slots.layer(layer).attention(NUM_QUERIES) for layer in layers]
             for row, lane in enumerate(slots.lanes.tolist()):
                 by_lane.setdefault(lane, []).append(
                     Seen(

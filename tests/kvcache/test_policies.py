@@ -324,11 +324,11 @@ def test_a_key_unlike_all_others_stays_although_no_foretold_query_wants_it(unlik
     )
     slots = make_slots(policy)
     layer = slots.layer(0)
-    mean_query = as_numbers(layer.query_stats.mean)[0]
+    mean_query = as_numbers(layer.query_stats.mean)[0, 0]
     layer.keys[:, 0, 12] = -30 * mean_query / mean_query.norm()
     layer.query_stats.frequency.zero_()
     layer.query_stats.variance.zero_()
-    layer.query_stats.mean[1:] = layer.query_stats.mean[:1]
+    layer.query_stats.mean[:, 1:] = layer.query_stats.mean[:, :1]
     scores = policy.score_layer(layer)[:, 0]
     rank = (scores > scores[:, 12:13]).sum(dim=-1)
     assert ((rank < slots.num_kept) == (unlikeness > 0)).all()
@@ -350,7 +350,7 @@ def test_random_draws_differ_by_sequence_eviction_layer_head_and_token_and_are_u
 def test_a_projection_is_gaussian_and_fresh_for_each_sequence_length_and_layer() -> None:
     policy = CUR(budget=40, window_size=8, num_projections=200)
     slots = make_slots(policy)
-    first, second = (policy.projection(layer) for layer in slots.layers())
+    first, second = (policy.projection(slots.layer(number)) for number in (0, 1))
     longer = replace(slots, rows=[row._replace(seq_len=row.seq_len + 1) for row in slots.rows])
     drawn = torch.cat([first, second, policy.projection(longer.layer(0))])
     assert len(drawn.unique()) == drawn.numel()

@@ -41,10 +41,10 @@ class CUR(HeadwisePolicy):
         return keys.square().sum(dim=-1) * values.square().sum(dim=-1)
 
     def projection(self, layer: LayerSlots) -> torch.Tensor:
-        """G, float32 [R, 1, D, N] of N projections."""
+        """G, float32 [N, 1, D, P] of P projections."""
         slots, size = layer.slots, (layer.keys.shape[-1], self.num_projections)
-        draw = uniform(slots.rng_keys, slots.seq_len)
-        key = (draw * 2.0**53).long()[:, None, None] + (layer.layer << 53)
+        draw = layer.of_rows(uniform(slots.rng_keys, slots.seq_len))
+        key = ((draw * 2.0**53).long() + (layer.layer_numbers << 53))[:, None, None]
         number = torch.arange(2 * math.prod(size), device=draw.device).view(2, *size)
         first, second = uniform(key[:, None], number).unbind(dim=1)
         # Box and Muller 1958: two uniform draws make one normal draw.

@@ -73,49 +73,49 @@ class Expected(HeadwisePolicy):
         return distances
 
     def score_layer(self, layer: LayerSlots) -> torch.Tensor:
-        is_candidate, keys = layer.is_candidate, layer.keys.float()  # [R, 1, C], [R, H, C, D]
+        is_candidate, keys = layer.is_candidate, layer.keys.float()  # [N, 1, C], [N, H, C, D]
         squares = keys.square()
         logits = self._logits(layer, keys, squares)
         logits.masked_fill_(~is_candidate[:, :, None, None], -torch.inf)
         # A sliding-window layer may hide every candidate from a query.
-        attention = logits.softmax(dim=-1).nan_to_num_().mean(dim=(2, 3))  # [R, H, C]
-        lengths = layer.values.float().norm(dim=-1)
+        attention = logits.softmax(dim=-1).nan_to_num_().mean(dim=(2, 3))  # [N, H, C]
+        lengths = layer.values.norm(dim=-1, dtype=torch.float32)
         unlike = _from_mean(keys, squares, is_candidate) * lengths.square()
         shares = _shares(attention * lengths, is_candidate)
         return shares + self.unlikeness * _shares(unlike, is_candidate)
 
     def _logits(self, layer: LayerSlots, keys: torch.Tensor, squares: torch.Tensor) -> torch.Tensor:
-        """log E exp(q.k) of the predicted queries, [R, H, N, G, C], N of them per row and head."""
+        """log E exp(q.k) of the T predicted queries, [N, H, T, G, C]."""
         stats = layer.query_stats
         num_kv_heads, scale = keys.shape[1], stats.rule.scale
         distances = torch.tensor(self.distances, device=keys.device)
-        positions = layer.slots.seq_len[:, None] - 2 + distances  # [R, N]
+        positions = layer.of_rows(layer.slots.seq_len)[:, None] - 2 + distances  # [N, T]
         queries = scale * as_numbers(stats.at(positions)).unflatten(-2, (num_kv_heads, -1))
-        queries = queries.transpose(1, 2)  # [R, H, N, G, D]
+        queries = queries.transpose(1, 2)  # [N, H, T, G, D]
         logits = (queries.flatten(2, 3) @ keys.transpose(2, 3)).view(*queries.shape[:4], -1)
-        variances = scale**2 / 2 * stats.variances.unflatten(0, (num_kv_heads, -1))  # [H, G, D]
-        logits += (variances @ squares.transpose(2, 3))[:, :, None]  # [R, H, 1, G, C]
+        variances = scale**2 / 2 * stats.variances.unflatten(1, (num_kv_heads, -1))
+        logits += (variances @ squares.transpose(2, 3))[:, :, None]  # [N, H, 1, G, C]
         if (window := stats.rule.sliding_window) is None:
             return logits
-        distance = positions[:, None, :, None] - layer.positions[:, :, None]  # [R, H or 1, N, C]
+        distance = positions[:, None, :, None] - layer.positions[:, :, None]  # [N, H or 1, T, C]
         return logits.masked_fill_((distance >= window)[:, :, :, None], -torch.inf)
 
 
 def _from_mean(
     keys: torch.Tensor, squares: torch.Tensor, is_candidate: torch.Tensor
 ) -> torch.Tensor:
-    """Squared distance of each key from the mean key of the candidates, [R, H, C].
+    """Squared distance of each key from the mean key of the candidates, [N, H, C].
 
     As |k|^2 - 2 k.m + |m|^2, since copies of all keys cost more than two products.
     """
-    weight = is_candidate / is_candidate.sum(dim=-1, keepdim=True)  # [R, 1, C]
-    mean = weight[:, :, None] @ keys  # [R, H, 1, D]
+    weight = is_candidate / is_candidate.sum(dim=-1, keepdim=True)  # [N, 1, C]
+    mean = weight[:, :, None] @ keys  # [N, H, 1, D]
     products = (keys @ mean.transpose(2, 3)).squeeze(-1)
     distance = squares.sum(dim=-1) - 2 * products + mean.square().sum(dim=-1)
     return distance.clamp(min=0)
 
 
 def _shares(scores: torch.Tensor, is_candidate: torch.Tensor) -> torch.Tensor:
-    """Scores [R, H, C] divided by the sum over the candidates."""
+    """Scores [N, H, C] divided by the sum over the candidates."""
     scores = scores * is_candidate
     return scores / scores.sum(dim=-1, keepdim=True).clamp(min=torch.finfo(scores.dtype).tiny)

@@ -62,14 +62,14 @@ class RKV(HeadwisePolicy):
         return weight * self._importance(layer) - (1 - weight) * self._redundancy(layer)
 
     def _importance(self, layer: LayerSlots) -> torch.Tensor:
-        logits = layer.logits(self.num_queries).amax(dim=2)  # [R, H, T, C]
+        logits = layer.logits(self.num_queries).amax(dim=2)  # [N, H, T, C]
         logits = logits.masked_fill(~layer.is_candidate[:, :, None], -torch.inf)
         # A sliding-window layer may hide every candidate from a query.
         probs = logits.softmax(dim=-1).nan_to_num().mean(dim=2)
         return F.max_pool1d(probs, self.kernel_size, stride=1, padding=self.kernel_size // 2)
 
     def _redundancy(self, layer: LayerSlots) -> torch.Tensor:
-        """[R, H, C]."""
+        """[N, H, C]."""
         keys = F.normalize(layer.keys.float(), dim=-1).masked_fill(
             ~layer.is_candidate[..., None], 0.0
         )
@@ -77,7 +77,7 @@ class RKV(HeadwisePolicy):
         total = torch.zeros(rows, num_heads, num_slots, device=keys.device)
         slot = torch.arange(num_slots, device=keys.device)
         for chunk in slot.split(max(1, _CHUNK_BYTES // (4 * rows * num_heads * num_slots))):
-            similarity = keys[:, :, chunk] @ keys.transpose(2, 3)  # [R, H, chunk, C]
+            similarity = keys[:, :, chunk] @ keys.transpose(2, 3)  # [N, H, chunk, C]
             similarity.masked_fill_(chunk[:, None] == slot, 0.0)
             is_near = similarity > self.similarity_threshold
             newest = torch.where(is_near, slot, -1).amax(dim=-1, keepdim=True)

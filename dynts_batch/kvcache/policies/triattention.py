@@ -40,15 +40,17 @@ class TriAttention(HeadwisePolicy):
         return frozenset({QueryStats})
 
     def score_layer(self, layer: LayerSlots) -> torch.Tensor:
-        stats, keys = layer.query_stats, layer.keys.float()  # [R, H, C, D]
+        stats, keys = layer.query_stats, layer.keys.float()  # [N, H, C, D]
         grouped = (keys.shape[1], -1)
         distances = torch.tensor(DISTANCES, device=keys.device)
-        turn = turns(distances, stats.frequency).mean(dim=0)
-        query = as_numbers(stats.at(layer.slots.seq_len - 1) * turn).unflatten(-2, grouped)
+        turn = turns(distances, stats.frequency[:, None]).mean(dim=1)  # [N, D / 2]
+        newest = layer.of_rows(layer.slots.seq_len - 1)[:, None]
+        query = stats.at(newest)[:, 0] * turn[:, None]  # [N, Q, D / 2]
+        query = as_numbers(query).unflatten(-2, grouped)
         scattered = (stats.magnitude - stats.mean.abs()).unflatten(-2, grouped)
         first, second = keys.square().chunk(2, dim=-1)
-        magnitudes = (first + second).sqrt()  # [R, H, C, D / 2]
-        score = self.trigonometric * (query @ keys.transpose(2, 3))  # [R, H, G, C]
+        magnitudes = (first + second).sqrt()  # [N, H, C, D / 2]
+        score = self.trigonometric * (query @ keys.transpose(2, 3))  # [N, H, G, C]
         score = score + self.norm * (scattered @ magnitudes.transpose(2, 3))
         return _standardised(score, layer.is_candidate[:, :, None]).amax(dim=2)
 

@@ -43,12 +43,14 @@ class ValueAware(HeadwisePolicy):
 
     def score_layer(self, layer: LayerSlots) -> torch.Tensor:
         values = layer.values.float()
-        value_range = values.amax(dim=-1) - values.amin(dim=-1)  # [R, H, C]
+        value_range = values.amax(dim=-1) - values.amin(dim=-1)  # [N, H, C]
         order = value_range.masked_fill(~layer.is_candidate, -torch.inf).argsort(
             dim=-1, descending=True, stable=True
         )
         assert self.budget is not None, "config.validate() requires a budget"
-        num_by_value = layer.slots.num_kept.clamp(max=int(self.budget * self.value_share))
+        num_by_value = layer.of_rows(layer.slots.num_kept).clamp(
+            max=int(self.budget * self.value_share)
+        )
         is_wide = order.argsort(dim=-1) < num_by_value.view(-1, 1, 1)
         weights = layer.attention(self.num_queries).sum(dim=(2, 3)).double()
         # Taking the largest log(u) / w draws without replacement in proportion to w (Efraimidis and

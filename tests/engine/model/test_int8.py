@@ -1,6 +1,9 @@
 """Weights in 8 bits: close to what they round, the same bits whatever the company,
 and refused where nothing multiplies so."""
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -120,6 +123,7 @@ def test_products_in_c_are_exact(dtype: torch.dtype, num_channels: int, width: i
         ({"avx2", "avx512_vnni"}, True, 65, "OneDnnProduct"),
         ({"avx2", "avx512_vnni"}, False, 64, "OneDnnProduct"),
         ({"avx2", "avx512_vnni", "amx_int8"}, True, 64, "OneDnnProduct"),
+        ({"avx2", "avx512_vnni", "overflow"}, False, 64, "got AVX2 and no C compiler$"),
         ({"avx2"}, True, 64, "NativeProduct"),
         ({"avx2"}, True, 65, "AVX2, a C compiler and widths .* got products of width 65$"),
         ({"avx2"}, False, 64, "got AVX2 and no C compiler$"),
@@ -132,11 +136,25 @@ def test_what_multiplies_is_exact_and_the_fastest(
 ) -> None:  # fmt: skip
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: dict.fromkeys(capabilities, True))
     monkeypatch.setattr(products, "can_run", lambda *_: has_compiler)
+    monkeypatch.setattr(products, "onednn_is_exact", lambda: "overflow" not in capabilities)
     if kind.endswith("Product"):
         assert products.product_kind(width).__name__ == kind
     else:
         with pytest.raises(ConfigError, match=rf"^model\.weights=int8 needs a CPU .*{kind}"):
             products.product_kind(width)
+
+
+def test_an_overflow_of_onednn_is_seen() -> None:
+    """ONEDNN_MAX_CPU_ISA makes any x86 CPU one without VNNI."""
+    script = f"from {products.__name__} import *; print(onednn_is_exact())"
+    seen = {}
+    for isa in ("AVX2", "ALL"):
+        environment = os.environ | {"ONEDNN_MAX_CPU_ISA": isa}
+        seen[isa] = subprocess.check_output(
+            [sys.executable, "-c", script], env=environment, text=True
+        ).strip()
+    assert seen["AVX2"] == "False" or not torch.cpu.get_capabilities().get("avx2", False)
+    assert seen["ALL"] == str(HAS_VNNI) or not torch.cpu.get_capabilities().get("avx2", False)
 
 
 @needs_int8

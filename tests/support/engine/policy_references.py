@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from dynts_batch.kvcache.policies.cur import CUR
 from dynts_batch.kvcache.policy import Policy
+from dynts_batch.kvcache.query_stats import QueryStats
 from dynts_batch.kvcache.view import Slots
 
 Vector = list[float]
@@ -291,9 +292,11 @@ def heads_of(slots: Slots, policy: Policy, row: int, layer: int) -> list[Head]:
     newest = int(slots.seq_len[row]) - 2
     query_positions = list(range(newest - policy.num_queries + 1, newest + 1))
     rule, group = slots.rules[layer], arena.shape.num_query_heads // arena.shape.num_kv_heads
-    view = list(slots.layers())[layer]
+    view = slots.layer(layer)
     draws = view.draws()
-    stats = view.query_stats
+    measured = slots.companion(QueryStats)
+    assert measured is not None
+    stats = measured.layers[layer]
     is_projected = isinstance(policy, CUR)
     projection = policy.projection(view)[row, 0].tolist() if is_projected else []
     made = []

@@ -10,14 +10,14 @@ from dynts_batch.kvcache.query_stats import LayerQueries, QueryStats
 from dynts_batch.kvcache.recorders import RECORDERS
 from dynts_batch.kvcache.view import Row, Slots
 
-LAYERS, KV_HEADS, GROUP, HEAD_DIM, CAPACITY = 2, 2, 2, 4, 40
+LAYERS, KV_HEADS, GROUP, HEAD_DIM, CAPACITY = 3, 2, 2, 4, 40
 SLIDING_WINDOW = 30
 WORDS = ("a", ".", " so", ",\n", " ", "1.5")
 
 
 def make_slots(policy: Policy, rows: int = 3, prompt_tokens: int = 5, seed: int = 0) -> Slots:
     """Full rows, in lanes that are not the first ones.
-    The last layer has sinks and a sliding window."""
+    The second layer has sinks and a sliding window, and the others attend alike."""
     torch.manual_seed(seed)
     shape = ArenaShape(
         *(LAYERS, KV_HEADS, HEAD_DIM, torch.float32),
@@ -33,6 +33,7 @@ def make_slots(policy: Policy, rows: int = 3, prompt_tokens: int = 5, seed: int 
     rules = (
         AttentionRule(0.7, None, None),
         AttentionRule(0.5, SLIDING_WINDOW, torch.randn(KV_HEADS * GROUP)),
+        AttentionRule(0.7, None, None),
     )
     return Slots(
         arena=arena,

@@ -5,10 +5,12 @@ times as much at once, and for machines with AVX-512 VNNI and no compiler. On ot
 VNNI, C is a fifth faster. With AVX2 alone oneDNN adds pairs of products in 16 bits, which overflow.
 """
 
+from functools import cache
+
 import torch
 from torch.nn import functional as F
 
-from dynts_batch.engine.model.int8.rounding import ZERO_POINT, scale_rows
+from dynts_batch.engine.model.int8.rounding import TOP, ZERO_POINT, scale_rows
 from dynts_batch.errors import ConfigError
 from dynts_batch.kvcache.native import VECTOR, can_run, function, operation
 
@@ -68,6 +70,17 @@ class OneDnnProduct:
         return scale_rows(sums, scales, self._bias, dtype)
 
 
+@cache
+def onednn_is_exact() -> bool:
+    """Whether the largest codes do not overflow. ONEDNN_MAX_CPU_ISA may forbid it VNNI."""
+    if not hasattr(torch.ops.onednn, "qlinear_prepack"):
+        return False
+    weights, codes = torch.full((1, 64), TOP, dtype=torch.int8), torch.full((1, 64), 255)
+    product = OneDnnProduct(weights, torch.ones(1), None)
+    sums = product(codes.to(torch.uint8), torch.ones(1, 1), torch.float32)
+    return sums.item() == 64 * TOP * (255 - ZERO_POINT)
+
+
 def product_kind(width: int) -> type[NativeProduct | OneDnnProduct]:
     """What multiplies rows of `width` codes here.
 
@@ -80,7 +93,7 @@ def product_kind(width: int) -> type[NativeProduct | OneDnnProduct]:
         found = "AVX2 and no C compiler"
     else:
         found = f"products of width {width}" if has("avx2", False) else "a CPU without either"
-    if has("avx512_vnni", False) and hasattr(torch.ops.onednn, "qlinear_prepack"):
+    if has("avx512_vnni", False) and onednn_is_exact():
         return OneDnnProduct
     raise ConfigError(
         "model.weights=int8 needs a CPU with AVX-512 VNNI, or with AVX2, a C compiler and widths"
