@@ -11,17 +11,36 @@ static inline vec products(const float *a, const float *b, long D) {
     return dot;
 }
 
+/* The products of a query [D] with VEC keys [VEC, D]. */
+static inline vec products_of_keys(const float *query, const float *keys, long D) {
+#ifdef __AVX512F__
+    vec dots[VEC];
+    for (long i = 0; i < VEC; i++) dots[i] = products(query, keys + i * D, D);
+    return sums(dots);
+#else
+    reg dots[VEC];
+    for (long i = 0; i < VEC; i += 4) { /* four dots fit the registers */
+        vec four[4] = {};
+        for (long d = 0; d < D; d += VEC)
+            for (long j = 0; j < 4; j++) four[j] += load(query + d) * load(keys + (i + j) * D + d);
+        for (long j = 0; j < 4; j++) dots[i + j] = folded(four[j]);
+    }
+    reg low = reg_sums(dots), high = reg_sums(dots + REG);
+    vec all;
+    memcpy(&all, &low, sizeof low);
+    memcpy((char *)&all + sizeof low, &high, sizeof high);
+    return all;
+#endif
+}
+
 /* logits[g, 0..length) = scale * (query[g] . each key of [length, D]), for the G query heads of a
    key head. */
 static void multiply(float *logits, const float *query, const float *keys, long stride, long length,
                      long G, long D, float scale) {
     long s = 0;
     for (; s + VEC <= length; s += VEC)
-        for (long g = 0; g < G; g++) {
-            vec dots[VEC];
-            for (long i = 0; i < VEC; i++) dots[i] = products(query + g * D, keys + (s + i) * D, D);
-            store(logits + g * stride + s, sums(dots) * scale);
-        }
+        for (long g = 0; g < G; g++)
+            store(logits + g * stride + s, products_of_keys(query + g * D, keys + s * D, D) * scale);
     for (; s < length; s++)
         for (long g = 0; g < G; g++)
             logits[g * stride + s] = sum(products(query + g * D, keys + s * D, D)) * scale;
@@ -47,30 +66,33 @@ static void softmax(float *logits, long length, const float *sink) {
     for (long s = 0; s < padded; s += VEC) store(logits + s, load(logits + s) * share);
 }
 
-/* For M query heads: out[m, 0..N * VEC) += the sum over s of weights[m, s] * values[s, 0..N * VEC).
-   M and N are constants, so the sums stay in registers. */
+/* For M query heads: out[m, 0..N * REG) += the sum over s of weights[m, s] * values[s, 0..N *
+   REG). M and N are constants, so the sums stay in registers. */
 INLINE void add_weighted(float *out, const float *weights, const float *values, long stride,
                          long length, long D, const long M, const long N) {
-    vec part[2][4];
+    reg part[2][4];
     for (long m = 0; m < M; m++)
-        for (long i = 0; i < N; i++) part[m][i] = load(out + m * D + i * VEC);
-    for (long s = 0; s < length; s++)
+        for (long i = 0; i < N; i++) memcpy(&part[m][i], out + m * D + i * REG, sizeof(reg));
+    for (long s = 0; s < length; s++) {
+        reg found[4];
+        for (long i = 0; i < N; i++)
+            memcpy(&found[i], values + s * D + i * REG, sizeof(reg));
         for (long m = 0; m < M; m++)
-            for (long i = 0; i < N; i++)
-                part[m][i] += weights[m * stride + s] * load(values + s * D + i * VEC);
+            for (long i = 0; i < N; i++) part[m][i] += weights[m * stride + s] * found[i];
+    }
     for (long m = 0; m < M; m++)
-        for (long i = 0; i < N; i++) store(out + m * D + i * VEC, part[m][i]);
+        for (long i = 0; i < N; i++) memcpy(out + m * D + i * REG, &part[m][i], sizeof(reg));
 }
 
 /* The same over the whole of D. */
 INLINE void add_rows(float *out, const float *weights, const float *values, long stride,
                      long length, long D, const long M) {
     long d = 0;
-    for (; d + 4 * VEC <= D; d += 4 * VEC)
+    for (; d + 4 * REG <= D; d += 4 * REG)
         add_weighted(out + d, weights, values + d, stride, length, D, M, 4);
-    for (; d + 2 * VEC <= D; d += 2 * VEC)
+    for (; d + 2 * REG <= D; d += 2 * REG)
         add_weighted(out + d, weights, values + d, stride, length, D, M, 2);
-    for (; d < D; d += VEC) add_weighted(out + d, weights, values + d, stride, length, D, M, 1);
+    for (; d < D; d += REG) add_weighted(out + d, weights, values + d, stride, length, D, M, 1);
 }
 
 /* For the G query heads of a key head: out [G, D] += the sum over s of weights[g, s] *

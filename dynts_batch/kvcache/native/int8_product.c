@@ -9,11 +9,11 @@
 #ifdef __AVX512VNNI__
 
 /* At most 6 rows times 64 channels. */
-#define LANES 16
+#define WIDTH 16
 #define AT_ONCE 4
 #define MOST_ROWS 6
 #define SIGNED 0
-typedef ivec lanes;
+typedef ivec ints;
 
 /* sums += four codes of a row, repeated, times four codes of each of 16 channels. As an intrinsic,
    gcc keeps moving the sums to memory and back. */
@@ -24,14 +24,14 @@ typedef ivec lanes;
 /* At most 4 rows times 16 channels. Two products are added in 16 bits, which hold 127 * 127 twice
    but not 255 * 127 twice. So the row's codes are signed here: the channels give them their signs,
    and are taken without. */
-#define LANES 8
+#define WIDTH 8
 #define AT_ONCE 2
 #define MOST_ROWS 4
 #define SIGNED 1
-typedef int32_t lanes __attribute__((vector_size(4 * LANES)));
+typedef int32_t ints __attribute__((vector_size(4 * WIDTH)));
 
 #define ADD(sums, row, channels)                                                     \
-    sums += (lanes)_mm256_madd_epi16(                                                \
+    sums += (ints)_mm256_madd_epi16(                                                \
         _mm256_maddubs_epi16(_mm256_abs_epi8((__m256i)(channels)),                   \
                              _mm256_sign_epi8((__m256i)(row), (__m256i)(channels))), \
         _mm256_set1_epi16(1))
@@ -39,7 +39,7 @@ typedef int32_t lanes __attribute__((vector_size(4 * LANES)));
 #endif
 
 /* Channels whose weights lie together. */
-#define PANEL (AT_ONCE * LANES)
+#define PANEL (AT_ONCE * WIDTH)
 
 typedef struct {
     void *out;
@@ -56,32 +56,32 @@ typedef struct {
 INLINE void multiply(const product *p, long r, long n, const int8_t *ahead, const long M) {
     const uint8_t *codes = p->codes + r * p->K;
     const int8_t *panel = p->weights + n * p->K;
-    lanes sums[MOST_ROWS][AT_ONCE];
+    ints sums[MOST_ROWS][AT_ONCE];
 #pragma GCC unroll 6
     for (long m = 0; m < M; m++)
 #pragma GCC unroll 4
         for (long i = 0; i < AT_ONCE; i++)
-            if (SIGNED) sums[m][i] = (lanes){};
-            else memcpy(&sums[m][i], p->offsets + n + i * LANES, sizeof(lanes));
+            if (SIGNED) sums[m][i] = (ints){};
+            else memcpy(&sums[m][i], p->offsets + n + i * WIDTH, sizeof(ints));
 #pragma GCC unroll 1
     for (long k = 0, K = p->K; k < K; k += 4, panel += 4 * PANEL, ahead += 64) {
-        lanes channels[AT_ONCE];
+        ints channels[AT_ONCE];
 #pragma GCC unroll 4
         for (long i = 0; i < AT_ONCE; i++)
-            memcpy(&channels[i], panel + 4 * LANES * i, sizeof(lanes));
+            memcpy(&channels[i], panel + 4 * WIDTH * i, sizeof(ints));
         __builtin_prefetch(ahead, 0, 2);
 #pragma GCC unroll 6
         for (long m = 0; m < M; m++) {
             int32_t four;
             memcpy(&four, codes + m * K + k, sizeof four);
-            lanes row = (lanes){} + four;
+            ints row = (ints){} + four;
 #pragma GCC unroll 4
             for (long i = 0; i < AT_ONCE; i++) ADD(sums[m][i], row, channels[i]);
         }
     }
 #pragma GCC unroll 6
     for (long m = 0; m < M; m++) {
-        lanes own[AT_ONCE]; /* a copy: gcc keeps in memory what is read as wider vectors */
+        ints own[AT_ONCE]; /* a copy: gcc keeps in memory what is read as wider vectors */
 #pragma GCC unroll 4
         for (long i = 0; i < AT_ONCE; i++) own[i] = sums[m][i];
 #pragma GCC unroll 4
@@ -90,7 +90,7 @@ INLINE void multiply(const product *p, long r, long n, const int8_t *ahead, cons
             if (count <= 0) continue;
             if (count > VEC) count = VEC;
             ivec whole;
-            memcpy(&whole, &own[i * VEC / LANES], sizeof whole);
+            memcpy(&whole, &own[i * VEC / WIDTH], sizeof whole);
             vec scaled = __builtin_convertvector(whole, vec) * load(p->channel_scales + c);
             scaled = apart(scaled * p->scales[r + m]);
             if (p->bias) scaled = scaled + load(p->bias + c);

@@ -20,11 +20,11 @@ typedef struct {
 } packed_store;
 
 typedef uint32_t words __attribute__((vector_size(4 * VEC)));
-typedef uint64_t longs __attribute__((vector_size(4 * VEC)));
+typedef uint8_t bytes __attribute__((vector_size(VEC)));
 
-#define LANES ((words){0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15})
+#define LANE ((words){0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15})
 /* Where in its 32-bit word the code of each lane begins. */
-#define SHIFTS(bits) (LANES * (uint32_t)(bits) & 31)
+#define SHIFTS(bits) (LANE * (uint32_t)(bits) & 31)
 
 static inline long group_bytes(const packed_store *s) { return GROUP * s->D * s->bits / 8; }
 static inline long head_of(const packed_store *s, long part, long lane, long h) {
@@ -77,27 +77,27 @@ static inline vec from_e4m3(ivec codes) {
     return (vec)((ivec)either(rest < 8, small, normal) | (codes & 0x80) << 24);
 }
 
-/* VEC codes of `bits` each, from `from` on. A lane takes the 32-bit word that holds its code, and
-   shifts it. */
+/* VEC codes of `bits` each, from `from` on. A lane takes the byte that holds its code, and shifts
+   it. */
 INLINE ivec load_codes(const uint8_t *from, const long bits) {
-    uint64_t first = 0, second = 0;
-    memcpy(&first, from, bits == 2 ? 4 : 8);
-    if (bits == 8) memcpy(&second, from + 8, 8);
-    words low = (words)((longs){} + first), high = (words)((longs){} + second);
-    /* Words 0 and 1 are in `low`, 2 and 3 are the first of `high`. */
-    words word = LANES * (uint32_t)bits / 32;
-    word += (words)(word > 1) & (VEC - 2);
-    return (ivec)(__builtin_shuffle(low, high, word) >> SHIFTS(bits)) & (int32_t)((1 << bits) - 1);
+    bytes packed = {};
+    memcpy(&packed, from, VEC * bits / 8);
+    if (bits == 4)
+        packed = __builtin_shuffle(packed, (bytes){0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7});
+    if (bits == 2)
+        packed = __builtin_shuffle(packed, (bytes){0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3});
+    words word = __builtin_convertvector(packed, words);
+    return (ivec)(word >> (LANE * (uint32_t)bits & 7)) & (int32_t)((1 << bits) - 1);
 }
 
 /* The reverse: codes are shifted up, and lanes that share a word are merged. */
 INLINE void store_codes(uint8_t *to, ivec codes, const long bits) {
     words all = (words)codes << SHIFTS(bits);
-    all |= __builtin_shuffle(all, LANES ^ 1);
-    all |= __builtin_shuffle(all, LANES ^ 2);
-    if (bits < 8) all |= __builtin_shuffle(all, LANES ^ 4);
-    if (bits < 4) all |= __builtin_shuffle(all, LANES ^ 8);
-    all = __builtin_shuffle(all, LANES * (uint32_t)(32 / bits) & (VEC - 1));
+    all |= __builtin_shuffle(all, LANE ^ 1);
+    all |= __builtin_shuffle(all, LANE ^ 2);
+    if (bits < 8) all |= __builtin_shuffle(all, LANE ^ 4);
+    if (bits < 4) all |= __builtin_shuffle(all, LANE ^ 8);
+    all = __builtin_shuffle(all, LANE * (uint32_t)(32 / bits) & (VEC - 1));
     memcpy(to, &all, VEC * bits / 8);
 }
 

@@ -47,6 +47,12 @@ static inline vec larger(vec a, vec b) {
     return (vec)((mask & (ivec)a) | (~mask & (ivec)b));
 }
 
+/* Floats that a register takes: all of a vector, or half of it. */
+#ifdef __AVX512F__
+
+#define REG VEC
+typedef vec reg;
+
 static inline float sum(vec v) {
     v += __builtin_shuffle(v, (ivec){8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7});
     v += __builtin_shuffle(v, (ivec){4, 5, 6, 7, 0, 1, 2, 3, 12, 13, 14, 15, 8, 9, 10, 11});
@@ -81,6 +87,46 @@ static inline vec sums(vec v[VEC]) {
            __builtin_shuffle(v[0], v[1],
                              (ivec){1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31});
 }
+
+#else
+
+#define REG (VEC / 2)
+typedef float reg __attribute__((vector_size(4 * REG)));
+typedef int32_t ireg __attribute__((vector_size(4 * REG)));
+
+/* Whole vectors would be shuffled number by number. These sums add in the order of those above. */
+
+static inline reg folded(vec v) {
+    reg low, high;
+    memcpy(&low, &v, sizeof low);
+    memcpy(&high, (const char *)&v + sizeof low, sizeof high);
+    return low + high;
+}
+
+static inline float sum(vec v) {
+    reg h = folded(v);
+    h += __builtin_shuffle(h, (ireg){4, 5, 6, 7, 0, 1, 2, 3});
+    h += __builtin_shuffle(h, (ireg){2, 3, 0, 1, 6, 7, 4, 5});
+    h += __builtin_shuffle(h, (ireg){1, 0, 3, 2, 5, 4, 7, 6});
+    return h[0];
+}
+
+/* The sums of REG folded vectors. Pairs are such that the results come in order. */
+static inline reg reg_sums(const reg *v) {
+    reg fours[4], twos[2];
+    for (int i = 0; i < 4; i++)
+        fours[i] = __builtin_shuffle(v[i], v[i + 4], (ireg){0, 1, 2, 3, 8, 9, 10, 11}) +
+                   __builtin_shuffle(v[i], v[i + 4], (ireg){4, 5, 6, 7, 12, 13, 14, 15});
+    for (int i = 0; i < 2; i++)
+        twos[i] = __builtin_shuffle(fours[2 * i], fours[2 * i + 1],
+                                    (ireg){0, 1, 8, 9, 4, 5, 12, 13}) +
+                  __builtin_shuffle(fours[2 * i], fours[2 * i + 1],
+                                    (ireg){2, 3, 10, 11, 6, 7, 14, 15});
+    return __builtin_shuffle(twos[0], twos[1], (ireg){0, 2, 8, 10, 4, 6, 12, 14}) +
+           __builtin_shuffle(twos[0], twos[1], (ireg){1, 3, 9, 11, 5, 7, 13, 15});
+}
+
+#endif
 
 static inline float maximum(vec v) {
     float most = v[0];
