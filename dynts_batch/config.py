@@ -253,8 +253,8 @@ class WorkersConfig:
     """GPUs of a worker. null = one if `model.device` is cuda, or auto on a cluster with GPUs, else
     none. A part of one, such as 0.5: two workers share a GPU and its memory. 2 and more need
     `engine.kind=vllm`."""
-    num_cpus: float = 1
-    """CPUs of a worker, which are its threads too. At least 0."""
+    num_cpus: float | None = None
+    """CPUs, and threads, of a worker. At least 0. null = 1; here without a GPU: cores / `max`."""
 
 
 @dataclass(frozen=True)

@@ -207,9 +207,9 @@ def _check_resources(memory: MemoryConfig, workers: WorkersConfig, cost: CostCon
         raise ConfigError(
             f"workers.max must be at least workers.min ({workers.min}), got {workers.max}"
         )
-    _at_least("workers.num_cpus", workers.num_cpus, 0)
-    if workers.num_gpus is not None:
-        _at_least("workers.num_gpus", workers.num_gpus, 0)
+    for key, number in (("num_cpus", workers.num_cpus), ("num_gpus", workers.num_gpus)):
+        if number is not None:
+            _at_least(f"workers.{key}", number, 0)
     for key, usd in asdict(cost).items():
         if usd is not None:
             _at_least(f"cost.{key}", usd, 0)

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# torch 2.13.0 (oneDNN), Python 3.11. Any x86 CPU with AVX2: ONEDNN_MAX_CPU_ISA makes it one that has
-# nothing newer, as most laptops and AMD's servers before 2022.
+# torch 2.13.0 (oneDNN), Python 3.11. On any x86 CPU with AVX2: ONEDNN_MAX_CPU_ISA makes it one
+# that has nothing newer, as many laptops, and AMD's servers before 2022.
 #
 # Guess: the operation that torch.compile puts in for int8 linear layers multiplies whole numbers
 # exactly on every CPU that it accepts, only more slowly on an older one.

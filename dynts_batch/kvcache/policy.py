@@ -238,17 +238,15 @@ class HeadwisePolicy(Policy):
         return super().eviction_bytes(shape, capacity) + 16 * capacity * numbers
 
     def score(self, slots: Slots) -> torch.Tensor:
-        shape, num_rows = slots.arena.shape, len(slots.rows)
-        size = (num_rows, 1 if self.shared_index else shape.num_kv_heads, slots.arena.capacity)
-        scores = torch.empty(0)
-        for layer in slots.layers():
-            found = self.score_layer(layer)
-            found = found.mean(dim=1, keepdim=True) if self.shared_index else found
-            if not len(scores):
-                scores = found.new_empty(shape.num_layers, *size)
-            scores[layer.layers] = found.expand(-1, *size[1:]).unflatten(0, (-1, num_rows))
-        # The layers' sum, in their order.
-        return sum(scores)[:, None] if self.shared_index else scores.transpose(0, 1)
+        num_heads, num_rows = slots.arena.shape.num_kv_heads, len(slots.rows)
+        by_layer: dict[int, torch.Tensor] = {}
+        for group in slots.layers():
+            scores = self.score_layer(group).expand(-1, num_heads, slots.arena.capacity)
+            by_layer |= zip(group.layers, scores.unflatten(0, (-1, num_rows)), strict=True)
+        if not self.shared_index:
+            return torch.stack([by_layer[layer] for layer in sorted(by_layer)], dim=1)
+        means = [by_layer[layer].mean(dim=1, keepdim=True) for layer in sorted(by_layer)]
+        return torch.stack(means).sum(dim=0)[:, None]
 
     def score_layer(self, layer: LayerSlots) -> torch.Tensor:
         """Scores of all slots of one or more layers, higher = keep, [N, H or 1, C].

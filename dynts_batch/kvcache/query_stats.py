@@ -64,11 +64,11 @@ class QueryStats:
         """Statistics of `layers` that attend alike, with an axis before the others: the first
         layer's, `num_rows` times, then the next one's."""
         found = [self.layers[layer] for layer in layers]
-        fields = [
+        mean, magnitude, variance, frequency = (
             torch.stack([getattr(layer, field) for layer in found]).repeat_interleave(num_rows, 0)
             for field in ("mean", "magnitude", "variance", "frequency")
-        ]
-        return LayerQueries(*fields, rule=found[0].rule)
+        )
+        return LayerQueries(mean, magnitude, variance, frequency, found[0].rule)
 
 
 def as_pairs(states: torch.Tensor) -> torch.Tensor:

@@ -93,9 +93,12 @@ def resources_on(total: Mapping[str, float], config: Config, *, is_local: bool) 
     """
     workers = config.workers
     num_gpus = _num_gpus(total, config)
+    num_cpus = workers.num_cpus
+    if num_cpus is None:
+        num_cpus = _share_of_cores(total, workers.max) if is_local and not num_gpus else 1.0
     if not is_local:
-        return Resources(workers.num_cpus, num_gpus, workers.max)
-    wanted = {"CPU": workers.num_cpus, "GPU": num_gpus}
+        return Resources(num_cpus, num_gpus, workers.max)
+    wanted = {"CPU": num_cpus, "GPU": num_gpus}
     fitting = min([int(total.get(r, 0) / n) for r, n in wanted.items() if n > 0] or [workers.max])
     if fitting < workers.min:
         no_gpu = num_gpus and not total.get("GPU")
@@ -104,7 +107,7 @@ def resources_on(total: Mapping[str, float], config: Config, *, is_local: bool) 
             f" {_named({resource: total.get(resource, 0.0) for resource in wanted})}"
             + ("; workers.num_gpus=0 runs on CPUs" if no_gpu else "")
         )
-    return Resources(workers.num_cpus, num_gpus, min(workers.max, fitting))
+    return Resources(num_cpus, num_gpus, min(workers.max, fitting))
 
 
 def check_fits_here(config: Config) -> None:
@@ -115,6 +118,13 @@ def check_fits_here(config: Config) -> None:
     """
     here = {"CPU": float(os.cpu_count() or 1), "GPU": float(torch.cuda.device_count())}
     resources_on(ray.cluster_resources() if ray.is_initialized() else here, config, is_local=True)
+
+
+def _share_of_cores(total: Mapping[str, float], num_workers: int) -> float:
+    """Whole cores of this machine for each worker, at least one."""
+    # torch's own number of threads: two on a core would slow each other down.
+    cores = min(torch.get_num_threads(), int(total.get("CPU", 0)))
+    return float(max(1, cores // num_workers))
 
 
 def _num_gpus(total: Mapping[str, float], config: Config) -> float:

@@ -10,6 +10,7 @@ import os
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -146,7 +147,9 @@ def _drive_part(
             f"{part.num_retries:,} rows in {len(part.shards_to_do):,} shards run again with a"
             f" budget of {part.config.policy.budget:,} (policy.retry_budget)"
         )
-    job = Job(part.config, part.source.schema, resources.num_gpus, os.getcwd(), part.first_budget)
+    workers = replace(part.config.workers, num_cpus=resources.num_cpus)
+    config = replace(part.config, workers=workers)
+    job = Job(config, part.source.schema, resources.num_gpus, os.getcwd(), part.first_budget)
     driver = Driver(
         part,
         RayFleet(job, resources),

@@ -59,3 +59,25 @@ def test_the_configurations_of_the_readme_run_on_a_cluster_that_starts_from_noth
     and the command in the README was refused there."""
     config = load_config(str(CONFIGS / f"{name}.yaml"), [])
     assert resources_on(EMPTY, config, is_local=False).num_workers == config.workers.max
+
+
+@pytest.mark.parametrize(
+    ("total", "workers", "is_local", "num_cpus"),
+    [
+        (CPUS, WorkersConfig(), True, 4),
+        (CPUS, WorkersConfig(max=2), True, 2),
+        (CPUS, WorkersConfig(max=8), True, 1),
+        (CPUS, WorkersConfig(num_cpus=3), True, 3),
+        ({"CPU": 3.0}, WorkersConfig(), True, 3),
+        (CPUS, WorkersConfig(), False, 1),
+        (GPUS, WorkersConfig(), True, 1),
+    ],
+)
+def test_the_workers_of_a_laptop_share_its_cores(
+    total: dict[str, float], workers: WorkersConfig, is_local: bool, num_cpus: float,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """8 processors in 4 cores: a run with the defaults decoded on one of them."""
+    monkeypatch.setattr("torch.get_num_threads", lambda: 4)
+    resources = resources_on(total, Config(workers=workers), is_local=is_local)
+    assert resources.num_cpus == num_cpus

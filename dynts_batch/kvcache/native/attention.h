@@ -39,8 +39,10 @@ static void multiply(float *logits, const float *query, const float *keys, long 
                      long G, long D, float scale) {
     long s = 0;
     for (; s + VEC <= length; s += VEC)
-        for (long g = 0; g < G; g++)
-            store(logits + g * stride + s, products_of_keys(query + g * D, keys + s * D, D) * scale);
+        for (long g = 0; g < G; g++) {
+            vec dots = products_of_keys(query + g * D, keys + s * D, D);
+            store(logits + g * stride + s, dots * scale);
+        }
     for (; s < length; s++)
         for (long g = 0; g < G; g++)
             logits[g * stride + s] = sum(products(query + g * D, keys + s * D, D)) * scale;

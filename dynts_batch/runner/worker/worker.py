@@ -60,7 +60,7 @@ class Worker:
         self._config = config
         self._run_dir = RunDir(str(config.run.dir))
         of_run = self._run_dir.fingerprint("model")["model"]
-        num_threads = max(1, int(config.workers.num_cpus))
+        num_threads = max(1, int(config.workers.num_cpus or 1))
         gpu_share = min(1.0, job.num_gpus or 1.0)
         self._feed = Feed(
             _for_device(job), num_threads=num_threads, gpu_share=gpu_share, max_seqs=max_seqs
