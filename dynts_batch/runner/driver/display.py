@@ -68,7 +68,9 @@ def _facts(state: State) -> list[str]:
         facts.append(f"{tally.skipped:,} not needed")
     if tally.graded:
         facts.append(f"correct {tally.correct:,}/{tally.graded:,}")
-    if state.elapsed_s > 0:
+    if tally.rows == 0 and state.num_steps:
+        facts.append(f"{state.num_steps:,} steps")  # rows of a large batch end late, all together
+    elif state.elapsed_s > 0:
         facts.append(f"{tally.completion_tokens / state.elapsed_s:,.0f} tokens/s")
     if tally.full_tokens:
         facts.append(f"stored/total tokens {tally.stored_tokens / tally.full_tokens:.0%}")

@@ -292,6 +292,7 @@ class Driver:
             num_done=self._ledger.num_done - self._run.num_unasked,
             num_workers=len(self._roster.ready),
             num_running=sum(report.num_running for report in self._roster.reports),
+            num_steps=int(sum(r.gauges.get("num_steps") or 0 for r in self._roster.reports)),
             tally=self._tally,
             elapsed_s=time.monotonic() - (self._started_s or time.monotonic()),
             spent_usd=self._limits.spent_usd + self._spending.total(time.monotonic()),

@@ -16,6 +16,8 @@ class State:
     num_workers: int
     """Ready ones."""
     num_running: int
+    num_steps: int
+    """Decode steps of the workers that are there now."""
     tally: Tally
     """Of this start of the run only; it counts rows that were lost and run again each time."""
     elapsed_s: float

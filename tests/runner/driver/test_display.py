@@ -21,8 +21,9 @@ TALLY = Tally(
 )
 
 
-def _state(tally: Tally = TALLY, num_done: int = 150) -> State:
-    return State(1319, num_done, num_workers=2, num_running=64, tally=tally, elapsed_s=100.0)
+def _state(tally: Tally = TALLY, num_done: int = 150, num_steps: int = 0) -> State:
+    workers = {"num_workers": 2, "num_running": 64, "num_steps": num_steps}
+    return State(1319, num_done, **workers, tally=tally, elapsed_s=100.0)
 
 
 def test_a_line_says_rows_correct_speed_memory_cost_and_time_left():
@@ -35,6 +36,12 @@ def test_a_line_says_rows_correct_speed_memory_cost_and_time_left():
 def test_what_is_unknown_is_left_out():
     line = progress_line(_state(Tally(cost_usd=None), num_done=0))
     assert line == "0/1,319 rows (0%) | 0 tokens/s | 64 running on 2 workers | ETA ?"
+
+
+def test_a_run_whose_first_rows_are_long_does_not_look_hung():
+    line = progress_line(_state(Tally(), num_done=0, num_steps=1_200))
+    assert "| 1,200 steps |" in line
+    assert "1,200 steps" not in progress_line(_state(num_steps=1_200))
 
 
 def test_a_log_file_gets_a_line_every_thirty_seconds_and_no_control_codes(monkeypatch):
