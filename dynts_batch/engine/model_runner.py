@@ -11,7 +11,13 @@ from typing import Any
 import torch
 
 from dynts_batch.config import SamplingConfig
-from dynts_batch.engine.attention.steps import DecodeStep, KVStep, PrefillStep, asks_nothing
+from dynts_batch.engine.attention.steps import (
+    DecodeStep,
+    KVStep,
+    Padding,
+    PrefillStep,
+    asks_nothing,
+)
 from dynts_batch.engine.decoding.cuda_graphs import DecodeGraphs
 from dynts_batch.engine.decoding.decode_inputs import DecodeInputs
 from dynts_batch.engine.decoding.recorded_steps import RecordedSteps
@@ -57,7 +63,8 @@ class ModelRunner:
         longest = max(map(len, pieces))
         padded = [piece + [0] * (longest - len(piece)) for piece in pieces]
         lanes, token_ids = self._tensor(list(sequences)), self._tensor(padded)
-        lengths = self._tensor([len(piece) for piece in pieces])
+        sizes = [len(piece) for piece in pieces]
+        lengths = self._tensor(sizes)
         positions = torch.arange(start, start + longest, device=lanes.device).expand_as(token_ids)
         self.inputs.prompt_tokens[lanes] = self._tensor(
             [len(sequence.prompt_token_ids) for sequence in sequences.values()]
@@ -68,8 +75,9 @@ class ModelRunner:
             is_prompt=True,
         )
         observe = self._begin(tokens)
-        step = PrefillStep(self._arena, lanes, lengths, start, observe)
-        hidden_states = self._run(tokens, step)
+        padding = Padding(sizes, lanes.device) if min(sizes) < longest else None
+        step = PrefillStep(self._arena, lanes, lengths, start, observe, padding)
+        hidden_states = self._run(tokens, step, padding)
         self.inputs.rest(lanes, start + lengths)
         last_states = hidden_states[torch.arange(len(pieces)), lengths - 1]
         self.prompt_ends = dict(zip(sequences, last_states, strict=True))
@@ -159,11 +167,15 @@ class ModelRunner:
         self._arena.write_column("positions", tokens.lanes, tokens.slots, tokens.positions)
         return self.recording.begin(tokens)
 
-    def _run(self, tokens: Tokens, step: KVStep) -> torch.Tensor:
-        """Final-norm hidden states [R, T, E] of `tokens`."""
+    def _run(self, tokens: Tokens, step: KVStep, padding: Padding | None = None) -> torch.Tensor:
+        """Final-norm hidden states [R, T, E] of `tokens`; of their `padding`: zeros."""
+        read = (tokens.token_ids, tokens.positions)
+        token_ids, positions = [padding.remove(x)[None] for x in read] if padding else read
         hidden_states = self.model.decoder(
-            input_ids=tokens.token_ids, position_ids=tokens.positions, use_cache=False, kv_step=step
+            input_ids=token_ids, position_ids=positions, use_cache=False, kv_step=step
         ).last_hidden_state
+        if padding:
+            hidden_states = padding.add(hidden_states[0])
         self.recording.end(tokens, hidden_states)
         return hidden_states
 

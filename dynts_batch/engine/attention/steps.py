@@ -6,6 +6,7 @@ registered, so transformers builds no mask, and the model needs no change. Axes 
 kvcache/__init__.py.
 """
 
+from collections.abc import Sequence
 from functools import cache
 from typing import Any, Protocol
 
@@ -107,11 +108,35 @@ def asks_nothing(shape: ArenaShape, device: torch.device) -> bool:
     return fused_decode(shape, device) is not None
 
 
+class Padding:
+    """Chunks of unequal `lengths` that go through the model one after the other, as one row of N
+    tokens.
+
+    So padding costs no layer anything. Attention alone takes it, in R rows of T tokens.
+    """
+
+    def __init__(self, lengths: Sequence[int], device: torch.device) -> None:
+        self._size = len(lengths), max(lengths)
+        places = [row * max(lengths) + at for row, n in enumerate(lengths) for at in range(n)]
+        self._places = torch.tensor(places, device=device)
+
+    def add(self, packed: torch.Tensor) -> torch.Tensor:
+        """[R, T, ...] of the tokens [N, ...], with zeros behind each chunk."""
+        rows, length = self._size
+        padded = packed.new_zeros(rows * length, *packed.shape[1:])
+        return padded.index_copy_(0, self._places, packed).unflatten(0, (rows, length))
+
+    def remove(self, padded: torch.Tensor) -> torch.Tensor:
+        """[N, ...] of [R, T, ...]."""
+        return padded.flatten(0, 1).index_select(0, self._places)
+
+
 class PrefillStep:
     """A chunk of prompts, right-padded to a common length, in lanes that hold the `start` tokens
     before it.
 
-    Causal attention hides the padding from every real token, so it needs no mask.
+    Causal attention hides the padding from every real token, so it needs no mask. With `padding`
+    the layers have no padded tokens, and hand over states of one row.
     """
 
     def __init__(
@@ -121,11 +146,22 @@ class PrefillStep:
         lengths: torch.Tensor,
         start: int = 0,
         observe: Observe | None = None,
+        padding: Padding | None = None,
     ) -> None:
         self._arena, self._lanes, self._lengths = arena, lanes, lengths
-        self._start, self._observe = start, observe
+        self._start, self._observe, self._padding = start, observe, padding
 
     def attend(self, states: LayerStates) -> torch.Tensor:
+        if (padding := self._padding) is None:
+            return self._attend(states)
+        query, key, value = (
+            padding.add(packed[0].transpose(0, 1)).transpose(1, 2)
+            for packed in (states.query, states.key, states.value)
+        )
+        output = self._attend(states._replace(query=query, key=key, value=value))
+        return padding.remove(output.transpose(1, 2)).transpose(0, 1)[None]
+
+    def _attend(self, states: LayerStates) -> torch.Tensor:
         layer, query, key, value, rule = states
         self._arena.write_prompt(layer, self._lanes, self._lengths, key, value, self._start)
         if self._observe is not None:
