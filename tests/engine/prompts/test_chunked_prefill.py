@@ -53,6 +53,17 @@ def test_chunks_equal_huggingface_generate(
     assert run(greedy_engine(folder, max_seqs=3), prompts) == huggingface(folder, prompts)
 
 
+@pytest.mark.parametrize("architecture", ["llama", "gpt_oss"])
+def test_layers_see_no_padding(architecture: str, tiny_model_dirs: dict[str, Path]) -> None:
+    """The first pass has all prompts, and as many tokens as they have."""
+    engine = greedy_engine(tiny_model_dirs[architecture], max_seqs=len(LENGTHS))
+    seen: list[int] = []
+    mlp = next(m for name, m in engine._model.decoder.named_modules() if name.endswith(".mlp"))
+    mlp.register_forward_pre_hook(lambda _, args: seen.append(args[0].shape[:-1].numel()))
+    run(engine, [list(range(10, 10 + n)) for n in LENGTHS])
+    assert seen[0] == sum(LENGTHS) < len(LENGTHS) * max(LENGTHS)
+
+
 @pytest.mark.usefixtures("small_chunks")
 def test_a_long_prompt_stalls_no_running_sequence(tiny_model_dirs: dict[str, Path]) -> None:
     """Two decode when two prompts of five chunks come, and one of a token:
