@@ -27,7 +27,7 @@ class ModelConfig:
     """Of weights, keys and values. `auto`: the checkpoint's on a GPU, float32 on a CPU."""
     weights: Literal["int8"] | None = None
     """`int8`: linear layers multiply in 8 bits, with a scale for each channel and each token. It
-    is faster and gives other rows. It needs a CPU with AVX2. null = they have `dtype`."""
+    is faster and gives other rows. It needs AVX2 and gcc, or AVX-512. null = `dtype`."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """`auto`: a GPU if the worker has one."""
     predictor: str | None = None

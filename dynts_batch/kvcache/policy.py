@@ -233,7 +233,7 @@ class HeadwisePolicy(Policy):
 
     def eviction_bytes(self, shape: ArenaShape, capacity: int) -> int:
         """Adds what one layer takes in float32: some copies of its keys or values, and of its
-        attention."""
+        attention. More layers are joined only where they take little."""
         numbers = shape.num_kv_heads * shape.head_dim + shape.num_query_heads * self.num_queries
         return super().eviction_bytes(shape, capacity) + 16 * capacity * numbers
 
@@ -245,8 +245,10 @@ class HeadwisePolicy(Policy):
             by_layer |= zip(group.layers, scores.unflatten(0, (-1, num_rows)), strict=True)
         if not self.shared_index:
             return torch.stack([by_layer[layer] for layer in sorted(by_layer)], dim=1)
-        means = [by_layer[layer].mean(dim=1, keepdim=True) for layer in sorted(by_layer)]
-        return torch.stack(means).sum(dim=0)[:, None]
+        # One after the other: torch sums a whole axis in an order that depends on the rows.
+        total = sum(by_layer[layer].mean(dim=1, keepdim=True) for layer in sorted(by_layer))
+        assert isinstance(total, torch.Tensor), "a model has layers"
+        return total[:, None]
 
     def score_layer(self, layer: LayerSlots) -> torch.Tensor:
         """Scores of all slots of one or more layers, higher = keep, [N, H or 1, C].

@@ -25,8 +25,8 @@ from dynts_batch.kvcache.recorders.recorder import companion_of
 
 T = TypeVar("T")
 
-#: Most bytes of keys in float32 that are copied at once; one layer always is. A CPU is faster if
-#: they fit its cache, a GPU if there are few operations.
+#: Most bytes of keys or attention in float32 that layers take together; one is always taken. A CPU
+#: is faster if they fit its cache, a GPU if there are few operations.
 COPIED_BYTES = {"cpu": 2**22, "cuda": 2**27}
 
 
@@ -125,7 +125,10 @@ class Slots:
         """The layers, some at a time: those that attend alike, and whose copies take little
         memory."""
         shape = self.arena.shape
-        row_bytes = 4 * shape.num_kv_heads * self.arena.capacity * shape.head_dim
+        numbers = max(
+            shape.num_kv_heads * shape.head_dim, shape.num_query_heads * shape.num_queries
+        )
+        row_bytes = 4 * self.arena.capacity * numbers
         most = max(1, COPIED_BYTES[self.lanes.device.type] // (len(self.rows) * row_bytes))
         alike: dict[Hashable, list[int]] = {}
         for layer in range(shape.num_layers):

@@ -116,8 +116,20 @@ def check_fits_here(config: Config) -> None:
 
     Raises: ConfigError as `resources_on`.
     """
-    here = {"CPU": float(os.cpu_count() or 1), "GPU": float(torch.cuda.device_count())}
-    resources_on(ray.cluster_resources() if ray.is_initialized() else here, config, is_local=True)
+    resources_on(_total_here(), config, is_local=True)
+
+
+def cpus_of_worker(config: Config, *, is_local: bool) -> float:
+    """CPUs that each worker of the run will ask for, known before Ray is started."""
+    if config.workers.num_cpus is not None or not is_local:
+        return config.workers.num_cpus or 1.0
+    return resources_on(_total_here(), config, is_local=True).num_cpus
+
+
+def _total_here() -> Mapping[str, float]:
+    if ray.is_initialized():
+        return ray.cluster_resources()
+    return {"CPU": float(os.cpu_count() or 1), "GPU": float(torch.cuda.device_count())}
 
 
 def _share_of_cores(total: Mapping[str, float], num_workers: int) -> float:

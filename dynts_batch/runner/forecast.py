@@ -57,7 +57,9 @@ def forecast(config_path: str, overrides: Sequence[str], *, num_rows: int) -> in
     console = Console(stderr=True)
     config = load_config(config_path, overrides)
     address = os.environ.get("RAY_ADDRESS") or None
-    run = _sample(prepare(_for_sample(config), is_local=address is None), num_rows)
+    run = _sample(
+        prepare(_for_sample(config, is_local=address is None), is_local=address is None), num_rows
+    )
     if has_work(run):
         console.print(
             f"trying {_num_shards(run.plan, num_rows) * run.plan.shard_rows:,} of"
@@ -82,7 +84,7 @@ def forecast(config_path: str, overrides: Sequence[str], *, num_rows: int) -> in
 _PLAIN: dict[str, Any] = {"highlight": False, "markup": False, "soft_wrap": True}
 
 
-def _for_sample(config: Config) -> Config:
+def _for_sample(config: Config, *, is_local: bool) -> Config:
     """The same rows on one worker: the more rows share it, the more its batch is like the run's.
 
     Its folder is named after all settings but the prices, which are multiplied with at the end."""
@@ -90,7 +92,11 @@ def _for_sample(config: Config) -> Config:
     plain = dataclasses.replace(
         config.run, dir="", max_cost_usd=None, max_hours=None, shard_rows=shard_rows
     )
-    one = dataclasses.replace(config.workers, min=1, max=1)
+    from dynts_batch.runner.cluster import cpus_of_worker
+
+    # Alone it would have all cores of this machine, which the run's workers share.
+    num_cpus = cpus_of_worker(config, is_local=is_local)
+    one = dataclasses.replace(config.workers, min=1, max=1, num_cpus=num_cpus)
     sample = dataclasses.replace(config, run=plain, workers=one)
     unpriced = to_yaml(dataclasses.replace(sample, cost=CostConfig()))
     digest = hashlib.blake2b(unpriced.encode(), digest_size=4).hexdigest()

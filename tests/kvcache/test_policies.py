@@ -21,12 +21,14 @@ from dynts_batch.engine.model.resolved import resolve_model
 from dynts_batch.errors import ConfigError
 from dynts_batch.kvcache import policies
 from dynts_batch.kvcache.arena import KVArena
+from dynts_batch.kvcache.arena_shape import ArenaShape
 from dynts_batch.kvcache.policies import POLICIES, make_policy, register
 from dynts_batch.kvcache.policies.cur import CUR
 from dynts_batch.kvcache.policies.thinkv.thoughts import Thoughts
 from dynts_batch.kvcache.policy import Policy
 from dynts_batch.kvcache.predictor import ImportancePredictor
 from dynts_batch.kvcache.query_stats import as_numbers
+from dynts_batch.kvcache.view import Row, Slots
 from dynts_batch.records import Completion, Request
 
 #: Policies that keep by their schedule each time the budget is reached.
@@ -332,6 +334,28 @@ def test_a_key_unlike_all_others_stays_although_no_foretold_query_wants_it(unlik
     scores = policy.score_layer(layer)[:, 0]
     rank = (scores > scores[:, 12:13]).sum(dim=-1)
     assert ((rank < slots.num_kept) == (unlikeness > 0)).all()
+
+
+@pytest.mark.parametrize("name", ["knorm", "cur", "keydiff"])
+def test_shared_scores_do_not_depend_on_the_other_rows(name: str) -> None:
+    """torch sums a long axis of several rows in another order than that of one."""
+    policy = make_policy(
+        PolicyConfig(name, budget=200, window_size=8, options={"shared_index": True})
+    )
+    torch.manual_seed(0)
+    arena = KVArena(ArenaShape(28, 2, 16, torch.float32), 4, 200, torch.device("cpu"))
+    for layer in range(28):
+        states = torch.randn(2, 4, 2, 200, 16)
+        arena.write_prompt(layer, torch.arange(4), torch.full((4,), 200), *states)
+    counts = policy.counts(prompt_tokens=5, answer_tokens=0, cache_len=200)
+    rows = [Row(lane, 200, 201 + lane, *counts, rng_key=lane) for lane in range(4)]
+
+    def scores(given: list[Row]) -> torch.Tensor:
+        return policy.score(Slots(arena=arena, rows=given, rules={}, token_text=str))
+
+    together = scores(rows)
+    for row in rows:
+        assert torch.equal(scores([row])[0], together[row.lane])
 
 
 def test_random_draws_differ_by_sequence_eviction_layer_head_and_token_and_are_uniform() -> None:

@@ -2,7 +2,6 @@
    channels stay in registers. */
 
 #include <immintrin.h>
-#include <stdlib.h>
 
 #include "vectors.h"
 
@@ -108,16 +107,11 @@ INLINE void multiply(const product *p, long r, long n, const int8_t *ahead, cons
 /* out [R, N], bfloat16 if `halves`, else float32: (codes [R, K] - 128) times the weights, times
    scales [R] and channel_scales [N], plus bias [N], or without it. The weights are int8 [N / PANEL,
    K / 4, PANEL, 4]. offsets [N] are -128 times the sum of a channel's weights. All that has N is
-   padded to whole panels, but for out. K is a multiple of 4. */
+   padded to whole panels, but for out. K is a multiple of 4. If SIGNED, 128 is taken off the codes
+   already, in their lowest 8 bits. */
 void multiply_codes(void *out, const uint8_t *codes, const float *scales, const int8_t *weights,
                     const int32_t *offsets, const float *channel_scales, const float *bias, long R,
                     long N, long K, long halves, long threads) {
-    uint8_t *without_offset = NULL;
-    if (SIGNED) {
-        without_offset = malloc(R * K);
-        for (long i = 0; i < R * K; i++) without_offset[i] = codes[i] ^ 128;
-        codes = without_offset;
-    }
     const product p = {out, codes, scales, weights, offsets, channel_scales, bias, N, K, halves};
     long num_tiles = (R + MOST_ROWS - 1) / MOST_ROWS;
 #pragma omp parallel for schedule(static) num_threads(threads)
@@ -136,7 +130,7 @@ void multiply_codes(void *out, const uint8_t *codes, const float *scales, const 
 #endif
             }
         }
-    free(without_offset);
 }
 
-void panel_size(long *size) { *size = PANEL; }
+/* What the caller must know: PANEL and SIGNED. */
+void layout(long *sizes) { sizes[0] = PANEL, sizes[1] = SIGNED; }

@@ -12,7 +12,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from dynts_batch.report.units import duration
+from dynts_batch.report.units import counted, duration
 from dynts_batch.runner.driver.state import State
 
 LINE_S = 30.0
@@ -69,7 +69,7 @@ def _facts(state: State) -> list[str]:
     if tally.graded:
         facts.append(f"correct {tally.correct:,}/{tally.graded:,}")
     if tally.rows == 0 and state.num_steps:
-        facts.append(f"{state.num_steps:,} steps")  # rows of a large batch end late, all together
+        facts.append(counted(state.num_steps, "step"))  # rows of a large batch end late, together
     elif state.elapsed_s > 0:
         facts.append(f"{tally.completion_tokens / state.elapsed_s:,.0f} tokens/s")
     if tally.full_tokens:

@@ -17,7 +17,7 @@ class State:
     """Ready ones."""
     num_running: int
     num_steps: int
-    """Decode steps of the workers that are there now."""
+    """Engine steps of the workers that are there now."""
     tally: Tally
     """Of this start of the run only; it counts rows that were lost and run again each time."""
     elapsed_s: float

@@ -23,17 +23,18 @@ class NativeProduct:
     def __init__(
         self, codes: torch.Tensor, scales: torch.Tensor, bias: torch.Tensor | None
     ) -> None:
-        panel = torch.empty(1, dtype=torch.int64)
-        function(SOURCE, "panel_size", "p")(panel.data_ptr())
+        layout = torch.empty(2, dtype=torch.int64)
+        function(SOURCE, "layout", "p")(layout.data_ptr())
+        panel, self._takes_signed = layout.tolist()
         self._num_channels = len(codes)
-        padding = -len(codes) % int(panel)
+        padding = -len(codes) % panel
         self._scales = F.pad(scales, (0, padding))
         self._bias = None if bias is None else F.pad(bias, (0, padding))
         # A token's codes are `ZERO_POINT` above their numbers.
         offsets = codes.sum(dim=1, dtype=torch.int32) * -ZERO_POINT
         self._offsets = F.pad(offsets, (0, padding))
         fours = F.pad(codes.view(torch.int32), (0, 0, 0, padding))
-        self._weights = fours.unflatten(0, (-1, int(panel))).transpose(1, 2).contiguous()
+        self._weights = fours.unflatten(0, (-1, panel)).transpose(1, 2).contiguous()
 
     def __call__(
         self, codes: torch.Tensor, scales: torch.Tensor, dtype: torch.dtype
@@ -42,6 +43,8 @@ class NativeProduct:
 
         `codes`: uint8 [..., K], `ZERO_POINT` added. `scales`: float32 [..., 1].
         """
+        if self._takes_signed:
+            codes = codes ^ ZERO_POINT
         return _multiply_codes(
             codes, scales, self._weights, self._offsets, self._scales, self._bias,
             self._num_channels, dtype,
@@ -87,13 +90,17 @@ def product_kind(width: int) -> type[NativeProduct | OneDnnProduct]:
     Raises: ConfigError if nothing does.
     """
     has = torch.cpu.get_capabilities().get
-    if has("avx2", False) and not has("amx_int8", False) and width % 4 == 0:
-        if can_run(SOURCE, torch.float32, torch.device("cpu"), VECTOR):
-            return NativeProduct
-        found = "AVX2 and no C compiler"
-    else:
-        found = f"products of width {width}" if has("avx2", False) else "a CPU without either"
-    if has("avx512_vnni", False) and onednn_is_exact():
+    is_onednn_exact = has("avx512_vnni", False) and onednn_is_exact()
+    if has("amx_int8", False) and is_onednn_exact:
+        return OneDnnProduct
+    found = "a CPU without either"
+    if has("avx2", False):
+        found = f"products of width {width}"
+        if width % 4 == 0:
+            if can_run(SOURCE, torch.float32, torch.device("cpu"), VECTOR):
+                return NativeProduct
+            found = "AVX2 and no C compiler"
+    if is_onednn_exact:
         return OneDnnProduct
     raise ConfigError(
         "model.weights=int8 needs a CPU with AVX-512 VNNI, or with AVX2, a C compiler and widths"
