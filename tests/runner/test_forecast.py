@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from local_fleet import LocalFleet
 from local_run import finish_run
 
+from dynts_batch.config import Config, RunConfig, WorkersConfig
 from dynts_batch.errors import ConfigError
 from dynts_batch.report.totals import add_up
 from dynts_batch.runner import forecast as forecasting
@@ -156,3 +157,15 @@ def test_bounds_hold_for_every_step_that_takes_longer_for_more_rows(fixed, per_r
 def test_a_sample_of_one_row_is_refused():
     with pytest.raises(ConfigError, match="--rows must be at least 2"):
         forecast("config.yaml", [], num_rows=1)
+
+
+def test_the_sample_has_as_many_cores_as_a_worker_of_the_run(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Alone on the machine it had all of them, and the forecast was four times too good."""
+    monkeypatch.setattr("torch.get_num_threads", lambda: 8)
+    monkeypatch.setattr("dynts_batch.runner.cluster._total_here", lambda: {"CPU": 8.0, "GPU": 0.0})
+    config = Config(run=RunConfig("out"), workers=WorkersConfig(max=4))
+    for is_local, num_cpus in ((True, 2), (False, 1)):
+        workers = forecasting._for_sample(config, is_local=is_local).workers
+        assert (workers.max, workers.num_cpus) == (1, num_cpus)
