@@ -25,6 +25,7 @@ FLAGS = (
     "-fopenmp",
     "-shared",
     "-fPIC",
+    "-Wno-psabi",  # vectors wider than the processor's have no fixed ABI, and none leaves a file
 )
 #: Floats that the C code takes at a time. head_dim must be a multiple.
 VECTOR = 16
