@@ -11,13 +11,8 @@ from typing import Any
 import torch
 
 from dynts_batch.config import SamplingConfig
-from dynts_batch.engine.attention.steps import (
-    DecodeStep,
-    KVStep,
-    Padding,
-    PrefillStep,
-    asks_nothing,
-)
+from dynts_batch.engine.attention.padding import Padding
+from dynts_batch.engine.attention.steps import DecodeStep, KVStep, PrefillStep, asks_nothing
 from dynts_batch.engine.decoding.cuda_graphs import DecodeGraphs
 from dynts_batch.engine.decoding.decode_inputs import DecodeInputs
 from dynts_batch.engine.decoding.recorded_steps import RecordedSteps

@@ -6,7 +6,6 @@ registered, so transformers builds no mask, and the model needs no change. Axes 
 kvcache/__init__.py.
 """
 
-from collections.abc import Sequence
 from functools import cache
 from typing import Any, Protocol
 
@@ -18,6 +17,7 @@ from transformers import AttentionInterface
 from dynts_batch.engine.attention import native as native_attention
 from dynts_batch.engine.attention import packed as packed_attention
 from dynts_batch.engine.attention.decode_query import DecodeQuery, FusedDecode, PackedDecode
+from dynts_batch.engine.attention.padding import Padding
 from dynts_batch.engine.recording import Observe
 from dynts_batch.kvcache import devices, native
 from dynts_batch.kvcache.arena import KVArena
@@ -106,29 +106,6 @@ def asks_nothing(shape: ArenaShape, device: torch.device) -> bool:
     if shape.stored_in:
         return packed_decode(shape, device) is not packed_attention.attend_packed
     return fused_decode(shape, device) is not None
-
-
-class Padding:
-    """Chunks of unequal `lengths` that go through the model one after the other, as one row of N
-    tokens.
-
-    So padding costs no layer anything. Attention alone takes it, in R rows of T tokens.
-    """
-
-    def __init__(self, lengths: Sequence[int], device: torch.device) -> None:
-        self._size = len(lengths), max(lengths)
-        places = [row * max(lengths) + at for row, n in enumerate(lengths) for at in range(n)]
-        self._places = torch.tensor(places, device=device)
-
-    def add(self, packed: torch.Tensor) -> torch.Tensor:
-        """[R, T, ...] of the tokens [N, ...], with zeros behind each chunk."""
-        rows, length = self._size
-        padded = packed.new_zeros(rows * length, *packed.shape[1:])
-        return padded.index_copy_(0, self._places, packed).unflatten(0, (rows, length))
-
-    def remove(self, padded: torch.Tensor) -> torch.Tensor:
-        """[N, ...] of [R, T, ...]."""
-        return padded.flatten(0, 1).index_select(0, self._places)
 
 
 class PrefillStep:
