@@ -12,6 +12,7 @@ from torch.utils._pytree import tree_leaves
 
 from dynts_batch.config import MemoryConfig, ModelConfig, PolicyConfig, SamplingConfig
 from dynts_batch.engine import Engine, eviction
+from dynts_batch.kvcache import view
 from dynts_batch.kvcache.policies import rkv
 from dynts_batch.records import Request
 
@@ -81,6 +82,7 @@ def test_no_eviction_takes_more_than_its_share(
 ) -> None:
     """64 rows of 32,768 slots took 20 to 28 GB, which nothing had planned for."""
     monkeypatch.setattr(rkv, "_CHUNK_BYTES", 2**16)  # which that policy takes whatever the rows are
+    monkeypatch.setattr(view, "COPIED_BYTES", {"cpu": 1})  # as do layers that are taken together
     policy = PolicyConfig(name, budget=256, window_size=32, protect_prompt=False, options=options)
     made = make_engine(policy)
     row_bytes = made._evictor._policy.eviction_bytes(made.arena.shape, made.arena.capacity)

@@ -41,7 +41,7 @@ class CUR(HeadwisePolicy):
         return keys.square().sum(dim=-1) * values.square().sum(dim=-1)
 
     def projection(self, layer: LayerSlots) -> torch.Tensor:
-        """G, float32 [N, 1, D, P] of P projections."""
+        """G, float32 [N, 1, D, num_projections]."""
         slots, size = layer.slots, (layer.keys.shape[-1], self.num_projections)
         draw = layer.of_rows(uniform(slots.rng_keys, slots.seq_len))
         key = ((draw * 2.0**53).long() + (layer.layer_numbers << 53))[:, None, None]
