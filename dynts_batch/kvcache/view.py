@@ -143,9 +143,8 @@ class Slots:
     def _kind_of(self, layer: int) -> Hashable:
         """Equal for layers that attend alike."""
         stats = self.companion(QueryStats)
-        found = [*([self.rules[layer]] if layer in self.rules else ())]
-        found += [stats.layers[layer].rule] if stats else []
-        return tuple(layer if rule.sinks is not None else rule for rule in found)
+        rules = self.rules.get(layer), stats.layers[layer].rule if stats else None
+        return tuple(layer if rule and rule.sinks is not None else rule for rule in rules)
 
 
 class LayerSlots:

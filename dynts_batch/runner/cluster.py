@@ -93,9 +93,7 @@ def resources_on(total: Mapping[str, float], config: Config, *, is_local: bool) 
     """
     workers = config.workers
     num_gpus = _num_gpus(total, config)
-    num_cpus = workers.num_cpus
-    if num_cpus is None:
-        num_cpus = _share_of_cores(total, workers.max) if is_local and not num_gpus else 1.0
+    num_cpus = _num_cpus(total, config, is_local=is_local)
     if not is_local:
         return Resources(num_cpus, num_gpus, workers.max)
     wanted = {"CPU": num_cpus, "GPU": num_gpus}
@@ -121,9 +119,7 @@ def check_fits_here(config: Config) -> None:
 
 def cpus_of_worker(config: Config, *, is_local: bool) -> float:
     """CPUs that each worker of the run will ask for, known before Ray is started."""
-    if config.workers.num_cpus is not None or not is_local:
-        return config.workers.num_cpus or 1.0
-    return resources_on(_total_here(), config, is_local=True).num_cpus
+    return _num_cpus(_total_here(), config, is_local=is_local)
 
 
 def _total_here() -> Mapping[str, float]:
@@ -132,11 +128,17 @@ def _total_here() -> Mapping[str, float]:
     return {"CPU": float(os.cpu_count() or 1), "GPU": float(torch.cuda.device_count())}
 
 
-def _share_of_cores(total: Mapping[str, float], num_workers: int) -> float:
-    """Whole cores of this machine for each worker, at least one."""
+def _num_cpus(total: Mapping[str, float], config: Config, *, is_local: bool) -> float:
+    """Of a worker: as configured; else one, or its share of this machine's cores if there is no
+    GPU."""
+    workers = config.workers
+    if workers.num_cpus is not None:
+        return workers.num_cpus
+    if not is_local or _num_gpus(total, config):
+        return 1.0
     # torch's own number of threads: two on a core would slow each other down.
     cores = min(torch.get_num_threads(), int(total.get("CPU", 0)))
-    return float(max(1, cores // num_workers))
+    return float(max(1, cores // workers.max))
 
 
 def _num_gpus(total: Mapping[str, float], config: Config) -> float:

@@ -165,7 +165,13 @@ def test_the_sample_has_as_many_cores_as_a_worker_of_the_run(
     """Alone on the machine it had all of them, and the forecast was four times too good."""
     monkeypatch.setattr("torch.get_num_threads", lambda: 8)
     monkeypatch.setattr("dynts_batch.runner.cluster._total_here", lambda: {"CPU": 8.0, "GPU": 0.0})
-    config = Config(run=RunConfig("out"), workers=WorkersConfig(max=4))
-    for is_local, num_cpus in ((True, 2), (False, 1)):
+    asked = WorkersConfig(max=4)
+    for wanted, is_local, num_cpus in (
+        (asked, True, 2),
+        (asked, False, 1),
+        (WorkersConfig(max=4, num_cpus=0), True, 0),
+        (WorkersConfig(min=99, max=99), True, 1),  # on a cluster later; the sample is one worker
+    ):
+        config = Config(run=RunConfig("out"), workers=wanted)
         workers = forecasting._for_sample(config, is_local=is_local).workers
         assert (workers.max, workers.num_cpus) == (1, num_cpus)
