@@ -63,7 +63,7 @@ class BadRowError(RowError):
 
 
 class PromptTooLongError(RowError):
-    """The prompt's tokens leave no room to decode within the sequence's KV budget."""
+    """The prompt is longer than policy.budget, memory.max_prompt_tokens or the model allow."""
 
 
 class NonFiniteLogitsError(RowError):

@@ -54,10 +54,10 @@ class Endings:
             sequence.force(self.end_token_ids, "budget")
 
     def watch(self, sequence: Sequence) -> None:
-        """Called after a token that did not end the sequence."""
-        if sequence.finish_reason is not None or sequence.forced_token_ids:
-            return
+        """Called after each token, also those of the prompt that are processed one by one."""
         num_tokens = len(sequence.completion_token_ids)
+        if sequence.finish_reason is not None or sequence.forced_token_ids or num_tokens == 0:
+            return
         if num_tokens == self.sampling.max_thinking_tokens and self._is_thinking(sequence):
             sequence.force(self.end_token_ids, "budget")
         elif num_tokens % CHECK_TOKENS == 0 and self._is_looping(sequence):

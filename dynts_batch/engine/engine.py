@@ -170,8 +170,9 @@ class Engine:
             prompt, token_ids = self._renderer.render(request)
             if len(token_ids) > self._longest_prompt:
                 raise PromptTooLongError(
-                    f"the prompt must have at most {self._longest_prompt} tokens to fit the KV"
-                    f" budget of a sequence ({self.arena.capacity}), got {len(token_ids)}"
+                    f"the prompt must have at most {self._longest_prompt} tokens, by policy.budget"
+                    " if it is protected and else by memory.max_prompt_tokens, got"
+                    f" {len(token_ids)}"
                 )
             self._check_positions(len(token_ids) + self._max_new_tokens(request))
         except RowError as error:
@@ -186,6 +187,8 @@ class Engine:
             self._renderer.find_answer,
             time.perf_counter(),
             self._max_new_tokens(request),
+            # The first decode step fills the lane, and an eviction follows.
+            self.arena.capacity - 1,
             EvictionTrace() if request.trace else None,
         )
         self._endings.begin(sequence)
@@ -221,15 +224,13 @@ class Engine:
         """Process the next chunk of every prompt, or copy the one that all share."""
         runner = self._runner
         found = runner.prefill(sequences) if shared is None else runner.copy(sequences, shared)
-        now = time.perf_counter()
         drawn, begun = zip(*found, strict=True), {}
         for (lane, sequence), (token_id, logprob) in zip(sequences.items(), drawn, strict=True):
             sequence.store(len(sequence.prompt_chunk) if shared is None else shared.num_tokens)
             # Quantising turns NaN into an ordinary number, which a later chunk could not detect.
-            if token_id != NO_TOKEN and sequence.cache_len < len(sequence.prompt_token_ids):
+            if token_id != NO_TOKEN and sequence.cache_len < sequence.prefill_tokens:
                 continue
             self._append(lane, sequence, token_id, logprob)
-            sequence.decoding_at = now
             if sequence.finish_reason != "error":
                 begun[lane] = sequence
             if sequence.finish_reason is None:
@@ -242,23 +243,26 @@ class Engine:
     def _keep_prompt(self, shared: SharedPrompt, begun: dict[int, Sequence]) -> None:
         """Keep the last of the prompts just processed that the next sequence may have too."""
         for lane, sequence in reversed(begun.items()):
-            if self._scheduler.is_next(sequence.prompt_token_ids):
+            is_whole = sequence.cache_len == len(sequence.prompt_token_ids)
+            if is_whole and self._scheduler.is_next(sequence.prompt_token_ids):
                 shared.keep(lane, sequence, self._runner.prompt_ends[lane])
                 return
 
     def _decode(self, running: list[Sequence]) -> None:
         drawn = zip(*self._runner.decode(running), strict=True)
-        forced: dict[int, int] = {}
+        replaced: dict[int, int] = {}
         for lane, (sequence, (token_id, logprob)) in enumerate(zip(running, drawn, strict=True)):
             sequence.store(1)
-            if sequence.forced_token_ids:
-                forced[lane] = sequence.forced_token_ids[0]
             self._append(lane, sequence, token_id, logprob)
-        if forced:
-            self._runner.inputs.replace(forced)
+            if sequence.newest_token_id != token_id:  # forced, or amid the prompt
+                replaced[lane] = sequence.newest_token_id
+        if replaced:
+            self._runner.inputs.replace(replaced)
 
     def _append(self, lane: int, sequence: Sequence, token_id: int, logprob: float | None) -> None:
         sequence.append(token_id, self._model.stop_token_ids, logprob)
+        if len(sequence.completion_token_ids) == 1:
+            sequence.decoding_at = time.perf_counter()
         self._endings.watch(sequence)
         if sequence.finish_reason == "error":
             # The lane's next sequence may read unwritten slots with weight 0, but 0 x NaN is NaN.

@@ -116,11 +116,11 @@ class Scheduler:
     def _admit(self) -> dict[int, Sequence]:
         """Give waiting sequences free lanes, holes first, and return them by lane."""
         admitted = self._next_waiting()
-        if any(len(s.prompt_chunk) < len(s.prompt_token_ids) for s in admitted):
+        if any(len(s.prompt_chunk) < s.prefill_tokens for s in admitted):
             # New ones stay behind the decoding lanes for several steps. The shortest join those
             # first.
             self.decoding()
-            admitted.sort(key=lambda sequence: len(sequence.prompt_token_ids))
+            admitted.sort(key=lambda sequence: sequence.prefill_tokens)
         return self._place(admitted)
 
     def _place(self, admitted: list[Sequence]) -> dict[int, Sequence]:

@@ -28,9 +28,13 @@ class Sequence:
     it."""
     added_at: float
     max_new_tokens: int
+    most_at_once: int
+    """Prompt tokens that its lane can store before the first eviction."""
     trace: EvictionTrace | None = None
     completion_token_ids: list[int] = field(default_factory=list)
     cache_len: int = 0
+    num_read: int = 0
+    """Prompt tokens beyond `prefill_tokens` that it was given to process, one after another."""
     answer_start: int | None = None
     """Index in `completion_token_ids` of the first token of the end of thinking."""
     look_at: int | None = None
@@ -51,18 +55,38 @@ class Sequence:
 
     @property
     def seq_len(self) -> int:
-        """Prompt and completion tokens. The newest one's keys are stored by the next step."""
-        return len(self.prompt_token_ids) + len(self.completion_token_ids)
+        """Prompt and completion tokens so far. The newest one's keys are stored by the next
+        step."""
+        return self.prefill_tokens + self.num_read + len(self.completion_token_ids)
+
+    @property
+    def prefill_tokens(self) -> int:
+        """Prompt tokens that are processed in chunks. The others follow one by one, with evictions
+        between them, as if the model had written them."""
+        return min(len(self.prompt_token_ids), self.most_at_once)
 
     @property
     def is_decoding(self) -> bool:
-        """Whether its whole prompt has been processed."""
-        return bool(self.completion_token_ids)
+        """Whether it processes one token after another."""
+        return bool(self.num_read or self.completion_token_ids)
+
+    @property
+    def is_reading(self) -> bool:
+        """Whether more of its prompt follows the newest token."""
+        return self.prefill_tokens + self.num_read < len(self.prompt_token_ids)
+
+    @property
+    def newest_token_id(self) -> int:
+        """The token to process next, once it is decoding."""
+        if self.completion_token_ids:
+            return self.completion_token_ids[-1]
+        return self.prompt_token_ids[self.seq_len - 1]
 
     @property
     def prompt_chunk(self) -> list[int]:
-        """The prompt tokens to process next."""
-        return self.prompt_token_ids[self.cache_len : self.cache_len + PREFILL_CHUNK]
+        """The prompt tokens to process next, until it is decoding."""
+        stop = min(self.cache_len + PREFILL_CHUNK, self.prefill_tokens)
+        return self.prompt_token_ids[self.cache_len : stop]
 
     @property
     def num_processed(self) -> int:
@@ -93,12 +117,15 @@ class Sequence:
         self, token_id: int, stop_token_ids: frozenset[int], logprob: float | None = None
     ) -> None:
         """Take the new token, or the one that is forced in its place, and notice the ends it
-        brings.
+        brings. Amid the prompt, the prompt's next token takes its place.
 
         `NO_TOKEN` is an error and the end.
         """
         if token_id == NO_TOKEN:
             self.finish_reason = "error"
+            return
+        if self.is_reading:
+            self.num_read += 1
             return
         is_forced = bool(self.forced_token_ids)
         if is_forced:

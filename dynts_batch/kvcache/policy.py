@@ -180,9 +180,15 @@ class Policy(PolicyParameters):
         return self.budget
 
     def longest_prompt(self, max_prompt_tokens: int) -> int:
-        """The longest prompt that leaves a candidate to evict once the budget is reached."""
+        """The longest prompt that leaves a candidate to evict once the budget is reached.
+
+        One that is not protected loses tokens while it is read, so it may also have
+        `max_prompt_tokens`.
+        """
         assert self.budget is not None, "config.validate() requires a budget"
-        return self.budget - 1 - (self.window_size if self.protect_prompt else 0)
+        if self.protect_prompt:
+            return self.budget - 1 - self.window_size
+        return max(self.budget - 1, max_prompt_tokens)
 
     def next_look(self, *, prompt_tokens: int, num_processed: int) -> int | None:
         """The number of processed tokens at which the engine looks at the row again, even below its

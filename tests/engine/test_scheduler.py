@@ -16,7 +16,7 @@ prompts_and_steps = st.lists(
 def sequence(name: int, prompt_tokens: int, max_new_tokens: int) -> Sequence:
     request = Request(str(name), prompt_token_ids=[0] * prompt_tokens)
     prompt = [0] * prompt_tokens
-    return Sequence(request, None, prompt, 0, lambda _: None, 0.0, max_new_tokens)
+    return Sequence(request, None, prompt, 0, lambda _: None, 0.0, max_new_tokens, prompt_tokens)
 
 
 @settings(deadline=None)

@@ -39,8 +39,7 @@ class DecodeInputs:
     def write(self, sequences: dict[int, Sequence]) -> None:
         """Take the state of sequences, by lane, from the host."""
         rows = [
-            (s.completion_token_ids[-1], s.cache_len, s.num_processed, s.key)
-            for s in sequences.values()
+            (s.newest_token_id, s.cache_len, s.num_processed, s.key) for s in sequences.values()
         ]
         device = self._columns.device
         lanes = torch.tensor(list(sequences), device=device)
