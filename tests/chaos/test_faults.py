@@ -6,7 +6,7 @@ from chaos import Driver, Nodes
 from fake_run import make_config, stable_rows, write_config, write_problems
 from local_run import finish_run
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.long]
 
 NUM_ROWS = 120
 
@@ -37,7 +37,7 @@ def _deaths(lines):
     return [line for line in lines if "died and is replaced" in line]
 
 
-@pytest.mark.parametrize("max_workers", [1, pytest.param(6, marks=pytest.mark.long)])
+@pytest.mark.parametrize("max_workers", [1, 6])
 def test_a_bad_node_costs_no_row_and_is_named(tmp_path, max_workers):
     """Every worker on it dies at its first request:
     each of its requests was quarantined, and the others' too."""
@@ -57,7 +57,7 @@ def test_a_bad_node_costs_no_row_and_is_named(tmp_path, max_workers):
         assert "No space left on device" in named
 
 
-@pytest.mark.parametrize("max_workers", [pytest.param(1, marks=pytest.mark.long), 4])
+@pytest.mark.parametrize("max_workers", [1, 4])
 def test_what_kills_every_worker_ends_the_run_soon_with_its_words(nodes, tmp_path, max_workers):
     special = {index: f"[[raise]] {index}" for index in range(NUM_ROWS)}
     status, lines = _run(nodes, tmp_path, special, max=max_workers)
@@ -72,7 +72,6 @@ def test_what_kills_every_worker_ends_the_run_soon_with_its_words(nodes, tmp_pat
     )
 
 
-@pytest.mark.long
 def test_three_bad_requests_in_different_shards_end_no_run(nodes, tmp_path):
     """The first of the first three shards: each is among the first that its worker admits."""
     status, lines = _run(nodes, tmp_path, {0: "[[kill]]", 10: "[[raise]]", 20: "[[kill]]"}, max=3)

@@ -2,22 +2,25 @@
 
 import shutil
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
 from dynts_batch.kvcache import native
+from dynts_batch.kvcache.native import build
 
 COMPILER = shutil.which("cc") or shutil.which("gcc")
 
 
 @pytest.mark.skipif(COMPILER is None, reason="no C compiler here")
-@pytest.mark.parametrize("source", sorted(native.FOLDER.glob("*.c")), ids=lambda path: path.name)
+@pytest.mark.parametrize("source", sorted(build.FOLDER.glob("*.c")), ids=lambda path: path.name)
 def test_c_code_compiles_without_a_warning(source: Path, tmp_path: Path) -> None:
     command = [
         COMPILER,
-        *native.FLAGS,
+        *build.FLAGS,
+        "-O1",  # enough for the warnings, in a fifth of the time
         "-Wall",
         "-Werror",
         source,
@@ -32,13 +35,69 @@ def test_c_code_compiles_without_a_warning(source: Path, tmp_path: Path) -> None
 def test_a_machine_without_a_compiler_is_told_so_by_a_warning(monkeypatch, caplog):
     """It decodes at half the speed, and only a log at level INFO said why."""
     monkeypatch.setenv("PATH", "")
-    native._library.cache_clear()
+    build.library.cache_clear()
     try:
         assert not native.can_run(
             "decode_attention.c", torch.float32, torch.device("cpu"), native.VECTOR
         )
     finally:
-        native._library.cache_clear()
+        build.library.cache_clear()
     (record,) = caplog.records
     assert record.levelname == "WARNING"
     assert "no C compiler (cc or gcc) is on this machine" in record.getMessage()
+
+
+@pytest.fixture
+def cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A new one for what is built."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    forget()
+    yield tmp_path / "cache" / "dynts_batch"
+    forget()
+
+
+def forget() -> None:
+    build.library.cache_clear()
+    build._fingerprint.cache_clear()
+
+
+@pytest.mark.skipif(COMPILER is None, reason="no C compiler here")
+def test_it_is_built_once_for_all_processes_and_anew_for_other_sources_flags_or_processors(
+    cache_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def built() -> list[str]:
+        forget()
+        assert build.library("rounding.c") is not None
+        return sorted(path.name for path in cache_folder.iterdir())
+
+    (first,) = built()
+    written = (cache_folder / first).stat().st_mtime_ns
+    assert built() == [first]
+    assert (cache_folder / first).stat().st_mtime_ns == written
+    monkeypatch.setattr(build, "FLAGS", (*build.FLAGS, "-g0"))
+    assert len(built()) == 2
+    run = build._run
+    monkeypatch.setattr(
+        build, "_run", lambda *command: run(*command) + ("#define __NEW__" * ("-E" in command))
+    )
+    assert len(built()) == 3
+
+
+@pytest.mark.skipif(COMPILER is None, reason="no C compiler here")
+@pytest.mark.parametrize("damage", ["a file is where the folder should be", "half a file"])
+def test_a_cache_that_cannot_be_used_costs_no_more_than_the_time_to_build(
+    damage: str, cache_folder: Path
+) -> None:
+    if damage == "half a file":
+        assert build.library("rounding.c") is not None
+        (kept,) = cache_folder.iterdir()
+        kept.write_bytes(kept.read_bytes()[:1000])
+        # A library that is loaded already is not read again.
+        other = kept.rename(kept.with_name(kept.name.replace("rounding", "compaction")))
+        forget()
+        assert build.library("compaction.c") is not None
+        assert other.exists()
+    else:
+        cache_folder.parent.mkdir(parents=True, exist_ok=True)
+        cache_folder.write_text("")
+        assert build.library("rounding.c") is not None

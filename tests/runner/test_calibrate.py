@@ -102,6 +102,7 @@ def test_an_unfinished_run_is_refused(tmp_path: Path) -> None:
         calibrate_thoughts(str(config.run.dir), tmp_path / "thoughts.safetensors", [])
 
 
+@pytest.mark.long
 def test_a_worker_that_dies_is_replaced_and_its_traces_are_measured(
     run_dir: Path,
     tmp_path: Path,

@@ -84,7 +84,7 @@ def test_the_same_command_resumes_and_then_does_nothing(
 @pytest.mark.timeout(
     1200
 )  # six starts of a process with torch, each a minute where all else is busy
-@pytest.mark.parametrize("num_deaths", [pytest.param(1, marks=pytest.mark.long), 4])
+@pytest.mark.parametrize("num_deaths", [1, pytest.param(4, marks=pytest.mark.long)])
 def test_labels_of_a_killed_worker_equal_those_of_an_undisturbed_one(
     num_deaths: int, run_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
