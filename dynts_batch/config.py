@@ -208,8 +208,8 @@ class MemoryConfig:
     max_seqs: int | None = None
     """Most sequences that one worker decodes together. At least 1; null = as many as fit."""
     max_prompt_tokens: int = 2048
-    """Longest prompt that may be evicted from. A protected one must fit `policy.budget`. Policy
-    `full` reserves `max_prompt_tokens + sampling.max_new_tokens` for each sequence. At least 1."""
+    """So long may a prompt be that the policy may evict from, even above `policy.budget`, which a
+    protected one must fit. `full` reserves this and `sampling.max_new_tokens`. At least 1."""
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@
     |   `-- FingerprintError          it holds a run with other settings
     `-- RowError                      one request failed; the run goes on
         |-- BadRowError               the row holds no usable prompt
-        |-- PromptTooLongError        the prompt does not fit the KV budget
+        |-- PromptTooLongError        the prompt is longer than the settings allow
         |-- NonFiniteLogitsError      the model gave no number to draw a token by
         |-- EngineError               the engine gave the request up
         `-- QuarantinedError          the request killed its worker too often

@@ -13,13 +13,14 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
-from dynts_batch.benchmarks.contenders.contenders import load_requests, make_engine
+from dynts_batch.benchmarks.contenders.contenders import load_requests, make_engine, weight_kind
 from dynts_batch.benchmarks.measure import Row
 from dynts_batch.benchmarks.stopwatch import now
 from dynts_batch.benchmarks.workload import Workload
 from dynts_batch.engine.attention.steps import DecodeStep
 from dynts_batch.engine.engine import Engine
-from dynts_batch.engine.model.packing import PackedLinear, pack_linears
+from dynts_batch.engine.model.int8.weight import Int8Weight
+from dynts_batch.engine.model.packing import PackedLinear, PackedWeight, pack_linears
 from dynts_batch.kvcache.layer_states import AttentionRule, LayerStates
 
 #: Whole steps are averaged over so many eviction cycles.
@@ -37,6 +38,7 @@ class Setup:
     """One engine, and the mean sizes of one of its steps."""
 
     workload: Workload
+    policy_name: str
     engine: Engine
 
     @property
@@ -59,6 +61,15 @@ class Setup:
         return sum(linear.in_features * linear.out_features for linear in self.linears)
 
     @property
+    def weight_kind(self) -> type[PackedWeight]:
+        return weight_kind(self.policy_name)
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of one weight."""
+        return 1 if self.weight_kind is Int8Weight else self.engine.arena.shape.dtype.itemsize
+
+    @property
     def cache_len(self) -> int:
         """The mean cache length over an eviction cycle."""
         return (self.workload.retained_len + self.workload.budget) // 2
@@ -68,23 +79,27 @@ class Setup:
         """Weights and stored tokens, each read once. Quantised tokens count as if all packed."""
         shape = self.engine.arena.shape
         stored = self.workload.batch_size * self.cache_len * shape.stored_bytes_per_token
-        return self.num_weights * shape.dtype.itemsize + stored
+        return self.num_weights * self.weight_bytes + stored
 
     @property
     def num_operations(self) -> int:
-        size = self.workload
-        attention = 4 * self.cache_len * size.hidden_size * size.num_layers
-        return size.batch_size * (2 * self.num_weights + attention)
+        shape = self.engine.arena.shape
+        query_numbers = shape.num_query_heads * shape.head_dim
+        attention = 4 * self.cache_len * query_numbers * shape.num_layers
+        return self.workload.batch_size * (2 * self.num_weights + attention)
 
 
 def roofline(policy_name: str, workload: Workload) -> list[Row]:
     """Rows of seconds per step: the step itself, its floors, and the ratio of step to floor."""
+    prompts = workload.load().prompts
+    workload = replace(workload, prompt_tokens=sum(map(len, prompts)) // len(prompts))
     cycle = workload.budget - workload.retained_len
     num_new_tokens = workload.budget - workload.prompt_tokens + (NUM_CYCLES + 1) * cycle
     load = replace(workload, max_new_tokens=num_new_tokens).load()
-    setup = Setup(workload, make_engine(workload, policy_name, load))
+    setup = Setup(workload, policy_name, make_engine(workload, policy_name, load))
     for request in load_requests(load):
         setup.engine.add_request(request)
+    assert setup.engine.num_waiting == len(prompts), "the budget must hold every prompt"
     for _ in range(num_new_tokens - NUM_CYCLES * cycle - 1):
         setup.engine.step()
     # Means, because steps that evict, or run the importance predictor for many tokens, count too.
@@ -125,7 +140,7 @@ def _attention(setup: Setup) -> Callable[[], None]:
     arena, size = setup.engine.arena, setup.workload
     shape = arena.shape
     slots = torch.full((size.batch_size,), setup.cache_len - 1, device=setup.device)
-    query_shape = (size.batch_size, size.num_heads, 1, shape.head_dim)
+    query_shape = (size.batch_size, shape.num_query_heads, 1, shape.head_dim)
     stored_shape = (size.batch_size, shape.num_kv_heads, 1, shape.head_dim)
     query, key = (
         torch.randn(each, dtype=shape.dtype, device=setup.device)
@@ -150,7 +165,8 @@ def _bytes_per_s(device: torch.device) -> float:
 def _operations_per_s(setup: Setup) -> float:
     dtype = setup.engine.arena.shape.dtype
     product = nn.Sequential(nn.Linear(PRODUCT_SIZE, PRODUCT_SIZE, bias=False))
-    product = pack_linears(product.requires_grad_(False).to(setup.device, dtype))
+    product.requires_grad_(False).to(setup.device, dtype)
+    product = pack_linears(product, setup.weight_kind)
     inputs = torch.ones(PRODUCT_SIZE, PRODUCT_SIZE, device=setup.device, dtype=dtype)
     return 2 * PRODUCT_SIZE**3 / _median_s(lambda: product(inputs))
 

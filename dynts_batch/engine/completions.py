@@ -66,9 +66,11 @@ class Completions:
 
     def _failed(self, sequence: Sequence) -> Completion:
         """An error completion, with the time it took."""
-        number = len(sequence.completion_token_ids) + 1
+        token = f"completion token {len(sequence.completion_token_ids) + 1}"
+        if sequence.is_reading:
+            token = f"prompt token {sequence.seq_len + 1}"
         error = NonFiniteLogitsError(
-            f"the logits of completion token {number} must be finite, got NaN or infinity: the"
+            f"the logits of {token} must be finite, got NaN or infinity: the"
             f" model leaves the range of its dtype, {str(self._dtype).removeprefix('torch.')}, or"
             " its weights are damaged"
         )

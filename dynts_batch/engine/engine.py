@@ -170,9 +170,9 @@ class Engine:
             prompt, token_ids = self._renderer.render(request)
             if len(token_ids) > self._longest_prompt:
                 raise PromptTooLongError(
-                    f"the prompt must have at most {self._longest_prompt} tokens, by policy.budget"
-                    " if it is protected and else by memory.max_prompt_tokens, got"
-                    f" {len(token_ids)}"
+                    f"the prompt must have at most {self._longest_prompt} tokens, got"
+                    f" {len(token_ids)}: raise policy.budget, or memory.max_prompt_tokens if the"
+                    " prompt may be evicted from"
                 )
             self._check_positions(len(token_ids) + self._max_new_tokens(request))
         except RowError as error:
@@ -243,8 +243,7 @@ class Engine:
     def _keep_prompt(self, shared: SharedPrompt, begun: dict[int, Sequence]) -> None:
         """Keep the last of the prompts just processed that the next sequence may have too."""
         for lane, sequence in reversed(begun.items()):
-            is_whole = sequence.cache_len == len(sequence.prompt_token_ids)
-            if is_whole and self._scheduler.is_next(sequence.prompt_token_ids):
+            if self._scheduler.is_next(sequence.prompt_token_ids):
                 shared.keep(lane, sequence, self._runner.prompt_ends[lane])
                 return
 

@@ -81,13 +81,12 @@ class ModelRunner:
     def copy(
         self, sequences: dict[int, Sequence], shared: SharedPrompt
     ) -> tuple[list[int], list[float | None]]:
-        """What `prefill` does, for sequences whose whole prompt is `shared`."""
+        """What `prefill` does, for sequences whose prompt is `shared`."""
         self.settle()
-        for lane in sequences:
+        for lane, sequence in sequences.items():
             shared.give(lane)
-        lanes = self._tensor(list(sequences))
-        lengths = torch.full_like(lanes, shared.num_tokens)
-        self.inputs.prompt_tokens[lanes] = lengths
+            self.inputs.prompt_tokens[lane] = len(sequence.prompt_token_ids)
+        lengths = self._tensor([shared.num_tokens] * len(sequences))
         last_states = shared.hidden_state.expand(len(sequences), -1)
         return self._draw(sequences, last_states, lengths)
 

@@ -28,7 +28,7 @@ class Sequence:
     it."""
     added_at: float
     max_new_tokens: int
-    most_at_once: int
+    prefill_limit: int
     """Prompt tokens that its lane can store before the first eviction."""
     trace: EvictionTrace | None = None
     completion_token_ids: list[int] = field(default_factory=list)
@@ -63,7 +63,7 @@ class Sequence:
     def prefill_tokens(self) -> int:
         """Prompt tokens that are processed in chunks. The others follow one by one, with evictions
         between them, as if the model had written them."""
-        return min(len(self.prompt_token_ids), self.most_at_once)
+        return min(len(self.prompt_token_ids), self.prefill_limit)
 
     @property
     def is_decoding(self) -> bool:

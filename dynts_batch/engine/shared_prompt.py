@@ -1,4 +1,5 @@
-"""The newest prompt that other samples may share, as it was when its last token had been processed.
+"""The newest prompt that other samples may share, as it was when it had been processed: all of it,
+or what is processed before the first eviction.
 
 They copy it. Owns a lane beside the arena's, in which no sequence decodes. So it contains nothing
 that a policy evicts, records or relabels later.
@@ -24,27 +25,23 @@ class SharedPrompt:
         self._kept: KVArena | None = None
         #: None: nothing is kept.
         self.token_ids: list[int] | None = None
+        #: How many of them are stored.
+        self.num_tokens = 0
         self._hidden_state: torch.Tensor | None = None
 
     @property
-    def num_tokens(self) -> int:
-        assert self.token_ids is not None, "a prompt is kept"
-        return len(self.token_ids)
-
-    @property
     def hidden_state(self) -> torch.Tensor:
-        """The hidden state of its last token, [E]."""
+        """The hidden state of the last stored token, [E]."""
         assert self._hidden_state is not None, "a prompt is kept"
         return self._hidden_state
 
     def keep(self, lane: int, sequence: Sequence, hidden_state: torch.Tensor) -> None:
         """Keep the prompt of `sequence`, just processed in `lane`, if there is room for it."""
-        num_tokens = len(sequence.prompt_token_ids)
-        self.token_ids = None
-        if not self._has_room(num_tokens):
+        self.token_ids, self.num_tokens = None, sequence.cache_len
+        if not self._has_room(self.num_tokens):
             return
         assert self._kept is not None
-        self._kept.take(self._arena, lane, 0, num_tokens)
+        self._kept.take(self._arena, lane, 0, self.num_tokens)
         self.token_ids, self._hidden_state = sequence.prompt_token_ids, hidden_state.clone()
 
     def give(self, lane: int) -> None:

@@ -53,7 +53,7 @@ NUMBER = re.compile(
 _TIME = re.compile(r"(?<![\w.:])\d{1,2}:[0-5]\d(?![\d:])(?:\s?[ap]\.?m\b\.?)?", re.IGNORECASE)
 
 _CODE_BLOCK = re.compile(
-    r"^[ \t]*(`{3,}|~{3,})[^\n]*\n(.*?)(?:^[ \t]*\1[ \t]*$|\Z)", re.MULTILINE | re.DOTALL
+    r"^[ \t]*(`{3,}+|~{3,}+)[^\n]*\n(.*?)(?:^[ \t]*\1[ \t]*$|\Z)", re.MULTILINE | re.DOTALL
 )
 
 _MORE_CHOICES = r"(?!\s*(?:[,/&]|,?\s*\b(?:and|or)\b)\s*\(?[A-Ha-h]\)?(?![A-Za-z]))"

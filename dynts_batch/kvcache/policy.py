@@ -55,6 +55,8 @@ class Policy(PolicyParameters):
             object.__setattr__(self, "protect_prompt", self.protects_prompt)
         if self.budget is None:
             raise ConfigError(f"policy.budget is required by policy {self.name!r}, got nothing")
+        if self.budget < 2:
+            raise ConfigError(f"policy.budget must be at least 2, got {self.budget}")
         if self.window_size < 0:
             raise ConfigError(f"policy.window_size must be at least 0, got {self.window_size}")
         self._check_schedule()
@@ -167,7 +169,10 @@ class Policy(PolicyParameters):
         return answer_tokens if self.window_size < answer_tokens < num_free else self.window_size
 
     def counts(self, *, prompt_tokens: int, answer_tokens: int, cache_len: int) -> Counts:
-        """What stays of a row of `cache_len` stored tokens; at least one token goes."""
+        """What stays of a row of `cache_len` stored tokens; at least one token goes.
+
+        A prompt that is not protected may be longer than that, and not yet read to its end.
+        """
         num_first = self.num_protected_first(prompt_tokens)
         num_last = self.num_protected_last(answer_tokens, cache_len - num_first)
         num_candidates = cache_len - num_first - num_last

@@ -10,7 +10,8 @@ prove that a run survives it:
     [[hang]]    the step that admits the request never ends
     [[oom:N]]   a step with the request and more than N - 1 others runs out of memory
 
-Knows nothing about torch.
+It refuses every prompt above the budget, also where a policy may evict from it. Knows nothing about
+torch.
 """
 
 from __future__ import annotations

@@ -127,7 +127,9 @@ def test_the_parts_of_the_breakdown_are_the_whole_and_its_timers_go() -> None:
     assert KVArena.evict.__qualname__ == "KVArena.evict"
 
 
-@pytest.mark.parametrize("name", ["window", "window+quantize=true"])
+@pytest.mark.parametrize(
+    "name", ["window", pytest.param("window+quantize=true", marks=pytest.mark.long)]
+)
 def test_no_step_is_faster_than_its_bytes_or_operations(name: str) -> None:
     rows = {row["what"]: row["step_over_it"] for row in roofline(name, TINY)}
     assert rows["step"] == 1

@@ -110,7 +110,7 @@ def sequence_of(token_ids, *, is_answer):
         find_answer=lambda ids: None,
         added_at=0.0,
         max_new_tokens=10_000,
-        most_at_once=10_000,
+        prefill_limit=10_000,
         completion_token_ids=list(token_ids),
         answer_start=3 if is_answer else None,
     )

@@ -12,11 +12,14 @@ prompts_and_steps = st.lists(
     st.tuples(st.integers(1, 4 * PREFILL_CHUNK), st.integers(1, 12)), max_size=20
 )
 
+#: Longer prompts go on token by token.
+PREFILL_LIMIT = 3 * PREFILL_CHUNK
+
 
 def sequence(name: int, prompt_tokens: int, max_new_tokens: int) -> Sequence:
     request = Request(str(name), prompt_token_ids=[0] * prompt_tokens)
     prompt = [0] * prompt_tokens
-    return Sequence(request, None, prompt, 0, lambda _: None, 0.0, max_new_tokens, prompt_tokens)
+    return Sequence(request, None, prompt, 0, lambda _: None, 0.0, max_new_tokens, PREFILL_LIMIT)
 
 
 @settings(deadline=None)
@@ -52,7 +55,7 @@ def test_every_sequence_runs_to_its_end_in_a_lane_of_its_own(
             assert lane not in where
             where[lane] = s.request.request_id
             begun.append(s.request.request_id)
-            s.store(len(s.prompt_token_ids))
+            s.store(s.prefill_tokens)
             s.append(7, frozenset())
         retire()
         prefilling, some_run = scheduler.prefilling(), bool(scheduler.decoding())
@@ -65,7 +68,7 @@ def test_every_sequence_runs_to_its_end_in_a_lane_of_its_own(
             assert where.setdefault(lane, s.request.request_id) == s.request.request_id
             begun += [s.request.request_id] * (not s.cache_len)
             s.store(len(s.prompt_chunk))
-            if s.cache_len == len(s.prompt_token_ids):
+            if s.cache_len == s.prefill_tokens:
                 s.append(7, frozenset())
                 if shares and scheduler.is_next(s.prompt_token_ids):
                     kept = s.prompt_token_ids

@@ -262,6 +262,7 @@ def test_an_unfinished_run_and_one_without_a_correct_trace_are_refused(
         label(str(wrong), None, [])
 
 
+@pytest.mark.long
 def test_traces_of_rounded_weights_are_labelled_by_the_models_own(
     run_dir: Path, tmp_path: Path
 ) -> None:

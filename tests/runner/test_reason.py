@@ -120,6 +120,7 @@ def test_a_killed_worker_costs_no_row(cluster, undisturbed, tmp_path, capsys):
     assert attempts == {1, 2}
 
 
+@pytest.mark.long
 def test_a_policy_from_outside_the_package_runs_on_the_workers(tmp_path):
     """Only its name is in the configuration:
     the module is found on PYTHONPATH, here and on the workers.

@@ -37,6 +37,7 @@ def run(folder: Path, address: str, num_gpus: int) -> tuple[str, list[dict], dic
     return text, rows, json.loads((folder / "run" / "manifest.json").read_text())
 
 
+@pytest.mark.long
 def test_a_worker_on_two_gpus_holds_both_and_its_rows_cost_twice_as_much(address, tmp_path):
     found = {n: run(tmp_path / str(n), address, n) for n in (1, 2)}
     for num_gpus, (text, rows, _) in found.items():

@@ -70,11 +70,15 @@ def named_policy(name: str, workload: Workload) -> Policy:
     return make_policy(override_config(config, [f"policy.{option}" for option in options]).policy)
 
 
+def weight_kind(name: str) -> type[PackedWeight]:
+    """How a policy's name says that weights are stored."""
+    return Int8Weight if INT8 in name.split("+") else PackedWeight
+
+
 def make_engine(workload: Workload, policy_name: str, load: Load) -> Engine:
     """Our engine, sized for `load`; the importance predictor has random weights,
     which cost what real ones do."""
-    kind = Int8Weight if INT8 in policy_name.split("+") else PackedWeight
-    model = pack_linears(workload.make_model(), kind)
+    model = pack_linears(workload.make_model(), weight_kind(policy_name))
     model.set_attn_implementation(register_attention())
     loaded = LoadedModel(
         decoder=model.base_model,

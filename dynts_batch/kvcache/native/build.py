@@ -1,9 +1,11 @@
-"""Builds the C code with the machine's own compiler, and keeps what it built.
+"""Builds the C code with the machine's own compiler, and keeps it for the processes to come.
 
-It lies in the user's cache folder, under a name made of all that it depends on. So machines that
-share a home but no processor share no code either.
+It lies in the user's cache folder, `~/.cache/dynts_batch`, under a name made of all that it depends
+on. So machines that share a home but no processor share no code either. A folder that cannot be
+used costs time, and nothing else.
 """
 
+import contextlib
 import ctypes
 import hashlib
 import logging
@@ -40,11 +42,15 @@ def library(source: str) -> ctypes.CDLL | None:
         )
         return None
     try:
-        try:
-            return _load(compiler, source, _cache_folder())
-        except (OSError, RuntimeError):  # no home, no room, no right to write or to run code there
-            with tempfile.TemporaryDirectory() as folder:
-                return _load(compiler, source, Path(folder))
+        kept = _cache_folder() / f"{Path(source).stem}-{_fingerprint(compiler)}.so"
+        if kept.exists():
+            with contextlib.suppress(OSError):  # damaged, or where no code may run
+                return ctypes.CDLL(str(kept))
+        with tempfile.TemporaryDirectory() as folder:
+            built = Path(folder) / kept.name
+            _run(compiler, *FLAGS, str(FOLDER / source), "-o", str(built), "-lm")
+            _keep(built, kept)
+            return ctypes.CDLL(str(built))
     except subprocess.CalledProcessError as error:
         log.warning("cannot build %s, doing without it: %s", source, error.stderr)
     except OSError as error:  # a temporary folder may forbid running code too
@@ -52,20 +58,17 @@ def library(source: str) -> ctypes.CDLL | None:
     return None
 
 
-def _load(compiler: str, source: str, folder: Path) -> ctypes.CDLL:
-    """Load it from `folder`, where it is built if it is not there.
-
-    Raises: CalledProcessError if the compiler refuses it, OSError if the folder cannot be used.
-    """
-    target = folder / f"{Path(source).stem}-{_fingerprint(compiler)}.so"
-    if not target.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        # Processes that build it at the same time replace each other's whole file.
-        with tempfile.TemporaryDirectory(dir=folder) as own:
-            built = Path(own) / target.name
-            _run(compiler, *FLAGS, str(FOLDER / source), "-o", str(built), "-lm")
-            os.replace(built, target)
-    return ctypes.CDLL(str(target))
+def _keep(built: Path, kept: Path) -> None:
+    """Copy it to the cache if that is possible, in place of a damaged file."""
+    with contextlib.suppress(OSError):
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        kept.unlink(missing_ok=True)
+        with tempfile.NamedTemporaryFile(dir=kept.parent) as file:
+            file.write(built.read_bytes())
+            file.flush()
+            os.fsync(file.fileno())  # a name never stands for half a file, even after a power cut
+            # Unlike a replacement it leaves alone what another process has put there and loaded.
+            os.link(file.name, kept)
 
 
 @cache
@@ -78,7 +81,7 @@ def _fingerprint(compiler: str) -> str:
 
 
 def _cache_folder() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dynts_batch"
+    return Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")) / "dynts_batch"
 
 
 def _run(*command: str) -> str:

@@ -24,10 +24,10 @@ REQUESTS = [Request(str(i), prompt_token_ids=list(range(10, 14 + i))) for i in r
 @pytest.mark.parametrize(
     ("architecture", "policy", "quantize", "numbers"),
     [
-        ("llama", "random", False, {}),
-        ("llama", "random", True, {}),
-        ("qwen2", "full", False, {}),
-        ("qwen3", "streaming", False, {}),
+        pytest.param("llama", "random", False, {}, marks=pytest.mark.long),
+        pytest.param("llama", "random", True, {}, marks=pytest.mark.long),
+        pytest.param("qwen2", "full", False, {}, marks=pytest.mark.long),
+        pytest.param("qwen3", "streaming", False, {}, marks=pytest.mark.long),
         ("gpt_oss", "random", False, {}),
         ("llama", "tova", False, {}),
         ("qwen3", "rkv", True, {}),

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from policy_kinds import EVICTING, one_of_each_kind
+from policy_kinds import EVICTING
 
 from dynts_batch.config import MemoryConfig, ModelConfig, PolicyConfig, SamplingConfig
 from dynts_batch.engine import Engine
@@ -14,6 +14,11 @@ BUDGET, MAX_NEW_TOKENS = 40, 30
 PROMPT = [10 + 7 * i % 600 for i in range(70)]
 #: The predictor reads how long the prompt is, so its prompt is not any text.
 READS_PLACES = {"dynts"}
+SHORT = {"expected", "h2o", "thinkv"}
+NAMES = [
+    pytest.param(name, marks=[] if name in SHORT else pytest.mark.long)
+    for name in sorted(set(EVICTING) - READS_PLACES)
+]
 
 
 def policy_of(name: str, **settings: object) -> PolicyConfig:
@@ -32,12 +37,8 @@ def complete(
     return found
 
 
-def drawn(completion: Completion) -> tuple[object, object]:
-    return completion.completion_token_ids, completion.logprobs
-
-
 @pytest.mark.parametrize("quantize", [False, pytest.param("int4", marks=pytest.mark.long)])
-@pytest.mark.parametrize("name", one_of_each_kind(sorted(set(EVICTING) - READS_PLACES)))
+@pytest.mark.parametrize("name", NAMES)
 def test_what_does_not_fit_is_read_as_if_the_model_had_written_it(
     name: str, quantize: bool | str, told_apart_model: ModelConfig
 ) -> None:
@@ -47,36 +48,36 @@ def test_what_does_not_fit_is_read_as_if_the_model_had_written_it(
     assert whole.finish_reason != "error"
     assert whole.prompt_tokens == len(PROMPT)
     assert whole.peak_cache_len == BUDGET
-    for given in (1, 17):
-        prompt = PROMPT + list(whole.completion_token_ids[:given])
-        requests = [
-            Request("short", prompt_token_ids=PROMPT[:5]),
-            Request("q", prompt_token_ids=prompt, trace=True),
-            Request("long", prompt_token_ids=PROMPT * 2),
-        ]
-        rest = complete(told_apart_model, policy, requests)["q", 0]
-        num_tokens = len(whole.completion_token_ids) - given
-        assert rest.completion_token_ids[:num_tokens] == whole.completion_token_ids[given:]
-        assert rest.logprobs is not None
-        assert whole.logprobs is not None
-        assert rest.logprobs[:num_tokens] == pytest.approx(whole.logprobs[given:], abs=1e-5)
-        assert rest.token_trace is not None
-        assert max(rest.token_trace["stored_len"]) <= BUDGET == rest.peak_cache_len
-        assert len(rest.token_trace["token_texts"]) == len(prompt) + rest.completion_tokens
+    given = 17
+    prompt = PROMPT + list(whole.completion_token_ids[:given])
+    requests = [
+        Request("short", prompt_token_ids=PROMPT[:5]),
+        Request("q", prompt_token_ids=prompt, trace=True),
+        Request("long", prompt_token_ids=PROMPT * 2),
+    ]
+    rest = complete(told_apart_model, policy, requests)["q", 0]
+    num_tokens = len(whole.completion_token_ids) - given
+    assert rest.completion_token_ids[:num_tokens] == whole.completion_token_ids[given:]
+    assert rest.logprobs is not None
+    assert whole.logprobs is not None
+    assert rest.logprobs[:num_tokens] == pytest.approx(whole.logprobs[given:], abs=1e-5)
+    assert rest.token_trace is not None
+    assert max(rest.token_trace["stored_len"]) <= BUDGET == rest.peak_cache_len
+    assert len(rest.token_trace["token_texts"]) == len(prompt) + rest.completion_tokens
 
 
-@pytest.mark.parametrize("name", ["dynts", "h2o", "thinkv"])
+@pytest.mark.parametrize("name", ["dynts", "thinkv"])
 def test_samples_and_batch_mates_change_no_row(name: str, told_apart_model: ModelConfig) -> None:
     requests = [
         Request(str(length), k, prompt_token_ids=(PROMPT * 2)[:length])
-        for length in (39, 40, 90, 12)
-        for k in range(3)
+        for length in (39, 90, 12)
+        for k in range(2)
     ]
-    together = complete(told_apart_model, policy_of(name), requests, num_samples=3)
+    together = complete(told_apart_model, policy_of(name), requests, num_samples=2)
     for request in requests:
         alone = complete(told_apart_model, policy_of(name), [request])
         key = request.request_id, request.sample_index
-        assert drawn(together[key])[0] == drawn(alone[key])[0]
+        assert together[key].completion_token_ids == alone[key].completion_token_ids
         assert together[key].num_evictions == alone[key].num_evictions
 
 

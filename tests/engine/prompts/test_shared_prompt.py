@@ -103,6 +103,19 @@ def test_samples_that_share_a_prompt_are_the_same_rows_bit_for_bit_under_any_pol
     assert sum(processed) == sum(LENGTHS), "every prompt went through the model once"
 
 
+def test_samples_of_a_prompt_beyond_the_budget_share_what_is_read_at_once(
+    told_apart_model: ModelConfig, processed: list[int]
+) -> None:
+    budget = 24
+    policy = PolicyConfig("dynts", budget=budget, window_size=8, protect_prompt=False)
+    alone = completions(told_apart_model, policy, num_samples=1)
+    at_once = sum(min(length, budget - 1) for length in LENGTHS)
+    assert sum(processed) == NUM_SAMPLES * at_once
+    processed.clear()
+    assert rows(completions(told_apart_model, policy, num_samples=NUM_SAMPLES)) == rows(alone)
+    assert sum(processed) == at_once
+
+
 def test_a_prompt_is_kept_within_the_memory_that_is_left(
     told_apart_model: ModelConfig,
     processed: list[int],

@@ -289,6 +289,7 @@ def of_the_embedded_model(tmp_path_factory):
     return before, run.run_dir
 
 
+@pytest.mark.long
 def test_more_room_makes_rows_of_the_embedded_model_right(of_the_embedded_model):
     before, run_dir = of_the_embedded_model
     after = _rows(run_dir.path)
@@ -299,6 +300,7 @@ def test_more_room_makes_rows_of_the_embedded_model_right(of_the_embedded_model)
         assert one == other or other["first_attempt"]["finish_reason"] == "length"
 
 
+@pytest.mark.long
 def test_the_report_says_what_second_attempts_cost_and_gained(of_the_embedded_model):
     _, run_dir = of_the_embedded_model
     rows, totals = _rows(run_dir.path), add_up(run_dir)

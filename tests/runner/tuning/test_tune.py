@@ -107,6 +107,7 @@ def test_a_candidate_that_fails_ends_its_chain_and_the_full_cache_stays(
     assert num_rows(tmp_path / "run-tune" / "cells" / "window-b5-s0") == 0
 
 
+@pytest.mark.long
 def test_without_references_and_budgets_agreement_and_shares_of_the_full_cache_serve(
     cluster: str, tmp_path: Path
 ) -> None:

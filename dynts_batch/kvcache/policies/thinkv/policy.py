@@ -56,7 +56,9 @@ class ThinKV(Policy):
             raise ConfigError(
                 f"policy.survivors must be one of {', '.join(SURVIVORS)}, got {self.survivors!r}"
             )
-        if self.segment_len < 1 or self._room_for_prompt < 1:
+        assert self.budget is not None, "the base class requires a budget"
+        has_segment = self.window_size + self.segment_len <= self.budget
+        if self.segment_len < 1 or self.longest_prompt(0) < 1 or not has_segment:
             raise ConfigError(
                 "policy.segment_size must be at least 1, and policy.budget leave room for the"
                 f" window's segments, one more and a prompt, got {self.segment_len}, budget"
@@ -88,8 +90,11 @@ class ThinKV(Policy):
         return Counts(num_first, num_last, cache_len - num_first - num_last)
 
     def longest_prompt(self, max_prompt_tokens: int) -> int:
-        unprotected = super().longest_prompt(max_prompt_tokens)
-        return self._room_for_prompt if self.protect_prompt else unprotected
+        if not self.protect_prompt:
+            return super().longest_prompt(max_prompt_tokens)
+        assert self.budget is not None, "config.validate() requires a budget"
+        in_window = -(-self.window_size // self.segment_len)
+        return self.budget - (1 + in_window) * self.segment_len
 
     def next_look(self, *, prompt_tokens: int, num_processed: int) -> int:
         """The end of the segment that is written next."""
@@ -139,13 +144,6 @@ class ThinKV(Policy):
         room = self.segment_len - num_written
         excess = row.num_first + sum(annealed) + sum(sizes[end:]) - (self.budget - room)
         return make_room(annealed, types[:end], excess) + sizes[end:]
-
-    @property
-    def _room_for_prompt(self) -> int:
-        """Tokens beside the segments that are never cut: the window's, and the newest."""
-        assert self.budget is not None, "config.validate() requires a budget"
-        in_window = -(-self.window_size // self.segment_len)
-        return self.budget - (1 + in_window) * self.segment_len
 
     def _is_whole(self, row: Row) -> bool:
         """Whether a row has lost nothing and still fits its budget."""
