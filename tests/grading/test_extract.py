@@ -148,13 +148,13 @@ HOSTILE = [
 
 @pytest.mark.parametrize("piece", HOSTILE)
 def test_no_text_takes_more_than_a_scan(piece: str) -> None:
-    """Quadratic code takes many seconds here; linear code is done in 0.1 s."""
-    text = piece * 10_000 + "}" * 10_000
+    """Quadratic code takes six seconds and more here; linear code is done in half a second."""
+    text = piece * 20_000 + "}" * 20_000
     started_s = time.process_time()
     extract_answer(text)
     extract_choice(text)
     extract_reference(text)
-    assert time.process_time() - started_s < 2.0
+    assert time.process_time() - started_s < 3.0
 
 
 @pytest.mark.parametrize(
