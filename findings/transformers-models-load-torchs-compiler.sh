@@ -3,9 +3,9 @@
 #
 # Guess: torch loads its compiler when something is compiled, so a program that compiles nothing and
 # has no GPU does not pay for it when it imports a model's class.
-# Behaviour: any model's class brings it. The integration of DeepGEMM, whose kernels need CUDA, marks
-# functions by torch._dynamo's decorators, and modeling_utils imports it on every machine: 1.5 s of
-# each process that starts on a core of an AMD EPYC (Zen 3).
+# Behaviour: any model's class brings it. The integration of DeepGEMM, whose kernels need CUDA,
+# marks functions by torch._dynamo's decorators, and modeling_utils imports it on every machine:
+# 1.5 s of each process that starts on a core of an AMD EPYC (Zen 3).
 # Output seen:
 #   after torch and transformers: torch._dynamo is not loaded
 #   after a model's class: it is, with 281 modules of torch._dynamo and torch.distributed
