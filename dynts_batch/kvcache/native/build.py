@@ -44,8 +44,11 @@ def library(source: str) -> ctypes.CDLL | None:
     try:
         kept = _cache_folder() / f"{Path(source).stem}-{_fingerprint(compiler)}.so"
         if kept.exists():
-            with contextlib.suppress(OSError):  # damaged, or where no code may run
+            try:
                 return ctypes.CDLL(str(kept))
+            except OSError:  # damaged, or where no code may run
+                with contextlib.suppress(OSError):
+                    kept.unlink()
         with tempfile.TemporaryDirectory() as folder:
             built = Path(folder) / kept.name
             _run(compiler, *FLAGS, str(FOLDER / source), "-o", str(built), "-lm")
@@ -59,10 +62,9 @@ def library(source: str) -> ctypes.CDLL | None:
 
 
 def _keep(built: Path, kept: Path) -> None:
-    """Copy it to the cache if that is possible, in place of a damaged file."""
+    """Copy it to the cache if that is possible."""
     with contextlib.suppress(OSError):
         kept.parent.mkdir(parents=True, exist_ok=True)
-        kept.unlink(missing_ok=True)
         with tempfile.NamedTemporaryFile(dir=kept.parent) as file:
             file.write(built.read_bytes())
             file.flush()
