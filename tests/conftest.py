@@ -49,14 +49,14 @@ class TinyModels(dict[str, Path]):
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config: pytest.Config) -> None:
-    """Three processes for the whole suite or a tier of it, since the one that starts Ray mostly
-    waits; named files and tests start sooner in one."""
-    option, is_one_of_them = config.option, hasattr(config, "workerinput")
+    """Two processes for the whole suite or a tier of it;
+    named files and tests start sooner in one."""
+    option, is_one_of_two = config.option, hasattr(config, "workerinput")
     is_part = option.collectonly or config.args_source is pytest.Config.ArgsSource.ARGS
-    if is_one_of_them or is_part or option.usepdb:
+    if is_one_of_two or is_part or option.usepdb:
         return
     if getattr(option, "numprocesses", 0) is None:
-        option.numprocesses, option.dist, option.loadscopereorder = 3, "loadfile", False
+        option.numprocesses, option.dist, option.loadscopereorder = 2, "loadfile", False
 
 
 @pytest.hookimpl(optionalhook=True)

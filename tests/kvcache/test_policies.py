@@ -398,7 +398,7 @@ def test_the_answer_is_protected_as_long_as_a_candidate_is_left() -> None:
             "policy.name must be a policy or .*, got 'dints'. Did you mean dynts.*sepllm",
         ),
         (PolicyConfig(name="window"), "policy.budget is required"),
-        (PolicyConfig(name="window", budget=0, window_size=0), "policy.window_size must be"),
+        (PolicyConfig(name="window", budget=1, window_size=0), "policy.budget must be at least 2"),
         (
             PolicyConfig(name="window", budget=40, window_size=8, keep_ratio=float("nan")),
             r"policy.keep_ratio must be in \(0, 1\]",

@@ -104,7 +104,7 @@ def test_rows_that_need_more_room_run_again_on_workers_of_their_own(cluster, tmp
 def test_a_killed_worker_costs_no_row(cluster, undisturbed, tmp_path, capsys):
     config = _config(
         tmp_path,
-        model={"name": "fake:step_s=0.02"},
+        model={"name": "fake:step_s=0.05"},
         run={"dir": str(tmp_path / "run"), "shard_rows": 5, "checkpoint_s": 0.1},
         workers={"num_cpus": 0.25, "max": 2},
     )
