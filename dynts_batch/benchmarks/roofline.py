@@ -38,7 +38,7 @@ class Setup:
     """One engine, and the mean sizes of one of its steps."""
 
     workload: Workload
-    policy_name: str
+    weight_kind: type[PackedWeight]
     engine: Engine
 
     @property
@@ -59,10 +59,6 @@ class Setup:
     @property
     def num_weights(self) -> int:
         return sum(linear.in_features * linear.out_features for linear in self.linears)
-
-    @property
-    def weight_kind(self) -> type[PackedWeight]:
-        return weight_kind(self.policy_name)
 
     @property
     def weight_bytes(self) -> int:
@@ -91,15 +87,17 @@ class Setup:
 
 def roofline(policy_name: str, workload: Workload) -> list[Row]:
     """Rows of seconds per step: the step itself, its floors, and the ratio of step to floor."""
-    prompts = workload.load().prompts
-    workload = replace(workload, prompt_tokens=sum(map(len, prompts)) // len(prompts))
+    load = workload.load()
+    num_prompts = len(load.prompts)
+    workload = replace(workload, prompt_tokens=sum(map(len, load.prompts)) // num_prompts)
     cycle = workload.budget - workload.retained_len
     num_new_tokens = workload.budget - workload.prompt_tokens + (NUM_CYCLES + 1) * cycle
-    load = replace(workload, max_new_tokens=num_new_tokens).load()
-    setup = Setup(workload, policy_name, make_engine(workload, policy_name, load))
+    load = replace(load, num_new_tokens=[num_new_tokens] * num_prompts)
+    engine = make_engine(workload, policy_name, load)
+    setup = Setup(workload, weight_kind(policy_name), engine)
     for request in load_requests(load):
         setup.engine.add_request(request)
-    assert setup.engine.num_waiting == len(prompts), "the budget must hold every prompt"
+    assert setup.engine.num_waiting == num_prompts, "the budget must hold every prompt"
     for _ in range(num_new_tokens - NUM_CYCLES * cycle - 1):
         setup.engine.step()
     # Means, because steps that evict, or run the importance predictor for many tokens, count too.

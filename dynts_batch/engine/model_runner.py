@@ -61,9 +61,7 @@ class ModelRunner:
         sizes = [len(piece) for piece in pieces]
         lengths = self._tensor(sizes)
         positions = torch.arange(start, start + longest, device=lanes.device).expand_as(token_ids)
-        self.inputs.prompt_tokens[lanes] = self._tensor(
-            [len(sequence.prompt_token_ids) for sequence in sequences.values()]
-        )
+        self._note_prompts(lanes, sequences)
         tokens = Tokens(
             *(lanes, token_ids, positions, positions, start + lengths),
             max_len=start + longest,
@@ -83,10 +81,11 @@ class ModelRunner:
     ) -> tuple[list[int], list[float | None]]:
         """What `prefill` does, for sequences whose prompt is `shared`."""
         self.settle()
-        for lane, sequence in sequences.items():
+        for lane in sequences:
             shared.give(lane)
-            self.inputs.prompt_tokens[lane] = len(sequence.prompt_token_ids)
-        lengths = self._tensor([shared.num_tokens] * len(sequences))
+        lanes = self._tensor(list(sequences))
+        self._note_prompts(lanes, sequences)
+        lengths = torch.full_like(lanes, shared.num_tokens)
         last_states = shared.hidden_state.expand(len(sequences), -1)
         return self._draw(sequences, last_states, lengths)
 
@@ -139,6 +138,12 @@ class ModelRunner:
         if logprobs is not None:
             self.inputs.logprobs[:num_lanes] = logprobs
         return next_ids
+
+    def _note_prompts(self, lanes: torch.Tensor, sequences: dict[int, Sequence]) -> None:
+        """Let the device know how long the prompts in `lanes` [R] are, read or not."""
+        self.inputs.prompt_tokens[lanes] = self._tensor(
+            [len(sequence.prompt_token_ids) for sequence in sequences.values()]
+        )
 
     def _draw(
         self, sequences: dict[int, Sequence], hidden_states: torch.Tensor, positions: torch.Tensor

@@ -43,12 +43,8 @@ def library(source: str) -> ctypes.CDLL | None:
         return None
     try:
         kept = _cache_folder() / f"{Path(source).stem}-{_fingerprint(compiler)}.so"
-        if kept.exists():
-            try:
-                return ctypes.CDLL(str(kept))
-            except OSError:  # damaged, or where no code may run
-                with contextlib.suppress(OSError):
-                    kept.unlink()
+        if (found := _open(kept)) is not None:
+            return found
         with tempfile.TemporaryDirectory() as folder:
             built = Path(folder) / kept.name
             _run(compiler, *FLAGS, str(FOLDER / source), "-o", str(built), "-lm")
@@ -59,6 +55,18 @@ def library(source: str) -> ctypes.CDLL | None:
     except OSError as error:  # a temporary folder may forbid running code too
         log.warning("cannot load %s, doing without it: %s", source, error)
     return None
+
+
+def _open(kept: Path) -> ctypes.CDLL | None:
+    """What the cache holds. None: nothing; what cannot be loaded is removed."""
+    if not kept.exists():
+        return None
+    try:
+        return ctypes.CDLL(str(kept))
+    except OSError:  # damaged, or where no code may run
+        with contextlib.suppress(OSError):
+            kept.unlink()
+        return None
 
 
 def _keep(built: Path, kept: Path) -> None:
