@@ -13,7 +13,7 @@ from dataclasses import asdict, fields
 from types import NoneType, UnionType
 from typing import IO, Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 from yaml import YAMLError  # type: ignore[import-untyped]  # comes with omegaconf
 
@@ -91,12 +91,33 @@ def _read(path: str | IO[str], overrides: Sequence[str]) -> dict[str, Any]:
     if not OmegaConf.is_dict(tree):
         raise ConfigError(f"the config file {path!r} must hold groups of keys, got a list")
     try:
-        merged = OmegaConf.merge(tree, OmegaConf.from_dotlist(list(overrides)))
+        merged = OmegaConf.merge(tree, *map(_read_override, overrides))
         groups = cast(dict[str, Any], OmegaConf.to_container(merged, resolve=True))
-    except (OmegaConfBaseException, TypeError, YAMLError) as error:
+    except (OmegaConfBaseException, TypeError) as error:
         raise ConfigError(f"cannot read the config: {_first_line(error)}") from None
     # `memory:` with nothing below it is an empty group, as YAML users expect.
     return {str(group): {} if keys is None else keys for group, keys in groups.items()}
+
+
+def _read_override(override: str) -> DictConfig:
+    """`key=value` as a tree: the value is YAML, but for a key of text that is neither null nor in
+    quotes. YAML would take "Question: {prompt}" for a mapping and " #" for a comment."""
+    key, _, value = override.partition("=")
+    start = value.lstrip()[:1]
+    try:
+        if not _is_text(key) or start in ("'", '"') or value.strip().lower() in ("", "~", "null"):
+            return OmegaConf.from_dotlist([override])
+    except YAMLError as error:
+        raise ConfigError(f"cannot read {override}: {_first_line(error)}") from None
+    tree = OmegaConf.create()
+    OmegaConf.update(tree, key, value)
+    return tree
+
+
+def _is_text(key: str) -> bool:
+    group, _, name = key.partition(".")
+    hint = get_type_hints(get_type_hints(Config).get(group, object)).get(name)
+    return hint in (str, str | None)
 
 
 def _gather_policy_options(groups: dict[str, Any]) -> dict[str, Any]:

@@ -19,8 +19,9 @@ _HEAD = """\
 # Configuration keys
 
 A run is one YAML file. Every key below may stand in it, or on the command line as
-`group.key=value`. A key that is left out has its default. `null` means "not set". Wrong keys,
-types and values are refused before Ray starts.
+`group.key=value`. There a value is YAML too, and text is taken as it stands if no quotes are around
+it. A key that is left out has its default. `null` means "not set". Wrong keys, types and values are
+refused before Ray starts.
 
 The files beside this page are complete configurations. `dynts-batch config` lists their names, and
 `dynts-batch config hub-model > my-run.yaml` prints one to start from. `paper/` has the runs of the

@@ -126,12 +126,30 @@ def test_a_group_without_keys_is_empty(tmp_path):
         ("model.think_tags=abc", "model.think_tags must be a list of text or null, got 'abc'"),
         ("policy.budget", "an override must be key=value, got 'policy.budget'"),
         ("=3", "an override must be key=value, got '=3'"),
-        ("policy.budget=[1", "cannot read the config: while parsing"),
+        ("policy.budget=[1", "cannot read policy.budget=[1: while parsing"),
         ("run.dir=${nowhere}", "cannot read the config: Interpolation key 'nowhere' not found"),
     ],
 )
 def test_an_unknown_key_or_a_wrong_type_is_named_with_the_choices(minimal, override, message):
     assert _error(minimal, override).startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ("{prompt}", "{prompt}"),
+        ("Question: {prompt}", "Question: {prompt}"),
+        ("{prompt} Write #### before the number", "{prompt} Write #### before the number"),
+        ("# Problem\n\n{prompt}\n  - think", "# Problem\n\n{prompt}\n  - think"),
+        (r"{prompt} in \boxed{}", r"{prompt} in \boxed{}"),
+        (r'"{prompt}\n\\boxed{}"', "{prompt}\n\\boxed{}"),
+        ("'{prompt}: it''s'", "{prompt}: it's"),
+        ("null", None),
+        ("", None),
+    ],
+)
+def test_an_override_of_a_text_key_is_the_text_itself(minimal, value, text):
+    assert load_config(minimal, [f"input.prompt_template={value}"]).input.prompt_template == text
 
 
 @pytest.mark.parametrize(
