@@ -172,7 +172,9 @@ def test_another_run_is_told_whether_the_directory_in_its_way_holds_a_row(
     assert message.endswith("It holds no row, so it may also be deleted.") is not has_row
 
 
-@pytest.mark.parametrize("name", ["{}/nope", "./nope", "../nope", "~/nope", "my/models/nope"])
+@pytest.mark.parametrize(
+    "name", ["{}/nope", "./nope", "../nope", "~/nope", "~nobody-here/nope", "my/models/nope"]
+)
 def test_a_model_path_that_leads_nowhere_is_refused_without_asking_the_hub(
     capsys, monkeypatch, config, tmp_path, name
 ):

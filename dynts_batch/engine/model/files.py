@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from importlib.resources import files
 from importlib.util import find_spec
+from os.path import exists, expanduser
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +77,7 @@ def _gguf(name: str) -> Path | None:
     """
     if not name.endswith(".gguf"):
         return None
-    path = Path(name).expanduser().resolve()
+    path = Path(expanduser(name)).resolve()
     if not path.is_file():
         raise ConfigError(
             f"model.name must be the path of a GGUF file, got {name!r}, which is none"
@@ -97,8 +98,8 @@ def _refuse_missing_folder(name: str) -> None:
 
     Raises: ConfigError if `name` is a path and nothing is there.
     """
-    is_path = name.startswith(("/", "./", "../", "~/")) or name.count("/") > 1
-    if is_path and not Path(name).expanduser().exists():
+    is_path = name.startswith(("/", "./", "../", "~")) or name.count("/") > 1
+    if is_path and not exists(expanduser(name)):
         raise no_such_model(name, "no such folder")
 
 
@@ -107,7 +108,7 @@ def model_path(name: str) -> str:
     understands, which leaves a `~` as it is."""
     if name == "embedded":
         return str(files("dynts_batch.lab") / "reasoner")
-    return str(Path(name).expanduser()) if name.startswith("~/") else name
+    return expanduser(name)
 
 
 def no_such_model(name: str, reason: object) -> ConfigError:

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 from functools import cached_property
+from os.path import expanduser
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -243,7 +244,7 @@ def is_template(text: str) -> bool:
 def read_template(path: str) -> str:
     """Raises: ConfigError if `path` is no Jinja file."""
     try:
-        text = Path(path).expanduser().read_text(encoding="utf-8")
+        text = Path(expanduser(path)).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(
             f"model.chat_template must be the path of a Jinja file, or a template, got {path!r}:"

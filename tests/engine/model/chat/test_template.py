@@ -65,6 +65,7 @@ def test_a_template_that_takes_text_is_given_text() -> None:
         ("{{ messages[0].content | nonsense }}", "nonsense"),
         ("{{ raise_exception('never') }}", "never"),
         ("/nowhere/template.jinja", "must be the path of a Jinja file, or a template"),
+        ("~nobody-here/template.jinja", "must be the path of a Jinja file, or a template"),
     ],
 )
 def test_a_template_that_cannot_say_what_the_user_says_is_refused(
