@@ -14,7 +14,12 @@ from types import NoneType, UnionType
 from typing import IO, Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
+from omegaconf.errors import (
+    ConfigKeyError,
+    GrammarParseError,
+    InterpolationResolutionError,
+    OmegaConfBaseException,
+)
 from yaml import YAMLError  # type: ignore[import-untyped]  # comes with omegaconf
 
 from dynts_batch.config import Config, PolicyConfig
@@ -23,6 +28,10 @@ from dynts_batch.errors import ConfigError, choices_hint
 from dynts_batch.shipped import find_config
 
 T = TypeVar("T")
+
+_QUOTED_OR_NULL = re.compile(
+    r"""'([^']|'')*+'|"([^"\\]|\\.)*+"|null|~|""", re.DOTALL | re.IGNORECASE
+)
 
 
 def load_config(path: str | IO[str], overrides: Sequence[str] = ()) -> Config:
@@ -94,18 +103,20 @@ def _read(path: str | IO[str], overrides: Sequence[str]) -> dict[str, Any]:
         merged = OmegaConf.merge(tree, *map(_read_override, overrides))
         groups = cast(dict[str, Any], OmegaConf.to_container(merged, resolve=True))
     except (OmegaConfBaseException, TypeError) as error:
-        raise ConfigError(f"cannot read the config: {_first_line(error)}") from None
+        key = getattr(error, "full_key", None) or "the config"
+        is_reference = isinstance(error, InterpolationResolutionError | GrammarParseError)
+        hint = r". For ${ itself write \${" if is_reference else ""
+        raise ConfigError(f"cannot read {key}: {_first_line(error)}{hint}") from None
     # `memory:` with nothing below it is an empty group, as YAML users expect.
     return {str(group): {} if keys is None else keys for group, keys in groups.items()}
 
 
 def _read_override(override: str) -> DictConfig:
-    """`key=value` as a tree: the value is YAML, but for a key of text that is neither null nor in
-    quotes. YAML would take "Question: {prompt}" for a mapping and " #" for a comment."""
+    """`key=value` as a tree: the value is YAML, but for a key of text that is neither null nor all
+    in quotes. YAML would take "Question: {prompt}" for a mapping and " #" for a comment."""
     key, _, value = override.partition("=")
-    start = value.lstrip()[:1]
     try:
-        if not _is_text(key) or start in ("'", '"') or value.strip().lower() in ("", "~", "null"):
+        if not _is_text(key) or _QUOTED_OR_NULL.fullmatch(value.strip()):
             return OmegaConf.from_dotlist([override])
     except YAMLError as error:
         raise ConfigError(f"cannot read {override}: {_first_line(error)}") from None

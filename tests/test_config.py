@@ -127,7 +127,10 @@ def test_a_group_without_keys_is_empty(tmp_path):
         ("policy.budget", "an override must be key=value, got 'policy.budget'"),
         ("=3", "an override must be key=value, got '=3'"),
         ("policy.budget=[1", "cannot read policy.budget=[1: while parsing"),
-        ("run.dir=${nowhere}", "cannot read the config: Interpolation key 'nowhere' not found"),
+        (
+            "run.dir=${nowhere}",
+            r"cannot read run.dir: Interpolation key 'nowhere' not found. For ${ ",
+        ),
     ],
 )
 def test_an_unknown_key_or_a_wrong_type_is_named_with_the_choices(minimal, override, message):
@@ -144,6 +147,10 @@ def test_an_unknown_key_or_a_wrong_type_is_named_with_the_choices(minimal, overr
         (r"{prompt} in \boxed{}", r"{prompt} in \boxed{}"),
         (r'"{prompt}\n\\boxed{}"', "{prompt}\n\\boxed{}"),
         ("'{prompt}: it''s'", "{prompt}: it's"),
+        ('"{prompt}" # Think', '"{prompt}" # Think'),
+        ('"{prompt}" is the "question"', '"{prompt}" is the "question"'),
+        ("'Tis this: {prompt}", "'Tis this: {prompt}"),
+        (r"{prompt} costs \${5}", "{prompt} costs ${5}"),
         ("null", None),
         ("", None),
     ],

@@ -4,8 +4,10 @@
         [--shares 35,50,70] [--policies A,B] [key=value ...]
 
 MODEL is a folder or a hub id. PROBLEMS has a question and its answer on each line; the first --rows
-are done, greedily. Runs the full cache, then every policy and schedule at every share of what the
-full cache stores at its peak, prompt included. Each has its run directory below OUT/cells.
+are done, greedily. input.prompt_template="$(cat FILE)" puts worked examples before each question.
+
+Runs the full cache, then every policy and schedule at every share of what the full cache stores at
+its peak, prompt included. Each has its run directory below OUT/cells.
 
 Writes OUT/frontier.parquet and OUT/frontier.svg, and prints the table. It shows what each policy
 loses against the full cache and against the best other policy, with paired 95% intervals. It also

@@ -57,6 +57,8 @@ class Engine:
         self._model, self._sampling = model, sampling
         self._renderer = PromptRenderer(model.tokenizer, model.think_tags, model.chat)
         self._longest_prompt = policy.longest_prompt(memory.max_prompt_tokens)
+        is_given = policy.longest_prompt(memory.max_prompt_tokens + 1) > self._longest_prompt
+        self._prompt_limit_key = "memory.max_prompt_tokens" if is_given else "policy.budget"
         capacity = policy.capacity(memory.max_prompt_tokens, sampling.max_new_tokens)
         longest = self._longest_prompt + sampling.max_new_tokens
         companions, key_offsets = measure(model, policy, companions, longest)
@@ -171,8 +173,7 @@ class Engine:
             if len(token_ids) > self._longest_prompt:
                 raise PromptTooLongError(
                     f"the prompt must have at most {self._longest_prompt} tokens, got"
-                    f" {len(token_ids)}: raise policy.budget, or memory.max_prompt_tokens if the"
-                    " prompt may be evicted from"
+                    f" {len(token_ids)}: raise {self._prompt_limit_key}"
                 )
             self._check_positions(len(token_ids) + self._max_new_tokens(request))
         except RowError as error:

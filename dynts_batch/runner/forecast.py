@@ -57,8 +57,10 @@ def forecast(config_path: str, overrides: Sequence[str], *, num_rows: int) -> in
     console = Console(stderr=True)
     config = load_config(config_path, overrides)
     address = os.environ.get("RAY_ADDRESS") or None
-    run = _sample(
-        prepare(_for_sample(config, is_local=address is None), is_local=address is None), num_rows
+    run = prepare(
+        _for_sample(config, is_local=address is None),
+        is_local=address is None,
+        choose=partial(_sample, num_rows=num_rows),
     )
     if has_work(run):
         console.print(
@@ -104,10 +106,9 @@ def _for_sample(config: Config, *, is_local: bool) -> Config:
     return dataclasses.replace(sample, run=dataclasses.replace(plain, dir=path))
 
 
-def _sample(run: PreparedRun, num_rows: int) -> PreparedRun:
+def _sample(plan: ShardPlan, num_rows: int) -> list[int]:
     dice = random.Random(0)  # the same rows each time: what is done is not done again
-    shards = dice.sample(range(run.plan.num_shards), _num_shards(run.plan, num_rows))
-    return dataclasses.replace(run, shards_to_do=tuple(sorted(set(shards) - run.committed_shards)))
+    return dice.sample(range(plan.num_shards), _num_shards(plan, num_rows))
 
 
 def _num_shards(plan: ShardPlan, num_rows: int) -> int:

@@ -10,6 +10,7 @@ Every cell is a run like any other; nothing here knows how a run works.
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -65,17 +66,18 @@ class Cell:
 
 
 def plan_cells(variants: Sequence[str], budgets: Sequence[int], seeds: Sequence[int]) -> list[Cell]:
-    """All cells, the full cache first; one seed of everything before the next,
-    so that a part is a frontier too."""
+    """All cells, each once, the full cache first; one seed of everything before the next, so that a
+    part is a frontier too."""
     bounded = [variant for variant in variants if variant != FULL]
-    return [
+    cells = (
         cell
         for seed in seeds
         for cell in (
             Cell(FULL, None, seed),
             *(Cell(variant, budget, seed) for budget in budgets for variant in bounded),
         )
-    ]
+    )
+    return list(dict.fromkeys(cells))
 
 
 def budgets_of_shares(shares: Sequence[float], full: RunDir) -> list[int]:
@@ -114,6 +116,8 @@ def frontier_of_shares(
 
     Raises: ConfigError, InputError.
     """
+    if wrong := [share for share in shares if not 0 < share < math.inf]:
+        raise ConfigError(f"--shares must be above 0, got {wrong[0]:g}")
     full = plan_cells([], [], seeds[:1])
     # Any budget shows whether the settings are wrong, before the full cache has run for hours.
     _check(_configs(config_path, out, plan_cells(variants, [2**30], seeds), overrides))
@@ -177,6 +181,7 @@ def write_frontier(
         for batch in _rows(cell, RunDir(str(config.run.dir)))
     ]
     rows = pa.Table.from_batches(batches, SCHEMA)
+    out.mkdir(parents=True, exist_ok=True)
     pq.write_table(rows, out / "frontier.parquet")
     if rows.num_rows:
         found = Frontier.of(rows)
@@ -190,10 +195,15 @@ def _rows(cell: Cell, run_dir: RunDir) -> Iterator[pa.RecordBatch]:
         return
     of_the_cell = {"policy": cell.variant, "budget": cell.budget, "seed": cell.seed}
     columns = [name for name in SCHEMA.names if name not in of_the_cell]
-    for batch in run_dir.read_rows(columns):
+    for batch in run_dir.read_rows([*columns, "reference"]):
         rows = [{**row, **of_the_cell} for row in batch.to_pylist()]
-        # Without an answer there is nothing to judge: that is not right.
-        rows = [{**row, "correct": bool(row["correct"])} for row in rows]
+        # Without an answer there is nothing to judge: that is not right. Without a reference
+        # nothing says what is.
+        rows = [
+            {**row, "correct": bool(row["correct"])}
+            for row in rows
+            if row["correct"] is not None or row["reference"] is not None
+        ]
         yield pa.RecordBatch.from_pylist(rows, SCHEMA)
 
 
@@ -203,6 +213,8 @@ def _check(configs: Sequence[Config]) -> None:
 
     if configs[0].input.reference_column is None:
         raise ConfigError("a frontier needs input.reference_column: its rows are graded")
+    if configs[0].grading.kind == "none":
+        raise ConfigError("a frontier needs grading.kind: its rows are graded, got none")
     if (stop_when := configs[0].sampling.stop_when) is not None:
         raise ConfigError(
             "a frontier needs sampling.stop_when=null: its policies are compared on the same"

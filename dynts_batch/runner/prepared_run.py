@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Iterable, Set
+from collections.abc import Callable, Iterable, Set
 from dataclasses import dataclass
 from functools import cached_property, partial
 
@@ -57,13 +57,14 @@ class PreparedRun:
         """Units of shards that are neither stored nor to be done: a plan and a tuning leave most
         of a run alone."""
         asked = self.committed_shards.union(self.shards_to_do)
-        left = set(range(self.plan.num_shards)) - asked
-        return sum(len(self.plan.units(shard)) for shard in left)
+        return self.plan.num_units - sum(len(self.plan.units(shard)) for shard in asked)
 
 
-def prepare(config: Config, *, is_local: bool) -> PreparedRun:
-    """Check `config` and make or resume its run directory. `is_local`:
-    the run stays on this machine.
+def prepare(
+    config: Config, *, is_local: bool, choose: Callable[[ShardPlan], Iterable[int]] | None = None
+) -> PreparedRun:
+    """Check `config` and make or resume its run directory. `is_local`: the run stays on this
+    machine. `choose`: the shards of a sample; default all.
 
     Raises:
         ConfigError, InputError: a user's mistake.
@@ -80,7 +81,8 @@ def prepare(config: Config, *, is_local: bool) -> PreparedRun:
     source.validate()
     num_samples, shard_rows = config.sampling.num_samples, config.run.shard_rows
     plan = ShardPlan(source.num_rows, num_samples, shard_rows, in_turn=stopping is not None)
-    _check_num_shards(plan)
+    if choose is None:
+        _check_num_shards(plan)
     run_dir = RunDir(str(config.run.dir))
     if is_local and not run_dir.is_run():
         _check_fits_here(config)
@@ -99,7 +101,7 @@ def prepare(config: Config, *, is_local: bool) -> PreparedRun:
             raise
         raise FingerprintError(f"{error} It holds no row, so it may also be deleted.") from None
     committed, checkpointed = run_dir.finished_shards(), run_dir.list_shards("checkpoints")
-    to_do = set(range(plan.num_shards)) - committed
+    to_do = set(range(plan.num_shards) if choose is None else choose(plan)) - committed
     if config.run.retry_failed:
         to_do |= run_dir.failed_units().keys()
     return PreparedRun(

@@ -60,8 +60,11 @@ def regrade(path: str, overrides: Sequence[str]) -> tuple[Config, Regraded]:
     config = override_config(run_dir.config(), _allowed(overrides))
     regraded = Regraded()
     with run_dir.claim(), Grader.from_config(config.grading) as grader:
+        shards = sorted(run_dir.finished_shards())
+        for shard in shards[:1]:  # a wrong column is refused before the run counts as half graded
+            _references(run_dir.read_shard(shard), config.input.reference_column)
         run_dir.begin_regrade(dataclasses.asdict(config.grading))
-        for shard in sorted(run_dir.finished_shards()):
+        for shard in shards:
             table = run_dir.read_shard(shard)
             judged = _judge(table, config, grader)
             _count(regraded, table, judged)

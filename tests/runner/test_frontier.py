@@ -1,11 +1,15 @@
 """The frontier as a job: every cell is a run, the same command resumes,
 and wrong cells are refused before the first."""
 
+import io
+import math
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 from fake_run import write_config, write_problems
+from report_runs import ERROR_ROW, write_run
+from rich.console import Console
 
 from dynts_batch.data.run_dir import RunDir
 from dynts_batch.errors import ConfigError
@@ -15,6 +19,7 @@ from dynts_batch.runner.frontier import (
     frontier,
     frontier_of_shares,
     plan_cells,
+    write_frontier,
 )
 
 
@@ -33,6 +38,7 @@ def test_a_cell_says_what_it_changes_and_has_a_folder_of_its_own() -> None:
     ]  # fmt: skip
     cells = plan_cells(["dynts", "my_module:Mine", "full"], [16, 8], [0, 1])
     assert len(cells) == 2 * (1 + 2 * 2)
+    assert cells == plan_cells(["dynts", "my_module:Mine", "dynts", "full"], [16, 8, 8], [0, 1, 0])
     assert len({cell.name for cell in cells}) == len(cells)
     assert [cell.name for cell in cells[:3]] == ["full-s0", "dynts-b16-s0", "my_module.Mine-b16-s0"]
 
@@ -71,7 +77,25 @@ def test_wrong_cells_are_refused_before_any_is_run(config: Path, tmp_path: Path)
         (["window+mood=1"], [0], "memory.max_seqs=4", "unknown config key policy.mood"),
         (["window"], [0, 1], "sampling.temperature=0", "several seeds needs sampling.temperature"),
         (["window"], [0], "input.reference_column=null", "needs input.reference_column"),
+        (["window"], [0], "grading.kind=none", "needs grading.kind"),
     ):
         with pytest.raises(ConfigError, match=message):
             frontier(str(config), out, plan_cells(variants, [16], seeds), None, [override])
+    for share in (0, -5, math.nan):
+        with pytest.raises(ConfigError, match="--shares must be above 0"):
+            frontier_of_shares(str(config), out, ["window"], [50, share], [0], None, [])
     assert not out.exists()
+
+
+def test_a_question_without_a_reference_has_no_wrong_answer(tmp_path: Path) -> None:
+    right, wrong, unknown = {}, {"correct": False}, {"reference": None, "correct": None}
+    rows = [row | {"request_id": f"q{n}"} for n, row in enumerate([right, wrong, unknown])]
+    path = write_run(tmp_path / "full", [*rows, ERROR_ROW | {"request_id": "q3"}])
+    cells, configs = plan_cells([], [], [0]), [RunDir(path).config()]
+    write_frontier(tmp_path / "out", cells, configs, Console(file=io.StringIO()))
+    found = pq.read_table(tmp_path / "out" / "frontier.parquet").to_pylist()
+    assert [(row["request_id"], row["correct"]) for row in found] == [
+        ("q0", True),
+        ("q1", False),
+        ("q3", False),
+    ]

@@ -23,6 +23,8 @@ from dynts_batch.engine.factory import check_engine
 from dynts_batch.engine.model import files as files_module
 from dynts_batch.engine.model.loader import load_model
 from dynts_batch.engine.model.resolved import resolve_model
+from dynts_batch.errors import ConfigError
+from dynts_batch.runner import prepared_run as prepared_run_module
 from dynts_batch.runner import reason as reason_module
 from dynts_batch.runner.prepared_run import prepare
 from dynts_batch.runner.reason import reason
@@ -197,7 +199,32 @@ def test_a_name_without_a_folder_here_is_the_hubs(monkeypatch, hub_model, tmp_pa
 def test_a_model_in_the_home_folder_is_found(monkeypatch, tmp_path, tiny_model_dirs):
     monkeypatch.setenv("HOME", str(tmp_path))
     shutil.copytree(tiny_model_dirs["llama"], tmp_path / "mine")
-    assert resolve_model(ModelConfig("~/mine")).files.folder == tmp_path / "mine"
+    beside = {"predictor": "~/p.safetensors", "tokenizer": "~/mine", "thoughts": "~/t.safetensors"}
+    found = resolve_model(ModelConfig("~/mine", **beside)).files
+    assert (found.folder, found.tokenizer) == (tmp_path / "mine", str(tmp_path / "mine"))
+    assert (found.predictor, found.thoughts) == (
+        tmp_path / "p.safetensors",
+        tmp_path / "t.safetensors",
+    )
+
+
+def test_a_folder_of_gguf_files_asks_for_one(capsys, config, tmp_path):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "small-q4.gguf").touch()
+    message = _refused(capsys, config, f"model.name={tmp_path}/model")
+    assert message.startswith("model.name must name one GGUF file")
+    assert message.endswith("a folder that holds small-q4.gguf")
+    missing = f"{tmp_path}/model/SMALL.GGUF"
+    assert "must be the path of a GGUF file" in _refused(capsys, config, f"model.name={missing}")
+
+
+def test_a_sample_may_be_of_more_shards_than_a_run_may_have(config, monkeypatch):
+    monkeypatch.setattr(prepared_run_module, "MAX_SHARDS", 2)
+    settings = load_config(config, ["run.shard_rows=1"])
+    with pytest.raises(ConfigError, match=r"run.shard_rows must be at least 3 for 5 prompts"):
+        prepare(settings, is_local=True)
+    sample = prepare(settings, is_local=True, choose=lambda plan: [3, 1])
+    assert (sample.shards_to_do, sample.num_unasked) == ((1, 3), 3)
 
 
 def test_a_predictor_that_is_not_there_is_said_to_be_missing(capsys, config, tmp_path):

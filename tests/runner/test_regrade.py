@@ -133,6 +133,7 @@ def test_an_unfinished_run_is_refused(tmp_path):
         ("policy.budget=3", r"policy.budget does not belong to grading"),
         ("grading.kind=llm", r"grading.kind must be one of math, exact, none, or module:function"),
         ("grading.kind=no_module:f", r"grading.kind 'no_module:f' cannot be loaded"),
+        ("input.reference_column=nope", r"input.reference_column 'nope' is not a column"),
         ("grading.kinds=math", r"unknown config key grading.kinds. Did you mean kind\?"),
     ],
 )

@@ -9,6 +9,7 @@ dynts-batch export RUN_DIR ORG/NAME --format hub        to the hub, private unle
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from dynts_batch.cli.arguments import add_run_dir, command_parser
@@ -25,11 +26,11 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--format", choices=FORMATS, default="parquet")
     parser.add_argument("--file-mb", type=float, default=256, help="size of a file, roughly")
     parser.add_argument("--columns", help="those to write, with commas between; default all")
-    parser.add_argument("--partial", action="store_true", help="what there is of an unfinished run")
+    parser.add_argument("--partial", action="store_true", help="the finished shards of a run")
     parser.add_argument("--public", action="store_true", help="on the hub: for everybody to see")
     args = parser.parse_args(arguments)
-    if args.file_mb <= 0:
-        raise ConfigError(f"--file-mb must be above 0, got {args.file_mb:g}")
+    if not 0 < args.file_mb < math.inf:
+        raise ConfigError(f"--file-mb must be above 0 and finite, got {args.file_mb:g}")
     if args.columns and args.format == "openai":
         raise ConfigError("--columns has no effect on the format openai: leave it out")
     num_rows = export(

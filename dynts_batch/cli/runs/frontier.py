@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dynts_batch.cli.arguments import add_config, add_overrides, command_parser
+from dynts_batch.errors import ConfigError
 from dynts_batch.runner.frontier import frontier, frontier_of_shares, plan_cells
 
 
@@ -30,6 +31,8 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--cells", type=int, metavar="N", help="start at most N runs, then draw")
     add_overrides(parser, "policy.window_size=32")
     args = parser.parse_intermixed_args(arguments)
+    if args.cells is not None and args.cells < 0:
+        raise ConfigError(f"--cells must be at least 0, got {args.cells}")
     policies, rest = args.policies.split(","), (args.cells, args.overrides)
     if args.shares:
         return frontier_of_shares(args.config, args.out, policies, args.shares, args.seeds, *rest)

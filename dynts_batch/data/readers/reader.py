@@ -131,13 +131,24 @@ def _unify(files: Sequence[str], schemas: Sequence[pa.Schema]) -> pa.Schema:
         repeated = {name for name in schema.names if schema.names.count(name) > 1}
         if repeated:
             raise InputError(f"column names of {file} must be unique, got twice: {repeated}")
+        both = [unified, schema.remove_metadata()]
         try:
-            unified = pa.unify_schemas(
-                [unified, schema.remove_metadata()], promote_options="permissive"
-            )
+            try:
+                unified = pa.unify_schemas(both, promote_options="permissive")
+            except (
+                pa.ArrowTypeError
+            ):  # a file may have its text as a dictionary, as pandas' category
+                unified = pa.unify_schemas(map(_decoded, both), promote_options="permissive")
         except pa.ArrowException as error:
             raise InputError(f"{file} does not fit the files before it: {error}") from error
     return unified
+
+
+def _decoded(schema: pa.Schema) -> pa.Schema:
+    return pa.schema(
+        field.with_type(field.type.value_type) if pa.types.is_dictionary(field.type) else field
+        for field in schema
+    )
 
 
 def _check_storable(table: Table) -> None:

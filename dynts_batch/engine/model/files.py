@@ -62,12 +62,16 @@ def find_files(config: ModelConfig) -> ModelFiles:
     return ModelFiles(
         path,
         gguf,
-        config.tokenizer,
+        None if config.tokenizer is None else expanduser(config.tokenizer),
         _commit(config, beside) or config.revision,
         config.trust_remote_code,
-        predictor=Path(config.predictor or beside / "predictor.safetensors"),
-        thoughts=Path(config.thoughts or beside / "thoughts.safetensors"),
+        predictor=_given(config.predictor) or beside / "predictor.safetensors",
+        thoughts=_given(config.thoughts) or beside / "thoughts.safetensors",
     )
+
+
+def _given(path: str | None) -> Path | None:
+    return Path(expanduser(path)) if path else None
 
 
 def _gguf(name: str) -> Path | None:
@@ -75,7 +79,8 @@ def _gguf(name: str) -> Path | None:
 
     Raises: ConfigError if there is no such file, or if its reader is not installed.
     """
-    if not name.endswith(".gguf"):
+    if not name.lower().endswith(".gguf"):
+        _refuse_folder_of_gguf(name)
         return None
     path = Path(expanduser(name)).resolve()
     if not path.is_file():
@@ -88,6 +93,16 @@ def _gguf(name: str) -> Path | None:
             f" {' and '.join(lacking)}: pip install 'dynts-batch[gguf]'"
         )
     return path
+
+
+def _refuse_folder_of_gguf(name: str) -> None:
+    folder = Path(expanduser(name))
+    found = sorted(path.name for path in folder.glob("*.gguf")) if folder.is_dir() else []
+    if found and not (folder / "config.json").exists():
+        raise ConfigError(
+            f"model.name must name one GGUF file, got {name!r}, a folder that holds"
+            f" {', '.join(found)}"
+        )
 
 
 def _refuse_missing_folder(name: str) -> None:

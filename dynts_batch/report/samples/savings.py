@@ -13,8 +13,9 @@ from dynts_batch.report.run_rows import RunRows
 class Savings:
     """Samples, generated tokens and dollars. `plain_*`: what running all samples would have taken.
 
-    That is an estimate: each question's missing samples count as the mean of those that every
-    question has. It is unbiased, because nothing that a sample says decides whether those are run.
+    That is an estimate, unless all were run: each question's samples count as the mean of those
+    that every question has. It is unbiased, because nothing that a sample says decides whether
+    those are run.
     """
 
     num_run: int
@@ -33,15 +34,18 @@ class Savings:
         possible, certain = (np.bincount(questions, of) for of in (is_possible, is_certain))
 
         def plain(amounts: np.ndarray) -> float:
+            if num_run == num_samples:
+                return float(amounts[is_run].sum())
             sums = np.bincount(questions, np.where(is_certain, amounts, 0.0))
             known = certain > 0
             return float(np.sum(possible[known] * sums[known] / certain[known]))
 
+        num_run, num_samples = int(is_run.sum()), int(is_possible.sum())
         tokens, usd = run.generated_tokens(), run.numbers("cost_usd")
         is_priced = not np.isnan(usd[is_run]).any()
         return cls(
-            num_run=int(is_run.sum()),
-            num_samples=int(is_possible.sum()),
+            num_run=num_run,
+            num_samples=num_samples,
             tokens=float(tokens[is_run].sum()),
             plain_tokens=plain(tokens),
             usd=float(usd[is_run].sum()) if is_priced else None,

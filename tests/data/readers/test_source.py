@@ -259,6 +259,19 @@ def test_files_of_one_folder_may_lack_columns_and_differ_in_width(tmp_path):
     assert second.error is not None
 
 
+@pytest.mark.parametrize("order", ["ab", "ba"])
+def test_text_is_text_also_where_one_file_has_it_as_a_dictionary(tmp_path, order):
+    """As pandas stores a category."""
+    tables = [
+        pa.table({"prompt": ["x"]}),
+        pa.table({"prompt": pa.array(["y"]).dictionary_encode()}),
+    ]
+    for name, table in zip(order, tables, strict=True):
+        pq.write_table(table, tmp_path / f"{name}.parquet")
+    prompts = [row["prompt"] for row in _open(tmp_path).read(0, 2).columns.to_pylist()]
+    assert sorted(prompts) == ["x", "y"]
+
+
 def test_files_of_one_folder_with_other_types_are_refused_by_name(tmp_path):
     pq.write_table(pa.table({"prompt": ["x"]}), tmp_path / "a.parquet")
     pq.write_table(pa.table({"prompt": [1]}), tmp_path / "b.parquet")

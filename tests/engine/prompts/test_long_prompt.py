@@ -93,6 +93,8 @@ def test_a_protected_prompt_must_fit_and_no_other_is_read_without_end(
     refused = found[str(longest + 1), 0]
     assert refused.error_type == "PromptTooLongError"
     assert f"at most {longest} tokens" in (refused.error_message or "")
+    key = "policy.budget" if is_protected else "memory.max_prompt_tokens"
+    assert (refused.error_message or "").endswith(f"raise {key}")
 
 
 def test_a_thought_that_is_given_no_room_is_ended_after_the_prompt(

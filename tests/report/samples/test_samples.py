@@ -18,6 +18,7 @@ from dynts_batch.report.measures import Measures, measure
 from dynts_batch.report.page.page import render_page
 from dynts_batch.report.run_rows import read_run
 from dynts_batch.report.samples.at_k import of_all, of_stopped
+from dynts_batch.report.samples.savings import Savings
 from dynts_batch.report.tables import show_report
 
 NUM_SAMPLES, NUM_QUESTIONS = 16, 1500
@@ -128,6 +129,15 @@ def test_what_all_samples_would_have_taken_is_told_from_those_that_are_always_ru
     assert savings.plain_tokens == pytest.approx(plain.completion_tokens, rel=0.1)
     assert savings.plain_usd == pytest.approx(plain.dollars.total, rel=0.1)
     assert 0 < savings.tokens_share < 1
+
+
+def test_nothing_is_saved_where_all_samples_were_run(tmp_path):
+    """Also if the first of each question is longer than the others."""
+    run = _write(tmp_path / "run", [[("w", False), *15 * [("r", True)]], 16 * [("v", False)]], None)
+    savings = Savings.of(run.run, np.repeat([0, 1], NUM_SAMPLES), num_certain=1)
+    assert savings.run_share == 1
+    assert savings.tokens_share == 0
+    assert (savings.plain_tokens, savings.plain_usd) == (savings.tokens, savings.usd)
 
 
 @pytest.mark.parametrize("when", ["agreed", "right"])
