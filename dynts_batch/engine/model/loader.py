@@ -88,6 +88,7 @@ def _read(resolved: ResolvedModel) -> tuple[PreTrainedModel, Mapping[str, Any]]:
     assert made_by is not None
     return made_by.from_pretrained(
         **files.source,
+        **({"config": checkpoint} if is_gguf else {}),  # its RoPE is not transformers' own reading
         **loading_options(checkpoint, is_gguf=is_gguf),
         **how,
         use_safetensors=None if is_gguf else True,

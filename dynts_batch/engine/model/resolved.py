@@ -15,6 +15,7 @@ from transformers import AutoConfig, PretrainedConfig, PreTrainedTokenizerBase
 from dynts_batch.config import ModelConfig
 from dynts_batch.engine.model.chat.stop_tokens import find_stop_token_ids, former_stop_token_ids
 from dynts_batch.engine.model.chat.template import ChatTemplate, pinned
+from dynts_batch.engine.model.checkpoint.gguf_rope import restore_rope
 from dynts_batch.engine.model.checkpoint.positions import check_positions, num_positions
 from dynts_batch.engine.model.checkpoint.quantization import check_quantization, quant_method
 from dynts_batch.engine.model.checkpoint.skeleton import MODEL_ERRORS, make_skeleton
@@ -143,9 +144,12 @@ def _weights_sha256(files: ModelFiles) -> str | None:
 
 def _read_config(name: str, files: ModelFiles) -> PretrainedConfig:
     try:
-        return AutoConfig.from_pretrained(**files.source)
+        config = AutoConfig.from_pretrained(**files.source)
     except MODEL_ERRORS as error:
         raise no_such_model(name, error) from None
+    if files.gguf is not None:
+        restore_rope(files.gguf, config)
+    return config
 
 
 def pick_device(config: ModelConfig) -> torch.device:
