@@ -18,11 +18,11 @@ from dynts_batch.shipped import shipped_configs
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
-#: Imported only where they are asked for: a GPU's kernels, an engine, peers of the benchmark, a
-#: second test process.
-OPTIONAL = {"triton", "vllm", "kvpress", "openvino", "openvino_genai", "xdist"}
-#: Not imported by name: fsspec finds it, moto serves it, and the tests call these.
-UNIMPORTED = {"hatchling", "mypy", "pytest-timeout", "pytest-xdist", "ruff", "triton"}
+#: Imported only where they are asked for: a GPU's kernels, a reader of models, an engine, peers of
+#: the benchmark, a second test process.
+OPTIONAL = {"triton", "gguf", "vllm", "kvpress", "openvino", "openvino_genai", "xdist"}
+#: Not imported by name, or optional: fsspec finds it, moto serves it, and the tests call these.
+UNIMPORTED = {"gguf", "hatchling", "mypy", "pytest-timeout", "pytest-xdist", "ruff", "triton"}
 
 
 def declared(*extras: str) -> set[str]:

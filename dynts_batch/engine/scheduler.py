@@ -10,8 +10,9 @@ from collections.abc import Callable
 
 from dynts_batch.engine.sequence import PREFILL_CHUNK, Sequence
 
-#: Most prompt tokens of a step, padding included. It bounds the activations.
-MAX_PREFILL_TOKENS = 8192
+#: Most prompt tokens of a step, padding included. It bounds the activations; products of more rows
+#: are no faster.
+MAX_PREFILL_TOKENS = 2048
 
 
 class Scheduler:
