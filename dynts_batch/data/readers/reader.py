@@ -131,17 +131,19 @@ def _unify(files: Sequence[str], schemas: Sequence[pa.Schema]) -> pa.Schema:
         repeated = {name for name in schema.names if schema.names.count(name) > 1}
         if repeated:
             raise InputError(f"column names of {file} must be unique, got twice: {repeated}")
-        both = [unified, schema.remove_metadata()]
         try:
-            try:
-                unified = pa.unify_schemas(both, promote_options="permissive")
-            except (
-                pa.ArrowTypeError
-            ):  # a file may have its text as a dictionary, as pandas' category
-                unified = pa.unify_schemas(map(_decoded, both), promote_options="permissive")
+            unified = _merged([unified, schema.remove_metadata()])
         except pa.ArrowException as error:
             raise InputError(f"{file} does not fit the files before it: {error}") from error
     return unified
+
+
+def _merged(schemas: Sequence[pa.Schema]) -> pa.Schema:
+    """Some files may have as a dictionary what others have plain: pandas stores categories so."""
+    try:
+        return pa.unify_schemas(schemas, promote_options="permissive")
+    except pa.ArrowTypeError:
+        return pa.unify_schemas(map(_decoded, schemas), promote_options="permissive")
 
 
 def _decoded(schema: pa.Schema) -> pa.Schema:
