@@ -1,5 +1,5 @@
-"""What can be known of the cluster files without a cluster:
-they have the form asked for, and name what exists."""
+"""What can be known of the cluster files where there is no cluster. They have the form asked for,
+and name what exists."""
 
 import json
 import os

@@ -31,12 +31,15 @@ from dynts_batch.training.traces import Dropped, Trace, choose_units, read_trace
 QUICKSTART = Path(__file__).parents[2] / "configs" / "quickstart.yaml"
 
 
-def test_every_correct_trace_has_the_definitions_labels(
-    run_dir: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.fixture(scope="module")
+def labels(run_dir: Path) -> Path:
+    """Those of the run, where they are written if no place is named."""
     assert label(str(run_dir), None, ["hidden_tokens=100"]) == 0
-    assert "dropped" not in capsys.readouterr().out
-    label_dir = LabelDir(f"{run_dir}/labels")
+    return run_dir / "labels"
+
+
+def test_every_correct_trace_has_the_definitions_labels(run_dir: Path, labels: Path) -> None:
+    label_dir = LabelDir(str(labels))
     found = [trace for shard in label_dir.finished_shards() for trace in label_dir.read(shard)]
     rows = [row for batch in RunDir(str(run_dir)).read_rows() for row in batch.to_pylist()]
     right = {row["request_id"] for row in rows if row["correct"]}
@@ -53,8 +56,8 @@ def test_every_correct_trace_has_the_definitions_labels(
     for trace in found:
         row = by_unit[trace.request_id, trace.sample_index]
         assert len(trace.token_ids) == len(trace.labels) == row["reasoning_tokens"]
-        labels, states = label_trace(model, traces[trace.request_id])
-        np.testing.assert_allclose(trace.labels, labels.numpy(), atol=1e-6)
+        expected, states = label_trace(model, traces[trace.request_id])
+        np.testing.assert_allclose(trace.labels, expected.numpy(), atol=1e-6)
         assert len(trace.hidden_positions) == min(100, row["reasoning_tokens"])
         stored = torch.from_numpy(trace.hidden_states.astype(np.float32))
         torch.testing.assert_close(
@@ -63,19 +66,17 @@ def test_every_correct_trace_has_the_definitions_labels(
 
 
 def test_the_same_command_resumes_and_then_does_nothing(
-    run_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    run_dir: Path, labels: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    out = tmp_path / "labels"
-    assert label(str(run_dir), str(out), ["hidden_tokens=0"]) == 0
+    out = shutil.copytree(labels, tmp_path / "labels")
     first, *others = sorted(out.glob("shard-*.parquet"))
     content, times = first.read_bytes(), [path.stat().st_mtime_ns for path in others]
     first.unlink()
-    capsys.readouterr()
-    assert label(str(run_dir), str(out), ["hidden_tokens=0"]) == 0
+    assert label(str(run_dir), str(out), ["hidden_tokens=100"]) == 0
     assert "1 of 2 shards to do" in capsys.readouterr().err
     assert first.read_bytes() == content
     assert [path.stat().st_mtime_ns for path in others] == times
-    assert label(str(run_dir), str(out), ["hidden_tokens=0"]) == 0
+    assert label(str(run_dir), str(out), ["hidden_tokens=100"]) == 0
     assert "nothing to do" in capsys.readouterr().err
     with pytest.raises(FingerprintError, match="hidden_tokens"):
         label(str(run_dir), str(out), ["hidden_tokens=5"])
@@ -83,17 +84,20 @@ def test_the_same_command_resumes_and_then_does_nothing(
 
 @pytest.mark.timeout(
     1200
-)  # six starts of a process with torch, each a minute where all else is busy
+)  # five starts of a process with torch, each a minute where all else is busy
 @pytest.mark.parametrize("num_deaths", [1, pytest.param(4, marks=pytest.mark.long)])
 def test_labels_of_a_killed_worker_equal_those_of_an_undisturbed_one(
-    num_deaths: int, run_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    num_deaths: int,
+    run_dir: Path,
+    labels: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Ray starts it again up to three times;
     after that the same command goes on from what is stored."""
-    calm, out = tmp_path / "calm", tmp_path / "labels"
-    assert label(str(run_dir), str(calm), ["hidden_tokens=100"]) == 0
-    files = sorted(calm.glob("shard-*.parquet"))
-    last, deaths = int(files[-1].stem.removeprefix("shard-")), tmp_path / "deaths"
+    out, deaths = tmp_path / "labels", tmp_path / "deaths"
+    files = sorted(labels.glob("shard-*.parquet"))
+    last = int(files[-1].stem.removeprefix("shard-"))
 
     class Mortal(Labeller):
         """Is killed with the labels of its last shard computed and not stored,

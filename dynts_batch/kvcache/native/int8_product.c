@@ -108,7 +108,7 @@ INLINE void multiply(const product *p, long r, long n, const int8_t *ahead, cons
    scales [R] and channel_scales [N], plus bias [N], or without it. The weights are int8 [N / PANEL,
    K / 4, PANEL, 4]. offsets [N] are -128 times the sum of a channel's weights. All that has N is
    padded to whole panels, but for out. K is a multiple of 4. If SIGNED, 128 is taken off the codes
-   already, in their lowest 8 bits. */
+   already, in their lowest 8 bits, and there are no offsets. */
 void multiply_codes(void *out, const uint8_t *codes, const float *scales, const int8_t *weights,
                     const int32_t *offsets, const float *channel_scales, const float *bias, long R,
                     long N, long K, long halves, long threads) {

@@ -29,9 +29,9 @@ REQUESTS = [Request(str(i), prompt_token_ids=list(range(10, 14 + i))) for i in r
         pytest.param("qwen2", "full", False, {}, marks=pytest.mark.long),
         pytest.param("qwen3", "streaming", False, {}, marks=pytest.mark.long),
         ("gpt_oss", "random", False, {}),
-        ("llama", "tova", False, {}),
+        pytest.param("llama", "tova", False, {}, marks=pytest.mark.long),
         ("qwen3", "rkv", True, {}),
-        ("qwen2", "random", False, {"dtype": "bfloat16"}),
+        pytest.param("qwen2", "random", False, {"dtype": "bfloat16"}, marks=pytest.mark.long),
         pytest.param(
             *("llama", "random", False, {"dtype": "bfloat16", "weights": "int8"}),
             marks=pytest.mark.skipif(

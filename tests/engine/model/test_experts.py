@@ -41,7 +41,7 @@ MODELS: dict[str, Callable[[Path], PreTrainedModel]] = {
 }
 
 
-@pytest.fixture(params=[1, 2])
+@pytest.fixture
 def num_threads(request: pytest.FixtureRequest) -> Iterator[int]:
     before = torch.get_num_threads()
     torch.set_num_threads(request.param)
@@ -50,7 +50,15 @@ def num_threads(request: pytest.FixtureRequest) -> Iterator[int]:
 
 
 @pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="torch has no oneDNN here")
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(
+    ("name", "num_threads"),
+    [
+        *((name, 1) for name in MODELS),
+        ("qwen3", 2),
+        *(pytest.param(name, 2, marks=pytest.mark.long) for name in MODELS.keys() - {"qwen3"}),
+    ],
+    indirect=["num_threads"],
+)
 @torch.inference_mode()
 def test_a_token_has_the_same_bits_alone_and_among_others(
     name: str, num_threads: int, tiny_model_dirs: dict[str, Path]

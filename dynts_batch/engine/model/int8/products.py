@@ -30,9 +30,11 @@ class NativeProduct:
         padding = -len(codes) % panel
         self._scales = F.pad(scales, (0, padding))
         self._bias = None if bias is None else F.pad(bias, (0, padding))
-        # A token's codes are `ZERO_POINT` above their numbers.
-        offsets = codes.sum(dim=1, dtype=torch.int32) * -ZERO_POINT
-        self._offsets = F.pad(offsets, (0, padding))
+        self._offsets = None
+        if not self._takes_signed:
+            # A token's codes are `ZERO_POINT` above their numbers.
+            offsets = codes.sum(dim=1, dtype=torch.int32) * -ZERO_POINT
+            self._offsets = F.pad(offsets, (0, padding))
         fours = F.pad(codes.view(torch.int32), (0, 0, 0, padding))
         self._weights = fours.unflatten(0, (-1, panel)).transpose(1, 2).contiguous()
 
@@ -109,14 +111,14 @@ def product_kind(width: int) -> type[NativeProduct | OneDnnProduct]:
 
 
 @operation(
-    "multiply_codes(Tensor codes, Tensor scales, Tensor weights, Tensor offsets, Tensor"
+    "multiply_codes(Tensor codes, Tensor scales, Tensor weights, Tensor? offsets, Tensor"
     " channel_scales, Tensor? bias, int num_channels, ScalarType dtype) -> Tensor"
 )
 def _multiply_codes(
     codes: torch.Tensor,
     scales: torch.Tensor,
     weights: torch.Tensor,
-    offsets: torch.Tensor,
+    offsets: torch.Tensor | None,
     channel_scales: torch.Tensor,
     bias: torch.Tensor | None,
     num_channels: int,
@@ -125,8 +127,9 @@ def _multiply_codes(
     codes, scales = codes.contiguous(), scales.contiguous()
     out = torch.empty(*codes.shape[:-1], num_channels, dtype=dtype)
     function(SOURCE, "multiply_codes", "ppppppp" "lllll")(
-        out.data_ptr(), codes.data_ptr(), scales.data_ptr(), weights.data_ptr(), offsets.data_ptr(),
-        channel_scales.data_ptr(), None if bias is None else bias.data_ptr(),
+        out.data_ptr(), codes.data_ptr(), scales.data_ptr(), weights.data_ptr(),
+        None if offsets is None else offsets.data_ptr(), channel_scales.data_ptr(),
+        None if bias is None else bias.data_ptr(),
         len(scales.view(-1)), num_channels, codes.shape[-1], dtype == torch.bfloat16,
         torch.get_num_threads(),
     )  # fmt: skip

@@ -8,11 +8,11 @@ batch-mates. Knows no model.
 import torch
 
 from dynts_batch.engine.model.int8.products import product_kind
-from dynts_batch.engine.model.int8.rounding import round_rows, rounded
+from dynts_batch.engine.model.int8.rounding import ZERO_POINT, round_rows
 from dynts_batch.engine.model.packing import PackedWeight
 from dynts_batch.errors import ConfigError
 
-#: Channels that are rounded at once. Meanwhile their numbers are float32.
+#: Channels that are rounded at once. Without a C compiler their numbers are float32 meanwhile.
 CHANNELS_AT_ONCE = 512
 
 
@@ -29,7 +29,8 @@ class Int8Weight(PackedWeight):
         scales = torch.empty(len(weight))
         for start in range(0, len(weight), CHANNELS_AT_ONCE):
             part = slice(start, start + CHANNELS_AT_ONCE)
-            codes[part], scales[part, None] = rounded(weight[part])
+            unsigned, scales[part, None] = round_rows(weight[part])
+            codes[part] = (unsigned ^ ZERO_POINT).view(torch.int8)
         bias = None if self._bias is None else self._bias.float()
         self._multiply_codes = product_kind(self.in_features)(codes, scales, bias)
 
