@@ -271,7 +271,7 @@ class GradingConfig:
     ended, the last box in it too, as the field's harnesses do. The report says how many rows
     differ."""
     timeout_s: float = 5.0
-    """Longest comparison of one answer; a longer one counts as wrong. Above 0."""
+    """CPU seconds for one answer (seconds for a function of yours); longer is wrong. Above 0."""
 
 
 @dataclass(frozen=True)

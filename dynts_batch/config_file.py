@@ -101,7 +101,9 @@ def _read(path: str | IO[str], overrides: Sequence[str]) -> dict[str, Any]:
         raise ConfigError(f"the config file {path!r} must hold groups of keys, got a list")
     try:
         merged = OmegaConf.merge(tree, *map(_read_override, overrides))
-        groups = cast(dict[str, Any], OmegaConf.to_container(merged, resolve=True))
+        groups = cast(
+            dict[str, Any], OmegaConf.to_container(merged, resolve=True, throw_on_missing=True)
+        )
     except (OmegaConfBaseException, TypeError) as error:
         key = getattr(error, "full_key", None) or "the config"
         is_reference = isinstance(error, InterpolationResolutionError | GrammarParseError)

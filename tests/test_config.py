@@ -127,6 +127,7 @@ def test_a_group_without_keys_is_empty(tmp_path):
         ("policy.budget", "an override must be key=value, got 'policy.budget'"),
         ("=3", "an override must be key=value, got '=3'"),
         ("policy.budget=[1", "cannot read policy.budget=[1: while parsing"),
+        ("model.revision=???", "cannot read model.revision: Missing mandatory value"),
         (
             "run.dir=${nowhere}",
             r"cannot read run.dir: Interpolation key 'nowhere' not found. For ${ ",

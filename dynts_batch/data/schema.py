@@ -159,7 +159,8 @@ RESULT = (
         FIRST_ATTEMPT,
         "Of a row that ran again with more room (policy.retry_budget): how its first attempt ended,"
         " with which budget, and what it took. device_s, energy_j and cost_usd of the row hold"
-        " both attempts, all other columns are the second one's. Else null",
+        " both attempts, all other columns are the second one's. `correct` is null if the run was"
+        " judged by other rules since. Else null",
     ),
     _field(
         "token_trace",

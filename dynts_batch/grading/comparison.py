@@ -18,7 +18,7 @@ from dynts_batch.grading.algebra import Algebra, NoAlgebra
 from dynts_batch.grading.definitions import definition, is_name, name_one_thing
 from dynts_batch.grading.equality import same_text
 from dynts_batch.grading.notation.clock import Clock
-from dynts_batch.grading.notation.numeral import parse_number
+from dynts_batch.grading.notation.numeral import parse_number, read_in_base
 from dynts_batch.grading.notation.quantity import Quantity
 from dynts_batch.grading.notation.real_sets import Interval, RealSet, read_real_set
 from dynts_batch.grading.notation.structure import (
@@ -74,6 +74,9 @@ class Comparison:
             return True
         if depth > _MAX_DEPTH:
             return False
+        bases = read_in_base(answer), read_in_base(reference)
+        if None not in bases:  # to a parser of mathematics a base is an index, which it drops
+            return bases[0] == bases[1]
         my_set, their_set = read_real_set(answer), read_real_set(reference)
         if (
             my_set is not None

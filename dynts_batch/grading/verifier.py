@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -26,6 +27,9 @@ MATH_VERIFY = "math-verify"
 
 _CHILD = Path(__file__).with_name("verifier_child.py")
 _START_TIMEOUT_S = 120.0  # it imports sympy; half a second on an idle machine
+# A comparison has its time on the CPU, so that a busy machine turns no right answer into a wrong
+# one. A child that does not get on at all is given up after so many times that.
+_MOST_WAITING = 20
 _MEMORY_BYTES = 2 * 1024**3
 _MAX_CHARS = 500
 
@@ -40,11 +44,14 @@ class Verifier:
     `function` is "math-verify" or "module:function". It is called with an answer and a reference,
     and returns True, False or None for "no judgement". The child starts with the first call. Any
     thread may call; calls run one at a time.
+
+    The seconds are CPU time of math-verify, and time of a user's function, which may be waiting.
     """
 
     def __init__(self, timeout_s: float, function: str = MATH_VERIFY) -> None:
         self._timeout_s = timeout_s
         self._function = function
+        self._is_math = function == MATH_VERIFY
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._channel: socket.socket | None = None
@@ -70,22 +77,20 @@ class Verifier:
             JudgeError: the function cannot be loaded.
             RuntimeError: the child cannot be started at all.
         """
-        is_math = self._function == MATH_VERIFY
-        if is_math and max(len(answer or ""), len(reference)) > _MAX_CHARS:
+        if self._is_math and max(len(answer or ""), len(reference)) > _MAX_CHARS:
             return False
         with self._lock:
             channel = self._ready_channel()
             request = json.dumps({"answer": answer, "reference": reference}) + "\n"
             try:
-                reply = _exchange(channel, request.encode(), self._timeout_s)
+                return self._verdict(_exchange(channel, request.encode(), self._longest_wait_s))
             except TimeoutError:
-                logger.warning(
-                    "%s took over %g s: counted as wrong", self._function, self._timeout_s
-                )
+                why = f" took over {self._longest_wait_s:g} s"
             except OSError as error:
-                logger.warning("%s's process died (%s): counted as wrong", self._function, error)
-            else:
-                return self._verdict(reply)
+                is_spent = self._exit_status() == -signal.SIGPROF
+                spent = f" took over {self._timeout_s:g} s of CPU time"
+                why = spent if is_spent else f"'s process died ({error})"
+            logger.warning("%s%s: counted as wrong", self._function, why)
             self._stop(grace_s=0.0)
             return False
 
@@ -94,10 +99,22 @@ class Verifier:
         with self._lock:
             self._stop(grace_s=1.0)
 
+    @property
+    def _longest_wait_s(self) -> float:
+        return self._timeout_s * (_MOST_WAITING if self._is_math else 1)
+
+    def _exit_status(self) -> int | None:
+        """Of the child, which has closed its end of the channel. None: it goes on all the same."""
+        assert self._process is not None
+        try:
+            return self._process.wait(1.0)
+        except subprocess.TimeoutExpired:
+            return None
+
     def _verdict(self, reply: dict[str, object]) -> bool | None:
         if "error" not in reply:
             return reply["verdict"]  # type: ignore[return-value]  # the child checks it
-        if self._function == MATH_VERIFY:
+        if self._is_math:
             return False
         logger.warning("%s raised %s: the row is not judged", self._function, reply["error"])
         return None
@@ -116,8 +133,7 @@ class Verifier:
             return self._start()
         except OSError as error:
             self._stop(grace_s=0.0)
-            is_math = self._function == MATH_VERIFY
-            module = "math_verify" if is_math else self._function.partition(":")[0]
+            module = "math_verify" if self._is_math else self._function.partition(":")[0]
             raise RuntimeError(
                 f"cannot start the process of {self._function} ({error});"
                 f" to see why, run: {sys.executable} -c 'import {module}'"
@@ -125,12 +141,12 @@ class Verifier:
 
     def _start(self) -> socket.socket:
         self._channel, child_end = socket.socketpair()
-        memory_bytes = _MEMORY_BYTES if self._function == MATH_VERIFY else 0
+        cpu_s, memory_bytes = (self._timeout_s, _MEMORY_BYTES) if self._is_math else (0.0, 0)
         with child_end:
             self._process = subprocess.Popen(
                 [
                     *(sys.executable, "-P", str(_CHILD)),
-                    *(str(self._timeout_s), str(memory_bytes), self._function),
+                    *(str(self._longest_wait_s), str(cpu_s), str(memory_bytes), self._function),
                 ],
                 stdin=child_end.fileno(),
                 stdout=subprocess.DEVNULL,

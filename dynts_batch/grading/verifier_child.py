@@ -17,13 +17,15 @@ _ORPHAN_GRACE_S = 1.0  # the parent's own timeout comes first
 
 
 def main() -> None:
-    timeout_s, memory_bytes, function_name = float(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+    wait_s, cpu_s = float(sys.argv[1]), float(sys.argv[2])
+    memory_bytes, function_name = int(sys.argv[3]), sys.argv[4]
     logging.disable()
     # Ctrl-C reaches the whole process group. The parent decides what becomes of the row in flight.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # The kernel's default action ends even a long computation inside one C call. A Python handler,
     # and so math-verify's own timeout, cannot.
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.signal(signal.SIGPROF, signal.SIG_DFL)
     if memory_bytes:
         resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -35,7 +37,8 @@ def main() -> None:
             return
         channel.sendall(_line(verdict=None))
         for line in requests:
-            signal.setitimer(signal.ITIMER_REAL, timeout_s + _ORPHAN_GRACE_S)
+            signal.setitimer(signal.ITIMER_REAL, wait_s + _ORPHAN_GRACE_S)
+            signal.setitimer(signal.ITIMER_PROF, cpu_s)  # the parent knows this end by its signal
             try:
                 request = loads(line)
                 reply = _line(verdict=_checked(judge(request["answer"], request["reference"])))
@@ -44,6 +47,7 @@ def main() -> None:
             except Exception as error:  # noqa: BLE001  one row, not the run
                 reply = _line(error=f"{type(error).__name__}: {error}")
             signal.setitimer(signal.ITIMER_REAL, 0.0)
+            signal.setitimer(signal.ITIMER_PROF, 0.0)
             channel.sendall(reply)
 
 

@@ -197,12 +197,12 @@ def _rows(cell: Cell, run_dir: RunDir) -> Iterator[pa.RecordBatch]:
     columns = [name for name in SCHEMA.names if name not in of_the_cell]
     for batch in run_dir.read_rows([*columns, "reference"]):
         rows = [{**row, **of_the_cell} for row in batch.to_pylist()]
-        # Without an answer there is nothing to judge: that is not right. Without a reference
-        # nothing says what is.
+        # A row that failed is not right. Where nothing says what is right, no row counts.
         rows = [
             {**row, "correct": bool(row["correct"])}
             for row in rows
-            if row["correct"] is not None or row["reference"] is not None
+            if row["correct"] is not None
+            or (row["finish_reason"] == "error" and (row["reference"] or "").strip())
         ]
         yield pa.RecordBatch.from_pylist(rows, SCHEMA)
 

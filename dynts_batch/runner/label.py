@@ -29,15 +29,22 @@ def label(run_path: str, out: str | None, overrides: Sequence[str]) -> int:
     run_dir, label_dir = RunDir(run_path), LabelDir(absolute(out or f"{run_path}/labels"))
     config = with_own_weights(run_dir.config())
     chosen = choose_units(run_dir, settings.traces_per_question)
-    fingerprint = run_dir.fingerprint("model", "sampling")
+    fingerprint = run_dir.fingerprint("model", "sampling", "grading", "input", "policy")
+    # Which rows are right may change after the labels: by `grade`, and by second attempts.
+    judged_by = {
+        "grading": fingerprint["grading"],
+        "reference_column": fingerprint["input"]["reference_column"],
+        "retry_budget": fingerprint["policy"].get("retry_budget"),
+    }
     label_dir.create_or_resume(
         {
             **asdict(settings),
             "model": config.model.name,
             "model_fingerprint": fingerprint["model"],
             "run": {key: fingerprint[key] for key in ("num_units", "shard_rows", "sampling")},
+            "judged_by": judged_by,
         },
-        defaults=asdict(LabelSettings()),
+        defaults={**asdict(LabelSettings()), "judged_by": judged_by},
     )
     todo = {shard: chosen[shard] for shard in chosen.keys() - set(label_dir.finished_shards())}
     if todo:

@@ -58,6 +58,8 @@ def regrade(path: str, overrides: Sequence[str]) -> tuple[Config, Regraded]:
             f"{path} is not finished: its rows are judged as they come. Finish it first"
         )
     config = override_config(run_dir.config(), _allowed(overrides))
+    rules = grading_fingerprint(config.grading), config.input.reference_column
+    is_changed = rules != (fingerprint["grading"], fingerprint["input"]["reference_column"])
     regraded = Regraded()
     with run_dir.claim(), Grader.from_config(config.grading) as grader:
         shards = sorted(run_dir.finished_shards())
@@ -67,11 +69,12 @@ def regrade(path: str, overrides: Sequence[str]) -> tuple[Config, Regraded]:
         for shard in shards:
             table = run_dir.read_shard(shard)
             judged = _judge(table, config, grader)
+            if is_changed:
+                judged = _without_first_verdicts(judged)
             _count(regraded, table, judged)
             if judged != table:
                 run_dir.replace_shard(shard, judged)
-    fingerprint["grading"] = grading_fingerprint(config.grading)
-    fingerprint["input"]["reference_column"] = config.input.reference_column
+    fingerprint["grading"], fingerprint["input"]["reference_column"] = rules
     run_dir.end_regrade(config, fingerprint)
     return config, regraded
 
@@ -105,6 +108,17 @@ def _judge(table: pa.Table, config: Config, grader: Grader) -> pa.Table:
             table.schema.get_field_index(name), field, pa.array(values, field.type)
         )
     return table
+
+
+def _without_first_verdicts(table: pa.Table) -> pa.Table:
+    """What first attempts answered is not stored, so other rules cannot judge them."""
+    field = OWN_FIELDS["first_attempt"]
+    first = [
+        None if value is None else {**value, "correct": None}
+        for value in table[field.name].to_pylist()
+    ]
+    index = table.schema.get_field_index(field.name)
+    return table.set_column(index, field, pa.array(first, field.type))
 
 
 def _references(table: pa.Table, column: str | None) -> list[str | None]:

@@ -44,8 +44,8 @@ def test_a_bomb_is_wrong_within_its_time_and_the_next_answer_is_judged(
     verifier.verify("x", "y")
     started_s = time.monotonic()
     assert not verifier.verify(BOMB, "5")
-    assert time.monotonic() - started_s < 3.0
-    assert "counted as wrong" in caplog.text
+    assert time.monotonic() - started_s < 10.0
+    assert "took over 1 s of CPU time: counted as wrong" in caplog.text
     verifier._timeout_s = 30.0  # a machine that is busy with other work takes longer than a second
     assert verifier.verify("x+1", "1+x")
     verifier.close()
@@ -73,7 +73,19 @@ def test_a_child_killed_in_the_middle_makes_that_row_wrong_and_the_next_one_righ
     assert verifier.verify("x+1", "1+x")
 
 
-def test_a_stopped_child_is_replaced() -> None:
+def test_only_its_own_time_counts() -> None:
+    """On a machine that was busy with other work right answers were wrong."""
+    verifier = Verifier(timeout_s=1.0)
+    verifier.verify("x", "y")
+    assert verifier.child_pid is not None
+    os.kill(verifier.child_pid, signal.SIGSTOP)
+    threading.Timer(2.0, os.kill, (verifier.child_pid, signal.SIGCONT)).start()
+    assert verifier.verify("x+1", "1+x")
+    verifier.close()
+
+
+def test_a_stopped_child_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dynts_batch.grading.verifier._MOST_WAITING", 1)
     verifier = Verifier(timeout_s=1.0)
     verifier.verify("x", "y")
     assert verifier.child_pid is not None

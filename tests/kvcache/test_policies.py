@@ -400,6 +400,18 @@ def test_the_answer_is_protected_as_long_as_a_candidate_is_left() -> None:
         (PolicyConfig(name="window"), "policy.budget is required"),
         (PolicyConfig(name="window", budget=1, window_size=0), "policy.budget must be at least 2"),
         (
+            PolicyConfig(
+                "expected", budget=64, window_size=8, options={"unlikeness": float("nan")}
+            ),
+            "policy.unlikeness must be at least 0, got nan",
+        ),
+        (
+            PolicyConfig(
+                "rkv", budget=64, window_size=8, options={"similarity_threshold": float("nan")}
+            ),
+            "policy.similarity_threshold must be a number, got nan",
+        ),
+        (
             PolicyConfig(name="window", budget=40, window_size=8, keep_ratio=float("nan")),
             r"policy.keep_ratio must be in \(0, 1\]",
         ),

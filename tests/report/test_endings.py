@@ -63,6 +63,20 @@ def test_second_attempts_are_priced_beside_the_run_without_them(tmp_path):
     }
 
 
+def test_nothing_is_said_of_first_attempts_that_later_rules_did_not_judge(tmp_path):
+    """`grade` judges what is stored: the second answers. A first attempt that failed was wrong by
+    any rules."""
+    failed = FIRST | {"correct": None, "finish_reason": "error"}
+    rows = [{"first_attempt": failed}, {"first_attempt": FIRST, **WRONG}]
+    lines = _lines(_totals(tmp_path / "known", rows, "policy.retry_budget=60"))
+    assert lines["run again"][1].endswith("1 of them right, before 0")
+    rows = [{"first_attempt": FIRST | {"correct": None}}, {"first_attempt": FIRST, **WRONG}]
+    lines = _lines(_totals(tmp_path / "unknown", rows, "policy.retry_budget=60"))
+    assert lines["run again"][1].endswith("1 of them right")
+    assert lines["cost of running again"] == ("$0.400", "80.0% of all")
+    assert "cost per right answer without" not in lines
+
+
 def test_runs_side_by_side_count_what_each_has_cut_and_run_again(tmp_path):
     paths = [
         write_run(tmp_path / "plain", [{}, {"request_id": "q1"}]),

@@ -89,8 +89,10 @@ def test_wrong_cells_are_refused_before_any_is_run(config: Path, tmp_path: Path)
 
 def test_a_question_without_a_reference_has_no_wrong_answer(tmp_path: Path) -> None:
     right, wrong, unknown = {}, {"correct": False}, {"reference": None, "correct": None}
-    rows = [row | {"request_id": f"q{n}"} for n, row in enumerate([right, wrong, unknown])]
-    path = write_run(tmp_path / "full", [*rows, ERROR_ROW | {"request_id": "q3"}])
+    blank = {"reference": " ", "correct": None}  # as an empty cell of a CSV file
+    found = [right, wrong, unknown, ERROR_ROW, blank, ERROR_ROW | blank]
+    rows = [row | {"request_id": f"q{n}"} for n, row in enumerate(found)]
+    path = write_run(tmp_path / "full", rows)
     cells, configs = plan_cells([], [], [0]), [RunDir(path).config()]
     write_frontier(tmp_path / "out", cells, configs, Console(file=io.StringIO()))
     found = pq.read_table(tmp_path / "out" / "frontier.parquet").to_pylist()

@@ -22,6 +22,7 @@ from dynts_batch.engine.prompt import PromptRenderer
 from dynts_batch.errors import DyntsError, FingerprintError, InputError, RunDirError
 from dynts_batch.runner.label import label
 from dynts_batch.runner.reason import reason
+from dynts_batch.runner.regrade import regrade
 from dynts_batch.training import labeller as labeller_module
 from dynts_batch.training.label_dir import LabelDir, LabelledTrace
 from dynts_batch.training.labeller import Labeller
@@ -80,6 +81,17 @@ def test_the_same_command_resumes_and_then_does_nothing(
     assert "nothing to do" in capsys.readouterr().err
     with pytest.raises(FingerprintError, match="hidden_tokens"):
         label(str(run_dir), str(out), ["hidden_tokens=5"])
+
+
+def test_labels_of_rows_that_were_judged_otherwise_are_not_gone_on_with(
+    run_dir: Path, labels: Path, tmp_path: Path
+) -> None:
+    """The job said that there was nothing to do, and wrong traces trained the predictor."""
+    judged = shutil.copytree(run_dir, tmp_path / "run")
+    shutil.copytree(labels, judged / "labels", dirs_exist_ok=True)
+    regrade(str(judged), ["grading.kind=exact"])
+    with pytest.raises(FingerprintError, match=r"judged_by.*exact"):
+        label(str(judged), None, ["hidden_tokens=100"])
 
 
 @pytest.mark.timeout(

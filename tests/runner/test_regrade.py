@@ -9,6 +9,7 @@ from local_run import finish_run
 from dynts_batch.config_file import to_yaml
 from dynts_batch.data.run_dir import RunDir
 from dynts_batch.errors import ConfigError, FingerprintError, RunDirError
+from dynts_batch.report.totals import add_up
 from dynts_batch.runner.prepared_run import prepare
 from dynts_batch.runner.regrade import regrade
 
@@ -156,3 +157,24 @@ def test_the_reading_of_unclosed_thinking_can_be_changed_afterwards(run_dir):
     assert whole.num_correct == strict.num_correct + 1
     assert config.grading.text == run_dir.config().grading.text == "completion"
     assert run_dir.fingerprint()["grading"]["text"] == "completion"
+
+
+def test_first_attempts_whose_answers_are_gone_are_judged_by_no_other_rules(tmp_path, monkeypatch):
+    """Under a grader to which everything is right, all second attempts had gained a right
+    answer."""
+    (tmp_path / "kind.py").write_text("def right(answer, reference):\n    return True\n")
+    monkeypatch.chdir(tmp_path)
+    groups = {"sampling": {"max_new_tokens": 40}, "policy": {"retry_budget": 60}}
+    path = str(tmp_path / "again")
+    run = finish_run(make_config(tmp_path, 60, run={"dir": path, "shard_rows": 20}, **groups))
+    again = [row for row in _rows(run).to_pylist() if row["first_attempt"]]
+    assert {row["first_attempt"]["correct"] for row in again} == {False}
+    regrade(path, ["grading.timeout_s=7"])  # the same rules
+    assert add_up(run).endings.retries.num_right_before == 0
+    regrade(path, ["grading.kind=kind:right"])
+    retries = add_up(run).endings.retries
+    assert retries.num_right == len(again) > 0
+    assert (retries.num_rows, retries.num_right_before) == (len(again), None)
+    for row, before in zip(_rows(run).to_pylist(), again, strict=False):
+        if row["first_attempt"] and row["request_id"] == before["request_id"]:
+            assert row["first_attempt"] == before["first_attempt"] | {"correct": None}

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dynts_batch.config import InputConfig, SamplingConfig
-from dynts_batch.data.readers.formats.columnar import ColumnarTable
+from dynts_batch.data.readers.formats.columnar import ColumnarTable, check_fit
 from dynts_batch.data.readers.formats.csv_text import CsvTable
 from dynts_batch.data.readers.formats.jsonl import JsonlTable
 from dynts_batch.data.readers.formats.openai_batch import ID_COLUMN, MESSAGES_COLUMN, OpenaiTable
@@ -65,7 +65,7 @@ def open_source(config: InputConfig, sampling: SamplingConfig = SamplingConfig()
 def _open_parquet(location: Location) -> ColumnarTable:
     filesystem, paths = location.filesystem, location.paths("parquet")
     parts: list[TablePart] = []
-    schemas = []
+    schemas, schema_of = [], dict[str, pa.Schema]()
     for path in paths:
         with readable(path), filesystem.open_input_file(path) as file:
             parquet = open_parquet(file)
@@ -78,7 +78,11 @@ def _open_parquet(location: Location) -> ColumnarTable:
         added = {name: value for name, value in found.items() if name not in schema.names}
         parts += [PartitionedPart(group, added) for group in groups] if added else groups
         schemas.append(pa.schema([*schema, *((name, pa.string()) for name in added)]))
-    return ColumnarTable(filesystem, location.path, parts, _unify(paths, schemas))
+        schema_of[path] = schema
+    unified = _unify(paths, schemas)
+    for part in parts:
+        check_fit(part, schema_of[part.path], unified)
+    return ColumnarTable(filesystem, location.path, parts, unified)
 
 
 def _open_arrow(location: Location) -> ColumnarTable:
@@ -88,6 +92,8 @@ def _open_arrow(location: Location) -> ColumnarTable:
         with readable(path):
             parts.append(ArrowFile(location.filesystem, path))
     schema = _unify(paths, [part.schema for part in parts])
+    for part in parts:
+        check_fit(part, part.schema, schema)
     far = {name for part in parts for name in part.far_columns}
     fields = [_marked_far(field) if field.name in far else field for field in schema]
     return ColumnarTable(location.filesystem, location.path, parts, pa.schema(fields))

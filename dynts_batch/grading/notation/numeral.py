@@ -55,6 +55,11 @@ _REPEATED = re.compile(r"(\d{0,12}?)(\d{1,12}?)\2{1,}")
 _SCALE = re.compile(r"(.{1,80}?)[ ~]+(hundred|thousand|million|billion|trillion)", re.IGNORECASE)
 _SCALES = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12}
 
+_IN_BASE = re.compile(
+    r"\(?(?P<digits>\d[0-9A-Za-z]{0,63})\)?_"
+    r"(?:(?P<bare>\d{1,2})|\{(?:\\text\{)?(?P<base>\d{1,2})\}{1,2})"
+)
+
 #: Where a mixed numeral may begin in a text. `read_numeral` says whether it is one.
 MIXED_PATTERN = r"\d{1,64}(?:[ ~]*\\frac\{\d+\}\{\d+\}|[ ~]+\d{1,9}/\d{1,9})"
 
@@ -139,6 +144,12 @@ def _refines(answer: Numeral, reference: Numeral) -> bool:
         return False
     is_precise = answer.digits is None or answer.digits > (reference.digits or 0)
     return is_precise and abs(answer.value - reference.value) <= reference.half_unit
+
+
+def read_in_base(text: str) -> tuple[str, int] | None:
+    """The digits and the base of a numeral that names its base, as 1010_2; None if it is none."""
+    found = _IN_BASE.fullmatch(re.sub(r"[\s~]", "", typeset(text)))
+    return None if found is None else (found["digits"].upper(), int(found["bare"] or found["base"]))
 
 
 def _unsigned(text: str) -> Numeral | None:

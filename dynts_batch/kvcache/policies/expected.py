@@ -1,6 +1,7 @@
 """Expected attention: tokens that coming queries will attend to stay, as far as statistics predict,
 and tokens unlike the others."""
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -52,7 +53,8 @@ class Expected(HeadwisePolicy):
 
     def __post_init__(self) -> None:
         for name, least in (("horizon", 1), ("unlikeness", 0), ("num_sink_tokens", 0)):
-            if (value := getattr(self, name)) < least:
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value >= least):
                 raise ConfigError(f"policy.{name} must be at least {least}, got {value}")
         super().__post_init__()
 

@@ -1,5 +1,6 @@
 """R-KV: tokens stay if recent queries attend to them and no newer token repeats them."""
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -51,6 +52,10 @@ class RKV(HeadwisePolicy):
         if not 0 <= self.importance_weight <= 1:
             raise ConfigError(
                 f"policy.importance_weight must be in [0, 1], got {self.importance_weight}"
+            )
+        if not math.isfinite(self.similarity_threshold):
+            raise ConfigError(
+                f"policy.similarity_threshold must be a number, got {self.similarity_threshold}"
             )
 
     @property

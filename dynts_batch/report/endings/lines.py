@@ -48,16 +48,19 @@ def _retry_lines(totals: Totals) -> Iterator[Line]:
     policy = totals.config.policy
     note = f"policy.retry_budget={policy.retry_budget:,} after {policy.budget:,}"
     if totals.num_judged:
-        note += f"; {retries.num_right:,} of them right, before {retries.num_right_before:,}"
+        note += f"; {retries.num_right:,} of them right"
+        if retries.num_right_before is not None:
+            note += f", before {retries.num_right_before:,}"
     yield Line("run again", f"{retries.num_rows:,} rows", note)
     total, usd = totals.dollars.total, retries.usd
     if total is None or usd is None:
         return
-    gained = retries.num_right - retries.num_right_before
     note = f"{percent(usd / total)} of all" if total else ""
-    if gained > 0:
+    before = retries.num_right_before
+    gained = None if before is None else retries.num_right - before
+    if gained is not None and gained > 0:
         note += f"; {money(usd / gained)} per right answer gained"
     yield Line("cost of running again", money(usd), note)
-    if num_right := (totals.num_correct or 0) - gained:
+    if gained is not None and (num_right := (totals.num_correct or 0) - gained):
         note = f"{num_right:,} right answers"
         yield Line("cost per right answer without", money((total - usd) / num_right), note)

@@ -1,6 +1,8 @@
 """Laws of every source, whatever its format: same rows, any order of reading, no row lost."""
 
 import csv
+import datetime
+import decimal
 import json
 import os
 from pathlib import Path
@@ -270,6 +272,42 @@ def test_text_is_text_also_where_one_file_has_it_as_a_dictionary(tmp_path, order
         pq.write_table(table, tmp_path / f"{name}.parquet")
     prompts = [row["prompt"] for row in _open(tmp_path).read(0, 2).columns.to_pylist()]
     assert sorted(prompts) == ["x", "y"]
+
+
+DAY = datetime.datetime(9999, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("some", "others"),
+    [
+        (pa.array([0.5, None]), pa.array([2**53 + 1])),  # pandas has a missing id as a float
+        (pa.array([decimal.Decimal("19.99")], pa.decimal128(5, 2)), pa.array([20])),
+        (pa.array([1]), pa.array([2**63 + 5], pa.uint64())),
+        (pa.array([DAY], pa.timestamp("ms")), pa.array([1], pa.timestamp("ns"))),
+        (pa.array([[0.5]]), pa.array([[2**53 + 1]])),
+    ],
+)
+@pytest.mark.parametrize("order", ["ab", "ba"])
+@pytest.mark.parametrize("format_", ["parquet", "arrow"])
+def test_a_value_that_the_type_of_all_files_does_not_hold_is_refused_before_the_run(
+    tmp_path, some, others, order, format_
+):
+    """It stopped a run in the middle, whenever its shard was read, and for good."""
+    for name, column in zip(order, (some, others), strict=True):
+        table = pa.table({"prompt": ["x"] * len(column), "n": column})
+        if format_ == "parquet":
+            pq.write_table(table, tmp_path / f"{name}.parquet")
+        else:
+            with pa.ipc.new_file(tmp_path / f"{name}.arrow", table.schema) as writer:
+                writer.write(table)
+    with pytest.raises(InputError, match=r"column 'n' of .* which does not hold it .*one type"):
+        _open(tmp_path)
+
+
+def test_whole_numbers_and_floats_of_one_column_are_floats(tmp_path):
+    pq.write_table(pa.table({"prompt": ["x"], "n": [0.5]}), tmp_path / "a.parquet")
+    pq.write_table(pa.table({"prompt": ["y"], "n": [2**53]}), tmp_path / "b.parquet")
+    assert _open(tmp_path).read(0, 2).columns["n"].to_pylist() == [0.5, 2.0**53]
 
 
 def test_files_of_one_folder_with_other_types_are_refused_by_name(tmp_path):

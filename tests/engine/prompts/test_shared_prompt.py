@@ -74,8 +74,8 @@ def rows(found: dict[tuple[str, int], Completion]) -> dict[tuple[str, int], tupl
     }
 
 
-#: One policy for each thing that is recorded of a prompt (importance, attention, queries, thoughts),
-#: and one that records nothing.
+#: One policy for each thing that is recorded of a prompt: importance, attention, queries, thoughts.
+#: And one that records nothing.
 PLAIN = [(name, False) for name in ("cur", "dynts", "h2o", "snapkv", "thinkv")]
 #: A store is tried with the policies that record the most.
 QUANTISED = [

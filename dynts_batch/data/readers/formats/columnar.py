@@ -18,7 +18,7 @@ from dynts_batch.data.readers.table import Block, RawRow
 from dynts_batch.data.readers.table_parts import TablePart
 from dynts_batch.data.readers.unreadable import readable
 from dynts_batch.data.readers.values import readable_values
-from dynts_batch.errors import BadRowError
+from dynts_batch.errors import BadRowError, InputError
 
 
 class ColumnarTable:
@@ -145,6 +145,38 @@ def _conform(
         column = batch.column(field.name)
         columns.append(column if column.type == field.type else column.cast(field.type))
     return pa.RecordBatch.from_arrays(columns, schema=pa.schema(wanted))
+
+
+def check_fit(part: TablePart, found: pa.Schema, unified: pa.Schema) -> None:
+    """Read the columns of `part` that have another type in the table, if their values may not fit
+    it: a large integer where another file has floats, a far date where one has nanoseconds.
+
+    Raises: InputError if one does not.
+    """
+    for field in found:
+        wanted = unified.field(field.name).type
+        if _always_fits(field.type, wanted):
+            continue
+        with readable(part.path):
+            for batch in part.batches([field.name]):
+                try:
+                    batch.column(0).cast(wanted)
+                except pa.ArrowException as error:
+                    raise InputError(
+                        f"column {field.name!r} of {part.path} is {field.type}, and with the other"
+                        f" files {wanted}, which does not hold it ({error}). Write all files with"
+                        " one type"
+                    ) from error
+
+
+def _always_fits(found: pa.DataType, wanted: pa.DataType) -> bool:
+    if found == wanted or pa.types.is_null(found):
+        return True
+    for is_kind in (pa.types.is_signed_integer, pa.types.is_floating):
+        if is_kind(found) and is_kind(wanted):
+            return True  # `wanted` is the wider one
+    may_differ = pa.types.is_primitive(wanted) or pa.types.is_nested(wanted)
+    return not (may_differ or pa.types.is_decimal(wanted))
 
 
 def _without_broken_text(

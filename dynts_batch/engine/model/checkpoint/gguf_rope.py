@@ -53,21 +53,26 @@ def _scaling(file: Path, config: PretrainedConfig) -> dict[str, Any]:
     from gguf import GGUFReader
 
     reader = GGUFReader(file)
-    start = f"{reader.fields['general.architecture'].contents()}.rope.scaling."
+    start = f"{reader.fields['general.architecture'].contents()}.rope."
     stated = {
-        name.removeprefix(start): field.contents()
+        name.removeprefix(f"{start}scaling."): field.contents()
         for name, field in reader.fields.items()
-        if name.startswith(start)
+        if name.startswith(f"{start}scaling.")
     }
+    if (old := reader.fields.get(f"{start}scale_linear")) is not None:  # of files of 2023
+        stated.setdefault("factor", old.contents())
     tensors = {tensor.name: tensor.data for tensor in reader.tensors}
-    kind, factor = stated.get("type", "none"), stated.get("factor", 1.0)
-    if any(name.startswith("rope_factors_") for name in tensors) or not stated.keys() <= _OWN_KEYS:
-        raise _refusal(file, {**stated, "type": kind})
-    if (factors := tensors.get("rope_freqs.weight")) is not None and kind == "none":
+    # Without a type llama.cpp scales by the factor, and takes 0 for none.
+    kind, factor = stated.get("type", "linear"), stated.get("factor") or 1.0
+    is_plain = kind == "none" or (kind in ("linear", "yarn") and factor == 1)
+    by_length = [name for name in tensors if name.startswith("rope_factors_")]
+    if by_length or not stated.keys() <= _OWN_KEYS:
+        raise _refusal(file, stated | dict.fromkeys(by_length, "too"))
+    if (factors := tensors.get("rope_freqs.weight")) is not None and is_plain:
         return _llama3(file, torch.tensor(factors), config)
-    if kind == "none" or (kind in ("linear", "yarn") and factor == 1):
+    if is_plain:
         return {}
-    if kind == "linear":
+    if kind == "linear" and factors is None:
         return {"rope_type": "linear", "factor": factor}
     if kind == "yarn" and "original_context_length" in stated and factors is None:
         original = stated["original_context_length"]
@@ -76,7 +81,7 @@ def _scaling(file: Path, config: PretrainedConfig) -> dict[str, Any]:
             "factor": factor,
             "original_max_position_embeddings": original,
         }
-    raise _refusal(file, stated)
+    raise _refusal(file, stated if factors is None else {**stated, "rope_freqs": "too"})
 
 
 def _llama3(file: Path, factors: torch.Tensor, config: PretrainedConfig) -> dict[str, Any]:

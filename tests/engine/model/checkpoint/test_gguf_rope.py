@@ -96,21 +96,47 @@ def add_linear(writer: gguf.GGUFWriter) -> None:
     writer.add_rope_scaling_factor(8.0)
 
 
+def add_none(writer: gguf.GGUFWriter) -> None:
+    writer.add_rope_scaling_type(gguf.RopeScalingType.NONE)
+
+
 def add_factors(factors: np.ndarray) -> Callable[[gguf.GGUFWriter], None]:
     return lambda writer: writer.add_tensor("rope_freqs.weight", factors.astype(np.float32))
 
 
+LLAMA3_FACTORS = add_factors(llama3_factors(LlamaConfig(**SHAPE, rope_parameters=PLAIN | LLAMA3)))
 CASES = [
     ("qwen2", add_yarn, Qwen2Config, YARN),
     ("qwen2", lambda writer: writer.add_file_type(0), Qwen2Config, {}),
     ("llama", add_linear, LlamaConfig, {"rope_type": "linear", "factor": 8.0}),
+    ("llama", LLAMA3_FACTORS, LlamaConfig, LLAMA3),
+    ("llama", add_factors(np.ones(16)), LlamaConfig, {}),
+    # As llama.cpp reads them: no type is a linear one, and the factor has an older name.
     (
         "llama",
-        add_factors(llama3_factors(LlamaConfig(**SHAPE, rope_parameters=PLAIN | LLAMA3))),
+        lambda writer: writer.add_rope_scaling_factor(4.0),
+        LlamaConfig,
+        {"rope_type": "linear", "factor": 4.0},
+    ),
+    (
+        "llama",
+        lambda writer: writer.add_float32("llama.rope.scale_linear", 4.0),
+        LlamaConfig,
+        {"rope_type": "linear", "factor": 4.0},
+    ),
+    (
+        "llama",
+        lambda writer: (writer.add_rope_scaling_factor(4.0), add_none(writer)),
+        LlamaConfig,
+        {},
+    ),
+    ("llama", lambda writer: (LLAMA3_FACTORS(writer), add_none(writer)), LlamaConfig, LLAMA3),
+    (
+        "llama",
+        lambda writer: (LLAMA3_FACTORS(writer), writer.add_rope_scaling_factor(1.0)),
         LlamaConfig,
         LLAMA3,
     ),
-    ("llama", add_factors(np.ones(16)), LlamaConfig, {}),
 ]
 
 
@@ -139,7 +165,11 @@ def test_only_layers_that_look_at_everything_are_scaled(tmp_path: Path) -> None:
         (add_factors(np.linspace(1, 3, 8)), "rope_freqs other numbers than Llama 3.1's"),
         (lambda w: w.add_rope_scaling_type(gguf.RopeScalingType.LONGROPE), "type longrope"),
         (lambda w: (add_yarn(w), w.add_rope_scaling_attn_factors(1.2)), "attn_factor 1.2"),
-        (lambda w: w.add_tensor("rope_factors_long.weight", np.ones(16, np.float32)), "type none"),
+        (
+            lambda w: w.add_tensor("rope_factors_long.weight", np.ones(16, np.float32)),
+            "factors_long",
+        ),
+        (lambda w: (add_linear(w), LLAMA3_FACTORS(w)), "type linear, factor 8.0, rope_freqs too"),
     ],
 )
 def test_a_scaling_that_cannot_be_told_is_refused(tmp_path: Path, fill, message) -> None:
