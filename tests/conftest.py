@@ -19,6 +19,10 @@ def pytest_configure(config: pytest.Config) -> None:
     import torch
 
     torch.set_num_threads(1)  # several processes share two cores in these tests
+    from hypothesis import settings
+
+    settings.register_profile("any machine", deadline=None)  # a busy one stalls for seconds
+    settings.load_profile("any machine")
     # Its kernels run in its interpreter, beside which vLLM's build for CPUs does not load.
     if not torch.cuda.is_available() and find_spec("vllm") is None:
         os.environ["TRITON_INTERPRET"] = "1"

@@ -206,7 +206,9 @@ def _dollars(hours: Interval, kwh: Interval | None, cost: CostConfig) -> str:
 
 def _mean_batch(rows: pa.Table) -> float:
     """Rows that the device worked on at once, on average."""
-    device_s = pc.sum(rows["device_s"]).as_py()
+    # Of a row that ran again, the parts are the second attempt's.
+    first_s = pc.fill_null(pc.struct_field(rows["first_attempt"], "device_s"), 0.0)
+    device_s = pc.sum(pc.subtract(rows["device_s"], first_s)).as_py()
     sequence_s = pc.sum(rows["prefill_s"]).as_py() + pc.sum(rows["decode_s"]).as_py()
     return sequence_s / device_s if device_s else 0.0
 

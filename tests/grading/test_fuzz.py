@@ -63,7 +63,7 @@ _wrapped = st.sampled_from(
 
 
 @given(_texts)
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 def test_any_text_is_extracted_from_without_an_exception(text):
     for read in (extract_answer, extract_choice, extract_reference, reference_choice, parse_number):
         read(text)
@@ -72,7 +72,7 @@ def test_any_text_is_extracted_from_without_an_exception(text):
 
 
 @given(_texts, _texts)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_equality_is_symmetric_and_what_votes_are_counted_by(a, b):
     assert answers_equal(a, b) == answers_equal(b, a)
     if answers_equal(a, b):

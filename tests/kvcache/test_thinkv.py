@@ -226,7 +226,7 @@ types_of_thoughts = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     types=types_of_thoughts,
     segment_size=st.sampled_from([5, 8, 20]),

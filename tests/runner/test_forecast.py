@@ -5,6 +5,7 @@ import os
 import random
 import re
 
+import pyarrow as pa
 import pytest
 from fake_run import make_config, write_config, write_problems
 from hypothesis import given, settings
@@ -50,6 +51,19 @@ def test_a_plan_names_time_in_a_unit_that_shows_it_and_what_was_all_rows(seconds
     assert forecasting._device_time(everything) == (f"device {unit}", f"{amount} (all rows)")
     part = total_of([seconds / 4, seconds / 4], 4)
     assert forecasting._device_time(part)[1] == f"{amount} (95%: {amount} to {amount})"
+
+
+def test_rows_at_once_are_those_of_the_last_attempts():
+    """device_s holds both, and prefill_s and decode_s the second one's."""
+    rows = pa.table(
+        {
+            "device_s": [3.0, 1.0],
+            "prefill_s": [0.5, 0.5],
+            "decode_s": [1.5, 1.5],
+            "first_attempt": [{"device_s": 2.0}, None],
+        }
+    )
+    assert forecasting._mean_batch(rows) == 4.0 / 2.0
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ _WORLDS = st.builds(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(world=_WORLDS, poison=st.sets(st.integers(0, 119), max_size=3))
 def test_three_bad_requests_never_end_a_run_and_are_found(world, poison):
     poison = frozenset(unit % world.plan.num_units for unit in poison)
@@ -40,7 +40,7 @@ def test_three_bad_requests_never_end_a_run_and_are_found(world, poison):
         assert world.num_nodes == 1 or len(set(places)) > 1 or len(places) > 2 * world.max_attempts
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(world=_WORLDS, poison=st.sets(st.integers(0, 119), max_size=1))
 def test_one_bad_node_loses_no_row_and_quarantines_nothing_but_what_is_bad(world, poison):
     poison = frozenset(unit % world.plan.num_units for unit in poison)
@@ -54,7 +54,7 @@ def test_one_bad_node_loses_no_row_and_quarantines_nothing_but_what_is_bad(world
         assert outcome.named.keys() <= {"n1"}
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(world=_WORLDS)
 def test_broken_code_ends_the_run_within_a_few_starts_and_leaves_it_resumable(world):
     num_trials = max(world.max_attempts, 3) + 1
@@ -71,14 +71,14 @@ def test_broken_code_ends_the_run_within_a_few_starts_and_leaves_it_resumable(wo
         assert not outcome.failed
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(world=_WORLDS)
 def test_what_breaks_after_it_has_worked_ends_too(world):
     outcome = simulate(replace(world, is_broken=True, has_worked=True))
     assert outcome.error is not None or len(outcome.failed) == world.plan.num_units
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 2**32), max_workers=st.integers(1, 4), num_nodes=st.integers(1, 3))
 def test_many_bad_requests_end_no_run_that_has_worked(seed, max_workers, num_nodes):
     """They are what is left at its end: one death after another, and not a row between them."""
@@ -90,7 +90,7 @@ def test_many_bad_requests_end_no_run_that_has_worked(seed, max_workers, num_nod
     assert outcome.failed == poison
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(world=_WORLDS, poison=st.sets(st.integers(0, 119), max_size=3))
 def test_no_run_waits_for_nodes_that_others_fill(world, poison):
     """Two deaths on the only node with room, and its only worker waited for the full one,
@@ -103,7 +103,7 @@ def test_no_run_waits_for_nodes_that_others_fill(world, poison):
     assert poison <= outcome.failed
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(world=_WORLDS)
 def test_broken_code_ends_the_run_where_others_fill_a_node(world):
     world = replace(world, num_nodes=max(2, world.num_nodes), full_nodes=frozenset({"n1"}))

@@ -81,7 +81,7 @@ class Simulation:
             self.ledger.record(worker, finished, [], [lease.shard])
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     plan=st.builds(ShardPlan, st.integers(1, 12), st.integers(1, 3), st.integers(1, 6)),
     poison=st.sets(st.integers(0, 35), max_size=4),

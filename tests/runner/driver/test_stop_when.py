@@ -242,7 +242,7 @@ _WORLDS = st.builds(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     world=_WORLDS,
     poison=st.sets(st.integers(0, 59), max_size=3),
