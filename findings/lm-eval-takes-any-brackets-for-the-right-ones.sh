@@ -2,7 +2,7 @@
 # lm-eval 0.4.13, Python 3.11.
 #
 # Guess: bigbench_dyck_languages_generate_until asks which brackets close a word, so its exact match
-# compares brackets. "ignore_punctuation: true", which all 166 BIG-bench tasks of this kind inherit,
+# compares brackets. "ignore_punctuation: true", which all BIG-bench tasks of this kind inherit,
 # is about a full stop at the end.
 # Behaviour: every sign of string.punctuation goes, wherever it stands, from answer and target. Of
 # brackets only the spaces between them are left: any brackets are right if their number is. In the

@@ -3,9 +3,9 @@
 #
 # Guess: "minimum": 0 (pydantic's Field(ge=0), PositiveFloat, a probability) forbids negative
 # numbers, and all others can be written as before.
-# Behaviour: a bound of any kind forbids exponents, in both. A model that is about to write 6.02e23
-# is stopped at the e, and what it can do is to end the number: 6.02. The JSON is valid and fits the
-# schema, so nobody notices 23 orders of magnitude. xgrammar stops at six decimals, too, so that a
+# Behaviour: a bound forbids exponents, in both. A model that is about to write 6.02e23 is stopped
+# at the e, and what it can do is to end the number: 6.02. A probability of 1e-9 becomes 1. The JSON
+# is valid and fits the schema, so nobody notices. xgrammar stops at six decimals, too, so that a
 # small probability becomes 0. Without a bound all of them can be written.
 # Output seen:
 #   no bound: xgrammar 6.02e23 1e-9 0.00000016, llguidance 6.02e23 1e-9 0.00000016
