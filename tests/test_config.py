@@ -281,7 +281,7 @@ _OPTIONS = st.dictionaries(
 )
 
 
-@settings(max_examples=30)  # this machine may be busy
+@settings(max_examples=30)
 @example(text="${x}", temperature=0.0, keep_ratio=1.0, options={"a": "\\${y}", "b": ["${z"]})
 @example(text="a\\${x} ${", temperature=1e-9, keep_ratio=0.3, options={"a": {"b": "null"}})
 @example(text="\\\\${x}", temperature=0.6, keep_ratio=0.3, options={"a": 1e20, "b": "1e3"})

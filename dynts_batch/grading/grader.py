@@ -47,12 +47,12 @@ class Grader:
     """Judges answers. A context manager that ends its child process on exit.
 
     - `exact`: the extracted answer equals the reference as normalised text or as a number.
-    - `math`: as `exact`, or equal by math-verify, at most `timeout_s` seconds per answer. An answer
-      that takes longer or crashes the checker is wrong.
+    - `math`: as `exact`, or equal by math-verify, at most `timeout_s` seconds of CPU time per
+      answer. An answer that takes longer or crashes the checker is wrong.
     - `none`: answers are extracted, nothing is judged.
     - `module:function`: the verdict of `function(answer, reference)`: True, False, or None for "no
       judgement". It gets the whole text after the end of thinking (None if the model never got
-      there) and the reference as text. It runs in its own process, with the same time limit.
+      there) and the reference as text. It runs in its own process, for `timeout_s` seconds at most.
 
     `text` is what is read. `answer`: what follows the end of thinking. `completion`: if thinking
     never ended, the last box in it too, as the field's harnesses do; a function then gets all of

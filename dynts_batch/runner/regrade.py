@@ -103,22 +103,23 @@ def _judge(table: pa.Table, config: Config, grader: Grader) -> pa.Table:
         for name in names:
             judged[name].append(None if grade is None else getattr(grade, name))
     for name, values in judged.items():
-        field = OWN_FIELDS[name]
-        table = table.set_column(
-            table.schema.get_field_index(name), field, pa.array(values, field.type)
-        )
+        table = _with_column(table, name, values)
     return table
 
 
 def _without_first_verdicts(table: pa.Table) -> pa.Table:
     """What first attempts answered is not stored, so other rules cannot judge them."""
-    field = OWN_FIELDS["first_attempt"]
     first = [
         None if value is None else {**value, "correct": None}
-        for value in table[field.name].to_pylist()
+        for value in table["first_attempt"].to_pylist()
     ]
-    index = table.schema.get_field_index(field.name)
-    return table.set_column(index, field, pa.array(first, field.type))
+    return _with_column(table, "first_attempt", first)
+
+
+def _with_column(table: pa.Table, name: str, values: Sequence[Any]) -> pa.Table:
+    field = OWN_FIELDS[name]
+    index = table.schema.get_field_index(name)
+    return table.set_column(index, field, pa.array(values, field.type))
 
 
 def _references(table: pa.Table, column: str | None) -> list[str | None]:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from policy_kinds import in_short
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -31,7 +32,7 @@ def generate(made: Engine) -> dict[int, tuple[int, ...]]:
     return {c.sample_index: c.completion_token_ids for c in made.generate(requests)}
 
 
-@pytest.mark.parametrize("name", ["cur", "expected", "h2o", "thinkv"])
+@pytest.mark.parametrize("name", in_short(("cur", "expected", "h2o", "thinkv")))
 def test_rows_evicted_one_by_one_or_together_give_the_same_completions(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,7 +1,7 @@
 """Laws of the lanes: one sequence each, decoding ones first, prompts in order,
 none waits for nothing."""
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dynts_batch.engine.scheduler import MAX_PREFILL_TOKENS, Scheduler
@@ -22,7 +22,6 @@ def sequence(name: int, prompt_tokens: int, max_new_tokens: int) -> Sequence:
     return Sequence(request, None, prompt, 0, lambda _: None, 0.0, max_new_tokens, PREFILL_LIMIT)
 
 
-@settings(deadline=None)
 @given(work=prompts_and_steps, max_seqs=st.integers(1, 5), shares=st.booleans())
 def test_every_sequence_runs_to_its_end_in_a_lane_of_its_own(
     work: list[tuple[int, int]], max_seqs: int, shares: bool

@@ -85,7 +85,7 @@ def grader():
         yield grader
 
 
-_slow = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+_slow = settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 
 
 @given(_written, _written, _wrapped)

@@ -41,6 +41,7 @@ def labels(run_dir: Path) -> Path:
 
 def test_every_correct_trace_has_the_definitions_labels(run_dir: Path, labels: Path) -> None:
     label_dir = LabelDir(str(labels))
+    assert not label_dir.read_manifest()["dropped"]
     found = [trace for shard in label_dir.finished_shards() for trace in label_dir.read(shard)]
     rows = [row for batch in RunDir(str(run_dir)).read_rows() for row in batch.to_pylist()]
     right = {row["request_id"] for row in rows if row["correct"]}

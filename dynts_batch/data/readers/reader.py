@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -65,7 +65,7 @@ def open_source(config: InputConfig, sampling: SamplingConfig = SamplingConfig()
 def _open_parquet(location: Location) -> ColumnarTable:
     filesystem, paths = location.filesystem, location.paths("parquet")
     parts: list[TablePart] = []
-    schemas, schema_of = [], dict[str, pa.Schema]()
+    schemas: dict[str, pa.Schema] = {}
     for path in paths:
         with readable(path), filesystem.open_input_file(path) as file:
             parquet = open_parquet(file)
@@ -77,12 +77,8 @@ def _open_parquet(location: Location) -> ColumnarTable:
         found = folder_values(path, location.root)
         added = {name: value for name, value in found.items() if name not in schema.names}
         parts += [PartitionedPart(group, added) for group in groups] if added else groups
-        schemas.append(pa.schema([*schema, *((name, pa.string()) for name in added)]))
-        schema_of[path] = schema
-    unified = _unify(paths, schemas)
-    for part in parts:
-        check_fit(part, schema_of[part.path], unified)
-    return ColumnarTable(filesystem, location.path, parts, unified)
+        schemas[path] = pa.schema([*schema, *((name, pa.string()) for name in added)])
+    return ColumnarTable(filesystem, location.path, parts, _unify(parts, schemas))
 
 
 def _open_arrow(location: Location) -> ColumnarTable:
@@ -91,9 +87,7 @@ def _open_arrow(location: Location) -> ColumnarTable:
     for path in paths:
         with readable(path):
             parts.append(ArrowFile(location.filesystem, path))
-    schema = _unify(paths, [part.schema for part in parts])
-    for part in parts:
-        check_fit(part, part.schema, schema)
+    schema = _unify(parts, {part.path: part.schema for part in parts})
     far = {name for part in parts for name in part.far_columns}
     fields = [_marked_far(field) if field.name in far else field for field in schema]
     return ColumnarTable(location.filesystem, location.path, parts, pa.schema(fields))
@@ -130,10 +124,11 @@ def _read_json(location: Location, path: str) -> dict[str, Any]:
         return json.loads(stream.read())
 
 
-def _unify(files: Sequence[str], schemas: Sequence[pa.Schema]) -> pa.Schema:
-    """One schema for all files. They may lack columns and differ in the width of numbers."""
+def _unify(parts: Sequence[TablePart], schemas: Mapping[str, pa.Schema]) -> pa.Schema:
+    """One schema for all files; `schemas` has each one's own. They may lack columns and differ in
+    the width of numbers, if all numbers fit."""
     unified = pa.schema([])
-    for file, schema in zip(files, schemas, strict=True):
+    for file, schema in schemas.items():
         repeated = {name for name in schema.names if schema.names.count(name) > 1}
         if repeated:
             raise InputError(f"column names of {file} must be unique, got twice: {repeated}")
@@ -141,6 +136,8 @@ def _unify(files: Sequence[str], schemas: Sequence[pa.Schema]) -> pa.Schema:
             unified = _merged([unified, schema.remove_metadata()])
         except pa.ArrowException as error:
             raise InputError(f"{file} does not fit the files before it: {error}") from error
+    for part in parts:
+        check_fit(part, schemas[part.path], unified)
     return unified
 
 

@@ -56,8 +56,7 @@ def _retry_lines(totals: Totals) -> Iterator[Line]:
     if total is None or usd is None:
         return
     note = f"{percent(usd / total)} of all" if total else ""
-    before = retries.num_right_before
-    gained = None if before is None else retries.num_right - before
+    gained = retries.num_gained
     if gained is not None and gained > 0:
         note += f"; {money(usd / gained)} per right answer gained"
     yield Line("cost of running again", money(usd), note)

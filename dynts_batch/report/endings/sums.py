@@ -43,6 +43,11 @@ class Retries:
     usd: float | None = 0.0
     """Dollars of the second attempts alone. None if any is unknown."""
 
+    @property
+    def num_gained(self) -> int | None:
+        """Right answers that the first attempts did not give. None if that is unknown."""
+        return None if self.num_right_before is None else self.num_right - self.num_right_before
+
     def add(self, rows: pa.RecordBatch) -> None:
         first = rows["first_attempt"]
         self.num_rows += rows.num_rows

@@ -117,7 +117,7 @@ def test_equal_prompts_have_different_ids(tmp_path):
     assert first.request_id != second.request_id
 
 
-@settings(max_examples=15)  # this machine may be busy
+@settings(max_examples=15)
 @given(st.lists(st.tuples(st.integers(0, NUM_ROWS), st.integers(0, 120)), max_size=8))
 def test_any_range_in_any_order_is_a_slice_of_the_whole(path, ranges):
     source = _open(path, id_column="id")

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from policy_kinds import EVICTING
+from policy_kinds import EVICTING, in_short
 
 from dynts_batch.config import MemoryConfig, ModelConfig, PolicyConfig, SamplingConfig
 from dynts_batch.engine import Engine
@@ -15,10 +15,7 @@ PROMPT = [10 + 7 * i % 600 for i in range(70)]
 #: The predictor reads how long the prompt is, so its prompt is not any text.
 READS_PLACES = {"dynts"}
 SHORT = {"expected", "h2o", "thinkv"}
-NAMES = [
-    pytest.param(name, marks=[] if name in SHORT else pytest.mark.long)
-    for name in sorted(set(EVICTING) - READS_PLACES)
-]
+NAMES = in_short(SHORT, sorted(set(EVICTING) - READS_PLACES))
 
 
 def policy_of(name: str, **settings: object) -> PolicyConfig:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import pytest
+from policy_kinds import in_short
 
 from dynts_batch.config import MemoryConfig, ModelConfig, PolicyConfig, SamplingConfig
 from dynts_batch.engine import Engine, scheduler, sequence
@@ -76,7 +77,8 @@ def rows(found: dict[tuple[str, int], Completion]) -> dict[tuple[str, int], tupl
 
 #: One policy for each thing that is recorded of a prompt: importance, attention, queries, thoughts.
 #: And one that records nothing.
-PLAIN = [(name, False) for name in ("cur", "dynts", "h2o", "snapkv", "thinkv")]
+SHORT = ("cur", "dynts", "h2o", "snapkv", "thinkv")
+PLAIN = [pytest.param(*x.values, False, marks=x.marks) for x in in_short(SHORT)]
 #: A store is tried with the policies that record the most.
 QUANTISED = [
     pytest.param(name, quantize, marks=marks)

@@ -20,10 +20,12 @@ def kind(name: str) -> tuple[object, ...]:
 
 def one_of_each_kind(names: Iterable[str] = EVICTING) -> list[Any]:
     """`names` as parameters; the second and later ones of a kind are marked `long`."""
-    seen: set[tuple[object, ...]] = set()
-    parameters = []
-    for name in names:
-        marks = [pytest.mark.long] if kind(name) in seen else []
-        parameters.append(pytest.param(name, marks=marks))
-        seen.add(kind(name))
-    return parameters
+    names = list(names)
+    first = {kind(name): name for name in reversed(names)}
+    return in_short(first.values(), names)
+
+
+def in_short(short: Iterable[str], names: Iterable[str] = EVICTING) -> list[Any]:
+    """`names` as parameters; all but those of `short` are marked `long`."""
+    chosen = set(short)
+    return [pytest.param(name, marks=[] if name in chosen else pytest.mark.long) for name in names]

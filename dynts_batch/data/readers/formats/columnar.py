@@ -153,18 +153,22 @@ def check_fit(part: TablePart, found: pa.Schema, unified: pa.Schema) -> None:
 
     Raises: InputError if one does not.
     """
-    for field in found:
-        wanted = unified.field(field.name).type
-        if _always_fits(field.type, wanted):
-            continue
-        with readable(part.path):
-            for batch in part.batches([field.name]):
+    wanted = {
+        field.name: unified.field(field.name).type
+        for field in found
+        if not _always_fits(field.type, unified.field(field.name).type)
+    }
+    if not wanted:
+        return
+    with readable(part.path):
+        for batch in part.batches([*wanted]):
+            for name, column in zip(batch.schema.names, batch.columns, strict=True):
                 try:
-                    batch.column(0).cast(wanted)
+                    column.cast(wanted[name])
                 except pa.ArrowException as error:
                     raise InputError(
-                        f"column {field.name!r} of {part.path} is {field.type}, and with the other"
-                        f" files {wanted}, which does not hold it ({error}). Write all files with"
+                        f"column {name!r} of {part.path} is {column.type}, and with the other files"
+                        f" {wanted[name]}, which does not hold it ({error}). Write all files with"
                         " one type"
                     ) from error
 

@@ -68,20 +68,21 @@ def _scaling(file: Path, config: PretrainedConfig) -> dict[str, Any]:
     by_length = [name for name in tensors if name.startswith("rope_factors_")]
     if by_length or not stated.keys() <= _OWN_KEYS:
         raise _refusal(file, stated | dict.fromkeys(by_length, "too"))
-    if (factors := tensors.get("rope_freqs.weight")) is not None and is_plain:
-        return _llama3(file, torch.tensor(factors), config)
+    factors = tensors.get("rope_freqs.weight")
     if is_plain:
-        return {}
-    if kind == "linear" and factors is None:
+        return {} if factors is None else _llama3(file, torch.tensor(factors), config)
+    if factors is not None:
+        raise _refusal(file, {**stated, "rope_freqs": "too"})
+    if kind == "linear":
         return {"rope_type": "linear", "factor": factor}
-    if kind == "yarn" and "original_context_length" in stated and factors is None:
+    if kind == "yarn" and "original_context_length" in stated:
         original = stated["original_context_length"]
         return {
             "rope_type": "yarn",
             "factor": factor,
             "original_max_position_embeddings": original,
         }
-    raise _refusal(file, stated if factors is None else {**stated, "rope_freqs": "too"})
+    raise _refusal(file, stated)
 
 
 def _llama3(file: Path, factors: torch.Tensor, config: PretrainedConfig) -> dict[str, Any]:
