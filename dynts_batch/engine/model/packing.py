@@ -56,6 +56,8 @@ class PackedWeight:
 
     def product(self, inputs: torch.Tensor, index: int) -> torch.Tensor:
         """The output of layer `index`. Its siblings' outputs are kept until they are asked for."""
+        if len(self._widths) == 1:
+            return self._product(inputs)
         if self._inputs is not inputs or self._parts[index] is None:
             self._inputs = inputs
             self._parts = [*self._product(inputs).split(self._widths, -1)]

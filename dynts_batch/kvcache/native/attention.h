@@ -5,6 +5,16 @@
 
 #include "vectors.h"
 
+/* A short loop without a loop, so that arrays which it goes through become registers. */
+#define EACH(i, count) _Pragma("GCC unroll 8") for (long i = 0; i < count; i++)
+
+/* Keys at once: their sums stay in registers, and hide each other's latency. */
+#ifdef __AVX512F__
+#define AT_ONCE 1
+#else
+#define AT_ONCE 4
+#endif
+
 static inline vec products(const float *a, const float *b, long D) {
     vec dot = {};
     for (long d = 0; d < D; d += VEC) dot += load(a + d) * load(b + d);
@@ -13,24 +23,14 @@ static inline vec products(const float *a, const float *b, long D) {
 
 /* The products of a query [D] with VEC keys [VEC, D]. */
 static inline vec products_of_keys(const float *query, const float *keys, long D) {
-#ifdef __AVX512F__
     vec dots[VEC];
-    for (long i = 0; i < VEC; i++) dots[i] = products(query, keys + i * D, D);
-    return sums(dots);
-#else
-    reg dots[VEC];
-    for (long i = 0; i < VEC; i += 4) { /* four dots fit the registers */
-        vec four[4] = {};
+    for (long i = 0; i < VEC; i += AT_ONCE) {
+        vec some[AT_ONCE] = {};
         for (long d = 0; d < D; d += VEC)
-            for (long j = 0; j < 4; j++) four[j] += load(query + d) * load(keys + (i + j) * D + d);
-        for (long j = 0; j < 4; j++) dots[i + j] = folded(four[j]);
+            EACH(j, AT_ONCE) some[j] += load(query + d) * load(keys + (i + j) * D + d);
+        EACH(j, AT_ONCE) dots[i + j] = some[j];
     }
-    reg low = reg_sums(dots), high = reg_sums(dots + REG);
-    vec all;
-    memcpy(&all, &low, sizeof low);
-    memcpy((char *)&all + sizeof low, &high, sizeof high);
-    return all;
-#endif
+    return sums(dots);
 }
 
 /* logits[g, 0..length) = scale * (query[g] . each key of [length, D]), for the G query heads of a
@@ -60,7 +60,6 @@ static void softmax(float *logits, long length, const float *sink) {
     vec total = {};
     for (long s = 0; s < padded; s += VEC) {
         vec weight = exponential(load(logits + s) - top);
-        for (long i = length - s; i < VEC; i++) weight[i] = 0;
         store(logits + s, weight);
         total += weight;
     }
@@ -68,33 +67,29 @@ static void softmax(float *logits, long length, const float *sink) {
     for (long s = 0; s < padded; s += VEC) store(logits + s, load(logits + s) * share);
 }
 
-/* For M query heads: out[m, 0..N * REG) += the sum over s of weights[m, s] * values[s, 0..N *
-   REG). M and N are constants, so the sums stay in registers. */
+/* For M query heads: out[m, 0..N * VEC) += the sum over s of weights[m, s] * values[s, 0..N *
+   VEC). M and N are constants, so the sums stay in registers. */
 INLINE void add_weighted(float *out, const float *weights, const float *values, long stride,
                          long length, long D, const long M, const long N) {
-    reg part[2][4];
-    for (long m = 0; m < M; m++)
-        for (long i = 0; i < N; i++) memcpy(&part[m][i], out + m * D + i * REG, sizeof(reg));
+    vec part[2][4];
+    EACH(m, M) EACH(i, N) part[m][i] = load(out + m * D + i * VEC);
     for (long s = 0; s < length; s++) {
-        reg found[4];
-        for (long i = 0; i < N; i++)
-            memcpy(&found[i], values + s * D + i * REG, sizeof(reg));
-        for (long m = 0; m < M; m++)
-            for (long i = 0; i < N; i++) part[m][i] += weights[m * stride + s] * found[i];
+        vec found[4];
+        EACH(i, N) found[i] = load(values + s * D + i * VEC);
+        EACH(m, M) EACH(i, N) part[m][i] += weights[m * stride + s] * found[i];
     }
-    for (long m = 0; m < M; m++)
-        for (long i = 0; i < N; i++) memcpy(out + m * D + i * REG, &part[m][i], sizeof(reg));
+    EACH(m, M) EACH(i, N) store(out + m * D + i * VEC, part[m][i]);
 }
 
 /* The same over the whole of D. */
 INLINE void add_rows(float *out, const float *weights, const float *values, long stride,
                      long length, long D, const long M) {
     long d = 0;
-    for (; d + 4 * REG <= D; d += 4 * REG)
+    for (; d + 4 * VEC <= D; d += 4 * VEC)
         add_weighted(out + d, weights, values + d, stride, length, D, M, 4);
-    for (; d + 2 * REG <= D; d += 2 * REG)
+    for (; d + 2 * VEC <= D; d += 2 * VEC)
         add_weighted(out + d, weights, values + d, stride, length, D, M, 2);
-    for (; d < D; d += REG) add_weighted(out + d, weights, values + d, stride, length, D, M, 1);
+    for (; d < D; d += VEC) add_weighted(out + d, weights, values + d, stride, length, D, M, 1);
 }
 
 /* For the G query heads of a key head: out [G, D] += the sum over s of weights[g, s] *

@@ -8,7 +8,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#ifdef __AVX512F__
 #define VEC 8
+#else
+#define VEC 4
+#endif
 typedef double vec __attribute__((vector_size(8 * VEC)));
 
 static long num_vectors(long H, long D) { return (H * D + VEC - 1) / VEC; }

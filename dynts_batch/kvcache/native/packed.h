@@ -22,7 +22,11 @@ typedef struct {
 typedef uint32_t words __attribute__((vector_size(4 * VEC)));
 typedef uint8_t bytes __attribute__((vector_size(VEC)));
 
+#ifdef __AVX512F__
 #define LANE ((words){0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15})
+#else
+#define LANE ((words){0, 1, 2, 3, 4, 5, 6, 7})
+#endif
 /* Where in its 32-bit word the code of each lane begins. */
 #define SHIFTS(bits) (LANE * (uint32_t)(bits) & 31)
 
@@ -82,10 +86,7 @@ static inline vec from_e4m3(ivec codes) {
 INLINE ivec load_codes(const uint8_t *from, const long bits) {
     bytes packed = {};
     memcpy(&packed, from, VEC * bits / 8);
-    if (bits == 4)
-        packed = __builtin_shuffle(packed, (bytes){0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7});
-    if (bits == 2)
-        packed = __builtin_shuffle(packed, (bytes){0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3});
+    packed = __builtin_shuffle(packed, __builtin_convertvector(LANE * (uint32_t)bits / 8, bytes));
     words word = __builtin_convertvector(packed, words);
     return (ivec)(word >> (LANE * (uint32_t)bits & 7)) & (int32_t)((1 << bits) - 1);
 }
@@ -96,7 +97,7 @@ INLINE void store_codes(uint8_t *to, ivec codes, const long bits) {
     all |= __builtin_shuffle(all, LANE ^ 1);
     all |= __builtin_shuffle(all, LANE ^ 2);
     if (bits < 8) all |= __builtin_shuffle(all, LANE ^ 4);
-    if (bits < 4) all |= __builtin_shuffle(all, LANE ^ 8);
+    if (bits < 4) all |= __builtin_shuffle(all, LANE ^ 8); /* nothing new if lanes are 8 */
     all = __builtin_shuffle(all, LANE * (uint32_t)(32 / bits) & (VEC - 1));
     memcpy(to, &all, VEC * bits / 8);
 }
@@ -104,10 +105,14 @@ INLINE void store_codes(uint8_t *to, ivec codes, const long bits) {
 /* The numbers that codes stand for, before their scales. */
 INLINE vec numbers_of(ivec codes, const long bits) {
     if (bits == 8) return from_e4m3(codes);
-    if (bits == 4)
-        return __builtin_shuffle(
-            (vec){0, .5f, 1, 1.5f, 2, 3, 4, 6, 0, -.5f, -1, -1.5f, -2, -3, -4, -6}, codes);
-    return __builtin_shuffle((vec){0, 1, 0, -1}, codes);
+    if (bits == 2) return __builtin_shuffle((vec){0, 1, 0, -1}, codes);
+#ifdef __AVX512F__
+    return __builtin_shuffle((vec){0, .5f, 1, 1.5f, 2, 3, 4, 6, 0, -.5f, -1, -1.5f, -2, -3, -4, -6},
+                             codes);
+#else
+    return __builtin_shuffle((vec){0, .5f, 1, 1.5f, 2, 3, 4, 6},
+                             (vec){0, -.5f, -1, -1.5f, -2, -3, -4, -6}, codes);
+#endif
 }
 
 /* Codes of numbers under their scales: the nearest magnitude, ties to the even code. Only numbers
@@ -152,15 +157,27 @@ static inline void store_shorts(int16_t *to, vec v) {
     for (int i = 0; i < VEC; i++) to[i] = (int16_t)v[i];
 }
 
+/* VEC scales are those of GROUP places, each of VEC numbers. A place of keys is VEC channels of a
+   token, which have a scale each. A place of values is a part of what shares a scale. */
+#define PLACES GROUP
+static inline long scale_of(long place) { return place * VEC / GROUP; }
+/* Where place `j` begins whose scales are those from `i` on. */
+static inline long place(long part, long i, long j, long D) {
+    return part == KEYS ? j * D + i : i * GROUP + j * VEC;
+}
+static inline vec own_scale(vec scales, long part, long j) {
+    return part == KEYS ? scales : (vec){} + scales[scale_of(j)];
+}
+
 /* A group of keys or values, to `out` [GROUP, D]. */
 INLINE void unpack_bits(float *out, const uint8_t *codes, const uint8_t *scales, long part, long D,
                         const long bits) {
     for (long i = 0; i < D; i += VEC) {
         vec factors = from_e4m3(load_codes(scales + i, 8));
-        for (long j = 0; j < VEC; j++) {
-            long at = part == KEYS ? j * D + i : (i + j) * VEC;
+        for (long j = 0; j < PLACES; j++) {
+            long at = place(part, i, j, D);
             vec numbers = numbers_of(load_codes(codes + at * bits / 8, bits), bits);
-            store(out + at, part == KEYS ? numbers * factors : numbers * factors[j]);
+            store(out + at, numbers * own_scale(factors, part, j));
         }
     }
 }
@@ -171,7 +188,7 @@ static void unpack_int4_keys(float *out, const uint8_t *codes, const uint8_t *sc
     for (long i = 0; i < D; i += VEC) {
         vec factors = from_e4m3(load_codes(scales + i, 8)),
             begin = load_shorts(zero_points + i) * 0.125f;
-        for (long j = 0; j < VEC; j++) {
+        for (long j = 0; j < GROUP; j++) {
             long at = j * D + i;
             store(out + at,
                   (__builtin_convertvector(load_codes(codes + at / 2, 4), vec) + begin) * factors);
@@ -200,19 +217,21 @@ INLINE void pack_bits(uint8_t *codes, uint8_t *scales, const float *numbers, lon
                       const long bits) {
     for (long i = 0; i < D; i += VEC) {
         vec largest = {};
-        for (long j = 0; j < VEC; j++) {
-            vec found = magnitude(load(numbers + (part == KEYS ? j * D + i : (i + j) * VEC)));
-            if (part == KEYS)
+        for (long j = 0; j < PLACES; j++) {
+            vec found = magnitude(load(numbers + place(part, i, j, D)));
+            if (part == KEYS) {
                 largest = larger(found, largest);
-            else
-                largest[j] = maximum(found);
+            } else {
+                float most = maximum(found), before = largest[scale_of(j)];
+                largest[scale_of(j)] = most > before ? most : before;
+            }
         }
         ivec chosen = scale_codes(largest, bits == 8 ? 16.0f : bits == 4 ? 6.0f : 1.0f);
         store_codes(scales + i, chosen, 8);
         vec factors = from_e4m3(chosen);
-        for (long j = 0; j < VEC; j++) {
-            long at = part == KEYS ? j * D + i : (i + j) * VEC;
-            vec own = part == KEYS ? factors : (vec){} + factors[j];
+        for (long j = 0; j < PLACES; j++) {
+            long at = place(part, i, j, D);
+            vec own = own_scale(factors, part, j);
             store_codes(codes + at * bits / 8, codes_of_numbers(load(numbers + at), own, bits),
                         bits);
         }

@@ -12,10 +12,10 @@ static inline vec number(const void *from, long i, long halves) {
     return halves ? widen((const uint16_t *)from + i) : load((const float *)from + i);
 }
 
-/* codes [R, K] and scales [R] of numbers [R, K]. A code is 128 plus the number over its row's
-   scale. K is a multiple of VEC. */
-void round_rows(uint8_t *codes, float *scales, const void *numbers, long R, long K, long halves,
-                long threads) {
+/* codes [R, K] and scales [R] of numbers [R, K]. A code is `zero_point` plus the number over its
+   row's scale, in its lowest 8 bits. K is a multiple of VEC. */
+void round_rows(uint8_t *codes, float *scales, const void *numbers, long R, long K,
+                long zero_point, long halves, long threads) {
     typedef uint8_t bvec __attribute__((vector_size(VEC)));
 #pragma omp parallel for schedule(static) num_threads(threads)
     for (long r = 0; r < R; r++) {
@@ -34,7 +34,7 @@ void round_rows(uint8_t *codes, float *scales, const void *numbers, long R, long
         for (long k = 0; k < K; k += VEC) {
             ivec whole = (ivec)(number(numbers, r * K + k, halves) / scale + MAGIC) -
                          (ivec)((vec){} + MAGIC);
-            bvec code = __builtin_convertvector(whole + 128, bvec);
+            bvec code = __builtin_convertvector(whole + (int32_t)zero_point, bvec);
             memcpy(codes + r * K + k, &code, sizeof code);
         }
     }

@@ -1,12 +1,19 @@
 #ifndef VECTORS_H
 #define VECTORS_H
 
-/* Vectors of VEC floats. The compiler cuts them to the processor's own. */
+/* Vectors of VEC floats, one register of the processor. Of wider ones gcc makes slow code. */
 
 #include <stdint.h>
 #include <string.h>
+#ifdef __AVX2__
+#include <immintrin.h>
+#endif
 
+#ifdef __AVX512F__
 #define VEC 16
+#else
+#define VEC 8
+#endif
 /* For functions whose last argument is a constant, which decides their code. */
 #define INLINE static inline __attribute__((always_inline))
 typedef float vec __attribute__((vector_size(4 * VEC)));
@@ -22,7 +29,11 @@ typedef uint32_t uvec __attribute__((vector_size(4 * VEC)));
 static inline vec widen(const uint16_t *from) {
     hvec half;
     memcpy(&half, from, sizeof half);
+#if defined(__AVX2__) && VEC == 8
+    return (vec)((uvec)_mm256_cvtepu16_epi32((__m128i)half) << 16); /* gcc converts it by halves */
+#else
     return (vec)(__builtin_convertvector(half, uvec) << 16);
+#endif
 }
 
 static inline void narrow(uint16_t *to, vec v) {
@@ -34,7 +45,7 @@ static inline void narrow(uint16_t *to, vec v) {
 /* `v` itself, rounded as in torch: the compiler must not make one operation of this product and a
    sum. */
 static inline vec apart(vec v) {
-#ifdef __AVX512F__
+#ifdef __AVX__
     asm("" : "+v"(v));
 #else
     asm("" : "+m"(v));
@@ -47,11 +58,7 @@ static inline vec larger(vec a, vec b) {
     return (vec)((mask & (ivec)a) | (~mask & (ivec)b));
 }
 
-/* Floats that a register takes: all of a vector, or half of it. */
 #ifdef __AVX512F__
-
-#define REG VEC
-typedef vec reg;
 
 static inline float sum(vec v) {
     v += __builtin_shuffle(v, (ivec){8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7});
@@ -90,40 +97,26 @@ static inline vec sums(vec v[VEC]) {
 
 #else
 
-#define REG (VEC / 2)
-typedef float reg __attribute__((vector_size(4 * REG)));
-typedef int32_t ireg __attribute__((vector_size(4 * REG)));
-
-/* Whole vectors would be shuffled number by number. These sums add in the order of those above. */
-
-static inline reg folded(vec v) {
-    reg low, high;
-    memcpy(&low, &v, sizeof low);
-    memcpy(&high, (const char *)&v + sizeof low, sizeof high);
-    return low + high;
-}
-
 static inline float sum(vec v) {
-    reg h = folded(v);
-    h += __builtin_shuffle(h, (ireg){4, 5, 6, 7, 0, 1, 2, 3});
-    h += __builtin_shuffle(h, (ireg){2, 3, 0, 1, 6, 7, 4, 5});
-    h += __builtin_shuffle(h, (ireg){1, 0, 3, 2, 5, 4, 7, 6});
-    return h[0];
+    v += __builtin_shuffle(v, (ivec){4, 5, 6, 7, 0, 1, 2, 3});
+    v += __builtin_shuffle(v, (ivec){2, 3, 0, 1, 6, 7, 4, 5});
+    v += __builtin_shuffle(v, (ivec){1, 0, 3, 2, 5, 4, 7, 6});
+    return v[0];
 }
 
-/* The sums of REG folded vectors. Pairs are such that the results come in order. */
-static inline reg reg_sums(const reg *v) {
-    reg fours[4], twos[2];
+/* The same of 8 vectors. Pairs are such that the results come in order. */
+static inline vec sums(vec v[VEC]) {
+    vec fours[4], twos[2];
     for (int i = 0; i < 4; i++)
-        fours[i] = __builtin_shuffle(v[i], v[i + 4], (ireg){0, 1, 2, 3, 8, 9, 10, 11}) +
-                   __builtin_shuffle(v[i], v[i + 4], (ireg){4, 5, 6, 7, 12, 13, 14, 15});
+        fours[i] = __builtin_shuffle(v[i], v[i + 4], (ivec){0, 1, 2, 3, 8, 9, 10, 11}) +
+                   __builtin_shuffle(v[i], v[i + 4], (ivec){4, 5, 6, 7, 12, 13, 14, 15});
     for (int i = 0; i < 2; i++)
         twos[i] = __builtin_shuffle(fours[2 * i], fours[2 * i + 1],
-                                    (ireg){0, 1, 8, 9, 4, 5, 12, 13}) +
+                                    (ivec){0, 1, 8, 9, 4, 5, 12, 13}) +
                   __builtin_shuffle(fours[2 * i], fours[2 * i + 1],
-                                    (ireg){2, 3, 10, 11, 6, 7, 14, 15});
-    return __builtin_shuffle(twos[0], twos[1], (ireg){0, 2, 8, 10, 4, 6, 12, 14}) +
-           __builtin_shuffle(twos[0], twos[1], (ireg){1, 3, 9, 11, 5, 7, 13, 15});
+                                    (ivec){2, 3, 10, 11, 6, 7, 14, 15});
+    return __builtin_shuffle(twos[0], twos[1], (ivec){0, 2, 8, 10, 4, 6, 12, 14}) +
+           __builtin_shuffle(twos[0], twos[1], (ivec){1, 3, 9, 11, 5, 7, 13, 15});
 }
 
 #endif
@@ -134,9 +127,10 @@ static inline float maximum(vec v) {
     return most;
 }
 
-/* exp(x) for x <= 0: 2^n * e^r with the polynomial of Cephes' expf, error below 2 ulp. Underflow
-   gives 0. */
+/* exp(x) for x <= 0: 2^n * e^r with the polynomial of Cephes' expf, error below 2 ulp. Below
+   -87.3 it is 0. */
 static inline vec exponential(vec x) {
+    ivec seen = x > -87.3f;
     x = larger(x, (vec){} - 87.3f);
     ivec n = __builtin_convertvector(x * 1.44269504f - 0.5f, ivec);
     vec whole = __builtin_convertvector(n, vec),
@@ -148,7 +142,7 @@ static inline vec exponential(vec x) {
     p = p * r + 1.6666665459e-1f;
     p = p * r + 5.0000001201e-1f;
     p = p * r * r + r + 1.0f;
-    return p * (vec)((n + 127) << 23);
+    return (vec)((ivec)(p * (vec)((n + 127) << 23)) & seen);
 }
 
 #endif

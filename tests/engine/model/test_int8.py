@@ -67,9 +67,11 @@ def test_a_product_is_that_of_the_rounded_numbers(dtype: torch.dtype, bias: bool
     not can_run(rounding.SOURCE, torch.float32, torch.device("cpu"), 16), reason="no C compiler"
 )
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("shape", [(1, 16), (33, 96), (2, 3, 4096)])
+@pytest.mark.parametrize(
+    ("shape", "zero_point"), [((1, 16), 0), ((33, 96), 128), ((2, 3, 4096), 0)]
+)
 def test_in_c_rows_are_rounded_and_scaled_to_the_same_bits(
-    dtype: torch.dtype, shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+    dtype: torch.dtype, shape: tuple[int, ...], zero_point: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Zeros, ties, and numbers at both ends of the range among them."""
     torch.manual_seed(0)
@@ -77,10 +79,10 @@ def test_in_c_rows_are_rounded_and_scaled_to_the_same_bits(
     numbers.view(-1)[:4] = torch.tensor([127.0, 0.5, -1.5, 2.5])
     numbers[..., -1, :].mul_(0 if shape[0] > 1 else 1)
     bias, sums = torch.randn(shape[-1]), torch.randn(shape) * 1e6
-    codes, scales = rounding.round_rows(numbers)
+    codes, scales = rounding.round_rows(numbers, zero_point)
     outputs = [rounding.scale_rows(sums, scales, b, dtype) for b in (None, bias)]
     monkeypatch.setattr(rounding, "can_run", lambda *_: False)
-    expected_codes, expected_scales = rounding.round_rows(numbers)
+    expected_codes, expected_scales = rounding.round_rows(numbers, zero_point)
     assert torch.equal(codes, expected_codes)
     assert torch.equal(scales, expected_scales)
     for output, b in zip(outputs, (None, bias), strict=True):
@@ -104,16 +106,15 @@ def test_products_in_c_are_exact(dtype: torch.dtype, num_channels: int, width: i
         given = (codes, scales.flatten(), bias)
         product = products.NativeProduct(*given)
         for count in (1, 2, 3, 4, 5, 6, 7, 12, 13, 33):
-            row_codes, row_scales = rounding.round_rows(rows[:count].view(count, 1, width))
-            sums = ((row_codes.long() - 128) @ codes.long().T).float() * scales.flatten()
+            numbers = rows[:count].view(count, 1, width)
+            row_codes, row_scales = rounding.rounded(numbers)
+            sums = (row_codes.long() @ codes.long().T).float() * scales.flatten()
             expected = sums * row_scales if bias is None else sums * row_scales + bias
-            in_c = product(row_codes, row_scales, dtype)
+            in_c = product(numbers)
             assert in_c.shape == (count, 1, num_channels)
             assert torch.equal(in_c, expected.to(dtype))
             if HAS_VNNI:
-                assert torch.equal(
-                    in_c, products.OneDnnProduct(*given)(row_codes, row_scales, dtype)
-                )
+                assert torch.equal(in_c, products.OneDnnProduct(*given)(numbers))
 
 
 @pytest.mark.parametrize(

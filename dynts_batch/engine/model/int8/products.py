@@ -1,4 +1,5 @@
-"""Rows of codes times weights in 8 bits: by C code for AVX-512 VNNI or AVX2, or by oneDNN.
+"""Rows of numbers, rounded, times weights in 8 bits: by C code for AVX-512 VNNI or AVX2, or
+by oneDNN.
 
 Both sum whole numbers, so they give the same bits. oneDNN is for processors with AMX, which do many
 times as much at once, and for machines with AVX-512 VNNI and no compiler. On others with AVX-512
@@ -10,7 +11,7 @@ from functools import cache
 import torch
 from torch.nn import functional as F
 
-from dynts_batch.engine.model.int8.rounding import TOP, ZERO_POINT, scale_rows
+from dynts_batch.engine.model.int8.rounding import TOP, ZERO_POINT, round_rows, scale_rows
 from dynts_batch.errors import ConfigError
 from dynts_batch.kvcache.native import VECTOR, can_run, function, operation
 
@@ -25,36 +26,27 @@ class NativeProduct:
     ) -> None:
         layout = torch.empty(2, dtype=torch.int64)
         function(SOURCE, "layout", "p")(layout.data_ptr())
-        panel, self._takes_signed = layout.tolist()
+        panel, takes_signed = layout.tolist()
         self._num_channels = len(codes)
         padding = -len(codes) % panel
         self._scales = F.pad(scales, (0, padding))
         self._bias = None if bias is None else F.pad(bias, (0, padding))
         self._offsets = None
-        if not self._takes_signed:
+        if not takes_signed:
             # A token's codes are `ZERO_POINT` above their numbers.
             offsets = codes.sum(dim=1, dtype=torch.int32) * -ZERO_POINT
             self._offsets = F.pad(offsets, (0, padding))
         fours = F.pad(codes.view(torch.int32), (0, 0, 0, padding))
         self._weights = fours.unflatten(0, (-1, panel)).transpose(1, 2).contiguous()
 
-    def __call__(
-        self, codes: torch.Tensor, scales: torch.Tensor, dtype: torch.dtype
-    ) -> torch.Tensor:
-        """Numbers [..., N] of `dtype`: float32 or bfloat16.
-
-        `codes`: uint8 [..., K], `ZERO_POINT` added. `scales`: float32 [..., 1].
-        """
-        if self._takes_signed:
-            codes = codes ^ ZERO_POINT
-        return _multiply_codes(
-            codes, scales, self._weights, self._offsets, self._scales, self._bias,
-            self._num_channels, dtype,
-        )  # fmt: skip
+    def __call__(self, numbers: torch.Tensor) -> torch.Tensor:
+        """Numbers [..., K], float32 or bfloat16 -> [..., N] of their type."""
+        weights = (self._weights, self._offsets, self._scales, self._bias)
+        return _multiply_rounded(numbers, *weights, self._num_channels)
 
 
 class OneDnnProduct:
-    """The same by oneDNN, for any N, K and `dtype`."""
+    """The same by oneDNN, for any N, K and type."""
 
     def __init__(
         self, codes: torch.Tensor, scales: torch.Tensor, bias: torch.Tensor | None
@@ -64,9 +56,14 @@ class OneDnnProduct:
         self._weights = torch.ops.onednn.qlinear_prepack(codes, None)
         self._multiply = torch.ops.onednn.qlinear_pointwise.default
 
-    def __call__(
+    def __call__(self, numbers: torch.Tensor) -> torch.Tensor:
+        codes, scales = round_rows(numbers, ZERO_POINT)
+        return self.of_codes(codes, scales, numbers.dtype)
+
+    def of_codes(
         self, codes: torch.Tensor, scales: torch.Tensor, dtype: torch.dtype
     ) -> torch.Tensor:
+        """The same of uint8 `codes` [..., K] and their `scales`, float32 [..., 1]."""
         # Signed codes would take a reference loop, a thousand times as slow.
         sums = self._multiply(
             codes, 1.0, ZERO_POINT, self._weights, self._scales, self._zero_points, None, 1.0, 0,
@@ -82,7 +79,7 @@ def onednn_is_exact() -> bool:
         return False
     weights, codes = torch.full((1, 64), TOP, dtype=torch.int8), torch.full((1, 64), 255)
     product = OneDnnProduct(weights, torch.ones(1), None)
-    sums = product(codes.to(torch.uint8), torch.ones(1, 1), torch.float32)
+    sums = product.of_codes(codes.to(torch.uint8), torch.ones(1, 1), torch.float32)
     return sums.item() == 64 * TOP * (255 - ZERO_POINT)
 
 
@@ -111,26 +108,24 @@ def product_kind(width: int) -> type[NativeProduct | OneDnnProduct]:
 
 
 @operation(
-    "multiply_codes(Tensor codes, Tensor scales, Tensor weights, Tensor? offsets, Tensor"
-    " channel_scales, Tensor? bias, int num_channels, ScalarType dtype) -> Tensor"
+    "multiply_rounded(Tensor numbers, Tensor weights, Tensor? offsets, Tensor channel_scales,"
+    " Tensor? bias, int num_channels) -> Tensor"
 )
-def _multiply_codes(
-    codes: torch.Tensor,
-    scales: torch.Tensor,
+def _multiply_rounded(
+    numbers: torch.Tensor,
     weights: torch.Tensor,
     offsets: torch.Tensor | None,
     channel_scales: torch.Tensor,
     bias: torch.Tensor | None,
     num_channels: int,
-    dtype: torch.dtype,
 ) -> torch.Tensor:
-    codes, scales = codes.contiguous(), scales.contiguous()
-    out = torch.empty(*codes.shape[:-1], num_channels, dtype=dtype)
+    codes, scales = round_rows(numbers, 0 if offsets is None else ZERO_POINT)
+    out = numbers.new_empty(*numbers.shape[:-1], num_channels)
     function(SOURCE, "multiply_codes", "ppppppp" "lllll")(
         out.data_ptr(), codes.data_ptr(), scales.data_ptr(), weights.data_ptr(),
         None if offsets is None else offsets.data_ptr(), channel_scales.data_ptr(),
         None if bias is None else bias.data_ptr(),
-        len(scales.view(-1)), num_channels, codes.shape[-1], dtype == torch.bfloat16,
+        len(scales.view(-1)), num_channels, codes.shape[-1], out.dtype == torch.bfloat16,
         torch.get_num_threads(),
     )  # fmt: skip
     return out

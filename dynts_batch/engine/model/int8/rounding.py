@@ -19,19 +19,19 @@ def rounded(numbers: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return (numbers / scales).round_().to(torch.int8), scales
 
 
-@operation("round_rows(Tensor numbers) -> (Tensor, Tensor)")
-def round_rows(numbers: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """`rounded` with `ZERO_POINT` added to the codes, uint8 [..., K]."""
+@operation("round_rows(Tensor numbers, int zero_point) -> (Tensor, Tensor)")
+def round_rows(numbers: torch.Tensor, zero_point: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """`rounded` with `zero_point` added to the codes, uint8 [..., K]: 0 or `ZERO_POINT`."""
     if not _in_c(numbers):
         codes, scales = rounded(numbers)
-        return codes.view(torch.uint8) ^ ZERO_POINT, scales
+        return codes.view(torch.uint8) ^ zero_point, scales
     numbers = numbers.contiguous()
     width = numbers.shape[-1]
     codes = torch.empty_like(numbers, dtype=torch.uint8)
     scales = torch.empty(*numbers.shape[:-1], 1, dtype=torch.float32)
-    function(SOURCE, "round_rows", "ppp" "llll")(
-        codes.data_ptr(), scales.data_ptr(), numbers.data_ptr(),
-        len(scales.view(-1)), width, numbers.dtype == torch.bfloat16, torch.get_num_threads(),
+    function(SOURCE, "round_rows", "ppp" "lllll")(
+        codes.data_ptr(), scales.data_ptr(), numbers.data_ptr(), len(scales.view(-1)), width,
+        zero_point, numbers.dtype == torch.bfloat16, torch.get_num_threads(),
     )  # fmt: skip
     return codes, scales
 

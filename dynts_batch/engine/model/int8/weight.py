@@ -8,7 +8,7 @@ batch-mates. Knows no model.
 import torch
 
 from dynts_batch.engine.model.int8.products import product_kind
-from dynts_batch.engine.model.int8.rounding import ZERO_POINT, round_rows
+from dynts_batch.engine.model.int8.rounding import round_rows
 from dynts_batch.engine.model.packing import PackedWeight
 from dynts_batch.errors import ConfigError
 
@@ -29,14 +29,13 @@ class Int8Weight(PackedWeight):
         scales = torch.empty(len(weight))
         for start in range(0, len(weight), CHANNELS_AT_ONCE):
             part = slice(start, start + CHANNELS_AT_ONCE)
-            unsigned, scales[part, None] = round_rows(weight[part])
-            codes[part] = (unsigned ^ ZERO_POINT).view(torch.int8)
+            found, scales[part, None] = round_rows(weight[part], 0)
+            codes[part] = found.view(torch.int8)
         bias = None if self._bias is None else self._bias.float()
-        self._multiply_codes = product_kind(self.in_features)(codes, scales, bias)
+        self._multiply_rounded = product_kind(self.in_features)(codes, scales, bias)
 
     def _product(self, inputs: torch.Tensor) -> torch.Tensor:
-        codes, scales = round_rows(inputs)
-        return self._multiply_codes(codes, scales, inputs.dtype)
+        return self._multiply_rounded(inputs)
 
 
 def check_int8(device: torch.device) -> None:
