@@ -236,7 +236,12 @@ def test_slurms_notice_reaches_the_run_and_its_status_is_the_jobs(allocation):
 
 @pytest.mark.parametrize(
     ("status", "restarts", "is_requeued"),
-    [("0", "0", 0), ("1", "0", 1), ("1", "9", 0), ("2", "0", 0), ("3", "0", 0), ("4", "0", 0)],
+    [
+        ("1", "0", 1),
+        ("1", "9", 0),
+        ("2", "0", 0),
+        *(pytest.param(status, "0", 0, marks=pytest.mark.long) for status in ("0", "3", "4")),
+    ],
 )
 def test_slurm_starts_a_run_again_that_broke_off_and_no_other(
     allocation, status, restarts, is_requeued

@@ -95,10 +95,11 @@ def test_labels_of_rows_that_were_judged_otherwise_are_not_gone_on_with(
         label(str(judged), None, ["hidden_tokens=100"])
 
 
+@pytest.mark.long
 @pytest.mark.timeout(
     1200
 )  # five starts of a process with torch, each a minute where all else is busy
-@pytest.mark.parametrize("num_deaths", [1, pytest.param(4, marks=pytest.mark.long)])
+@pytest.mark.parametrize("num_deaths", [1, 4])
 def test_labels_of_a_killed_worker_equal_those_of_an_undisturbed_one(
     num_deaths: int,
     run_dir: Path,

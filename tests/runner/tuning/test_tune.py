@@ -161,6 +161,7 @@ def test_questions_that_nobody_can_judge_are_not_paid_for_to_the_end(
         tune(wanted)
 
 
+@pytest.mark.long
 def test_a_tuning_that_is_killed_goes_on_and_answers_nothing_twice(
     cluster: str, tuned: Path, tmp_path: Path
 ) -> None:
