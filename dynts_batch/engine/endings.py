@@ -58,13 +58,21 @@ class Endings:
         num_tokens = len(sequence.completion_token_ids)
         if sequence.finish_reason is not None or sequence.forced_token_ids or num_tokens == 0:
             return
-        if num_tokens == self.sampling.max_thinking_tokens and self._is_thinking(sequence):
+        if self._may_spend_budget(num_tokens) and self._is_thinking(sequence):
             sequence.force(self.end_token_ids, "budget")
         elif num_tokens % CHECK_TOKENS == 0 and self._is_looping(sequence):
             if self._is_thinking(sequence):
                 sequence.force(self.end_token_ids, "loop")
             else:
                 sequence.finish_reason = "loop"
+
+    def _may_spend_budget(self, num_tokens: int) -> bool:
+        """Whether thinking ends after so many tokens. An opening tag that the model writes itself
+        may be complete only after the budget."""
+        budget = self.sampling.max_thinking_tokens
+        return budget is not None and (
+            budget <= num_tokens <= max(budget, self.renderer.num_opening_tokens)
+        )
 
     def _is_looping(self, sequence: Sequence) -> bool:
         min_tokens, num_blocks = self.sampling.loop_min_tokens, self.sampling.loop_repeats

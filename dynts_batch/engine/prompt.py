@@ -44,7 +44,10 @@ class PromptRenderer:
         tokenizer: PreTrainedTokenizerBase,
         tags: ThinkTags = THINK,
         chat: ChatTemplate | None = None,
+        num_embeddings: int | None = None,
     ) -> None:
+        """`num_embeddings`: the model's. A tokenizer may have padding beyond them."""
+        self._num_ids = min(len(tokenizer), num_embeddings or len(tokenizer))
         self._tokenizer, self.tags = tokenizer, tags
         self._chat = chat or ChatTemplate.of(tokenizer, ModelConfig(), tags)
         # A token is at least one byte, so a tag spans no more tokens than it has bytes.
@@ -101,8 +104,8 @@ class PromptRenderer:
     def _checked(self, token_ids: list[int]) -> list[int]:
         if not token_ids:
             raise BadRowError("the prompt has no tokens")
-        if not all(isinstance(t, int) and 0 <= t < len(self._tokenizer) for t in token_ids):
-            raise BadRowError(f"prompt_token_ids must be integers in [0, {len(self._tokenizer)})")
+        if not all(isinstance(t, int) and 0 <= t < self._num_ids for t in token_ids):
+            raise BadRowError(f"tokens of a prompt must be integers in [0, {self._num_ids})")
         return token_ids
 
     def opens_thinking(self, prompt_token_ids: Sequence[int]) -> bool:
@@ -189,9 +192,14 @@ class PromptRenderer:
             return self._decode(completion_token_ids)
         return self._cut([*tail, *completion_token_ids], self.tags.end)[1]
 
+    @property
+    def num_opening_tokens(self) -> int:
+        """Most tokens of an opening tag that the model writes itself."""
+        return self._start_tokens + _SPACE_TOKENS
+
     def opens(self, completion_token_ids: Sequence[int]) -> bool:
         """Whether the model writes the opening tag itself, perhaps after a line break."""
-        head = completion_token_ids[: self._start_tokens + _SPACE_TOKENS]
+        head = completion_token_ids[: self.num_opening_tokens]
         return self.text(head).lstrip().startswith(self.tags.start)
 
     def _reasoning(self, token_ids: Sequence[int]) -> str:

@@ -26,13 +26,15 @@ def select(
 
     Of each row's `cache_len` slots the `num_first` oldest and the `num_last` newest stay. The slots
     between them are candidates, and the `num_kept` with the highest `scores` [R, L or 1, H or 1, C]
-    stay. Of equal scores the older slot wins. All counts are int64 [R].
+    stay, whatever those are: -inf is the least. Of equal scores the older slot wins. All counts are
+    int64 [R].
     """
     slot = torch.arange(scores.shape[-1], device=scores.device)
     by_row = (slice(None), None, None, None)
     is_candidate = (slot >= num_first[by_row]) & (slot < (cache_len - num_last)[by_row])
     is_protected = ~is_candidate & (slot < cache_len[by_row])
-    order = scores.masked_fill(~is_candidate, -torch.inf).argsort(
+    finite = scores.clamp(min=torch.finfo(scores.dtype).min)  # no candidate is behind the others
+    order = finite.masked_fill(~is_candidate, -torch.inf).argsort(
         dim=-1, descending=True, stable=True
     )
     rank = torch.empty_like(order).scatter_(-1, order, slot.expand_as(order))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -28,11 +29,14 @@ class DeviceTime:
     utilisation: float | None
     """The GPU's own figure (NVML), mean over samples. None without one."""
     peak_running: int
-    """Most sequences that one worker decoded together."""
+    """Most sequences that one worker decoded together. Where some rows ran again in a larger cache,
+    those workers decode fewer."""
     mean_running: float
     """Sequences that a worker decoded together, mean over samples with any."""
     arena_bytes: int
-    """The largest arena of a worker."""
+    """The arena of the worker that decoded so many; the smallest one if several did."""
+    held_usd: float | None
+    """What the workers cost in that time, at the prices of their starts. None without a price."""
     shrunk_to: int | None
     """Fewest sequences that a shrunk arena held; None if none shrank."""
     device_peak_bytes: int | None
@@ -50,6 +54,8 @@ def measure_device_time(parts: Iterable[pa.Table]) -> DeviceTime | None:
     spans: dict[str, list[tuple[float, float]]] = {}
     num_devices: dict[str, int] = {}
     worked: list[tuple[float, float]] = []
+    arenas: list[tuple[int, int]] = []
+    usd: list[float] = []
     busy_s = 0.0
     for worker_id, its in by_worker.items():
         span = min(s["time_s_min"] for s in its), max(s["time_s_max"] for s in its)
@@ -58,17 +64,24 @@ def measure_device_time(parts: Iterable[pa.Table]) -> DeviceTime | None:
         num_devices[devices] = _largest(its, "num_devices_max") or 1
         unused_s = [s["unused_s_max"] for s in its if s["unused_s_max"] is not None]
         worked.append((max(unused_s, default=span[0]), span[1]))
+        arenas.append(
+            (-(_largest(its, "num_running_max") or 0), _largest(its, "arena_bytes_max") or 0)
+        )
+        if (cost_usd := _largest(its, "cost_usd_max")) is not None:
+            usd.append(cost_usd)
         busy_s += max(s["busy_s_max"] for s in its) - min(s["busy_s_min"] for s in its)
     every_span = [span for its_spans in spans.values() for span in its_spans]
     sampled_s = sum(end_s - start_s for start_s, end_s in every_span)
+    fewest, arena_bytes = min(arenas)
     return DeviceTime(
         wall_s=covered_s(worked),
         held_s=sum(covered_s(its) * num_devices[name] for name, its in spans.items()),
         busy_share=min(1.0, busy_s / sampled_s) if sampled_s > 0 else None,
         utilisation=_mean(sums, "utilisation_mean"),
-        peak_running=_largest(sums, "num_running_max") or 0,
+        peak_running=-fewest,
         mean_running=_mean(sums, "when_running") or 0.0,
-        arena_bytes=_largest(sums, "arena_bytes_max") or 0,
+        arena_bytes=arena_bytes,
+        held_usd=sum(usd) if usd else None,
         shrunk_to=min(filter(None, map(_shrunk_to, by_worker.values())), default=None),
         device_peak_bytes=_largest(sums, "device_peak_bytes_max"),
         rss_peak_bytes=_largest(sums, "rss_peak_bytes_max"),
@@ -106,6 +119,7 @@ def _sums(samples: pa.Table) -> list[dict]:
         "unused_s",
         "num_running",
         "arena_bytes",
+        "cost_usd",
         "device_peak_bytes",
         "rss_peak_bytes",
     )
@@ -130,5 +144,5 @@ def _mean(sums: list[dict], column: str) -> float | None:
     return sum(found[f"{column}_sum"] or 0 for found in sums) / count if count else None
 
 
-def _largest(sums: list[dict], column: str) -> int | None:
+def _largest(sums: list[dict], column: str) -> Any:
     return max((found[column] for found in sums if found[column] is not None), default=None)

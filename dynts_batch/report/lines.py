@@ -83,6 +83,11 @@ def quality_lines(run: Measures) -> list[Line]:
 
 def cost_lines(totals: Totals) -> list[Line]:
     missing = "set cost.usd_per_gpu_hour or cost.usd_per_kwh"
+    cost = totals.config.cost
+    if cost.usd_per_kwh is not None:
+        missing = "cost.usd_per_kwh is set, and the energy of some rows was not measured"
+    elif cost.usd_per_gpu_hour is not None:
+        missing = "some rows are from before the price was set"
     lines = [
         *_price_lines("cost", totals.dollars, money, missing),
         *_price_lines("energy", totals.joules, energy, "not measured: no NVML counter"),

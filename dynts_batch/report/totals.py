@@ -214,8 +214,7 @@ class Totals:
     @property
     def held_usd(self) -> float | None:
         """Cost of the devices from loading to last sample, idle or not. None without a price."""
-        price = self.config.cost.usd_per_gpu_hour
-        return None if price is None or self.device is None else self.device.held_s / 3600 * price
+        return None if self.device is None else self.device.held_usd
 
     @cached_property
     def crossover(self) -> Crossover | None:

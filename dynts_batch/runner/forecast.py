@@ -72,7 +72,14 @@ def forecast(config_path: str, overrides: Sequence[str], *, num_rows: int) -> in
         if status is not None:
             return status
     rows = pa.Table.from_batches(list(run.run_dir.read_rows(_COLUMNS)))
-    lines = forecast_lines(rows, _memory(run, rows), config, num_units=run.plan.num_units)
+    samples = _first_telemetry(run, rows)
+    lines = forecast_lines(
+        rows,
+        _memory(samples, rows),
+        config,
+        num_units=run.plan.num_units,
+        num_devices=_num_devices(samples, config),
+    )
     table = Table(show_header=False)
     for name, value in lines:
         table.add_row(name, value)
@@ -121,11 +128,22 @@ def _rows_together(config: Config) -> int:
     return 1 if config.sampling.stop_when is None else config.sampling.num_samples
 
 
-def _memory(run: PreparedRun, rows: pa.Table) -> Memory:
-    # Second attempts have arenas of their own.
+def _first_telemetry(run: PreparedRun, rows: pa.Table) -> list[pa.Table]:
+    """Without that of second attempts, which have arenas of their own."""
     samples = [part for part in run.run_dir.read_telemetry() if not _has_retried(rows, part)]
     if not samples:
         raise RunDirError(f"{run.run_dir.path} holds no telemetry: delete it and plan again")
+    return samples
+
+
+def _num_devices(samples: Sequence[pa.Table], config: Config) -> float:
+    """Devices of a worker, of which its rows' device seconds are the sum: a part of a shared
+    one."""
+    most = max(pc.max(part["num_devices"]).as_py() or 1 for part in samples)
+    return most * min(1.0, config.workers.num_gpus or 1.0)
+
+
+def _memory(samples: Sequence[pa.Table], rows: pa.Table) -> Memory:
     return Memory(
         arena_bytes=max(pc.max(part["arena_bytes"]).as_py() for part in samples),
         max_seqs=min(part["max_seqs"][-1].as_py() for part in samples),
@@ -139,12 +157,13 @@ def _has_retried(rows: pa.Table, telemetry: pa.Table) -> bool:
 
 
 def forecast_lines(
-    rows: pa.Table, memory: Memory, config: Config, *, num_units: int
+    rows: pa.Table, memory: Memory, config: Config, *, num_units: int, num_devices: float
 ) -> list[tuple[str, str]]:
-    """Lines of (what, how much) for a run of `num_units` rows, of which `rows` are a sample."""
+    """Lines of (what, how much) for a run of `num_units` rows, of which `rows` are a sample, on
+    workers of `num_devices` each."""
     num_workers = config.workers.max
     rows_per_worker = -(-num_units // num_workers)
-    batch, run_batch = _mean_batch(rows), min(memory.max_seqs, rows_per_worker)
+    batch, run_batch = num_devices * _mean_batch(rows), min(memory.max_seqs, rows_per_worker)
     share = min(1.0, batch / run_batch)
     total = partial(_total, rows, config, num_units)
     device_s = total("device_s").in_fuller_batch(share)
@@ -161,7 +180,10 @@ def forecast_lines(
         ("generated tokens", _count(total("completion_tokens"))),
         *_retry_lines(rows, config),
         _device_time(device_s),
-        (f"time on {counted(num_workers, 'worker')}", _time(device_s.times(1 / num_workers))),
+        (
+            f"time on {counted(num_workers, 'worker')}",
+            _time(device_s.times(1 / (num_workers * num_devices))),
+        ),
         ("dollars", _dollars(hours, kwh, config.cost)),
         ("kWh", "n/a: not measured" if kwh is None else _amount(kwh)),
         ("rows at once on a worker", f"{memory.max_seqs:,} in {size(memory.arena_bytes)} of KV"),
@@ -205,7 +227,7 @@ def _dollars(hours: Interval, kwh: Interval | None, cost: CostConfig) -> str:
 
 
 def _mean_batch(rows: pa.Table) -> float:
-    """Rows that the device worked on at once, on average."""
+    """Rows that were worked on at once, on average, over the devices of a worker."""
     # Of a row that ran again, the parts are the second attempt's.
     first_s = pc.fill_null(pc.struct_field(rows["first_attempt"], "device_s"), 0.0)
     device_s = pc.sum(pc.subtract(rows["device_s"], first_s)).as_py()

@@ -121,11 +121,14 @@ def frontier_of_shares(
     full = plan_cells([], [], seeds[:1])
     # Any budget shows whether the settings are wrong, before the full cache has run for hours.
     _check(_configs(config_path, out, plan_cells(variants, [2**30], seeds), overrides))
-    status = frontier(config_path, out, full, limit, overrides)
     (config,) = _configs(config_path, out, full, overrides)
     run_dir = RunDir(str(config.run.dir))
+    is_new = run_dir.read_manifest() is None
+    status = frontier(config_path, out, full, limit, overrides)
     if run_dir.read_manifest() is None:
         return status
+    if limit is not None and is_new:
+        limit -= 1
     cells = plan_cells(variants, budgets_of_shares(shares, run_dir), seeds)
     return frontier(config_path, out, cells, limit, overrides)
 

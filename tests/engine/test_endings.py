@@ -1,16 +1,24 @@
 """What ends thinking, or a row, that the model does not end: a budget and loops."""
 
+import dataclasses
+import shutil
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
+from transformers import AutoTokenizer
 
-from dynts_batch.config import MemoryConfig, PolicyConfig, SamplingConfig
+from dynts_batch.config import MemoryConfig, ModelConfig, PolicyConfig, SamplingConfig
 from dynts_batch.engine import Engine
 from dynts_batch.engine.decoding import recorded_steps as recorded_steps_module
 from dynts_batch.engine.endings import Endings
+from dynts_batch.engine.model.loader import load_model
+from dynts_batch.engine.model.resolved import resolve_model
 from dynts_batch.engine.model.think_tags import THINK
 from dynts_batch.engine.sequence import Sequence
 from dynts_batch.errors import ConfigError
+from dynts_batch.kvcache.policies import make_policy
 from dynts_batch.lab.problems import problem_set
 from dynts_batch.records import Request
 
@@ -79,6 +87,55 @@ def test_a_budget_of_nothing_answers_at_once():
         assert completion.reasoning_tokens == 0
         assert completion.forced_end == "budget"
         assert completion.answer
+
+
+@pytest.mark.parametrize("budget", [0, 1, 3, 8, 30])
+def test_a_budget_shorter_than_the_opening_tag_ends_it_where_it_is_complete(
+    budget: int, tiny_model_dirs: dict[str, Path]
+) -> None:
+    """The model writes the tag itself; this one's tokenizer spells it in several tokens."""
+    found = load_model(resolve_model(ModelConfig(name=str(tiny_model_dirs["llama"]))))
+    tag = found.tokenizer.encode(THINK.start, add_special_tokens=False)
+
+    class OpensThinking(torch.nn.Module):
+        num_calls = 0
+
+        def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+            logits = found.head(hidden_states)
+            if self.num_calls < len(tag):
+                logits[:, tag[self.num_calls]] = logits.max() + 1
+            self.num_calls += 1
+            return logits
+
+    engine = Engine(
+        dataclasses.replace(found, head=OpensThinking(), stop_token_ids=frozenset()),
+        make_policy(PolicyConfig("full")),
+        SamplingConfig(temperature=0.0, max_new_tokens=60, max_thinking_tokens=budget),
+        MemoryConfig(max_seqs=1, max_prompt_tokens=64),
+    )
+    (completion,) = engine.generate([Request("a", prompt_token_ids=[20, 21, 22])])
+    assert completion.forced_end == "budget"
+    assert completion.reasoning_tokens == max(budget, len(tag))
+
+
+def test_a_token_that_the_model_lacks_is_refused_alone(
+    tiny_model_dirs: dict[str, Path], tmp_path: Path
+) -> None:
+    """Tokenizers often have padding beyond the model's embeddings."""
+    path = Path(shutil.copytree(tiny_model_dirs["llama"], tmp_path / "padded"))
+    tokenizer = AutoTokenizer.from_pretrained(path)
+    tokenizer.add_tokens(["[PAD]"], special_tokens=True)
+    tokenizer.save_pretrained(path)
+    engine = Engine.load(
+        ModelConfig(name=str(path)),
+        PolicyConfig("full"),
+        SamplingConfig(max_new_tokens=5),
+        MemoryConfig(max_seqs=2, max_prompt_tokens=64),
+    )
+    requests = [Request("good", prompt="a = 3"), Request("bad", prompt="a = 3 [PAD]")]
+    found = {completion.request_id: completion for completion in engine.generate(requests)}
+    assert found["bad"].error_type == "BadRowError"
+    assert found["good"].completion_token_ids
 
 
 def test_a_text_that_holds_the_end_tag_begins_the_answer():

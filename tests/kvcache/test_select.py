@@ -48,6 +48,11 @@ def test_infinite_and_very_negative_scores_are_scores_not_a_protocol() -> None:
     scores = torch.tensor([[[[torch.inf, -torch.inf, -torch.inf, 0.0, 5.0]]]])
     stays = select(scores, *(torch.tensor([n]) for n in (5, 0, 1, 3)))
     assert stays[0, 0, 0].nonzero().flatten().tolist() == [0, 1, 3, 4]
+    # Behind protected slots, which have no scores, they would stay too few.
+    scores = torch.full((1, 1, 1, 10), -torch.inf)
+    scores[..., 5] = 1
+    stays = select(scores, *(torch.tensor([n]) for n in (10, 2, 2, 4)))
+    assert stays[0, 0, 0].nonzero().flatten().tolist() == [0, 1, 2, 3, 4, 5, 8, 9]
 
 
 @pytest.mark.parametrize(

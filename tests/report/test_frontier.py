@@ -100,6 +100,16 @@ def test_a_row_that_failed_is_wrong_and_stores_nothing() -> None:
     assert (point.stored_tokens, point.stored_bytes) == (20, 40)
 
 
+def test_a_full_cache_of_which_each_row_failed_is_compared_with_nothing() -> None:
+    failed = [
+        row | {"finish_reason": "error", "correct": False, "peak_cache_len": 0, "peak_kv_bytes": 0}
+        for row in rows("full", None, 1.0)
+    ]
+    found = frontier(failed, rows("a", 20, 0.5))
+    assert found.full is None
+    assert any(line.startswith("a 50.0") for line in _shown(found))
+
+
 def test_a_right_answer_costs_what_all_rows_cost_where_each_has_a_cost() -> None:
     point = FOUND.at("random", 40)
     assert point is not None

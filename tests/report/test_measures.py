@@ -85,12 +85,14 @@ def test_a_run_of_errors_only_has_no_figures_and_raises_nothing(tmp_path):
 
 def test_time_held_at_work_and_its_price_come_from_the_telemetry(tmp_path):
     samples = [
-        SAMPLE, SAMPLE | {"time_s": 1_100.0, "busy_s": 50.0},
-        SAMPLE | {"worker_id": "w-1", "time_s": 1_050.0},
-        SAMPLE | {"worker_id": "w-1", "time_s": 1_150.0, "busy_s": 90.0},
+        SAMPLE | {"cost_usd": 0.0},
+        SAMPLE | {"time_s": 1_100.0, "busy_s": 50.0, "cost_usd": 0.5},
+        SAMPLE | {"worker_id": "w-1", "time_s": 1_050.0, "cost_usd": 0.1},
+        SAMPLE | {"worker_id": "w-1", "time_s": 1_150.0, "busy_s": 90.0, "cost_usd": 1.5},
     ]  # fmt: skip
+    # Another price, or one of energy too, held when the workers started.
     found = _measures(
-        tmp_path, [_row("a"), _row("b")], samples, overrides=["cost.usd_per_gpu_hour=36"]
+        tmp_path, [_row("a"), _row("b")], samples, overrides=["cost.usd_per_gpu_hour=3.6"]
     )
     assert found.totals.device.wall_s == pytest.approx(150)
     assert found.totals.device.held_s == pytest.approx(200)

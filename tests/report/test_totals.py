@@ -46,6 +46,33 @@ def _line(totals: Totals, name: str) -> tuple[str, str]:
     return found
 
 
+def test_concurrency_and_its_arena_are_of_one_worker():
+    """Rows that ran again had a larger arena, which held fewer."""
+    first = _samples("w-0", [0.0, 9.0], num_running=8, arena_bytes=1_000)
+    second = _samples("w-1", [9.0, 12.0], num_running=1, arena_bytes=9_000)
+    device = _totals({}, telemetry=(first, second)).device
+    assert device is not None
+    assert (device.peak_running, device.arena_bytes) == (8, 1_000)
+
+
+@pytest.mark.parametrize(
+    ("override", "note"),
+    [
+        ("cost.usd_per_gpu_hour=null", "set cost.usd_per_gpu_hour or cost.usd_per_kwh"),
+        ("cost.usd_per_gpu_hour=2", "some rows are from before the price was set"),
+        ("cost.usd_per_kwh=.3", "cost.usd_per_kwh is set, and the energy of some rows was not"),
+    ],
+)
+def test_why_there_is_no_cost(override, note):
+    config = config_of("runs/r1", [override])
+    totals = Totals(config, num_judged=0)
+    totals.finish_reasons["stop"] = 1
+    totals._sums["cost_usd"] = None
+    (line,) = [line for line in cost_lines(totals) if line.name == "cost"]
+    assert line.value == "n/a"
+    assert line.note.startswith(note)
+
+
 def test_the_lines_follow_from_the_rows():
     totals = _totals({}, {"correct": False, "peak_kv_bytes": 5_000}, ERROR_ROW)
     assert _line(totals, "rows") == ("3", "2 stop, 1 error")

@@ -66,6 +66,24 @@ def test_rows_at_once_are_those_of_the_last_attempts():
     assert forecasting._mean_batch(rows) == 4.0 / 2.0
 
 
+@pytest.mark.parametrize(("num_gpus", "seen", "expected"), [(4, 4, 4), (0.5, 1, 0.5), (None, 1, 1)])
+def test_rows_of_a_worker_are_charged_for_its_devices(tmp_path, num_gpus, seen, expected):
+    """8 rows decoded together for an hour, on 4 GPUs or on half of one."""
+    config = make_config(tmp_path, 80, workers={"num_gpus": num_gpus, "max": 1})
+    samples = [pa.table({"num_devices": [seen, seen]})]
+    num_devices = forecasting._num_devices(samples, config)
+    assert num_devices == expected
+    rows = pa.table(
+        {
+            "device_s": [expected * 3600 / 8] * 8,
+            "prefill_s": [0.0] * 8,
+            "decode_s": [3600.0] * 8,
+            "first_attempt": pa.array([None] * 8, pa.struct({"device_s": pa.float64()})),
+        }
+    )
+    assert num_devices * forecasting._mean_batch(rows) == pytest.approx(8)
+
+
 @pytest.mark.parametrize(
     ("wanted_seqs", "rows_per_worker", "verdict"),
     [

@@ -62,6 +62,8 @@ def test_shares_are_of_the_mean_peak_of_the_full_cache_which_runs_first(
     cluster: str, config: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "frontier"
+    assert frontier_of_shares(str(config), out, ["window"], [50, 80], [0], 1, []) == 0
+    assert [path.name for path in (out / "cells").iterdir()] == ["full-s0"]  # as many as --cells
     assert frontier_of_shares(str(config), out, ["window"], [50, 80], [0], None, []) == 0
     rows = pq.read_table(out / "frontier.parquet").to_pylist()
     peaks = [row["peak_cache_len"] for row in rows if row["policy"] == "full"]

@@ -99,7 +99,9 @@ class Frontier:
 
     @cached_property
     def full(self) -> Point | None:
-        return next((point for point in self.points if point.policy == FULL), None)
+        """None also if each of its rows failed: nothing can be compared with that."""
+        full = (point for point in self.points if point.policy == FULL and point.stored_bytes > 0)
+        return next(full, None)
 
     @property
     def budgets(self) -> list[int]:

@@ -79,7 +79,7 @@ def surer_lines(outcome: Outcome) -> Iterator[str]:
         yield f"to be surer of {outcome.choice.rung}, if further questions are like those seen:"
         yield from (f"  {_surer(surer)}" for surer in outcome.surer(outcome.choice))
     for tried in outcome.tried:
-        if tried.trial.judgement.verdict == "open":
+        if tried.trial.judgement.verdict == "open" and tried.trial.num_seen:
             yield f"to certify {tried.rung}, if further questions are like those seen:"
             yield from (f"  {_surer(surer)}" for surer in outcome.surer(tried))
 

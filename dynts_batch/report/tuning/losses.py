@@ -50,19 +50,18 @@ class Disagreement:
         self._grader.close()
 
     def __call__(self, full: Sequence[Row], candidate: Sequence[Row]) -> float:
-        """NaN if all rows of the full cache failed. An answer that it did not find cannot
-        be lost."""
+        """NaN if no row of the full cache has an answer: what it did not find cannot be lost."""
         others = {row["sample_index"]: row["extracted_answer"] for row in candidate}
         wanted = {
             row["sample_index"]: row["extracted_answer"]
             for row in full
-            if row["finish_reason"] != "error"
+            if row["extracted_answer"] is not None
         }
         if not wanted:
             return nan
         return sum(not self._is_kept(wanted[i], others.get(i)) for i in wanted) / len(wanted)
 
-    def _is_kept(self, answer: str | None, other: str | None) -> bool:
-        if answer is None or answer == other:
+    def _is_kept(self, answer: str, other: str | None) -> bool:
+        if answer == other:
             return True
         return other is not None and bool(self._grader.grade(rf"\boxed{{{other}}}", answer).correct)

@@ -27,6 +27,7 @@ class Timeline:
         self._rows: list[dict[str, Any]] = []
         self._sampled_at_s: float | None = None
         self._part = 0
+        self._full: list[tuple[int, pa.Table]] = []
 
     def begin(self, sample: Mapping[str, Any], *, held_since_s: float) -> None:
         """Take the samples of a device that is held since a Unix time, and has not worked yet."""
@@ -42,9 +43,15 @@ class Timeline:
         """Take a sample: a value for every column that changes."""
         self._sampled_at_s = time.monotonic()
         if len(self._rows) >= PART_ROWS:
+            self._full.append(self._present())
             self._rows, self._part = [], self._part + 1
         self._rows.append({**self._place, "time_s": time.time(), **sample})
 
-    def part(self) -> tuple[int, pa.Table]:
-        """The number of the present part and all its samples so far; there is at least one."""
+    def take(self) -> list[tuple[int, pa.Table]]:
+        """What has grown since this was last called: numbers of parts and all their samples. The
+        present part is the last one, and has at least one sample."""
+        full, self._full = self._full, []
+        return [*full, self._present()]
+
+    def _present(self) -> tuple[int, pa.Table]:
         return self._part, pa.Table.from_pylist(self._rows, schema=SCHEMA)

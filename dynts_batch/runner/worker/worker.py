@@ -213,12 +213,12 @@ class Worker:
 
     def _checkpoint(self) -> None:
         self._timeline.add(self._sample())
-        part, samples = self._timeline.part()
-        self._written.append(self._thread.submit(self._store, part, samples))
+        self._written.append(self._thread.submit(self._store, self._timeline.take()))
 
-    def _store(self, part: int, samples: pa.Table) -> Written:
+    def _store(self, parts: Sequence[tuple[int, pa.Table]]) -> Written:
         self._writer.checkpoint()
-        self._run_dir.write_telemetry(self._place["worker_id"], part, samples)
+        for part, samples in parts:
+            self._run_dir.write_telemetry(self._place["worker_id"], part, samples)
         return Written()
 
     def _take_written(self) -> None:

@@ -111,6 +111,8 @@ def test_products_in_c_are_exact(dtype: torch.dtype, num_channels: int, width: i
             sums = (row_codes.long() @ codes.long().T).float() * scales.flatten()
             expected = sums * row_scales if bias is None else sums * row_scales + bias
             in_c = product(numbers)
+            in_columns = numbers.mT.contiguous().mT
+            assert torch.equal(product(in_columns), in_c)
             assert in_c.shape == (count, 1, num_channels)
             assert torch.equal(in_c, expected.to(dtype))
             if HAS_VNNI:

@@ -54,7 +54,6 @@ def disagreement():
         ("x^2+1", "1+x^2", 0.0),
         ("5", "6", 1.0),
         ("5", None, 1.0),
-        (None, "5", 0.0),  # what was not found cannot be lost
     ],
 )
 def test_without_references_an_answer_that_differs_is_lost(disagreement, full, candidate, loss):
@@ -66,6 +65,13 @@ def test_samples_are_compared_by_index_and_failed_ones_of_the_full_cache_left_ou
     assert disagreement(full, [row(1, answer="2"), row(0, answer="2"), row(2, answer="9")]) == 0.5
     assert disagreement(full, [row(0, answer="1")]) == 0.5  # a sample that is not there differs
     assert math.isnan(disagreement([row(0, reason="error")], [row(0, answer="1")]))
+
+
+def test_where_the_full_cache_found_no_answer_nothing_is_kept_or_lost(disagreement):
+    """So a tuning whose questions have no final answers is refused, and not certified."""
+    assert math.isnan(disagreement([row(0, answer=None)], [row(0, answer="5")]))
+    full = [row(0, answer=None), row(1, answer="2")]
+    assert disagreement(full, [row(0, answer="9"), row(1, answer="3")]) == 1.0
 
 
 def test_disagreement_bounds_the_accuracy_that_is_lost_whatever_the_references(disagreement):

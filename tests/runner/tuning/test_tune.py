@@ -17,8 +17,10 @@ from fake_run import write_config, write_problems
 from dynts_batch.config_file import load_config
 from dynts_batch.data.run_dir import RunDir
 from dynts_batch.errors import ConfigError, InputError, RunDirError
+from dynts_batch.exit_status import EXIT_LIMIT
 from dynts_batch.report.tuning.ladder import FIRST_LOOK, Terms
 from dynts_batch.runner.reason import reason
+from dynts_batch.runner.tuning import arm
 from dynts_batch.runner.tuning.settings import TuneSettings
 from dynts_batch.runner.tuning.tune import tune
 
@@ -159,6 +161,17 @@ def test_questions_that_nobody_can_judge_are_not_paid_for_to_the_end(
     (tmp_path / "problems.jsonl").write_text(text)
     with pytest.raises(InputError, match="must hold questions that can be judged, got 32"):
         tune(wanted)
+
+
+def test_one_that_a_limit_ends_before_the_first_look_says_so(
+    cluster: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(arm, "drive", lambda run, address, console: EXIT_LIMIT)
+    assert tune(settings(tmp_path)) == EXIT_LIMIT
+    assert "unfinished" in capsys.readouterr().out
 
 
 @pytest.mark.long

@@ -22,10 +22,10 @@ def rounded(numbers: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 @operation("round_rows(Tensor numbers, int zero_point) -> (Tensor, Tensor)")
 def round_rows(numbers: torch.Tensor, zero_point: int) -> tuple[torch.Tensor, torch.Tensor]:
     """`rounded` with `zero_point` added to the codes, uint8 [..., K]: 0 or `ZERO_POINT`."""
+    numbers = numbers.contiguous()
     if not _in_c(numbers):
         codes, scales = rounded(numbers)
         return codes.view(torch.uint8) ^ zero_point, scales
-    numbers = numbers.contiguous()
     width = numbers.shape[-1]
     codes = torch.empty_like(numbers, dtype=torch.uint8)
     scales = torch.empty(*numbers.shape[:-1], 1, dtype=torch.float32)
