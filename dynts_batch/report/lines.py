@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from dynts_batch.report.device_time import DeviceTime
 from dynts_batch.report.measures import Measures, Right, right_of
-from dynts_batch.report.price import Price
+from dynts_batch.report.price import Price, why_unpriced
 from dynts_batch.report.samples.at_k import AtK
 from dynts_batch.report.statistics import Estimate, PairedComparison
 from dynts_batch.report.totals import Totals
@@ -82,14 +82,8 @@ def quality_lines(run: Measures) -> list[Line]:
 
 
 def cost_lines(totals: Totals) -> list[Line]:
-    missing = "set cost.usd_per_gpu_hour or cost.usd_per_kwh"
-    cost = totals.config.cost
-    if cost.usd_per_kwh is not None:
-        missing = "cost.usd_per_kwh is set, and the energy of some rows was not measured"
-    elif cost.usd_per_gpu_hour is not None:
-        missing = "some rows are from before the price was set"
     lines = [
-        *_price_lines("cost", totals.dollars, money, missing),
+        *_price_lines("cost", totals.dollars, money, why_unpriced(totals.config.cost)),
         *_price_lines("energy", totals.joules, energy, "not measured: no NVML counter"),
         Line("device time of the rows", duration(totals.device_s), "their shares, as priced"),
     ]  # fmt: skip

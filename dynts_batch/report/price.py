@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from dynts_batch.config import CostConfig
+
 
 @dataclass(frozen=True)
 class Price:
@@ -41,3 +43,12 @@ class Price:
         if self.total is None or not count:
             return None
         return self.total / count * scale
+
+
+def why_unpriced(cost: CostConfig) -> str:
+    """Why rows that were run have no sum in dollars."""
+    if cost.usd_per_kwh is not None:
+        return "cost.usd_per_kwh is set, and the energy of some rows was not measured"
+    if cost.usd_per_gpu_hour is not None:
+        return "some rows are from before the price was set"
+    return "set cost.usd_per_gpu_hour or cost.usd_per_kwh"
