@@ -59,23 +59,17 @@ def _has_no_answer(rows: pa.Table, grading_kind: str) -> pa.ChunkedArray:
 
 
 def first_attempts(rows: pa.Table, budget: int) -> dict[Unit, dict[str, Any]]:
-    """First attempts by unit: `rows`, which ran with `budget`, and that."""
+    """The values of the column first_attempt, by unit, for `rows` that ran with `budget`."""
+    facts = rows.select(_OF_FIRST).to_pylist()
     return {
-        unit: {**row, "budget": budget}
-        for unit, row in zip(units_of(rows), rows.to_pylist(), strict=True)
+        unit: {**row, "budget": budget} for unit, row in zip(units_of(rows), facts, strict=True)
     }
 
 
 def with_first(row: Mapping[str, Any], first: Mapping[str, Any]) -> dict[str, Any]:
-    """The row of a unit that ran twice, with what both attempts took.
-
-    `row` is the second attempt's. If that one failed and `first` did not, the first one stays: no
-    answer is lost by asking again.
-    """
+    """`row`, which is of a second attempt, with what both attempts took."""
     sums = {name: _sum(row[name], first[name]) for name in _SUMMED}
-    has_failed = row["finish_reason"] == "error" and first["finish_reason"] != "error"
-    facts = {field.name: first[field.name] for field in FIRST_ATTEMPT}
-    return {**(first if has_failed else row), **sums, "first_attempt": facts}
+    return {**row, **sums, "first_attempt": dict(first)}
 
 
 def _sum(a: float | None, b: float | None) -> float | None:

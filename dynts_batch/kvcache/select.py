@@ -26,8 +26,8 @@ def select(
 
     Of each row's `cache_len` slots the `num_first` oldest and the `num_last` newest stay. The slots
     between them are candidates, and the `num_kept` with the highest `scores` [R, L or 1, H or 1, C]
-    stay, whatever those are: -inf is the least. Of equal scores the older slot wins. All counts are
-    int64 [R].
+    stay. Scores are floats, and -inf is the least. Of equal scores the older slot wins. All counts
+    are int64 [R].
     """
     slot = torch.arange(scores.shape[-1], device=scores.device)
     by_row = (slice(None), None, None, None)

@@ -36,7 +36,8 @@ class DeviceTime:
     arena_bytes: int
     """The arena of the worker that decoded so many; the smallest one if several did."""
     held_usd: float | None
-    """What the workers cost in that time, at the prices of their starts. None without a price."""
+    """What the workers cost in that time, at the prices of their starts. None if one had no
+    price."""
     shrunk_to: int | None
     """Fewest sequences that a shrunk arena held; None if none shrank."""
     device_peak_bytes: int | None
@@ -55,7 +56,7 @@ def measure_device_time(parts: Iterable[pa.Table]) -> DeviceTime | None:
     num_devices: dict[str, int] = {}
     worked: list[tuple[float, float]] = []
     arenas: list[tuple[int, int]] = []
-    usd: list[float] = []
+    usd: list[float | None] = []
     busy_s = 0.0
     for worker_id, its in by_worker.items():
         span = min(s["time_s_min"] for s in its), max(s["time_s_max"] for s in its)
@@ -65,23 +66,22 @@ def measure_device_time(parts: Iterable[pa.Table]) -> DeviceTime | None:
         unused_s = [s["unused_s_max"] for s in its if s["unused_s_max"] is not None]
         worked.append((max(unused_s, default=span[0]), span[1]))
         arenas.append(
-            (-(_largest(its, "num_running_max") or 0), _largest(its, "arena_bytes_max") or 0)
+            (_largest(its, "num_running_max") or 0, _largest(its, "arena_bytes_max") or 0)
         )
-        if (cost_usd := _largest(its, "cost_usd_max")) is not None:
-            usd.append(cost_usd)
+        usd.append(_largest(its, "cost_usd_max"))
         busy_s += max(s["busy_s_max"] for s in its) - min(s["busy_s_min"] for s in its)
     every_span = [span for its_spans in spans.values() for span in its_spans]
     sampled_s = sum(end_s - start_s for start_s, end_s in every_span)
-    fewest, arena_bytes = min(arenas)
+    peak_running, arena_bytes = max(arenas, key=lambda arena: (arena[0], -arena[1]))
     return DeviceTime(
         wall_s=covered_s(worked),
         held_s=sum(covered_s(its) * num_devices[name] for name, its in spans.items()),
         busy_share=min(1.0, busy_s / sampled_s) if sampled_s > 0 else None,
         utilisation=_mean(sums, "utilisation_mean"),
-        peak_running=-fewest,
+        peak_running=peak_running,
         mean_running=_mean(sums, "when_running") or 0.0,
         arena_bytes=arena_bytes,
-        held_usd=sum(usd) if usd else None,
+        held_usd=None if None in usd else sum(filter(None, usd)),
         shrunk_to=min(filter(None, map(_shrunk_to, by_worker.values())), default=None),
         device_peak_bytes=_largest(sums, "device_peak_bytes_max"),
         rss_peak_bytes=_largest(sums, "rss_peak_bytes_max"),

@@ -23,11 +23,13 @@ from dynts_batch.report.device_time import DeviceTime, measure_device_time
 from dynts_batch.report.endings.sums import Endings
 from dynts_batch.report.price import Price
 
+#: Of both attempts of a row that ran again. They count even if the second one failed.
+_PAID = ("device_s", "energy_j", "cost_usd")
 #: Of which an unknown part makes the sum unknown.
 _SUMMED = (
-    *("prompt_tokens", "completion_tokens", "peak_cache_len"),
-    *("peak_kv_bytes", "full_kv_bytes", "device_s", "energy_j", "cost_usd"),
+    *("prompt_tokens", "completion_tokens", "peak_cache_len", "peak_kv_bytes", "full_kv_bytes"),
     *("num_preemptions", "recomputed_tokens"),
+    *_PAID,
 )
 COLUMNS = (
     *("sample_index", "finish_reason", "error_type", "correct", "text_matters"),
@@ -38,7 +40,8 @@ COLUMNS = (
 
 @dataclass
 class Totals:
-    """Sums over rows. Error and skipped rows count only as such. What is wholly unknown is None."""
+    """Sums over rows. Error and skipped rows count only as such, but for what their first attempt
+    took. What is wholly unknown is None."""
 
     config: Config
     device: DeviceTime | None = None
@@ -59,6 +62,8 @@ class Totals:
     endings: Endings = field(default_factory=Endings)
     _num_right: int = 0
     _sums: dict[str, float | None] = field(default_factory=lambda: dict.fromkeys(_SUMMED, 0))
+    _lost_tokens: int = 0
+    """Tokens of first attempts whose second one failed."""
     _token_steps: float = 0.0
     """Tokens that a full cache would hold, summed over all steps of all sequences."""
 
@@ -84,12 +89,17 @@ class Totals:
         self.num_counted_right += pc.sum(counted).as_py() or 0
         self.num_text_known += rows.num_rows - rows["text_matters"].null_count
         self.num_text_matters += pc.sum(rows["text_matters"]).as_py() or 0
-        run = rows.filter(pc.invert(pc.is_in(rows["finish_reason"], pa.array(NOT_RUN))))
+        is_run = pc.invert(pc.is_in(rows["finish_reason"], pa.array(NOT_RUN)))
+        has_first = rows["first_attempt"].is_valid()
+        run, paid = rows.filter(is_run), rows.filter(pc.or_(is_run, has_first))
+        failed_again = rows.filter(pc.and_not(has_first, is_run))["first_attempt"]
+        self._lost_tokens += pc.sum(pc.struct_field(failed_again, "completion_tokens")).as_py() or 0
         self.endings.add(run)
         for name, total in self._sums.items():
             if total is not None:
-                is_known = not run[name].null_count
-                self._sums[name] = total + (pc.sum(run[name]).as_py() or 0) if is_known else None
+                values = (paid if name in _PAID else run)[name]
+                is_known = not values.null_count
+                self._sums[name] = total + (pc.sum(values).as_py() or 0) if is_known else None
         # A sequence lives as many steps as it generates tokens, and grows by one token with each.
         prompts, completions = (
             run[name].cast(pa.float64()) for name in ("prompt_tokens", "completion_tokens")
@@ -138,7 +148,8 @@ class Totals:
     @property
     def completion_tokens(self) -> int:
         """Generated tokens, those of first attempts included."""
-        return int(self._sums["completion_tokens"] or 0) + self.endings.retries.first_tokens
+        first_tokens = self.endings.retries.first_tokens + self._lost_tokens
+        return int(self._sums["completion_tokens"] or 0) + first_tokens
 
     @property
     def tokens_per_problem(self) -> float | None:

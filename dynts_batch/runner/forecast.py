@@ -78,7 +78,7 @@ def forecast(config_path: str, overrides: Sequence[str], *, num_rows: int) -> in
         _memory(samples, rows),
         config,
         num_units=run.plan.num_units,
-        num_devices=_num_devices(samples, config),
+        num_devices=max(pc.max(part["num_devices"]).as_py() or 1 for part in samples),
     )
     table = Table(show_header=False)
     for name, value in lines:
@@ -136,13 +136,6 @@ def _first_telemetry(run: PreparedRun, rows: pa.Table) -> list[pa.Table]:
     return samples
 
 
-def _num_devices(samples: Sequence[pa.Table], config: Config) -> float:
-    """Devices of a worker, of which its rows' device seconds are the sum: a part of a shared
-    one."""
-    most = max(pc.max(part["num_devices"]).as_py() or 1 for part in samples)
-    return most * min(1.0, config.workers.num_gpus or 1.0)
-
-
 def _memory(samples: Sequence[pa.Table], rows: pa.Table) -> Memory:
     return Memory(
         arena_bytes=max(pc.max(part["arena_bytes"]).as_py() for part in samples),
@@ -157,12 +150,14 @@ def _has_retried(rows: pa.Table, telemetry: pa.Table) -> bool:
 
 
 def forecast_lines(
-    rows: pa.Table, memory: Memory, config: Config, *, num_units: int, num_devices: float
+    rows: pa.Table, memory: Memory, config: Config, *, num_units: int, num_devices: int
 ) -> list[tuple[str, str]]:
     """Lines of (what, how much) for a run of `num_units` rows, of which `rows` are a sample, on
     workers of `num_devices` each."""
     num_workers = config.workers.max
+    all_devices = num_workers * num_devices * min(1.0, config.workers.num_gpus or 1.0)
     rows_per_worker = -(-num_units // num_workers)
+    # The one worker of the sample had its devices to itself.
     batch, run_batch = num_devices * _mean_batch(rows), min(memory.max_seqs, rows_per_worker)
     share = min(1.0, batch / run_batch)
     total = partial(_total, rows, config, num_units)
@@ -180,10 +175,7 @@ def forecast_lines(
         ("generated tokens", _count(total("completion_tokens"))),
         *_retry_lines(rows, config),
         _device_time(device_s),
-        (
-            f"time on {counted(num_workers, 'worker')}",
-            _time(device_s.times(1 / (num_workers * num_devices))),
-        ),
+        (f"time on {counted(num_workers, 'worker')}", _time(device_s.times(1 / all_devices))),
         ("dollars", _dollars(hours, kwh, config.cost)),
         ("kWh", "n/a: not measured" if kwh is None else _amount(kwh)),
         ("rows at once on a worker", f"{memory.max_seqs:,} in {size(memory.arena_bytes)} of KV"),

@@ -55,6 +55,23 @@ def test_concurrency_and_its_arena_are_of_one_worker():
     assert (device.peak_running, device.arena_bytes) == (8, 1_000)
 
 
+def test_the_price_of_the_time_held_is_known_of_all_starts_or_not():
+    priced = _samples("w-0", [0.0, 9.0], cost_usd=2.0)
+    assert _totals({}, telemetry=(priced,)).held_usd == 2.0
+    assert _totals({}, telemetry=(priced, _samples("w-1", [9.0, 12.0]))).held_usd is None
+
+
+def test_what_a_first_attempt_took_counts_even_if_the_second_one_failed():
+    first = {"completion_tokens": 100, "device_s": 1.0, "energy_j": 2.0, "cost_usd": 3.0}
+    failed = ERROR_ROW | {"device_s": 1.5, "energy_j": 2.5, "cost_usd": 3.5}
+    alone, both = _totals({}), _totals({}, failed | {"first_attempt": first})
+    assert both.num_errors == 1
+    assert both.completion_tokens == alone.completion_tokens + 100
+    assert both.device_s == alone.device_s + 1.5
+    assert both.joules.total == alone.joules.total + 2.5
+    assert both.dollars.total == alone.dollars.total + 3.5
+
+
 @pytest.mark.parametrize(
     ("override", "note"),
     [

@@ -66,22 +66,31 @@ def test_rows_at_once_are_those_of_the_last_attempts():
     assert forecasting._mean_batch(rows) == 4.0 / 2.0
 
 
-@pytest.mark.parametrize(("num_gpus", "seen", "expected"), [(4, 4, 4), (0.5, 1, 0.5), (None, 1, 1)])
-def test_rows_of_a_worker_are_charged_for_its_devices(tmp_path, num_gpus, seen, expected):
-    """8 rows decoded together for an hour, on 4 GPUs or on half of one."""
-    config = make_config(tmp_path, 80, workers={"num_gpus": num_gpus, "max": 1})
-    samples = [pa.table({"num_devices": [seen, seen]})]
-    num_devices = forecasting._num_devices(samples, config)
-    assert num_devices == expected
+@pytest.mark.parametrize(
+    ("num_gpus", "num_devices", "hours"), [(4, 4, 10), (0.5, 1, 20), (None, 1, 10)]
+)
+def test_the_time_is_that_of_workers_with_so_many_devices(tmp_path, num_gpus, num_devices, hours):
+    """8 rows were decoded together for an hour by one worker, and there are 80."""
+    config = make_config(
+        tmp_path, 80, workers={"num_gpus": num_gpus, "max": 1}, memory={"max_seqs": 8}
+    )
+    hour = [num_devices * 3600 / 8] * 8
+    nulls = pa.nulls(8, pa.struct({"device_s": pa.float64(), "completion_tokens": pa.int64()}))
     rows = pa.table(
         {
-            "device_s": [expected * 3600 / 8] * 8,
-            "prefill_s": [0.0] * 8,
-            "decode_s": [3600.0] * 8,
-            "first_attempt": pa.array([None] * 8, pa.struct({"device_s": pa.float64()})),
+            **{"device_s": hour, "prefill_s": [0.0] * 8, "decode_s": [3600.0] * 8},
+            **{"prompt_tokens": [9] * 8, "completion_tokens": [9] * 8, "first_attempt": nulls},
+            "energy_j": pa.nulls(8, pa.float64()),
+            "finish_reason": ["stop"] * 8,
+            "request_id": [str(i) for i in range(8)],
         }
     )
-    assert num_devices * forecasting._mean_batch(rows) == pytest.approx(8)
+    memory = Memory(arena_bytes=20_000, max_seqs=8, most_full_bytes=4_000)
+    lines = dict(
+        forecasting.forecast_lines(rows, memory, config, num_units=80, num_devices=num_devices)
+    )
+    assert lines["batch of the sample"] == "8.0 rows at once on average, of the run's 8"
+    assert lines["time on 1 worker"].startswith(f"{hours}:00:00")
 
 
 @pytest.mark.parametrize(

@@ -91,8 +91,9 @@ class OpenShard:
 
     def add(self, item: Item, row: dict[str, Any]) -> list[Item]:
         """Take `row`, which is that of `item`; returns what is to be run for it now."""
+        self._take(item, row)
         self._num_begun -= 1
-        self._turns.record(item, _sample(self._take(item, row)))
+        self._turns.record(item, _sample(row))
         to_run, self.to_skip = self._turns.due(item.row.index)
         self._num_begun += len(to_run)
         return to_run
@@ -101,13 +102,10 @@ class OpenShard:
         """Take `row`, which is that of `item`, one of `to_skip`."""
         self._take(item, row)
 
-    def _take(self, item: Item, row: dict[str, Any]) -> dict[str, Any]:
-        """The row that is stored."""
+    def _take(self, item: Item, row: dict[str, Any]) -> None:
         first = self._first.get((item.row.request_id, item.sample_index))
-        whole = row if first is None else with_first(row, first)
-        self.rows.append(whole)
+        self.rows.append(row if first is None else with_first(row, first))
         self._source_rows.append(item.row.index - self._first_row)
-        return whole
 
     def table(self, schema: pa.Schema) -> pa.Table:
         columns = self._columns.take(pa.array(self._source_rows, pa.int64()))

@@ -48,8 +48,8 @@ class Timeline:
         self._rows.append({**self._place, "time_s": time.time(), **sample})
 
     def take(self) -> list[tuple[int, pa.Table]]:
-        """What has grown since this was last called: numbers of parts and all their samples. The
-        present part is the last one, and has at least one sample."""
+        """What may have grown since this was last called: numbers of parts, and all their samples.
+        The present part is the last one."""
         full, self._full = self._full, []
         return [*full, self._present()]
 

@@ -13,7 +13,7 @@ from local_run import driver_of, finish_run
 from dynts_batch.config import PolicyConfig
 from dynts_batch.config_file import load_config
 from dynts_batch.data.export import export
-from dynts_batch.data.first_attempt import first_attempts, needs_retry, with_first
+from dynts_batch.data.first_attempt import needs_retry
 from dynts_batch.data.progress import read_progress
 from dynts_batch.data.run_dir import RunDir
 from dynts_batch.errors import ConfigError, FingerprintError
@@ -42,22 +42,6 @@ def _config(folder, *, budget=FIRST, retry_budget=SECOND, num_rows=23, **groups)
 
 def _rows(run_dir):
     return pa.Table.from_batches(list(RunDir(str(run_dir)).read_rows())).to_pylist()
-
-
-def test_a_second_attempt_that_fails_leaves_the_first_answer_and_costs_both(tmp_path):
-    run_dir = RunDir(str(finish_run(_config(tmp_path, retry_budget=None)).path))
-    table = pa.Table.from_batches(list(run_dir.read_rows()))
-    cut_off = table.filter(needs_retry(table, "exact")).slice(0, 1)
-    (row,) = cut_off.to_pylist()
-    ((_, first),) = first_attempts(cut_off, FIRST).items()
-    failed = row | {"finish_reason": "error", "correct": None, "answer": None, "device_s": 1.0}
-    whole = with_first(failed, first)
-    for name in ("finish_reason", "correct", "answer", "completion_token_ids"):
-        assert whole[name] == row[name]
-    assert whole["device_s"] == row["device_s"] + 1.0
-    assert whole["first_attempt"]["budget"] == FIRST
-    stored = pa.Table.from_pylist([whole], table.schema)
-    assert not any(needs_retry(stored, "exact").to_pylist())
 
 
 def test_a_row_is_that_of_a_run_with_its_own_budget_and_holds_what_both_attempts_took(tmp_path):
