@@ -55,9 +55,8 @@ class Engine:
     ) -> None:
         """`companions`: what was made for the model and the policy needs, such as a predictor."""
         self._model, self._sampling = model, sampling
-        num_embeddings = len(model.decoder.get_input_embeddings().weight)
         self._renderer = PromptRenderer(
-            model.tokenizer, model.think_tags, model.chat, num_embeddings
+            model.tokenizer, model.think_tags, model.chat, model.config.vocab_size
         )
         self._longest_prompt = policy.longest_prompt(memory.max_prompt_tokens)
         is_given = policy.longest_prompt(memory.max_prompt_tokens + 1) > self._longest_prompt

@@ -44,10 +44,10 @@ class PromptRenderer:
         tokenizer: PreTrainedTokenizerBase,
         tags: ThinkTags = THINK,
         chat: ChatTemplate | None = None,
-        num_embeddings: int | None = None,
+        vocab_size: int | None = None,
     ) -> None:
-        """`num_embeddings`: the model's. A tokenizer may have padding beyond them."""
-        self._num_ids = min(len(tokenizer), num_embeddings or len(tokenizer))
+        """`vocab_size`: the model's. A tokenizer may have padding beyond it."""
+        self._num_ids = min(len(tokenizer), vocab_size or len(tokenizer))
         self._tokenizer, self.tags = tokenizer, tags
         self._chat = chat or ChatTemplate.of(tokenizer, ModelConfig(), tags)
         # A token is at least one byte, so a tag spans no more tokens than it has bytes.
