@@ -159,7 +159,6 @@ static inline void store_shorts(int16_t *to, vec v) {
 
 /* VEC scales are those of GROUP places, each of VEC numbers. A place of keys is VEC channels of a
    token, which have a scale each. A place of values is a part of what shares a scale. */
-#define PLACES GROUP
 static inline long scale_of(long place) { return place * VEC / GROUP; }
 /* Where place `j` begins whose scales are those from `i` on. */
 static inline long place(long part, long i, long j, long D) {
@@ -174,7 +173,7 @@ INLINE void unpack_bits(float *out, const uint8_t *codes, const uint8_t *scales,
                         const long bits) {
     for (long i = 0; i < D; i += VEC) {
         vec factors = from_e4m3(load_codes(scales + i, 8));
-        for (long j = 0; j < PLACES; j++) {
+        for (long j = 0; j < GROUP; j++) {
             long at = place(part, i, j, D);
             vec numbers = numbers_of(load_codes(codes + at * bits / 8, bits), bits);
             store(out + at, numbers * own_scale(factors, part, j));
@@ -217,7 +216,7 @@ INLINE void pack_bits(uint8_t *codes, uint8_t *scales, const float *numbers, lon
                       const long bits) {
     for (long i = 0; i < D; i += VEC) {
         vec largest = {};
-        for (long j = 0; j < PLACES; j++) {
+        for (long j = 0; j < GROUP; j++) {
             vec found = magnitude(load(numbers + place(part, i, j, D)));
             if (part == KEYS) {
                 largest = larger(found, largest);
@@ -229,7 +228,7 @@ INLINE void pack_bits(uint8_t *codes, uint8_t *scales, const float *numbers, lon
         ivec chosen = scale_codes(largest, bits == 8 ? 16.0f : bits == 4 ? 6.0f : 1.0f);
         store_codes(scales + i, chosen, 8);
         vec factors = from_e4m3(chosen);
-        for (long j = 0; j < PLACES; j++) {
+        for (long j = 0; j < GROUP; j++) {
             long at = place(part, i, j, D);
             vec own = own_scale(factors, part, j);
             store_codes(codes + at * bits / 8, codes_of_numbers(load(numbers + at), own, bits),
