@@ -57,13 +57,15 @@ def check_logits(
     parts = (first, CHECKED_TOKENS, CHECKED_TOKENS)
     share = _difference(found, expected, parts, is_exact=is_exact)
     limit = 1e-3 if is_exact else 5e-2
-    if share > limit and not is_exact:
-        # Rounding sends tokens to other experts; the more layers, the more tokens.
-        rounded = (
-            _rounded_logits(model, decoder, token_ids, seed) for seed in range(NOISE_SAMPLES)
-        )
-        noise = [_difference(logits, expected, parts, is_exact=False) for logits in rounded]
-        limit = max(limit, 2 * sum(noise) / NOISE_SAMPLES)
+    # Rounding sends tokens to other experts and numbers to other codes, the more the more layers
+    # there are. So twice the mean of how far that alone goes is allowed.
+    noise = 0.0
+    for seed in range(0 if is_exact else NOISE_SAMPLES):
+        if share <= limit:
+            break
+        logits = _rounded_logits(model, decoder, token_ids, seed)
+        noise += _difference(logits, expected, parts, is_exact=False) / NOISE_SAMPLES
+        limit = max(limit, 2 * noise)
     if not share <= limit:
         raise ConfigError(
             f"model.name: the engine must reproduce the logits of {name!r}, got a difference of"

@@ -39,8 +39,7 @@ class PackedWeight:
                     for zero, linear in zip(zeros, linears, strict=True)
                 ]
             )
-        weights = [linear.weight.detach() for linear in linears]
-        self._pack(weights[0] if len(weights) == 1 else torch.cat(weights))
+        self._pack([linear.weight.detach() for linear in linears])
         # The newest input, until every layer has had its part of the product.
         self._inputs: torch.Tensor | None = None
         self._parts: list[torch.Tensor | None] = []
@@ -67,7 +66,8 @@ class PackedWeight:
         assert part is not None
         return part
 
-    def _pack(self, weight: torch.Tensor) -> None:
+    def _pack(self, weights: Sequence[torch.Tensor]) -> None:
+        weight = weights[0] if len(weights) == 1 else torch.cat([*weights])
         self._packed = torch.ops.mkldnn._reorder_linear_weight(weight)
         self._multiply = torch.ops.mkldnn._linear_pointwise.default
 

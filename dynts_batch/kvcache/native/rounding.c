@@ -12,11 +12,23 @@ static inline vec number(const void *from, long i, long halves) {
     return halves ? widen((const uint16_t *)from + i) : load((const float *)from + i);
 }
 
+/* The lowest 8 bits of each number. */
+static inline void store_bytes(uint8_t *to, ivec v) {
+#if defined(__AVX2__) && VEC == 8
+    __m256i low = (__m256i)(v & 255); /* gcc takes them out one by one */
+    __m128i words = _mm_packus_epi32(_mm256_castsi256_si128(low), _mm256_extracti128_si256(low, 1));
+    _mm_storel_epi64((void *)to, _mm_packus_epi16(words, words));
+#else
+    typedef uint8_t bvec __attribute__((vector_size(VEC)));
+    bvec bytes = __builtin_convertvector(v, bvec);
+    memcpy(to, &bytes, sizeof bytes);
+#endif
+}
+
 /* codes [R, K] and scales [R] of numbers [R, K]. A code is `zero_point` plus the number over its
    row's scale, in its lowest 8 bits. K is a multiple of VEC. */
 void round_rows(uint8_t *codes, float *scales, const void *numbers, long R, long K,
                 long zero_point, long halves, long threads) {
-    typedef uint8_t bvec __attribute__((vector_size(VEC)));
 #pragma omp parallel for schedule(static) num_threads(threads)
     for (long r = 0; r < R; r++) {
         ivec most = {};
@@ -34,8 +46,7 @@ void round_rows(uint8_t *codes, float *scales, const void *numbers, long R, long
         for (long k = 0; k < K; k += VEC) {
             ivec whole = (ivec)(number(numbers, r * K + k, halves) / scale + MAGIC) -
                          (ivec)((vec){} + MAGIC);
-            bvec code = __builtin_convertvector(whole + (int32_t)zero_point, bvec);
-            memcpy(codes + r * K + k, &code, sizeof code);
+            store_bytes(codes + r * K + k, whole + (int32_t)zero_point);
         }
     }
 }

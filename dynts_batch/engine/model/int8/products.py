@@ -36,7 +36,9 @@ class NativeProduct:
             # A token's codes are `ZERO_POINT` above their numbers.
             offsets = codes.sum(dim=1, dtype=torch.int32) * -ZERO_POINT
             self._offsets = F.pad(offsets, (0, padding))
-        fours = F.pad(codes.view(torch.int32), (0, 0, 0, padding))
+        fours = codes.view(torch.int32)
+        if padding:
+            fours = F.pad(fours, (0, 0, 0, padding))
         self._weights = fours.unflatten(0, (-1, panel)).transpose(1, 2).contiguous()
 
     def __call__(self, numbers: torch.Tensor) -> torch.Tensor:

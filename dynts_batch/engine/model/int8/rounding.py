@@ -22,18 +22,25 @@ def rounded(numbers: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 @operation("round_rows(Tensor numbers, int zero_point) -> (Tensor, Tensor)")
 def round_rows(numbers: torch.Tensor, zero_point: int) -> tuple[torch.Tensor, torch.Tensor]:
     """`rounded` with `zero_point` added to the codes, uint8 [..., K]: 0 or `ZERO_POINT`."""
+    codes = torch.empty(numbers.shape, dtype=torch.uint8)
+    scales = torch.empty(*numbers.shape[:-1], 1)
+    round_into(codes, scales, numbers, zero_point)
+    return codes, scales
+
+
+def round_into(
+    codes: torch.Tensor, scales: torch.Tensor, numbers: torch.Tensor, zero_point: int
+) -> None:
+    """`round_rows` into contiguous tensors that are there."""
     numbers = numbers.contiguous()
     if not _in_c(numbers):
-        codes, scales = rounded(numbers)
-        return codes.view(torch.uint8) ^ zero_point, scales
-    width = numbers.shape[-1]
-    codes = torch.empty_like(numbers, dtype=torch.uint8)
-    scales = torch.empty(*numbers.shape[:-1], 1, dtype=torch.float32)
+        signed, scales[:] = rounded(numbers)
+        torch.bitwise_xor(signed.view(torch.uint8), zero_point, out=codes)
+        return
     function(SOURCE, "round_rows", "ppp" "lllll")(
-        codes.data_ptr(), scales.data_ptr(), numbers.data_ptr(), len(scales.view(-1)), width,
-        zero_point, numbers.dtype == torch.bfloat16, torch.get_num_threads(),
+        codes.data_ptr(), scales.data_ptr(), numbers.data_ptr(), len(scales.view(-1)),
+        numbers.shape[-1], zero_point, numbers.dtype == torch.bfloat16, torch.get_num_threads(),
     )  # fmt: skip
-    return codes, scales
 
 
 @operation("scale_rows(Tensor sums, Tensor scales, Tensor? bias, ScalarType dtype) -> Tensor")

@@ -5,10 +5,12 @@ Whole numbers are multiplied exactly. So a token's output has the same bits what
 batch-mates. Knows no model.
 """
 
+from collections.abc import Sequence
+
 import torch
 
 from dynts_batch.engine.model.int8.products import product_kind
-from dynts_batch.engine.model.int8.rounding import round_rows
+from dynts_batch.engine.model.int8.rounding import round_into
 from dynts_batch.engine.model.packing import PackedWeight
 from dynts_batch.errors import ConfigError
 
@@ -24,15 +26,17 @@ class Int8Weight(PackedWeight):
     def takes(weight: torch.Tensor) -> bool:
         return weight.device.type == "cpu" and weight.dtype in (torch.float32, torch.bfloat16)
 
-    def _pack(self, weight: torch.Tensor) -> None:
-        codes = torch.empty(weight.shape, dtype=torch.int8)
-        scales = torch.empty(len(weight))
-        for start in range(0, len(weight), CHANNELS_AT_ONCE):
-            part = slice(start, start + CHANNELS_AT_ONCE)
-            found, scales[part, None] = round_rows(weight[part], 0)
-            codes[part] = found.view(torch.int8)
+    def _pack(self, weights: Sequence[torch.Tensor]) -> None:
+        codes = torch.empty(sum(map(len, weights)), self.in_features, dtype=torch.int8)
+        scales = torch.empty(len(codes), 1)
+        parts = [part for weight in weights for part in weight.split(CHANNELS_AT_ONCE)]
+        sizes = [len(part) for part in parts]
+        for part, its_codes, its_scales in zip(
+            parts, codes.view(torch.uint8).split(sizes), scales.split(sizes), strict=True
+        ):
+            round_into(its_codes, its_scales, part, 0)
         bias = None if self._bias is None else self._bias.float()
-        self._multiply_rounded = product_kind(self.in_features)(codes, scales, bias)
+        self._multiply_rounded = product_kind(self.in_features)(codes, scales.squeeze(1), bias)
 
     def _product(self, inputs: torch.Tensor) -> torch.Tensor:
         return self._multiply_rounded(inputs)
