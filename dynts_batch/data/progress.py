@@ -42,8 +42,9 @@ class Progress:
 
     @property
     def eta_s(self) -> float | None:
-        """Seconds until the last row at the present rate. None if the rate is unknown."""
-        left = self.num_rows - self.finished_rows
+        """Seconds until the last row at the present rate, rows that run again included. None if the
+        rate is unknown."""
+        left = self.num_rows - self.finished_rows + (self.retry_rows or 0)
         if left == 0:
             return 0.0
         return left / self.rows_per_s if self.rows_per_s else None

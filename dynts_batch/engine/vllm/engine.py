@@ -54,7 +54,8 @@ class VllmEngine:
     def __init__(self, llm: Any, model: VllmModel, config: Config) -> None:
         self._llm, self._config = llm, config
         self.identity = model.identity
-        self._renderer = PromptRenderer(model.tokenizer, model.think_tags, model.chat)
+        vocab_size = llm.vllm_config.model_config.get_vocab_size()
+        self._renderer = PromptRenderer(model.tokenizer, model.think_tags, model.chat, vocab_size)
         self._stop_token_ids = sorted(model.stop_token_ids)
         self.arena = PagedCache(llm.engine_core.engine_core.scheduler, self.num_devices)
         self.max_seqs: int = llm.vllm_config.scheduler_config.max_num_seqs

@@ -5,6 +5,7 @@ Needs no weights: the embedded model, and tiny random ones.
 """
 
 import json
+import shutil
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -119,6 +120,16 @@ def test_rows_that_lose_their_cache_are_the_same_and_say_so(by_vllm):
 def test_a_prompt_that_is_too_long_is_an_error_row_and_the_others_go_on(by_vllm):
     found = complete(config_of(), ["so long " * 400, QUESTIONS[1]])
     assert found["0"].error_type == "PromptTooLongError"
+    assert found["1"].completion_token_ids == by_vllm["1"].completion_token_ids
+
+
+def test_a_token_that_the_model_lacks_is_an_error_row_and_the_others_go_on(by_vllm, tmp_path):
+    path = shutil.copytree(model_path("embedded"), tmp_path / "padded")
+    tokenizer = build_tokenizer()
+    tokenizer.add_tokens(["[PAD]"], special_tokens=True)
+    tokenizer.save_pretrained(path)
+    found = complete(config_of(model=ModelConfig(str(path))), ["7 [PAD]", QUESTIONS[1]])
+    assert found["0"].error_type == "BadRowError"
     assert found["1"].completion_token_ids == by_vllm["1"].completion_token_ids
 
 

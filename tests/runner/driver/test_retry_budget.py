@@ -192,6 +192,7 @@ def test_status_says_how_many_rows_wait_and_export_takes_the_second_attempts(tmp
     num = sum(row["finish_reason"] == "length" for row in _rows(config.run.dir))
     progress = read_progress(run.run_dir, 0.0)
     assert (progress.retry_rows, progress.sealed) == (num, False)
+    assert progress.eta_s != 0.0
     assert f"to retry    {num} (policy.retry_budget)" in render(run.run_dir.path, progress)
     finish_run(config)
     assert read_progress(run.run_dir, 0.0).retry_rows == 0
