@@ -22,6 +22,7 @@ from rich.table import Table
 
 from dynts_batch.config import Config, CostConfig
 from dynts_batch.config_file import load_config, to_yaml
+from dynts_batch.data.shard_table import read_columns
 from dynts_batch.errors import ConfigError, RunDirError
 from dynts_batch.exit_status import EXIT_OK
 from dynts_batch.report.totals import beyond_text
@@ -71,7 +72,7 @@ def forecast(config_path: str, overrides: Sequence[str], *, num_rows: int) -> in
         status = drive(run, address, console)
         if status is not None:
             return status
-    rows = pa.Table.from_batches(list(run.run_dir.read_rows(_COLUMNS)))
+    rows = _rows_of(run, _sample(run.plan, num_rows))
     samples = _first_telemetry(run, rows)
     lines = forecast_lines(
         rows,
@@ -116,6 +117,15 @@ def _for_sample(config: Config, *, is_local: bool) -> Config:
 def _sample(plan: ShardPlan, num_rows: int) -> list[int]:
     dice = random.Random(0)  # the same rows each time: what is done is not done again
     return dice.sample(range(plan.num_shards), _num_shards(plan, num_rows))
+
+
+def _rows_of(run: PreparedRun, shards: Sequence[int]) -> pa.Table:
+    """Only these: of a larger plan that was stopped, the shortest rows are there too."""
+    tables = []
+    for shard in sorted(shards):
+        with run.run_dir.open_shard(shard) as file:
+            tables.append(read_columns(file, _COLUMNS))
+    return pa.concat_tables(tables)
 
 
 def _num_shards(plan: ShardPlan, num_rows: int) -> int:

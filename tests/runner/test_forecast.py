@@ -154,6 +154,18 @@ def test_a_plan_comes_near_what_the_run_takes_and_costs_nothing_twice(
     assert "time on 1 worker " in first.out
 
 
+def test_a_plan_forgets_the_rows_of_a_larger_one_that_was_stopped(tmp_path, capsys, monkeypatch):
+    """Those that are there are its shortest."""
+    monkeypatch.setattr(forecasting, "drive", _drive_without_ray)
+    model = {"name": "fake:step_s=1,simulated=true"}
+    problems = write_problems(tmp_path / "problems.jsonl", 100)
+    config = str(write_config(tmp_path, problems, model=model))
+    assert forecast(config, [], num_rows=30) == 0
+    assert "from a sample of 30" in capsys.readouterr().out
+    assert forecast(config, [], num_rows=8) == 0
+    assert "from a sample of 8" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     "num_rows", [20, *(pytest.param(n, marks=pytest.mark.long) for n in (8, 60))]
 )
