@@ -6,7 +6,8 @@ are biased. What is left is exact:
 - agreed: pass@k and majority@k for k up to the number of samples that every question has, and
   majority@num_samples: the vote over those that were run decides that one, which is why it stopped.
 - right: a question ends with its first right sample. So for every k it is known whether one of its
-  first k is right, and the mean over questions is pass@k without bias. A vote would be biased.
+  first k is right, and the mean over questions is pass@k without bias, or a lower bound if samples
+  failed. A vote would be biased.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ def of_stopped(stopping: Stopping, votes: Votes, certain: Votes) -> list[AtK]:
         return [*(found for found in of_all(certain) if found.k < decided.k), decided]
     most = stopping.num_samples
     ks = sorted({2**i for i in range(most.bit_length())} | {most})
-    return [found for k in ks if (found := _first_right(votes, k)) is not None]
+    return [_first_right(votes, k) for k in ks]
 
 
 def _at_k(votes: Votes, k: int) -> AtK:
@@ -61,13 +62,11 @@ def _at_k(votes: Votes, k: int) -> AtK:
     )
 
 
-def _first_right(votes: Votes, k: int) -> AtK | None:
-    """pass@k over the questions that have a right sample or at least k."""
-    known = [v for v in votes if len(v) >= k or any(correct for _, correct in v)]
-    if not known:
-        return None
-    share = _mean(known, lambda v: float(any(correct for _, correct in v[:k])))
-    return AtK(k, share, None, len(known))
+def _first_right(votes: Votes, k: int) -> AtK:
+    """pass@k. A question with fewer than k and none right is one whose samples failed, or were
+    judged again; it counts as unsolved, as leaving it out would leave out unsolved ones only."""
+    share = _mean(votes, lambda v: float(any(correct for _, correct in v[:k])))
+    return AtK(k, share, None, len(votes))
 
 
 def _mean(votes: Votes, of: Callable[[Sequence[Vote]], float]) -> float:

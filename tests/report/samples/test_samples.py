@@ -57,6 +57,13 @@ def questions():
     return list(_questions())
 
 
+def test_a_question_whose_samples_failed_is_not_left_out_for_being_unsolved():
+    """Five of ten end with their first sample; one of the others' eight failed."""
+    votes = [[("5", True)]] * 5 + [[("6", False)] * 7] * 5
+    found = of_stopped(_stopping(stop_when="right", num_samples=8), votes, votes)
+    assert {at.k: at.pass_at_k for at in found} == {1: 0.5, 2: 0.5, 4: 0.5, 8: 0.5}
+
+
 @pytest.mark.parametrize("window", [1, 3])
 def test_pass_at_every_k_is_told_without_bias_though_a_question_ends_with_its_first_right_sample(
     questions, window
