@@ -42,9 +42,10 @@ def export(
 
     Raises:
         ConfigError: unknown columns, or a target that is not empty.
-        RunDirError: it is no run directory, or the run is not finished and not `is_partial`, or a
-            file cannot be read or written.
+        RunDirError: it is no run directory, or the run is not finished and not `is_partial`, or its
+            rows follow different rules of grading, or a file cannot be read or written.
     """
+    run_dir.refuse_half_graded()
     if run_dir.read_manifest() is None and not is_partial:
         run_dir.fingerprint()
         raise RunDirError(

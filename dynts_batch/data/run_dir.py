@@ -11,8 +11,7 @@
     regrade.json                 rows/ is being judged again, or that broke off
 
 Owns names and the order of writes. storage.py makes each write atomic, and shard_table.py verifies
-a shard. File names come from shard numbers and worker ids, never from data. Knows nothing about Ray
-or who runs the shards.
+a shard. File names come from shard numbers and worker ids, never from data. Knows nothing of Ray.
 """
 
 from __future__ import annotations
@@ -51,11 +50,6 @@ from dynts_batch.data.stored_fingerprint import SHARD_KEYS, checked, refuse_anot
 from dynts_batch.data.telemetry_files import read_parts, write_part
 from dynts_batch.errors import ConfigError, RunDirError
 
-HALF_REGRADED = (
-    "was being graded again when that broke off: its rows do not all follow the same rules. "
-    "Run `dynts-batch grade` on it again"
-)
-
 _SHARD_FILE = re.compile(r"shard-(\d{5,})\.(?:parquet|jsonl)")
 
 
@@ -89,8 +83,7 @@ class RunDir:
             RunDirError: it holds something other than a run, or cannot be written.
         """
         assert fingerprint.keys() >= set(SHARD_KEYS), fingerprint.keys()
-        if self.is_regrading():
-            raise RunDirError(f"{self.path} {HALF_REGRADED}")
+        self.refuse_half_graded()
         stored = self._storage.read_json("fingerprint.json")
         if stored is None:
             self._refuse_foreign_folder()
@@ -159,8 +152,16 @@ class RunDir:
         self._storage.delete("regrade.json")
 
     def is_regrading(self) -> bool:
-        """Whether grading again is under way, or broke off."""
+        """Whether it is being graded again, or that broke off."""
         return self._storage.read("regrade.json") is not None
+
+    def refuse_half_graded(self) -> None:
+        """Raises: RunDirError if the rows follow different rules."""
+        if self.is_regrading():
+            raise RunDirError(
+                f"{self.path} was being graded again when that broke off: its rows do not all"
+                " follow the same rules. Run `dynts-batch grade` on it again"
+            )
 
     # ---- rows ----------------------------------------------------------------------------------
 
@@ -175,6 +176,17 @@ class RunDir:
 
         Raises: RunDirError if the rows are not exactly the expected units; nothing is written then.
         """
+        self._write_shard(shard, table, expected_units)
+        self._storage.delete(_name("checkpoints", shard))
+
+    def replace_shard(self, shard: int, table: pa.Table) -> None:
+        """Store other columns for the rows of a finished shard. RunDirError if its rows differ.
+
+        Its checkpoint stays: it may hold rows that were run again.
+        """
+        self._write_shard(shard, table, units_of(self.read_shard(shard)))
+
+    def _write_shard(self, shard: int, table: pa.Table, expected_units: Sequence[Unit]) -> None:
         data = to_parquet(in_order(shard, table, expected_units))
         # Readers will find the encoded bytes, so check those and not our own table.
         assert units_in(data) == list(expected_units), f"shard {shard} changed in encoding"
@@ -184,13 +196,6 @@ class RunDir:
         self._storage.write(_name("rows", shard), data)
         if not errors:  # a retry may have mended the shard
             self._storage.delete(_name("errors", shard, "jsonl"))
-        self._storage.delete(_name("checkpoints", shard))
-
-    def replace_shard(self, shard: int, table: pa.Table) -> None:
-        """Store other columns for the rows of a finished shard. RunDirError if its rows differ."""
-        if units_of(table) != units_of(self.read_shard(shard)):
-            raise RunDirError(f"shard {shard} must keep its rows")
-        self.commit_shard(shard, table, units_of(table))
 
     @contextmanager
     def open_shard(self, shard: int) -> Iterator[pq.ParquetFile]:
@@ -234,11 +239,8 @@ class RunDir:
 
     def failed_units(self) -> dict[int, list[Unit]]:
         """The units of finished shards whose row is an error. Shards without any are left out."""
-        finished = self.finished_shards()
         failed = {}
-        for shard in sorted(self.list_shards("errors")):
-            if shard not in finished:
-                continue
+        for shard in sorted(self.finished_shards() & self.list_shards("errors").keys()):
             # errors/ says only where to look; the rows are the truth.
             if units := units_of(failed_rows(self.read_shard(shard))):
                 failed[shard] = units
@@ -246,10 +248,8 @@ class RunDir:
 
     def read_errors(self) -> Iterator[dict[str, Any]]:
         """request_id, sample_index, error_type and error_message of every failed row."""
-        finished = self.finished_shards()
-        for shard in sorted(self.list_shards("errors")):
-            if shard in finished:
-                yield from self._read_errors(shard)
+        for shard in sorted(self.finished_shards() & self.list_shards("errors").keys()):
+            yield from self._read_errors(shard)
 
     # ---- telemetry and listings ----------------------------------------------------------------
 

@@ -67,10 +67,12 @@ def regrade(path: str, overrides: Sequence[str]) -> tuple[Config, Regraded]:
             _references(run_dir.read_shard(shard), config.input.reference_column)
         run_dir.begin_regrade(dataclasses.asdict(config.grading))
         for shard in shards:
+            # Rows that were run again when that broke off are merged later, as they are.
+            if (again := run_dir.read_checkpoint(shard)) is not None:
+                again = _judge(again, config, grader, is_changed=is_changed)
+                run_dir.write_checkpoint(shard, again)
             table = run_dir.read_shard(shard)
-            judged = _judge(table, config, grader)
-            if is_changed:
-                judged = _without_first_verdicts(judged)
+            judged = _judge(table, config, grader, is_changed=is_changed)
             _count(regraded, table, judged)
             if judged != table:
                 run_dir.replace_shard(shard, judged)
@@ -89,7 +91,7 @@ def _allowed(overrides: Sequence[str]) -> Sequence[str]:
     return overrides
 
 
-def _judge(table: pa.Table, config: Config, grader: Grader) -> pa.Table:
+def _judge(table: pa.Table, config: Config, grader: Grader, *, is_changed: bool) -> pa.Table:
     """`table` with the columns reference, extracted_answer, correct and text_matters made anew."""
     references = _references(table, config.input.reference_column)
     columns = table.select(["answer", "reasoning", "finish_reason"]).to_pylist()
@@ -104,7 +106,7 @@ def _judge(table: pa.Table, config: Config, grader: Grader) -> pa.Table:
             judged[name].append(None if grade is None else getattr(grade, name))
     for name, values in judged.items():
         table = _with_column(table, name, values)
-    return table
+    return _without_first_verdicts(table) if is_changed else table
 
 
 def _without_first_verdicts(table: pa.Table) -> pa.Table:

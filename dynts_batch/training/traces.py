@@ -53,10 +53,12 @@ _OTHER_TOKENS = Dropped("its text has other tokens than were generated")
 def choose_units(run_dir: RunDir, traces_per_question: int) -> dict[int, list[Unit]]:
     """The units to label, by shard: each question's first correct samples that ended themselves.
 
-    Raises: RunDirError if the run is not finished; InputError if no row is correct.
+    Raises: RunDirError if the run is not finished, or graded by halves; InputError if no row is
+        correct.
     """
     if run_dir.read_manifest() is None:
         raise RunDirError(f"{run_dir.path} must be a finished run: resume it first")
+    run_dir.refuse_half_graded()
     chosen: dict[int, list[Unit]] = {}
     num_of: Counter[str] = Counter()
     num_rows = num_graded = 0

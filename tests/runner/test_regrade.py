@@ -7,11 +7,13 @@ from fake_run import make_config
 from local_run import finish_run
 
 from dynts_batch.config_file import to_yaml
+from dynts_batch.data.export import export
 from dynts_batch.data.run_dir import RunDir
 from dynts_batch.errors import ConfigError, FingerprintError, RunDirError
 from dynts_batch.report.totals import add_up
 from dynts_batch.runner.prepared_run import prepare
 from dynts_batch.runner.regrade import regrade
+from dynts_batch.training.traces import choose_units
 
 JUDGEMENTS = ["reference", "extracted_answer", "correct", "text_matters"]
 
@@ -111,8 +113,13 @@ def test_a_crash_in_the_middle_is_noticed_and_mended_by_doing_it_again(
     assert run_dir.is_regrading()
     half = _rows(run_dir)
     assert half.drop_columns(JUDGEMENTS).equals(whole.drop_columns(JUDGEMENTS))
-    with pytest.raises(RunDirError, match=r"Run `dynts-batch grade` on it again"):
-        prepare(run_dir.config(), is_local=True)
+    for use in (
+        lambda: prepare(run_dir.config(), is_local=True),
+        lambda: export(run_dir, "out", "jsonl", file_bytes=1 << 20),
+        lambda: choose_units(run_dir, 1),
+    ):
+        with pytest.raises(RunDirError, match=r"Run `dynts-batch grade` on it again"):
+            use()
     config, _ = regrade(run_dir.path, ["grading.kind=parity:even"])
     assert not run_dir.is_regrading()
     prepare(config, is_local=True)
@@ -120,6 +127,21 @@ def test_a_crash_in_the_middle_is_noticed_and_mended_by_doing_it_again(
     assert correct.count(None) == before["answer"].null_count
     regrade(run_dir.path, ["grading.kind=exact"])
     assert _rows(run_dir).equals(before)
+
+
+@pytest.mark.parametrize("rules", ["grading.kind=parity:even", "grading.timeout_s=7"])
+def test_rows_of_an_interrupted_retry_are_judged_too_and_none_is_lost(run_dir, rules):
+    """Under the second rules no finished shard changes."""
+    for shard in run_dir.finished_shards():
+        rows = run_dir.read_shard(shard)
+        column = rows.schema.get_field_index("correct")
+        others = pa.array([None if x is None else not x for x in rows["correct"].to_pylist()])
+        checkpoint = rows.set_column(column, rows.schema.field("correct"), others)
+        assert checkpoint != rows
+        run_dir.write_checkpoint(shard, checkpoint)
+    regrade(run_dir.path, [rules])
+    for shard in run_dir.finished_shards():
+        assert run_dir.read_checkpoint(shard) == run_dir.read_shard(shard)
 
 
 def test_an_unfinished_run_is_refused(tmp_path):
