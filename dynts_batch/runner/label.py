@@ -5,6 +5,8 @@ A shard of the run is the unit of work and the output file, so the same command 
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import asdict
 
@@ -36,6 +38,8 @@ def label(run_path: str, out: str | None, overrides: Sequence[str]) -> int:
         "reference_column": fingerprint["input"]["reference_column"],
         "retry_budget": fingerprint["policy"].get("retry_budget"),
     }
+    # And by a repetition of those that failed.
+    units = hashlib.blake2b(json.dumps(sorted(chosen.items())).encode(), digest_size=8).hexdigest()
     label_dir.create_or_resume(
         {
             **asdict(settings),
@@ -43,8 +47,9 @@ def label(run_path: str, out: str | None, overrides: Sequence[str]) -> int:
             "model_fingerprint": fingerprint["model"],
             "run": {key: fingerprint[key] for key in ("num_units", "shard_rows", "sampling")},
             "judged_by": judged_by,
+            "rows": units,
         },
-        defaults={**asdict(LabelSettings()), "judged_by": judged_by},
+        defaults={**asdict(LabelSettings()), "judged_by": judged_by, "rows": units},
     )
     todo = {shard: chosen[shard] for shard in chosen.keys() - set(label_dir.finished_shards())}
     if todo:

@@ -95,6 +95,20 @@ def test_labels_of_rows_that_were_judged_otherwise_are_not_gone_on_with(
         label(str(judged), None, ["hidden_tokens=100"])
 
 
+def test_labels_are_not_gone_on_with_when_other_rows_are_right(
+    run_dir: Path, labels: Path, tmp_path: Path
+) -> None:
+    """Rows that were run again (run.retry_failed) in a shard with labels had none for ever."""
+    again = shutil.copytree(run_dir, tmp_path / "run")
+    shutil.copytree(labels, again / "labels", dirs_exist_ok=True)
+    rows = RunDir(str(again)).read_shard(0)
+    column, field = rows.schema.get_field_index("correct"), rows.schema.field("correct")
+    wrong = pa.array([False] * len(rows), field.type)
+    RunDir(str(again)).replace_shard(0, rows.set_column(column, field, wrong))
+    with pytest.raises(FingerprintError, match="rows"):
+        label(str(again), None, ["hidden_tokens=100"])
+
+
 @pytest.mark.long
 @pytest.mark.timeout(
     1200
