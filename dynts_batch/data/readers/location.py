@@ -1,12 +1,13 @@
 """Which files a path means, and their format.
 
-A path is a file, a folder with all its files, or a pattern. Knows nothing about what formats hold.
+A path is a file, a folder or a pattern. Of a folder, only the files with a format's endings count;
+a pattern names files, and all of them count. Knows nothing about what formats hold.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from importlib.resources import files
@@ -35,14 +36,10 @@ class Location:
     filesystem: pafs.FileSystem
     path: str
     infos: Sequence[pafs.FileInfo]
-    is_folder: bool
-
-    @property
-    def root(self) -> str:
-        """The folder above all files. For a pattern: the part before its first wildcard."""
-        parts = self.path.split("/")
-        fixed = next((i for i, part in enumerate(parts) if _WILD.search(part)), len(parts))
-        return "/".join(parts[: fixed - (not self.is_folder)])
+    root: str
+    """The folder above all files. For a pattern: the part before its first wildcard."""
+    named: Collection[str]
+    """Paths of the files that `path` itself names; the others are in a folder that it names."""
 
     @classmethod
     def of(cls, given: str) -> Location:
@@ -62,14 +59,13 @@ class Location:
             raise InputError(f"cannot open input.path {given!r}: {reason}") from error
 
     def paths(self, format_: str) -> list[str]:
-        """The files of `format_`: in a folder those with its endings, otherwise all."""
+        """The files of `format_`: all that are named, and those in folders with its endings."""
         paths = [info.path for info in self.infos]
-        if not self.is_folder:
-            return paths
         ends = _FORMATS.get(format_, _FORMATS["jsonl"])
-        named = [path for path in paths if _bare(path).endswith(ends)]
-        weighty = [path for path in named if not _bare(path).endswith(_SIDE_FILE)]
-        return weighty or named
+        found = [path for path in paths if path not in self.named and _bare(path).endswith(ends)]
+        weighty = [path for path in found if not _bare(path).endswith(_SIDE_FILE)]
+        chosen = {*self.named, *(weighty or found)}
+        return [path for path in paths if path in chosen]
 
     def detected_format(self) -> str:
         """Raises: InputError if the names tell no format, or several."""
@@ -91,52 +87,66 @@ def _find(location: str, given: str) -> Location:
     filesystem, path = open_filesystem(location)
     info = filesystem.get_file_info(path)
     if info.type == pafs.FileType.File:
-        return Location(filesystem, path, [info], is_folder=False)
+        return Location(filesystem, path, [info], path.rpartition("/")[0], {path})
     if info.type == pafs.FileType.Directory:
-        return Location(filesystem, path, _below(filesystem, path), is_folder=True)
+        infos = [file for names, file in _below(filesystem, path) if not _has_hidden(names)]
+        return Location(filesystem, path, infos, path, ())
     if not _WILD.search(path):
         raise InputError(f"input.path must be a file or a folder, got {given!r}: not found")
-    infos = _matching(filesystem, path)
-    if not infos:
+    found = _matching(filesystem, path)
+    if not found.infos:
         raise InputError(f"input.path must match a file, got {given!r}: none does")
-    return Location(filesystem, path, infos, is_folder=True)
+    return found
 
 
-def _below(filesystem: pafs.FileSystem, folder: str) -> list[pafs.FileInfo]:
-    """All files below `folder` in order, without hidden files and markers."""
+def _below(
+    filesystem: pafs.FileSystem, folder: str
+) -> Iterator[tuple[Sequence[str], pafs.FileInfo]]:
+    """All files below `folder` in order, each after the parts of its path from there."""
     found = filesystem.get_file_info(pafs.FileSelector(folder, recursive=True))
     relative = {file.path[len(folder) :].strip("/"): file for file in found if file.is_file}
-    return [
-        file
-        for name, file in sorted(relative.items())
-        if not any(part.startswith((".", "_")) for part in name.split("/"))
-    ]
+    for name, file in sorted(relative.items()):
+        yield name.split("/"), file
 
 
-def _matching(filesystem: pafs.FileSystem, pattern: str) -> list[pafs.FileInfo]:
+def _matching(filesystem: pafs.FileSystem, pattern: str) -> Location:
     """The files that `pattern` matches, or that are below a matching folder; ** is any depth."""
     parts = pattern.split("/")
     fixed = next(i for i, part in enumerate(parts) if _WILD.search(part))
-    folder = "/".join(parts[:fixed]) or "/"
-    if filesystem.get_file_info(folder).type != pafs.FileType.Directory:
-        return []
-    matches = _matcher(parts[fixed:])
-    return [
-        file for file in _below(filesystem, folder) if matches(file.path[len(folder) :].strip("/"))
-    ]
+    root, wild = "/".join(parts[:fixed]), parts[fixed:]
+    infos: list[pafs.FileInfo] = []
+    named: set[str] = set()
+    if filesystem.get_file_info(root or "/").type == pafs.FileType.Directory:
+        for names, file in _below(filesystem, root or "/"):
+            if _matches(names, wild):
+                named.add(file.path)
+            elif not any(
+                _matches(names[:depth], wild) and not _has_hidden(names[depth:])
+                for depth in range(1, len(names))
+            ):
+                continue
+            infos.append(file)
+    return Location(filesystem, pattern, infos, root, named)
 
 
-def _matcher(parts: Sequence[str]) -> Callable[[str], bool]:
-    """A test whether a path, or a folder above it, matches the pattern of `parts`."""
+def _matches(names: Sequence[str], parts: Sequence[str]) -> bool:
+    """Whether the pattern of `parts` matches the path of `names`. As in a shell, a hidden name is
+    matched only by a part that begins like it."""
+    if not parts:
+        return not names
+    first, *rest = parts
+    if first == "**":
+        depths = range(len(names) + 1)
+        return any(_matches(names[d:], rest) and not _has_hidden(names[:d]) for d in depths)
+    if not names or not fnmatchcase(names[0], first):
+        return False
+    is_named = first.startswith(names[0][:1]) or not _has_hidden(names[:1])
+    return is_named and _matches(names[1:], rest)
 
-    def matches(names: Sequence[str], parts: Sequence[str]) -> bool:
-        if not parts:
-            return True
-        if parts[0] == "**":
-            return any(matches(names[depth:], parts[1:]) for depth in range(len(names) + 1))
-        return bool(names) and fnmatchcase(names[0], parts[0]) and matches(names[1:], parts[1:])
 
-    return lambda path: matches(path.split("/"), parts)
+def _has_hidden(names: Sequence[str]) -> bool:
+    """Whether a part of the path is hidden, or a marker such as _SUCCESS."""
+    return any(name.startswith((".", "_")) for name in names)
 
 
 def _bare(path: str) -> str:

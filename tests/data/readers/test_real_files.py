@@ -111,6 +111,32 @@ def test_a_folder_or_a_pattern_of_lines_is_all_of_them_in_order(tmp_path, path):
     assert [row.request_id for row in source.rows(1, 3)] == ["p1", "p2"]
 
 
+@pytest.mark.parametrize(
+    ("pattern", "ids"),
+    [
+        ("part-*", "a"),
+        ("*", "a d e f"),
+        ("**", "a d e f"),
+        ("*.json*", "d e"),
+        ("_*", "b"),
+        (".*", "c"),
+        ("[!x]*", "a e f"),
+        ("s*", "f"),
+    ],
+)
+def test_no_file_that_a_pattern_matches_is_left_out(tmp_path, pattern, ids):
+    """It was treated as a folder: files without a known ending, and .json beside .jsonl, were
+    dropped without a word. Hidden files stay out until they are named, and so does what a matching
+    folder holds beside its data."""
+    names = {"a": "part-0", "b": "_old", "c": ".b", "d": "x.jsonl", "e": "y.json", "f": "s/1.jsonl"}
+    for id_, name in names.items():
+        _write(tmp_path / name, f'{{"id": "{id_}", "q": "x"}}\n'.encode())
+    if pattern != "**":
+        _write(tmp_path / "s" / "README.md", b"words")
+    source = _open(tmp_path / pattern, format="jsonl")
+    assert {row.request_id for row in source.rows(0, source.num_rows)} == set(ids.split())
+
+
 def test_in_a_folder_a_message_names_file_and_line(tmp_path):
     _write(tmp_path / "data" / "a.jsonl", LINES)
     _write(tmp_path / "data" / "b.jsonl.gz", gzip.compress(LINES[:60] + b"\n{broken\n"))
