@@ -219,6 +219,25 @@ def test_csv_of_pandas_excel_and_r_has_the_columns_that_pandas_names(tmp_path, t
     assert (read.rows[0].request_id, read.rows[0].prompt) == ("a", "x")
 
 
+@pytest.mark.parametrize("limit", [None, 1])
+def test_a_comma_that_is_not_quoted_breaks_its_own_row_alone(tmp_path, limit):
+    """In the first row it passed for a row name of R, and all columns were shifted by one."""
+    path = _write(tmp_path / "data.csv", b"q,ref\nwhat is 1,000 + 2?,1002\nb,6\nc,7\n")
+    source = open_source(InputConfig(path=str(path), prompt_column="q", limit=limit))
+    first, *others = source.rows(0, source.num_rows)
+    assert source.schema.names == ["q", "ref"]
+    assert "must have 2 fields like the header, got 3" in str(first.error)
+    assert [row.prompt for row in others] == ([] if limit else ["b", "c"])
+
+
+@pytest.mark.parametrize("limit", [None, 1])
+def test_row_names_of_r_are_a_column_for_any_limit(tmp_path, limit):
+    path = _write(tmp_path / "data.csv", b'"id","q"\n"1","a","x"\n"2","b","y"\n')
+    source = _open(path, limit=limit)
+    assert source.schema.names == ["Unnamed: 0", "id", "q"]
+    assert [row.request_id for row in source.rows(0, source.num_rows)] == ["a", "b"][:limit]
+
+
 def test_a_folder_of_csv_has_the_columns_of_all(tmp_path):
     _write(tmp_path / "data" / "a.csv", b"id,q\na,x\n")
     _write(tmp_path / "data" / "b.csv", b"q,id,n\ny,b,2\n")

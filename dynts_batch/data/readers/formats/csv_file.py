@@ -7,6 +7,7 @@ nothing about other files.
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import hashlib
 import io
@@ -54,18 +55,13 @@ class CsvFile:
             records = _Records(raw, self._separator)
             header = self._read_header(records)
             while len(self._starts) != limit:
-                try:
-                    record = records.next_record()
-                    if record is None:
+                with contextlib.suppress(BadRowError):  # rows() reports it
+                    if records.next_record() is None:
                         break
-                except BadRowError:
-                    record = None  # rows() reports it
-                if not self._starts and record and len(record) == len(header) + 1 and record[-1]:
-                    header = ["", *header]  # R gives the column of row names no name
                 self._starts.append(records.start)
                 self._lines.append(records.line)
             self.digest = records.digest.hexdigest()
-        self.header = _named(header)
+        self.header = _named(["", *header] if self._has_row_names(header) else header)
         self.num_rows = len(self._starts)
 
     def rows(self, start: int, stop: int) -> Iterator[Record]:
@@ -91,6 +87,24 @@ class CsvFile:
                 f"{self.path} must start with a header of different column names, got {header}"
             )
         return header
+
+    def _has_row_names(self, header: list[str]) -> bool:
+        """Whether rows begin with a name that has no field in `header`, as R writes them.
+
+        Two rows must have the field more: a single one may only be broken, by a comma that is not
+        quoted, and would shift all others.
+        """
+        if not self._starts:
+            return False
+        found: list[list[str]] = []
+        with self._file.open() as raw:  # again, because the rows that are read may be only one
+            raw.seek(self._starts[0])
+            records = _Records(raw, self._separator)
+            for _ in range(2):
+                with contextlib.suppress(BadRowError):
+                    found.append(records.next_record() or [])
+        lengths = {len(record) for record in found if record}
+        return lengths == {len(header) + 1} and found[0][-1] != ""
 
     def _record(self, records: _Records) -> Record:
         try:
