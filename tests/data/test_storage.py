@@ -101,6 +101,21 @@ def test_what_cannot_be_opened_is_named(uri, message):
         Storage(uri)
 
 
+@pytest.mark.parametrize("between", ["//", "///"])
+def test_slashes_without_a_name_between_them_are_one(server, between):
+    """pyarrow calls such a path empty, and status ended in its traceback."""
+    Storage(f"s3://{BUCKET}{between}runs{between}r1/").write("a", b"one")
+    assert Storage(f"s3://{BUCKET}/runs/r1").read("a") == b"one"
+
+
+def test_a_path_that_pyarrow_refuses_is_one_error_and_is_not_tried_again(server):
+    began_s = time.monotonic()
+    with pytest.raises(RunDirError, match=r"cannot read /runs/r1/a: ") as caught:
+        Storage("s3:///runs/r1").read("a")
+    assert "\n" not in str(caught.value)
+    assert time.monotonic() - began_s < 0.9
+
+
 def test_a_folder_that_vanished_does_not_come_back_half_empty(tmp_path):
     store = Storage(str(tmp_path / "run"))
     store.create()

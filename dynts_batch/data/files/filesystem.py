@@ -7,6 +7,7 @@ refuses URIs that hold any. Knows nothing about what is stored.
 from __future__ import annotations
 
 import os
+import re
 from urllib.parse import parse_qsl, urlsplit
 
 import fsspec
@@ -67,4 +68,5 @@ def _open_s3(uri: str) -> tuple[pafs.FileSystem, str]:
         request_timeout=_REQUEST_TIMEOUT_S,
         retry_strategy=pafs.AwsStandardS3RetryStrategy(max_attempts=3),
     )
-    return filesystem, f"{parts.netloc}{parts.path}".rstrip("/")
+    # An empty name between two slashes is a key to S3, and an error to pyarrow.
+    return filesystem, re.sub("/+", "/", f"{parts.netloc}{parts.path}").rstrip("/")

@@ -162,7 +162,7 @@ class Storage:
         for delay_s in (*_RETRY_DELAYS_S, None):
             try:
                 return action()
-            except OSError as error:
+            except (OSError, pa.ArrowInvalid) as error:  # the second: pyarrow refuses the path
                 if isinstance(error, FileNotFoundError) and verb in ("read", "delete"):
                     raise
                 is_final = self._is_local or _is_final(error)
@@ -174,5 +174,6 @@ class Storage:
         raise AssertionError("the last delay is None")
 
 
-def _is_final(error: OSError) -> bool:
-    return isinstance(error, PermissionError) or any(words in str(error) for words in _FINAL)
+def _is_final(error: Exception) -> bool:
+    is_final_kind = isinstance(error, (PermissionError, pa.ArrowInvalid))
+    return is_final_kind or any(words in str(error) for words in _FINAL)
