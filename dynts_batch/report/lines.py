@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from dynts_batch.data.files.filesystem import extended
 from dynts_batch.report.device_time import DeviceTime
 from dynts_batch.report.measures import Measures, Right, right_of
 from dynts_batch.report.price import Price, why_unpriced
@@ -156,7 +157,7 @@ def failed_text(totals: Totals, path: str) -> str:
     types = ", ".join(f"{count:,} {name}" for name, count in totals.error_types.most_common())
     rows = "1 row" if totals.num_errors == 1 else f"{totals.num_errors:,} rows"
     return (
-        f"{rows} failed: {types}. {path}/errors/*.jsonl says why of each;"
+        f"{rows} failed: {types}. {extended(path, '/errors/*.jsonl')} says why of each;"
         " run.retry_failed=true runs them again."
     )
 

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from dynts_batch.data.files.filesystem import extended
 from dynts_batch.report.comparison.pairs import pairs_to_show
 from dynts_batch.report.comparison.settings import settings_text
 from dynts_batch.report.comparison.side_by_side import RunColumn, conclusion, details, overview, why
@@ -56,7 +57,7 @@ def show_end(totals: Totals, path: str, console: Console) -> None:
     if totals.num_errors:
         _say(console, failed_text(totals, path))
     # Not in the table: a path that is broken over lines cannot be copied.
-    _say(console, f"{path}/rows/*.parquet")
+    _say(console, extended(path, "/rows/*.parquet"))
     _say(console, f"dynts-batch report {path} --open")
 
 

@@ -22,6 +22,7 @@ from rich.table import Table
 
 from dynts_batch.config import Config, CostConfig
 from dynts_batch.config_file import load_config, to_yaml
+from dynts_batch.data.files.filesystem import extended
 from dynts_batch.data.shard_table import read_columns
 from dynts_batch.errors import ConfigError, RunDirError
 from dynts_batch.exit_status import EXIT_OK
@@ -110,7 +111,7 @@ def _for_sample(config: Config, *, is_local: bool) -> Config:
     sample = dataclasses.replace(config, run=plain, workers=one)
     unpriced = to_yaml(dataclasses.replace(sample, cost=CostConfig()))
     digest = hashlib.blake2b(unpriced.encode(), digest_size=4).hexdigest()
-    path = f"{str(config.run.dir).rstrip('/')}-plan-{digest}"
+    path = extended(str(config.run.dir), f"-plan-{digest}")
     return dataclasses.replace(sample, run=dataclasses.replace(plain, dir=path))
 
 

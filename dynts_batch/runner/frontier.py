@@ -24,6 +24,7 @@ from rich.console import Console
 
 from dynts_batch.config import Config
 from dynts_batch.config_file import load_config
+from dynts_batch.data.files.filesystem import extended
 from dynts_batch.data.run_dir import RunDir
 from dynts_batch.errors import ConfigError, InputError
 from dynts_batch.exit_status import EXIT_OK
@@ -61,7 +62,7 @@ class Cell:
             "policy.retry_budget=null",  # a cell is one budget
             *(f"policy.{option}" for option in options),
             f"sampling.seed={self.seed}",
-            f"run.dir={out}/cells/{self.name}",
+            f"run.dir={extended(out, f'/cells/{self.name}')}",
         ]
 
 

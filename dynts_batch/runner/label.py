@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from dynts_batch.config_file import load_settings
+from dynts_batch.data.files.filesystem import extended
 from dynts_batch.data.run_dir import RunDir
 from dynts_batch.exit_status import EXIT_OK
 from dynts_batch.runner.shard_actors import absolute, over_shards, say, with_own_weights
@@ -28,7 +29,7 @@ def label(run_path: str, out: str | None, overrides: Sequence[str]) -> int:
 
     settings = load_settings(LabelSettings, overrides)
     run_path = absolute(run_path)
-    run_dir, label_dir = RunDir(run_path), LabelDir(absolute(out or f"{run_path}/labels"))
+    run_dir, label_dir = RunDir(run_path), LabelDir(absolute(out or extended(run_path, "/labels")))
     config = with_own_weights(run_dir.config())
     chosen = choose_units(run_dir, settings.traces_per_question)
     fingerprint = run_dir.fingerprint("model", "sampling", "grading", "input", "policy")

@@ -10,7 +10,7 @@ from s3_server import BUCKET
 
 from dynts_batch.config import InputConfig
 from dynts_batch.data.files import storage as storage_module
-from dynts_batch.data.files.filesystem import open_filesystem
+from dynts_batch.data.files.filesystem import extended, open_filesystem
 from dynts_batch.data.files.storage import Storage
 from dynts_batch.data.readers.reader import open_source
 from dynts_batch.errors import RunDirError
@@ -99,6 +99,20 @@ def test_a_missing_bucket_is_said_at_once(server):
 def test_what_cannot_be_opened_is_named(uri, message):
     with pytest.raises(RunDirError, match=rf"cannot open {uri[:6]}.*{message}"):
         Storage(uri)
+
+
+@pytest.mark.parametrize(
+    ("path", "longer"),
+    [
+        ("s3://b/r1", "s3://b/r1-plan"),
+        ("s3://b/r1/?region=us-east-1&scheme=http", "s3://b/r1-plan?region=us-east-1&scheme=http"),
+        ("runs/r1//", "runs/r1-plan"),
+        ("runs/really?/", "runs/really?-plan"),
+    ],
+)
+def test_what_is_added_to_a_path_stands_before_the_options_of_its_uri(path, longer):
+    """Behind them it was part of an option, and the folder was the run directory itself."""
+    assert extended(path, "-plan") == longer
 
 
 @pytest.mark.parametrize("between", ["//", "///"])

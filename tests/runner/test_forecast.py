@@ -207,6 +207,12 @@ def test_bounds_hold_for_every_step_that_takes_longer_for_more_rows(fixed, per_r
     assert device_s(fuller) <= found.high * (1 + 1e-9)
 
 
+def test_a_sample_beside_a_uri_with_options_is_not_the_run_itself():
+    config = Config(run=RunConfig("s3://b/r1/?region=us-east-1"))
+    path = str(forecasting._for_sample(config, is_local=True).run.dir)
+    assert re.fullmatch(r"s3://b/r1-plan-[0-9a-f]{8}\?region=us-east-1", path)
+
+
 def test_a_sample_of_one_row_is_refused():
     with pytest.raises(ConfigError, match="--rows must be at least 2"):
         forecast("config.yaml", [], num_rows=1)

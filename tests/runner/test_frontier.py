@@ -11,6 +11,7 @@ from fake_run import write_config, write_problems
 from report_runs import ERROR_ROW, write_run
 from rich.console import Console
 
+from dynts_batch.config_file import load_config
 from dynts_batch.data.run_dir import RunDir
 from dynts_batch.errors import ConfigError
 from dynts_batch.runner.frontier import (
@@ -41,6 +42,12 @@ def test_a_cell_says_what_it_changes_and_has_a_folder_of_its_own() -> None:
     assert cells == plan_cells(["dynts", "my_module:Mine", "dynts", "full"], [16, 8, 8], [0, 1, 0])
     assert len({cell.name for cell in cells}) == len(cells)
     assert [cell.name for cell in cells[:3]] == ["full-s0", "dynts-b16-s0", "my_module.Mine-b16-s0"]
+
+
+def test_a_cell_below_a_uri_keeps_its_options(config: Path) -> None:
+    overrides = Cell("full", None, 0).overrides("s3://b/f/?region=us-east-1&scheme=http")
+    found = load_config(str(config), overrides).run.dir
+    assert found == "s3://b/f/cells/full-s0?region=us-east-1&scheme=http"
 
 
 def test_a_frontier_is_run_in_parts_and_resumed(

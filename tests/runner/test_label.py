@@ -39,6 +39,20 @@ def labels(run_dir: Path) -> Path:
     return run_dir / "labels"
 
 
+def test_labels_of_a_run_at_a_uri_with_options_are_below_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(run: RunDir) -> None:
+        raise RunDirError("it is not there")
+
+    opened: list[str] = []
+    monkeypatch.setattr("dynts_batch.training.label_dir.LabelDir", opened.append)
+    monkeypatch.setattr(RunDir, "config", fail)
+    with pytest.raises(RunDirError, match="it is not there"):
+        label("s3://b/r1/?region=us-east-1", None, [])
+    assert opened == ["s3://b/r1/labels?region=us-east-1"]
+
+
 def test_every_correct_trace_has_the_definitions_labels(run_dir: Path, labels: Path) -> None:
     label_dir = LabelDir(str(labels))
     assert not label_dir.read_manifest()["dropped"]

@@ -50,6 +50,13 @@ def open_filesystem(path: str) -> tuple[pafs.FileSystem, str]:
     return open_store(filesystem), inner
 
 
+def extended(path: str, ending: str) -> str:
+    """`path` (a local path or a URI) with `ending` behind its folder: before a URI's options."""
+    is_uri = "://" in path  # in a local path, a question mark is a letter like any other
+    folder, mark, options = path.partition("?") if is_uri else (path, "", "")
+    return f"{folder.rstrip('/')}{ending}{mark}{options}"
+
+
 def _open_s3(uri: str) -> tuple[pafs.FileSystem, str]:
     """As FileSystem.from_uri, with timeouts and retries that suit a run of hours."""
     parts = urlsplit(uri)

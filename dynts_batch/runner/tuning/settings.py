@@ -14,6 +14,7 @@ import numpy as np
 
 from dynts_batch.config import Config
 from dynts_batch.config_file import load_config
+from dynts_batch.data.files.filesystem import extended
 from dynts_batch.data.files.storage import Storage
 from dynts_batch.data.settings_diff import differences
 from dynts_batch.errors import ConfigError, RunDirError
@@ -49,7 +50,7 @@ class TuneSettings:
 
     @cached_property
     def folder(self) -> str:
-        path = self.out or f"{str(self.base.run.dir).rstrip('/')}-tune"
+        path = self.out or extended(str(self.base.run.dir), "-tune")
         return path if "://" in path else os.path.abspath(os.path.expanduser(path))
 
     @cached_property

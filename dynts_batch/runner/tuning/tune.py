@@ -20,6 +20,7 @@ from rich.console import Console
 
 from dynts_batch.config import Config
 from dynts_batch.config_file import to_yaml
+from dynts_batch.data.files.filesystem import extended
 from dynts_batch.data.files.storage import Storage
 from dynts_batch.data.readers.reader import open_source
 from dynts_batch.errors import ConfigError
@@ -121,8 +122,11 @@ def _show(found: dict[str, Any], folder: str, outcome: Outcome, out: Console) ->
     out.print(table(outcome))
     for line in (f"{found['claim']}.", *surer_lines(outcome), spent_line(outcome)):
         out.print(line, **_PLAIN)
-    out.print(f"dynts-batch run {folder}/tuned.yaml", **_PLAIN)
-    out.print(f"{folder}/certificate.json, {folder}/tune.svg", **_PLAIN)
+    tuned, proof, drawing = (
+        extended(folder, name) for name in ("/tuned.yaml", "/certificate.json", "/tune.svg")
+    )
+    out.print(f"dynts-batch run {tuned}", **_PLAIN)
+    out.print(f"{proof}, {drawing}", **_PLAIN)
 
 
 def _picture(outcome: Outcome) -> str:

@@ -46,6 +46,12 @@ def tuned(cluster: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def test_a_tuning_beside_a_uri_with_options_is_not_the_run_itself(tmp_path: Path) -> None:
+    wanted = settings(tmp_path, run={"dir": "s3://b/r1/?region=us-east-1"})
+    assert wanted.folder == "s3://b/r1-tune?region=us-east-1"
+    assert wanted.config("full", None).run.dir == "s3://b/r1-tune/cells/full-s0?region=us-east-1"
+
+
 def test_candidates_are_run_no_further_than_their_certificates_need(tuned: Path) -> None:
     out = tuned / "run-tune"
     found = json.loads((out / "certificate.json").read_text())
