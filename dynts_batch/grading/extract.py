@@ -29,14 +29,23 @@ _MAX_SEPARATOR_CHARS = 20
 _HASH_LINE = re.compile(r"^[ \t]*####(?!#)[ \t]*(\S[^\n]*)$", re.MULTILINE)
 
 _STATED = re.compile(
-    r"(?:\bans(?:wer)?\b[^.\n:=]{0,60}?(?:\bis\b|\bequals\b|[:=])"
+    r"(?:(?<!hope this )(?<!hope the )(?<!hope my )"  # "I hope this answer is helpful"
+    r"\bans(?:wer)?\b[^.\n:=]{0,60}?(?:\bis\b|\bequals\b|[:=])"
     r"|(?:答案|答え|正解)[^.\n:是为は]{0,9}[:是为は])"
+    r"(?:[\s*_:=]{0,16}?\n[ \t]{0,8}[->•][ \t]{1,8})?"  # the bullet of a list, no minus sign
     r"[\s*_:=]{0,16}",
+    re.IGNORECASE,
+)
+#: What is said of an answer that was stated before: "This answer is correct."
+_VERDICT = re.compile(
+    r"(?:indeed |also )?(?:correct|right|valid|reasonable|consistent|verified|confirmed)"
+    r"(?:[, ]+(?:and|as|because|for|since|with)\b.*)?",
     re.IGNORECASE,
 )
 _MAX_STATED_CHARS = 200
 _SENTENCE_END = re.compile(r"\n|[.!?](?=\s|$)")
 _FORMULA = re.compile(r"\$([^$\n]{1,200})\$|\\\(([^$\n]{1,200}?)\\\)|\\\[([^$]{1,200}?)\\\]")
+_FORMULA_ON_LINES = re.compile(r"\\\[[^$]{1,200}?\\\]|\\\([^$]{1,200}?\\\)|\$\$[^$]{1,200}\$\$")
 _LATEX_COMMAND = re.compile(r"\\[A-Za-z]+")
 _LEFT_SIDE = re.compile(r"[A-Za-z]{1,3}|[^A-Za-z]*")
 _WORD = re.compile(r"(?!(?:and|or)\b)\b[A-Za-z]{2,}|[^\W\d_\x00-\x7f]", re.IGNORECASE)
@@ -183,12 +192,14 @@ def _after_hashes(text: str) -> str | None:
 
 
 def _stated(text: str) -> str | None:
-    lead = _last(_STATED, text)
-    if lead is None:
+    leads = [lead.end() for lead in _STATED.finditer(text)]
+    if not leads:
         return None
-    rest = text[lead.end() : lead.end() + _MAX_STATED_CHARS]
-    sentence = _SENTENCE_END.split(rest, maxsplit=1)[0]
-    sentence = sentence.strip(" \t\r*_`,;")
+    sentences = (_sentence(text, start) for start in reversed(leads))
+    sentence = next(
+        (sentence for sentence in sentences if not _VERDICT.fullmatch(sentence)),
+        _sentence(text, leads[-1]),
+    )
     formula = _FORMULA.search(sentence)
     # Beside words the formula is the answer. "20 $cm^2$" and "$5$ or $9$" are one answer each.
     if formula is not None and (formula[0] == sentence or _has_prose(_FORMULA.sub("", sentence))):
@@ -200,6 +211,14 @@ def _stated(text: str) -> str | None:
     if number is not None and _has_prose(sentence):
         return sentence if read_quantity(typeset(sentence)).unit is not None else number[0]
     return sentence.strip("$") or None
+
+
+def _sentence(text: str, start: int) -> str:
+    """What stands at `start`, to the end of its line or sentence. A formula may take more lines."""
+    rest = text[start : start + _MAX_STATED_CHARS]
+    rest = _FORMULA_ON_LINES.sub(lambda formula: " ".join(formula[0].split()), rest)
+    sentence = _SENTENCE_END.split(rest, maxsplit=1)[0].strip(" \t\r*_`,;")
+    return "" if sentence in (r"\[", r"\(") else sentence
 
 
 def _last_formula_or_number(text: str) -> str | None:
