@@ -85,12 +85,15 @@ class Comparison:
         ):
             return True
         theirs = read(reference)
-        mine = read(answer, may_be_attached=isinstance(theirs, Quantity) and theirs.is_bare)
+        is_value = isinstance(theirs, Quantity) and theirs.is_bare and not theirs.has_variables
+        mine = read(answer, may_be_attached=is_value)
         return self._same(mine, theirs, (answer, reference), depth)
 
     def _same(self, mine: Reading, theirs: Reading, texts: tuple[str, str], depth: int) -> bool:
         match mine, theirs:
             case Quantity(), Quantity():
+                if mine.has_variables != theirs.has_variables:  # 3/2 h and 3h/2: no hours
+                    return self.algebra.same(*texts)
                 return same_quantity(mine, theirs, self.algebra)
             case Clock(), Clock():
                 return mine == theirs

@@ -1,6 +1,8 @@
 r"""A value and its unit: "18 apples", "\$1,080", "36\sqrt{7} cm^3", "1 hour 30 minutes", "25%".
 
 What follows a value is a unit only if it cannot be algebra: 2 h is two hours, and 2h is twice h.
+After a fraction or a root one or two letters are algebra, unless they come from `\text{}`,
+`\mathrm{}` or `\,`, which typeset text shows as `~`.
 The caller may make one exception (`may_be_attached`): an answer `5m` to a question whose answer is
 a number.
 """
@@ -40,6 +42,15 @@ _FILLERS = re.compile(
     r"^(?:more|less|fewer|total|extra|full|whole|additional|of|in|the)[ ~]+", re.IGNORECASE
 )
 _LETTER_UNIT = re.compile(r"[A-Za-z](?:\^.*)?")
+#: What may be a product of variables: s^2, mg, kT. No product is written cm or kg.
+_LETTERS = re.compile(r"(?!(?:[cmk]m|kg|ft|in|yd|mi|hr|lb|oz)(?![A-Za-z]))[A-Za-z]{1,2}(?:\^.*)?")
+_PRODUCT = re.compile(r"[A-Za-z]{1,2}|[b-df-hj-np-tv-z]{3}")
+_FRACTION = re.compile(r"\\frac|/")
+_BARE_UNITS = re.compile(
+    r"(?:(?:square|cubic|sq\.?|cu\.?)[ ~]+)?units?(?:[ ~]+(?:squared|cubed)|\^\{?[23]\}?)?",
+    re.IGNORECASE,
+)
+_IN_COMMAND = re.compile(r"\\[A-Za-z]*$")
 _UNIT_START = re.compile(r"(?<=[\d})~ a-z])(?=[A-Za-z°$€£\u03bc])")
 _LATEX_WORD = re.compile(r"\\[A-Za-z]+|(?<![A-Za-z])[ei](?![A-Za-z])")
 _SIGNS = frozenset("°%" + CURRENCY_SIGNS)
@@ -64,6 +75,11 @@ class Quantity:
     def is_bare(self) -> bool:
         return self.unit is None and not self.noun and not self.is_percent
 
+    @property
+    def has_variables(self) -> bool:
+        """Whether letters other than those of commands, e and i stand in `text`."""
+        return self.numeral is None and _has_variables(self.text)
+
 
 def read_quantity(text: str, *, may_be_attached: bool = False) -> Quantity:
     """The quantity that typeset `text` is. If nothing else fits, an expression without a unit."""
@@ -78,7 +94,7 @@ def read_quantity(text: str, *, may_be_attached: bool = False) -> Quantity:
     return (
         _number_and_rest(text, may_be_attached=may_be_attached)
         or read_sum(text)
-        or _expression(text)
+        or _expression(text, may_be_attached=may_be_attached)
     )
 
 
@@ -92,14 +108,23 @@ def _number_and_rest(text: str, *, may_be_attached: bool) -> Quantity | None:
         rest = rest[percent.end() :]
         is_noun = not rest or _is_noun(rest)
         return Quantity(head, numeral, is_percent=True) if is_noun else None
-    is_apart = rest[:1] in ("~", " ", "°", "-")
+    is_marked, is_apart = rest[:1] == "~", rest[:1] in ("~", " ", "°", "-")
+    is_hyphened = rest.lstrip("~ ").startswith("-")
     rest = _MICRO.sub("\u03bc", rest.strip("~ -:"))
+    if is_hyphened and _LETTERS.fullmatch(rest):  # 5 - s
+        return None
     if not is_apart and _LETTER_UNIT.fullmatch(rest) and not may_be_attached:
+        return None
+    if not (is_marked or may_be_attached or not _FRACTION.search(head)) and _LETTERS.fullmatch(
+        rest
+    ):
         return None
     unit = parse_unit(rest)
     if unit is not None:
         return Quantity(head, numeral, None if unit == NO_UNIT else unit)
     if not _is_noun(rest) or not (is_apart or len(rest) > 2):
+        return None
+    if not is_marked and _PRODUCT.fullmatch(rest):
         return None
     return Quantity(head, numeral, *_named(rest))
 
@@ -155,25 +180,35 @@ def read_sum(text: str) -> Quantity | None:
     return Quantity(str(total), Numeral(total), first.unit)
 
 
-def _expression(text: str) -> Quantity:
+def _expression(text: str, *, may_be_attached: bool) -> Quantity:
     """`text` without the unit at its end. A unit stands apart, and never after variables."""
     if text.endswith("%"):
         return Quantity(text[:-1].rstrip("~ "), is_percent=True)
     for start in _UNIT_START.finditer(text):
         head, tail = text[: start.start()], text[start.start() :]
+        value = head.strip("~ ")
         if tail == "°" and _ANGLE_FUNCTION.search(head):  # degrees of the function's argument
             break
-        if head[-1:].isalpha() and "\\" not in head[-10:]:
+        if not value or _IN_COMMAND.search(head) or (head[-1].isalpha() and "\\" not in head[-10:]):
             continue
-        is_apart = head.endswith("~") or head.rstrip()[-1:] in set("0123456789})")
-        if _LETTER_UNIT.fullmatch(tail) and not (is_apart and head[-1:] in ("~", " ")):
+        if _BARE_UNITS.fullmatch(tail):
+            return Quantity(value, read_numeral(value))
+        if _has_variables(value) or not _stands_apart(head, tail, may_be_attached=may_be_attached):
             continue
         unit = parse_unit(tail)
-        value = head.strip("~ ")
-        if (
-            unit not in (None, NO_UNIT)
-            and value
-            and not re.search("[A-Za-z]", _LATEX_WORD.sub("", value))
-        ):
+        if unit not in (None, NO_UNIT):
             return Quantity(value, read_numeral(value), unit)
+        if head.endswith("~") and re.search(r"\d", value) and len(tail) > 2 and _is_noun(tail):
+            return Quantity(value, read_numeral(value), *_named(tail))
     return Quantity(text, read_numeral(text))
+
+
+def _stands_apart(head: str, tail: str, *, may_be_attached: bool) -> bool:
+    """Whether `tail` is no factor of `head`: a word, or letters behind a space that was meant."""
+    if _LETTERS.fullmatch(tail) is None or head.endswith("~"):
+        return True
+    return may_be_attached and head.endswith(" ") and head.rstrip()[-1:] in set("0123456789})")
+
+
+def _has_variables(text: str) -> bool:
+    return re.search("[A-Za-z]", _LATEX_WORD.sub("", text)) is not None
