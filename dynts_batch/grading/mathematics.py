@@ -60,6 +60,11 @@ _MIXED = re.compile(
 _CHOOSE = re.compile(r"\{?\}?(?:_\{?(\d+)\}?)?C_\{?(\d+)\}?(?:\^\{?(\d+)\}?)?")
 _EXPONENT = re.compile(r"(\d)[eE]([-+]?\d+)(?![\d.])")
 _NATURAL_LOG = re.compile(r"\\log_(?:e(?![A-Za-z])|\{e\})")
+_DECIMAL_LOG = re.compile(r"\\lg(?![A-Za-z])")
+# The parser takes \gamma for Euler's constant or a function, and \Delta for \delta.
+_GREEK = re.compile(r"\\(?:(gamma|Delta)|(Gamma)(?![ ~]*\())(?![A-Za-z_])")
+_GREEK_SYMBOLS = {"gamma": "g_{901}", "Delta": "D_{902}", "Gamma": "G_{903}"}
+_INDEX = re.compile(r"_[ ]*\{?[ ]*i(?![A-Za-z])")
 _IMAGINARY = re.compile(r"(?<=\d)[ ]*i(?![A-Za-z])")
 
 
@@ -76,6 +81,8 @@ class Mathematics:
         random.seed(_SEEDS[0])
         clear_cache()
         expressions = _parse(answer), _parse(reference)
+        if not (_INDEX.search(answer) or _INDEX.search(reference)):
+            expressions = _with_imaginary(expressions[0]), _with_imaginary(expressions[1])
         if None not in expressions:
             verdict = _same_values(*expressions)
             if verdict:
@@ -117,6 +124,14 @@ def _parse(text: str) -> Any:
         return expression
 
 
+def _with_imaginary(expression: Any) -> Any:
+    """`expression` with the imaginary unit for a variable i."""
+    if not isinstance(expression, sympy.Expr | sympy.MatrixBase):
+        return expression
+    names = {s: sympy.I for s in expression.free_symbols if str(s) == "i"}
+    return expression.xreplace(names) if names else expression
+
+
 def _for_parser(text: str) -> str:
     r"""What latex2sympy2 would misread, spelled out: 3 1/2, 30°, 1e-19, C_{10}^{3}, 2i."""
     text = typeset(text)
@@ -124,6 +139,8 @@ def _for_parser(text: str) -> str:
     text = _CHOOSE.sub(_choose, text)
     text = _EXPONENT.sub(r"\1\\cdot 10^{\2}", text)
     text = _NATURAL_LOG.sub(r"\\ln ", text)
+    text = _DECIMAL_LOG.sub(r"\\log_{10}", text)
+    text = _GREEK.sub(lambda name: f" {_GREEK_SYMBOLS[name[1] or name[2]]} ", text)
     text = _IMAGINARY.sub(r" \\cdot i", text)
     text = re.sub(r"(\d+(?:\.\d+)?)°", r"(\1\\cdot\\frac{\\pi}{180})", text)
     return text.replace("~", " ").replace("%", r"\%").replace("$", "")

@@ -152,7 +152,8 @@ def _split_conjunctions(text: str) -> list[str]:
 
 
 def _signs_apart(text: str) -> list[str]:
-    if text.count(r"\pm") + text.count(r"\mp") != 1:
+    is_set = text.startswith(r"\{") and text.endswith(r"\}") and _is_one_bracket(text)
+    if is_set or text.count(r"\pm") + text.count(r"\mp") != 1:  # a set's items are read one by one
         return [text]
     return [re.sub(r"\\[pm][mp](?![A-Za-z])[ ~]*", sign, text) for sign in ("+", "-")]
 
