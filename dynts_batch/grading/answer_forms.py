@@ -42,8 +42,13 @@ ANSWER_FORMS = {
 }
 
 _CHOICE_LABEL = re.compile(r"\W*(?:text|math)?(?:bf|rm)?\W*\(?[A-E][).:]+(?:[\s}~]|\\ )*")
+_SCALE = r"hundred|thousand|million|billion|trillion|dozen"
+_SCALE_WORD = re.compile(rf"\b(?:{_SCALE})\b", re.IGNORECASE)
 _UNIT = re.compile(
-    r"\\(?:text|mathrm|mbox)\s*\{[^{}]*\}|\\(?:circ|,|;|!|\$|%)|\s[A-Za-z.]+|\^\{?[23]\}?"
+    r"(?:\\(?:text|mathrm|mbox)\s*\{[^{}]*\}"
+    rf"|\s(?!(?i:{_SCALE})\b)(?:[A-Za-z.]{{2,}}|[AaCFgHhJKLlmNsVW](?![A-Za-z])))"
+    r"(?:\s*\^\{?[23]\}?)?"
+    r"|\\(?:circ|,|;|!|\$|%)"
 )
 _DECORATION = re.compile(r"[\s$.{}~\u00b0\u20ac\u00a3^]*")
 
@@ -60,8 +65,14 @@ def read_number(text: str) -> Fraction | None:
         if number is not None:
             return number
     text = f" {text.rpartition('=')[2].replace('{,}', ',')}"
-    bare = _UNIT.sub(" ", text)
+    bare = " ".join(_UNIT.sub(_scale_alone, text).split())
     found = NUMBER.search(bare)
     if found is None or not _DECORATION.fullmatch(bare[: found.start()] + bare[found.end() :]):
         return None
     return parse_number(found[0])
+
+
+def _scale_alone(unit: re.Match[str]) -> str:
+    """What is left of a unit: nothing, or the "million" of "million dollars"."""
+    scale = _SCALE_WORD.search(unit[0])
+    return f" {scale[0]} " if scale is not None else " "
