@@ -15,7 +15,6 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -25,6 +24,7 @@ from rich.console import Console
 from dynts_batch.config import Config
 from dynts_batch.config_file import load_config
 from dynts_batch.data.files.filesystem import extended
+from dynts_batch.data.files.storage import Storage
 from dynts_batch.data.run_dir import RunDir
 from dynts_batch.errors import ConfigError, InputError
 from dynts_batch.exit_status import EXIT_OK
@@ -33,6 +33,7 @@ from dynts_batch.report.frontier.points import FULL, SCHEMA, Frontier
 from dynts_batch.report.frontier.table import table
 from dynts_batch.report.totals import Totals
 from dynts_batch.runner.reason import run_to_end
+from dynts_batch.runner.shard_actors import absolute
 from dynts_batch.telemetry import setup_logging
 
 
@@ -105,7 +106,7 @@ def budgets_of_rows(
 
 def frontier_of_shares(
     config_path: str,
-    out: Path,
+    out: str,
     variants: Sequence[str],
     shares: Sequence[float],
     seeds: Sequence[int],
@@ -135,16 +136,14 @@ def frontier_of_shares(
 
 
 def _configs(
-    config_path: str, out: Path, cells: Sequence[Cell], overrides: Sequence[str]
+    config_path: str, out: str, cells: Sequence[Cell], overrides: Sequence[str]
 ) -> list[Config]:
-    return [
-        load_config(config_path, [*overrides, *cell.overrides(os.path.abspath(out))])
-        for cell in cells
-    ]
+    folder = absolute(out)
+    return [load_config(config_path, [*overrides, *cell.overrides(folder)]) for cell in cells]
 
 
 def frontier(
-    config_path: str, out: Path, cells: Sequence[Cell], limit: int | None, overrides: Sequence[str]
+    config_path: str, out: str, cells: Sequence[Cell], limit: int | None, overrides: Sequence[str]
 ) -> int:
     """Run `cells`, at most `limit` of those that are not finished, and draw what there is;
     the exit status.
@@ -175,7 +174,7 @@ def frontier(
 
 
 def write_frontier(
-    out: Path, cells: Sequence[Cell], configs: Sequence[Config], console: Console
+    out: str, cells: Sequence[Cell], configs: Sequence[Config], console: Console
 ) -> None:
     """Gather the rows of the finished cells into one Parquet file,
     and show them as a table and a picture."""
@@ -185,13 +184,18 @@ def write_frontier(
         for batch in _rows(cell, RunDir(str(config.run.dir)))
     ]
     rows = pa.Table.from_batches(batches, SCHEMA)
-    out.mkdir(parents=True, exist_ok=True)
-    pq.write_table(rows, out / "frontier.parquet")
+    storage = Storage(absolute(out))
+    storage.create()
+    sink = pa.BufferOutputStream()
+    pq.write_table(rows, sink)
+    storage.write("frontier.parquet", sink.getvalue())
     if rows.num_rows:
         found = Frontier.of(rows)
-        (out / "frontier.svg").write_text(picture(found))
+        storage.write("frontier.svg", picture(found).encode())
         console.print(table(found))
-    console.print(f"{out}/frontier.parquet, {out}/frontier.svg", highlight=False, soft_wrap=True)
+    storage.delete_temp_files()
+    written = [extended(out, f"/frontier.{ending}") for ending in ("parquet", "svg")]
+    console.print(", ".join(written), highlight=False, soft_wrap=True)
 
 
 def _rows(cell: Cell, run_dir: RunDir) -> Iterator[pa.RecordBatch]:

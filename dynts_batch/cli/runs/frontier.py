@@ -12,7 +12,6 @@ stores at its peak, on average. The full cache runs first.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from dynts_batch.cli.arguments import add_config, add_overrides, command_parser
 from dynts_batch.errors import ConfigError
@@ -22,7 +21,7 @@ from dynts_batch.runner.frontier import frontier, frontier_of_shares, plan_cells
 def main(arguments: Sequence[str]) -> int:
     parser = command_parser("frontier", __doc__)
     add_config(parser)
-    parser.add_argument("out", metavar="OUT_DIR", type=Path)
+    parser.add_argument("out", metavar="OUT_DIR", help="folder or URI")
     parser.add_argument("--policies", required=True, metavar="A,B,...")
     budgets = parser.add_mutually_exclusive_group(required=True)
     budgets.add_argument("--budgets", type=_integers, metavar="N,M,...", help="in tokens")
