@@ -48,6 +48,7 @@ def _wait_for(condition) -> None:
 
 @pytest.mark.parametrize("host", [None, "elsewhere"])
 def test_a_driver_at_work_is_not_joined_and_its_end_frees_the_run(store, fast, monkeypatch, host):
+    monkeypatch.setattr(claim_module, "GONE_S", 20.0)  # a busy disk holds a beat up for seconds
     mine = Claim("run", store)
     with mine if host is None else _from(host, store, monkeypatch):
         with pytest.raises(RunDirError, match=r"one driver at a time, .* while process \d+ on "):
