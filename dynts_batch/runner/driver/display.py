@@ -79,7 +79,7 @@ def _facts(state: State) -> list[str]:
     if state.num_workers == 0 and tally.rows == 0:
         facts.append("waiting for workers to load")
     else:
-        facts.append(f"{state.num_running} running on {state.num_workers} workers")
+        facts.append(f"{state.num_running} running on {counted(state.num_workers, 'worker')}")
     facts.append(f"ETA {_eta(state)}")
     return facts
 
