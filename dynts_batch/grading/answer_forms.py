@@ -13,7 +13,7 @@ from fractions import Fraction
 from typing import Literal
 
 from dynts_batch.grading.extract import NUMBER
-from dynts_batch.grading.notation.numeral import parse_number
+from dynts_batch.grading.notation.numeral import SCALES, parse_number
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ ANSWER_FORMS = {
 }
 
 _CHOICE_LABEL = re.compile(r"\W*(?:text|math)?(?:bf|rm)?\W*\(?[A-E][).:]+(?:[\s}~]|\\ )*")
-_SCALE = r"hundred|thousand|million|billion|trillion|dozen"
+_SCALE = "|".join([*SCALES, "dozen"])
 _SCALE_WORD = re.compile(rf"\b(?:{_SCALE})\b", re.IGNORECASE)
 _UNIT = re.compile(
     r"(?:\\(?:text|mathrm|mbox)\s*\{[^{}]*\}"

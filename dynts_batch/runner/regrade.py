@@ -62,13 +62,13 @@ def regrade(path: str, overrides: Sequence[str]) -> tuple[Config, Regraded]:
     is_changed = rules != (fingerprint["grading"], fingerprint["input"]["reference_column"])
     regraded = Regraded()
     with run_dir.claim(), Grader.from_config(config.grading) as grader:
-        shards = sorted(run_dir.finished_shards())
+        shards, checkpoints = sorted(run_dir.finished_shards()), run_dir.list_shards("checkpoints")
         for shard in shards[:1]:  # a wrong column is refused before the run counts as half graded
             _references(run_dir.read_shard(shard), config.input.reference_column)
         run_dir.begin_regrade(dataclasses.asdict(config.grading))
         for shard in shards:
             # Rows that were run again when that broke off are merged later, as they are.
-            if (again := run_dir.read_checkpoint(shard)) is not None:
+            if shard in checkpoints and (again := run_dir.read_checkpoint(shard)) is not None:
                 again = _judge(again, config, grader, is_changed=is_changed)
                 run_dir.write_checkpoint(shard, again)
             table = run_dir.read_shard(shard)

@@ -53,7 +53,8 @@ _MIXED = re.compile(
 )
 _REPEATED = re.compile(r"(\d{0,12}?)(\d{1,12}?)\2{1,}")
 _SCALE = re.compile(r"(.{1,80}?)[ ~]+(hundred|thousand|million|billion|trillion)", re.IGNORECASE)
-_SCALES = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12}
+#: Words for powers of ten.
+SCALES = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12}
 
 _IN_BASE = re.compile(
     r"\(?(?P<digits>\d[0-9A-Za-z]{0,63})\)?_"
@@ -155,7 +156,7 @@ def read_in_base(text: str) -> tuple[str, int] | None:
 def _unsigned(text: str) -> Numeral | None:
     if scale := _SCALE.fullmatch(text):
         numeral = _unsigned(scale[1])
-        return None if numeral is None else Numeral(numeral.value * 10 ** _SCALES[scale[2].lower()])
+        return None if numeral is None else Numeral(numeral.value * 10 ** SCALES[scale[2].lower()])
     if (number := _DECIMAL.fullmatch(text)) and (numeral := _decimal(number)):
         return numeral
     if ten := _TEN.fullmatch(text):

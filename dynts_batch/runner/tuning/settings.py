@@ -21,6 +21,7 @@ from dynts_batch.errors import ConfigError, RunDirError
 from dynts_batch.report.frontier.points import FULL
 from dynts_batch.report.tuning.ladder import Ladder, Terms
 from dynts_batch.runner.frontier import Cell
+from dynts_batch.runner.shard_actors import absolute
 
 FROZEN = "frozen.json"
 
@@ -51,7 +52,7 @@ class TuneSettings:
     @cached_property
     def folder(self) -> str:
         path = self.out or extended(str(self.base.run.dir), "-tune")
-        return path if "://" in path else os.path.abspath(os.path.expanduser(path))
+        return absolute(os.path.expanduser(path))
 
     @cached_property
     def variants(self) -> tuple[str, ...]:
