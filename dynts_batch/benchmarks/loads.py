@@ -43,11 +43,22 @@ def sequence_bytes(name: str, workload: Workload) -> int:
         return workload.budget * workload.kv_bytes_per_token
     if name in PEERS:
         num_tokens = workload.prompt_tokens + workload.max_new_tokens
+        if name.startswith("openvino-evicting"):
+            num_tokens = min(num_tokens, max(workload.prompt_tokens, workload.budget))
+        if name.startswith("openvino"):
+            return num_tokens * openvino_bytes_per_token(workload)
         return num_tokens * workload.kv_bytes_per_token
     policy = named_policy(name, workload)
     shape = arena_shape(workload.model_config, policy, getattr(torch, workload.dtype))
     capacity = policy.capacity(workload.prompt_tokens, workload.max_new_tokens)
     return shape.bytes_per_sequence(capacity)
+
+
+def openvino_bytes_per_token(workload: Workload) -> int:
+    """Its default on a CPU: a byte a number, and a scale and a zero-point of 4 bytes each a head."""
+    config = workload.model_config
+    head_dim = config.hidden_size // config.num_attention_heads
+    return 2 * config.num_hidden_layers * config.num_key_value_heads * (head_dim + 8)
 
 
 def ragged(names: Sequence[str], workload: Workload) -> dict[str, Load]:

@@ -9,7 +9,8 @@ Contenders: a policy's name runs this package's engine, with options as in think
 full+weights=int8. Its peers are hf-generate (default cache), hf-static and hf-continuous. Others
 run in an environment of their own, which --python names: kvpress, openvino, openvino-evicting (it
 keeps `budget` tokens) and vllm. openvino reads an export of the model, from the folder ov-NAME
-beside it. The first contender is the baseline.
+beside it. With +weights=int8 it is ov-int8-NAME, and vllm-int8-NAME (compressed-tensors) for vllm.
+The first contender is the baseline.
 
 Keys are those of `dynts_batch.benchmarks.workload.Workload`. With --model and --problems the model
 is a real one and its prompts are questions. Each then generates max_new_tokens, or with `ragged`

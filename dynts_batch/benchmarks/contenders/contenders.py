@@ -4,6 +4,7 @@ All run the same random-weight model on the same load. A contender is a function
 timed completions; making one loads its model.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -43,18 +44,20 @@ from dynts_batch.kvcache.predictor import ImportancePredictor
 from dynts_batch.records import Completion, Request
 
 Contender = Callable[[Load], Timed]
-PEERS = (
-    "hf-generate",
-    "hf-static",
-    "hf-continuous",
-    "kvpress",
-    "openvino",
-    "openvino-evicting",
-    "vllm",
-)
+#: Engines of other environments that run a real model, and what stands before the model's name in
+#: that of the folder beside it which they read.
+FOLDERS = {
+    "openvino": "ov-",
+    "openvino+weights=int8": "ov-int8-",
+    "openvino-evicting": "ov-",
+    "openvino-evicting+weights=int8": "ov-int8-",
+    "vllm": "",
+    "vllm+weights=int8": "vllm-int8-",
+}
+PEERS = ("hf-generate", "hf-static", "hf-continuous", "kvpress", *FOLDERS)
 #: A multiple of what engines with a paged cache call a block.
 PAGE_TOKENS = 128
-#: The option of a policy's name that rounds the weights, as model.weights does.
+#: The option of a name that rounds the weights, as model.weights does.
 INT8 = "weights=int8"
 
 
@@ -172,15 +175,13 @@ def outside_settings(name: str, workload: Workload, load: Load) -> dict[str, Any
     longest = max(map(len, load.prompts)) + max(load.num_new_tokens)
     pages = load.batch_size * (longest // PAGE_TOKENS + 1)
     return {
-        "model": str(
-            folder.with_name(f"ov-{folder.name}") if name.startswith("openvino") else folder
-        ),
+        "model": str(folder.with_name(FOLDERS[name] + folder.name)),
         "dtype": workload.dtype,
         "batch_size": load.batch_size,
         "max_model_len": longest,
         "kv_tokens": pages * PAGE_TOKENS,
         "kv_bytes": pages * PAGE_TOKENS * workload.kv_bytes_per_token,
-        "budget": workload.budget if name == "openvino-evicting" else None,
+        "budget": workload.budget if name.startswith("openvino-evicting") else None,
         "window_size": workload.window_size,
         "num_threads": torch.get_num_threads(),
     }
@@ -202,9 +203,10 @@ def make_contender(
             return huggingface_generate(workload, "static")
         case "hf-continuous":
             return huggingface_continuous(workload)
-        case "kvpress" | "openvino" | "openvino-evicting" | "vllm":
-            engine, settings = name.partition("-")[0], outside_settings(name, workload, load)
-            return child_process(engine, pythons.get(engine), settings)
+    if name in PEERS:
+        settings = outside_settings(name, workload, load)
+        engine = re.split(r"[-+]", name)[0]
+        return child_process(engine, pythons.get(engine), settings)
     if name.partition("+")[0] not in POLICIES:
         raise ConfigError(
             f"a contender must be one of {', '.join((*PEERS, *sorted(POLICIES)))}, got {name!r}"

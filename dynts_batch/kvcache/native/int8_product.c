@@ -39,6 +39,10 @@ typedef int32_t ints __attribute__((vector_size(4 * WIDTH)));
 
 /* Channels whose weights lie together. */
 #define PANEL (AT_ONCE * WIDTH)
+/* So many of a panel's steps of 4 codes, 16 KiB, stay in the first cache with the codes and sums of
+   so many rows: while the rows pass, weights come out of the second cache, or memory, once. */
+#define STEPS (4096 / PANEL)
+#define ROWS 48
 
 typedef struct {
     void *out;
@@ -50,9 +54,11 @@ typedef struct {
     long N, K, halves;
 } product;
 
-/* M rows from row r on times a panel from channel n on; M is a constant. Meanwhile the bytes from
-   `ahead` on come nearer: they belong to the next panel. */
-INLINE void multiply(const product *p, long r, long n, const int8_t *ahead, const long M) {
+/* M rows from row r on times the steps [start, end) of the panel from channel n on; M is a constant.
+   `kept` has the sums of earlier steps, and takes these unless they are the last. Meanwhile the
+   bytes from `ahead` on come nearer. */
+INLINE void multiply(const product *p, long r, long n, long start, long end, ints (*kept)[AT_ONCE],
+                     const int8_t *ahead, const long M) {
     const uint8_t *codes = p->codes + r * p->K;
     const int8_t *panel = p->weights + n * p->K;
     ints sums[MOST_ROWS][AT_ONCE];
@@ -60,23 +66,31 @@ INLINE void multiply(const product *p, long r, long n, const int8_t *ahead, cons
     for (long m = 0; m < M; m++)
 #pragma GCC unroll 4
         for (long i = 0; i < AT_ONCE; i++)
-            if (SIGNED) sums[m][i] = (ints){};
+            if (start) sums[m][i] = kept[m][i];
+            else if (SIGNED) sums[m][i] = (ints){};
             else memcpy(&sums[m][i], p->offsets + n + i * WIDTH, sizeof(ints));
 #pragma GCC unroll 1
-    for (long k = 0, K = p->K; k < K; k += 4, panel += 4 * PANEL, ahead += 64) {
+    for (long k = start; k < end; k++, ahead += 64) {
         ints channels[AT_ONCE];
 #pragma GCC unroll 4
         for (long i = 0; i < AT_ONCE; i++)
-            memcpy(&channels[i], panel + 4 * WIDTH * i, sizeof(ints));
+            memcpy(&channels[i], panel + 4 * (PANEL * k + WIDTH * i), sizeof(ints));
         __builtin_prefetch(ahead, 0, 2);
 #pragma GCC unroll 6
         for (long m = 0; m < M; m++) {
             int32_t four;
-            memcpy(&four, codes + m * K + k, sizeof four);
+            memcpy(&four, codes + m * p->K + 4 * k, sizeof four);
             ints row = (ints){} + four;
 #pragma GCC unroll 4
             for (long i = 0; i < AT_ONCE; i++) ADD(sums[m][i], row, channels[i]);
         }
+    }
+    if (4 * end < p->K) {
+#pragma GCC unroll 6
+        for (long m = 0; m < M; m++)
+#pragma GCC unroll 4
+            for (long i = 0; i < AT_ONCE; i++) kept[m][i] = sums[m][i];
+        return;
     }
 #pragma GCC unroll 6
     for (long m = 0; m < M; m++) {
@@ -87,18 +101,47 @@ INLINE void multiply(const product *p, long r, long n, const int8_t *ahead, cons
         for (long i = 0; i < PANEL / VEC; i++) {
             long c = n + i * VEC, at = (r + m) * p->N + c, count = p->N - c;
             if (count <= 0) continue;
-            if (count > VEC) count = VEC;
             ivec whole;
             memcpy(&whole, &own[i * VEC / WIDTH], sizeof whole);
             vec scaled = __builtin_convertvector(whole, vec) * load(p->channel_scales + c);
             scaled = apart(scaled * p->scales[r + m]);
             if (p->bias) scaled = scaled + load(p->bias + c);
+            /* Not one call for both: a length that is no constant is slow to copy. */
             if (p->halves) {
-                uint16_t half[VEC];
+                uint16_t half[VEC], *to = (uint16_t *)p->out + at;
                 narrow(half, scaled);
-                memcpy((uint16_t *)p->out + at, half, count * sizeof *half);
+                if (count < VEC) memcpy(to, half, count * sizeof *half);
+                else memcpy(to, half, sizeof half);
             } else {
-                memcpy((float *)p->out + at, &scaled, count * sizeof(float));
+                float *to = (float *)p->out + at;
+                if (count < VEC) memcpy(to, &scaled, count * sizeof *to);
+                else store(to, scaled);
+            }
+        }
+    }
+}
+
+/* The rows [first, last), at most ROWS, times a panel. */
+static void multiply_panel(const product *p, long first, long last, long n) {
+    ints kept[ROWS][AT_ONCE];
+    const long R = last - first, num_tiles = (R + MOST_ROWS - 1) / MOST_ROWS, num_steps = p->K / 4,
+         num_parts = (num_steps + STEPS - 1) / STEPS;
+    for (long part = 0; part < num_parts; part++) {
+        long start = num_steps * part / num_parts, end = num_steps * (part + 1) / num_parts;
+        for (long t = 0; t < num_tiles; t++) {
+            long at = R * t / num_tiles, r = first + at;
+            /* A step of a tile fetches a quarter of a step of a panel, which is behind these. */
+            const int8_t *ahead = p->weights + n * p->K + 4 * PANEL * end +
+                                  PANEL * (end - start) * (t % (PANEL / 16));
+            switch (R * (t + 1) / num_tiles - at) {
+            case 1: multiply(p, r, n, start, end, kept + at, ahead, 1); break;
+            case 2: multiply(p, r, n, start, end, kept + at, ahead, 2); break;
+            case 3: multiply(p, r, n, start, end, kept + at, ahead, 3); break;
+            case 4: multiply(p, r, n, start, end, kept + at, ahead, 4); break;
+#if MOST_ROWS > 4
+            case 5: multiply(p, r, n, start, end, kept + at, ahead, 5); break;
+            case 6: multiply(p, r, n, start, end, kept + at, ahead, 6); break;
+#endif
             }
         }
     }
@@ -113,23 +156,10 @@ void multiply_codes(void *out, const uint8_t *codes, const float *scales, const 
                     const int32_t *offsets, const float *channel_scales, const float *bias, long R,
                     long N, long K, long halves, long threads) {
     const product p = {out, codes, scales, weights, offsets, channel_scales, bias, N, K, halves};
-    long num_tiles = (R + MOST_ROWS - 1) / MOST_ROWS;
 #pragma omp parallel for schedule(static) num_threads(threads)
     for (long n = 0; n < N; n += PANEL)
-        for (long t = 0; t < num_tiles; t++) {
-            long r = R * t / num_tiles;
-            const int8_t *ahead = weights + (n + PANEL + 16 * t % PANEL) * K;
-            switch (R * (t + 1) / num_tiles - r) {
-            case 1: multiply(&p, r, n, ahead, 1); break;
-            case 2: multiply(&p, r, n, ahead, 2); break;
-            case 3: multiply(&p, r, n, ahead, 3); break;
-            case 4: multiply(&p, r, n, ahead, 4); break;
-#if MOST_ROWS > 4
-            case 5: multiply(&p, r, n, ahead, 5); break;
-            case 6: multiply(&p, r, n, ahead, 6); break;
-#endif
-            }
-        }
+        for (long r = 0; r < R; r += ROWS)
+            multiply_panel(&p, r, r + ROWS < R ? r + ROWS : R, n);
 }
 
 /* What the caller must know: PANEL and SIGNED. */
