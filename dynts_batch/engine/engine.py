@@ -26,7 +26,7 @@ from dynts_batch.engine.model.memory import (
 )
 from dynts_batch.engine.model.resolved import resolve_model
 from dynts_batch.engine.model_runner import ModelRunner
-from dynts_batch.engine.out_of_memory import free_memory
+from dynts_batch.engine.out_of_memory import free_memory, keep_memory
 from dynts_batch.engine.prompt import PromptRenderer
 from dynts_batch.engine.sampling import NO_TOKEN
 from dynts_batch.engine.scheduler import MAX_PREFILL_TOKENS, Scheduler
@@ -84,6 +84,8 @@ class Engine:
         self._scheduler = Scheduler(max_seqs, self._runner.move, shares_prompts=shares_prompts)
         self._failed: list[Completion] = []
         self.busy_s = 0.0
+        if model.device.type == "cpu":
+            keep_memory()
 
     @classmethod
     def load(

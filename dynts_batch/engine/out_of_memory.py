@@ -1,4 +1,4 @@
-"""Memory that ran out: how to recognise such an error, and how to free what is unused.
+"""Memory that ran out: how to recognise such an error, and how to free what is unused, or keep it.
 
 Needs no torch until there is an error.
 """
@@ -6,6 +6,9 @@ Needs no torch until there is an error.
 import ctypes
 import gc
 import sys
+
+#: Options of glibc's mallopt: blocks that are the system's own, and freed bytes that are kept.
+_M_MMAP_MAX, _M_TRIM_THRESHOLD = -4, -1
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -19,8 +22,9 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def free_memory() -> None:
-    """Free what nothing refers to any more, for the GPU's other processes too."""
+    """Free what nothing refers to any more, for other processes too."""
     gc.collect()
+    return_memory()
     if "torch" in sys.modules:
         import torch
 
@@ -31,3 +35,14 @@ def return_memory() -> None:
     """Return freed memory to the system at once. glibc keeps what other threads allocated."""
     if (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)) is not None:
         trim(0)
+
+
+def keep_memory() -> None:
+    """Let this process keep up to 1 GiB that it frees, for what it allocates next.
+
+    glibc returns blocks of more than 32 MiB at once, and the system clears every page of the next
+    one: a third of the time that prompts take on a CPU.
+    """
+    if (set_option := getattr(ctypes.CDLL(None), "mallopt", None)) is not None:
+        set_option(_M_MMAP_MAX, 0)
+        set_option(_M_TRIM_THRESHOLD, 2**30)

@@ -92,20 +92,20 @@ def test_in_c_rows_are_rounded_and_scaled_to_the_same_bits(
 @pytest.mark.skipif(not IN_C, reason="no AVX2, or no C compiler")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("num_channels", [1, 16, 64, 177])
-@pytest.mark.parametrize("width", [4, 16, 916])
+@pytest.mark.parametrize("width", [4, 16, 916, 4100])
 def test_products_in_c_are_exact(dtype: torch.dtype, num_channels: int, width: int) -> None:
-    """The largest codes of either sign are among them, and any number of rows of a tile.
-    So oneDNN's have the same bits."""
+    """The largest codes of either sign are among them, and any number of rows of a tile; more rows
+    and wider ones than stay in a cache at once, too. So oneDNN's have the same bits."""
     torch.manual_seed(0)
     codes, scales = rounding.rounded(torch.randn(num_channels, width))
     codes[-2:], codes[-1] = 127, -127
     offsets = torch.randn(num_channels)
-    rows = torch.randn(33, width).to(dtype)
+    rows = torch.randn(101, width).to(dtype)
     rows[:2] = torch.tensor([[1], [-1]])
     for bias in (None, offsets):
         given = (codes, scales.flatten(), bias)
         product = products.NativeProduct(*given)
-        for count in (1, 2, 3, 4, 5, 6, 7, 12, 13, 33):
+        for count in (1, 2, 3, 4, 5, 6, 7, 12, 13, 33, 101):
             numbers = rows[:count].view(count, 1, width)
             row_codes, row_scales = rounding.rounded(numbers)
             sums = (row_codes.long() @ codes.long().T).float() * scales.flatten()
