@@ -55,7 +55,7 @@ def sequence_bytes(name: str, workload: Workload) -> int:
 
 
 def openvino_bytes_per_token(workload: Workload) -> int:
-    """Its default on a CPU: a byte a number, and a scale and a zero-point of 4 bytes each a head."""
+    """Its default on a CPU: a byte a number; a scale and a zero-point of 4 bytes each a head."""
     config = workload.model_config
     head_dim = config.hidden_size // config.num_attention_heads
     return 2 * config.num_hidden_layers * config.num_key_value_heads * (head_dim + 8)
