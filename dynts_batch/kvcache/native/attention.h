@@ -9,11 +9,7 @@
 #define EACH(i, count) _Pragma("GCC unroll 8") for (long i = 0; i < count; i++)
 
 /* Keys at once: their sums stay in registers, and hide each other's latency. */
-#ifdef __AVX512F__
-#define AT_ONCE 1
-#else
 #define AT_ONCE 4
-#endif
 
 static inline vec products(const float *a, const float *b, long D) {
     vec dot = {};
@@ -22,10 +18,12 @@ static inline vec products(const float *a, const float *b, long D) {
 }
 
 /* The products of a query [D] with VEC keys [VEC, D]. */
-static inline vec products_of_keys(const float *query, const float *keys, long D) {
+INLINE vec products_of_keys(const float *query, const float *keys, const long D) {
     vec dots[VEC];
+#pragma GCC unroll 16
     for (long i = 0; i < VEC; i += AT_ONCE) {
         vec some[AT_ONCE] = {};
+#pragma GCC unroll 8
         for (long d = 0; d < D; d += VEC)
             EACH(j, AT_ONCE) some[j] += load(query + d) * load(keys + (i + j) * D + d);
         EACH(j, AT_ONCE) dots[i + j] = some[j];
@@ -33,10 +31,8 @@ static inline vec products_of_keys(const float *query, const float *keys, long D
     return sums(dots);
 }
 
-/* logits[g, 0..length) = scale * (query[g] . each key of [length, D]), for the G query heads of a
-   key head. */
-static void multiply(float *logits, const float *query, const float *keys, long stride, long length,
-                     long G, long D, float scale) {
+INLINE void multiply_by(float *logits, const float *query, const float *keys, long stride,
+                        long length, long G, const long D, float scale) {
     long s = 0;
     for (; s + VEC <= length; s += VEC)
         for (long g = 0; g < G; g++) {
@@ -46,6 +42,15 @@ static void multiply(float *logits, const float *query, const float *keys, long 
     for (; s < length; s++)
         for (long g = 0; g < G; g++)
             logits[g * stride + s] = sum(products(query + g * D, keys + s * D, D)) * scale;
+}
+
+/* logits[g, 0..length) = scale * (query[g] . each key of [length, D]), for the G query heads of a
+   key head. Where D is a constant, a query stays in registers. */
+static void multiply(float *logits, const float *query, const float *keys, long stride, long length,
+                     long G, long D, float scale) {
+    if (D == 64) multiply_by(logits, query, keys, stride, length, G, 64, scale);
+    else if (D == 128) multiply_by(logits, query, keys, stride, length, G, 128, scale);
+    else multiply_by(logits, query, keys, stride, length, G, D, scale);
 }
 
 /* Softmax of logits[0..length) in place. `sink`, or NULL, is one more logit that takes mass and
