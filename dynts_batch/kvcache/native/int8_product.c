@@ -54,7 +54,7 @@ typedef struct {
     long N, K, halves;
 } product;
 
-/* M rows from row r on times the steps [start, end) of the panel from channel n on. M is a constant.
+/* M rows from row r on times the steps [start, end) of the panel from channel n; M is a constant.
    `kept` has the sums of earlier steps, and takes these unless they are the last. Meanwhile the
    bytes from `ahead` on come nearer. */
 INLINE void multiply(const product *p, long r, long n, long start, long end, ints (*kept)[AT_ONCE],
