@@ -34,6 +34,7 @@ from dynts_batch.config_file import override_config
 from dynts_batch.engine.attention.steps import register_attention
 from dynts_batch.engine.engine import Engine
 from dynts_batch.engine.model.files import model_path
+from dynts_batch.engine.model.fusing import fuse_layers
 from dynts_batch.engine.model.int8.weight import Int8Weight
 from dynts_batch.engine.model.loader import LoadedModel
 from dynts_batch.engine.model.packing import PackedWeight, pack_linears
@@ -81,7 +82,7 @@ def weight_kind(name: str) -> type[PackedWeight]:
 def make_engine(workload: Workload, policy_name: str, load: Load) -> Engine:
     """Our engine, sized for `load`; the importance predictor has random weights,
     which cost what real ones do."""
-    model = pack_linears(workload.make_model(), weight_kind(policy_name))
+    model = fuse_layers(pack_linears(workload.make_model(), weight_kind(policy_name)))
     model.set_attn_implementation(register_attention())
     loaded = LoadedModel(
         decoder=model.base_model,

@@ -16,6 +16,7 @@ from dynts_batch.engine.model.checkpoint.skeleton import loading_errors, make_sk
 from dynts_batch.engine.model.checkpoint.stored_tensors import stored_tensors
 from dynts_batch.engine.model.checkpoint.weight_names import loaded_weights, refuse_missing
 from dynts_batch.engine.model.experts import pack_experts
+from dynts_batch.engine.model.fusing import fuse_layers
 from dynts_batch.engine.model.head import head_of
 from dynts_batch.engine.model.int8.weight import Int8Weight
 from dynts_batch.engine.model.logits_check import check_logits
@@ -58,7 +59,7 @@ def load_model(resolved: ResolvedModel) -> LoadedModel:
         decoder = _decoder(model, resolved)
     is_int8 = resolved.settings.weights == "int8"
     kind = Int8Weight if is_int8 else PackedWeight
-    pack_experts(pack_linears(model.eval().requires_grad_(False), kind), kind)
+    pack_experts(fuse_layers(pack_linears(model.eval().requires_grad_(False), kind)), kind)
     head = head_of(model, decoder, resolved.config.hidden_size)
     check_logits(name, model, decoder, head, rounds_inputs=is_int8)
     return LoadedModel(

@@ -8,10 +8,6 @@
 #define TOP 127.0f
 #define SMALLEST 1.17549435e-38f
 
-static inline vec number(const void *from, long i, long halves) {
-    return halves ? widen((const uint16_t *)from + i) : load((const float *)from + i);
-}
-
 /* The lowest 8 bits of each number. */
 static inline void store_bytes(uint8_t *to, ivec v) {
 #if defined(__AVX2__) && VEC == 8
@@ -34,7 +30,7 @@ void round_rows(uint8_t *codes, float *scales, const void *numbers, long R, long
         ivec most = {};
         for (long k = 0; k < K; k += VEC) {
             /* Without signs, larger numbers have larger bits, and NaN has the largest. */
-            ivec bits = (ivec)number(numbers, r * K + k, halves) & 0x7fffffff, mask = bits > most;
+            ivec bits = (ivec)take(numbers, r * K + k, halves) & 0x7fffffff, mask = bits > most;
             most = (mask & bits) | (~mask & most);
         }
         int32_t largest = 0;
@@ -44,7 +40,7 @@ void round_rows(uint8_t *codes, float *scales, const void *numbers, long R, long
         scale = (scale < SMALLEST ? SMALLEST : scale) / TOP;
         scales[r] = scale;
         for (long k = 0; k < K; k += VEC) {
-            ivec whole = (ivec)(number(numbers, r * K + k, halves) / scale + MAGIC) -
+            ivec whole = (ivec)(take(numbers, r * K + k, halves) / scale + MAGIC) -
                          (ivec)((vec){} + MAGIC);
             store_bytes(codes + r * K + k, whole + (int32_t)zero_point);
         }
@@ -59,7 +55,6 @@ void scale_rows(void *out, const float *sums, const float *scales, const float *
         for (long n = 0; n < N; n += VEC) {
             vec scaled = apart(load(sums + r * N + n) * scales[r]);
             if (bias) scaled = scaled + load(bias + n);
-            if (halves) narrow((uint16_t *)out + r * N + n, scaled);
-            else store((float *)out + r * N + n, scaled);
+            put(out, r * N + n, scaled, halves);
         }
 }

@@ -42,6 +42,16 @@ static inline void narrow(uint16_t *to, vec v) {
     memcpy(to, &half, sizeof half);
 }
 
+/* Numbers from place i on: float32, or bfloat16 if `halves`. */
+static inline vec take(const void *from, long i, long halves) {
+    return halves ? widen((const uint16_t *)from + i) : load((const float *)from + i);
+}
+
+static inline void put(void *to, long i, vec v, long halves) {
+    if (halves) narrow((uint16_t *)to + i, v);
+    else store((float *)to + i, v);
+}
+
 /* `v` itself, rounded as in torch: the compiler must not make one operation of this product and a
    sum. */
 static inline vec apart(vec v) {
