@@ -1,5 +1,5 @@
-/* Parts of a decoder layer, a row at a time. Numbers are float32, or bfloat16 if `halves`, which are
-   rounded wherever torch rounds them. A row's bits depend on that row alone. */
+/* Parts of a decoder layer, a row at a time. Numbers are float32, or bfloat16 if `halves`; these are
+   rounded where torch rounds them. A row's bits depend on that row alone. */
 
 #include <math.h>
 
@@ -12,8 +12,8 @@ static inline vec rounded(vec v, long halves) {
     return widen(half);
 }
 
-/* out [R, D] = weight [D] * numbers [R, D] over the root of their row's mean square. D is a multiple
-   of VEC. */
+/* out [R, D] = weight [D] * numbers [R, D] over the root of their row's mean square. D is a
+   multiple of VEC. */
 void rms_norm(void *out, const void *numbers, const void *weight, long R, long D, long halves,
               long threads, float epsilon) {
 #pragma omp parallel for schedule(static) num_threads(threads)
