@@ -1,4 +1,4 @@
-/* Parts of a decoder layer, a row at a time. Numbers are float32, or bfloat16 if `halves`; these are
+/* Parts of a decoder layer, a row at a time. Numbers are float32, or bfloat16 if `halves`, and are
    rounded where torch rounds them. A row's bits depend on that row alone. */
 
 #include <math.h>
