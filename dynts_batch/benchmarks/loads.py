@@ -7,7 +7,12 @@ from importlib.resources import files
 import pyarrow.parquet as pq
 import torch
 
-from dynts_batch.benchmarks.contenders.contenders import PEERS, named_policy, run_engine
+from dynts_batch.benchmarks.contenders.contenders import (
+    PEERS,
+    named_policy,
+    run_engine,
+    stored_tokens,
+)
 from dynts_batch.benchmarks.workload import Load, Workload
 from dynts_batch.config import MemoryConfig, ModelConfig, PolicyConfig, SamplingConfig
 from dynts_batch.engine.engine import Engine
@@ -42,9 +47,8 @@ def sequence_bytes(name: str, workload: Workload) -> int:
     if name == "kvpress":
         return workload.budget * workload.kv_bytes_per_token
     if name in PEERS:
-        num_tokens = workload.prompt_tokens + workload.max_new_tokens
-        if name.startswith("openvino-evicting"):
-            num_tokens = min(num_tokens, max(workload.prompt_tokens, workload.budget))
+        whole = workload.prompt_tokens + workload.max_new_tokens
+        num_tokens = stored_tokens(name, workload, workload.prompt_tokens, whole)
         if name.startswith("openvino"):
             return num_tokens * openvino_bytes_per_token(workload)
         return num_tokens * workload.kv_bytes_per_token
@@ -57,8 +61,7 @@ def sequence_bytes(name: str, workload: Workload) -> int:
 def openvino_bytes_per_token(workload: Workload) -> int:
     """Its default on a CPU: a byte a number; a scale and a zero-point of 4 bytes each a head."""
     config = workload.model_config
-    head_dim = config.hidden_size // config.num_attention_heads
-    return 2 * config.num_hidden_layers * config.num_key_value_heads * (head_dim + 8)
+    return 2 * config.num_hidden_layers * config.num_key_value_heads * (workload.head_dim + 8)
 
 
 def ragged(names: Sequence[str], workload: Workload) -> dict[str, Load]:

@@ -78,11 +78,15 @@ class Workload:
         return model.eval().requires_grad_(False)
 
     @property
-    def kv_bytes_per_token(self) -> int:
+    def head_dim(self) -> int:
         config = self.model_config
-        head_dim = config.hidden_size // config.num_attention_heads
-        itemsize = getattr(torch, self.dtype).itemsize
-        return 2 * config.num_hidden_layers * config.num_key_value_heads * head_dim * itemsize
+        own = getattr(config, "head_dim", None)
+        return own or config.hidden_size // config.num_attention_heads
+
+    @property
+    def kv_bytes_per_token(self) -> int:
+        config, itemsize = self.model_config, getattr(torch, self.dtype).itemsize
+        return 2 * config.num_hidden_layers * config.num_key_value_heads * self.head_dim * itemsize
 
     @property
     def retained_len(self) -> int:

@@ -12,7 +12,7 @@ from dynts_batch.engine.sequence import PREFILL_CHUNK, Sequence
 
 #: Most prompt tokens of a step, padding included. It bounds the activations; products of more rows
 #: are no faster.
-MAX_PREFILL_TOKENS = 1024
+MAX_PREFILL_TOKENS = 2048
 
 
 class Scheduler:

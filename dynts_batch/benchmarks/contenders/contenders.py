@@ -58,6 +58,8 @@ FOLDERS = {
 PEERS = ("hf-generate", "hf-static", "hf-continuous", "kvpress", *FOLDERS)
 #: A multiple of what engines with a paged cache call a block.
 PAGE_TOKENS = 128
+#: Tokens of a block of OpenVINO's paged cache on a CPU.
+OPENVINO_BLOCK = 32
 #: The option of a name that rounds the weights, as model.weights does.
 INT8 = "weights=int8"
 
@@ -174,7 +176,8 @@ def outside_settings(name: str, workload: Workload, load: Load) -> dict[str, Any
         )
     folder = Path(workload.model)
     longest = max(map(len, load.prompts)) + max(load.num_new_tokens)
-    pages = load.batch_size * (longest // PAGE_TOKENS + 1)
+    stored = stored_tokens(name, workload, max(map(len, load.prompts)), longest)
+    pages = load.batch_size * (stored // PAGE_TOKENS + 1)
     return {
         "model": str(folder.with_name(FOLDERS[name] + folder.name)),
         "dtype": workload.dtype,
@@ -186,6 +189,14 @@ def outside_settings(name: str, workload: Workload, load: Load) -> dict[str, Any
         "window_size": workload.window_size,
         "num_threads": torch.get_num_threads(),
     }
+
+
+def stored_tokens(name: str, workload: Workload, prompt_tokens: int, num_tokens: int) -> int:
+    """Most tokens that a peer stores of a sequence of `num_tokens`."""
+    if name.startswith("openvino-evicting"):
+        # It evicts when the block behind the budget is full.
+        return min(num_tokens, max(prompt_tokens, workload.budget) + OPENVINO_BLOCK)
+    return num_tokens
 
 
 def make_contender(

@@ -5,18 +5,24 @@ write most of theirs in the same words: RMSNorm and the gated activation, done s
 Knows no model: a module counts by the bytecode of its `forward`.
 """
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, TypeVar
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 from transformers.activations import SiLUActivation
 from transformers.models.llama.modeling_llama import LlamaMLP, LlamaRMSNorm
 
+from dynts_batch.engine.model.packing import PackedLinear
 from dynts_batch.kvcache.native import can_run, function, operation
 
 Model = TypeVar("Model", bound=nn.Module)
 SOURCE = "layers.c"
+#: Types of numbers that the C code takes.
+TYPES = (torch.float32, torch.bfloat16)
 
 
 def fuse_layers(model: Model) -> Model:
@@ -24,16 +30,32 @@ def fuse_layers(model: Model) -> Model:
     model. It is not trained."""
     part: Any
     for part in model.modules():
-        if _is_written_as(part, LlamaRMSNorm) and _fits(part.weight, len(part.weight)):
-            weight, epsilon = part.weight.detach(), part.variance_epsilon
-            part.forward = partial(_rms_norm, weight=weight, epsilon=epsilon)
-        elif (
-            _is_written_as(part, LlamaMLP)
-            and isinstance(part.act_fn, nn.SiLU | SiLUActivation)
-            and _fits(part.gate_proj.weight, part.gate_proj.out_features)
-        ):
-            part.forward = partial(_gated, part.gate_proj, part.up_proj, part.down_proj)
+        if "forward" in vars(part):  # another library's hook
+            continue
+        if _is_written_as(part, LlamaRMSNorm):
+            weight = part.weight.detach()
+            if weight.device.type == "cpu" and _fits(weight.dtype, len(weight)):
+                part.forward = partial(_norm, part.forward, weight, part.variance_epsilon)
+        elif _is_written_as(part, LlamaMLP) and isinstance(part.act_fn, nn.SiLU | SiLUActivation):
+            gate, up, down = part.gate_proj, part.up_proj, part.down_proj
+            if _is_on_cpu(gate) and _is_on_cpu(up) and _fits(gate.weight.dtype, gate.out_features):
+                part.forward = partial(_gated, gate, up, down)
     return model
+
+
+@contextmanager
+def plain_layers(model: nn.Module) -> Iterator[None]:
+    """Meanwhile `model` runs in its own words."""
+    fused = {
+        module: vars(module).pop("forward")
+        for module in model.modules()
+        if getattr(vars(module).get("forward"), "func", None) in (_norm, _gated)
+    }
+    try:
+        yield
+    finally:
+        for module, forward in fused.items():
+            vars(module)["forward"] = forward
 
 
 def _is_written_as(module: nn.Module, other: type[nn.Module]) -> bool:
@@ -44,18 +66,33 @@ def _is_written_as(module: nn.Module, other: type[nn.Module]) -> bool:
     )
 
 
-def _fits(weight: torch.Tensor, width: int) -> bool:
-    """Whether the C code takes rows of `width` numbers of the type of `weight`."""
-    # The weight of a packed layer has a type and no device.
-    return (
-        weight.device.type in ("cpu", "meta")
-        and weight.dtype in (torch.float32, torch.bfloat16)
-        and can_run(SOURCE, torch.float32, torch.device("cpu"), width)
+def _is_on_cpu(layer: nn.Module) -> bool:
+    # Only what is packed for a CPU has lost its numbers.
+    return isinstance(layer, PackedLinear) or (
+        type(layer) is nn.Linear and layer.weight.device.type == "cpu"
     )
 
 
+def _fits(dtype: torch.dtype, width: int) -> bool:
+    return dtype in TYPES and can_run(SOURCE, torch.float32, torch.device("cpu"), width)
+
+
+def _norm(
+    plain: Callable[[torch.Tensor], torch.Tensor],
+    weight: torch.Tensor,
+    epsilon: float,
+    numbers: torch.Tensor,
+) -> torch.Tensor:
+    if numbers.dtype != weight.dtype or numbers.shape[-1:] != weight.shape:
+        return plain(numbers)
+    return _rms_norm(numbers, weight, epsilon)
+
+
 def _gated(gate: nn.Module, up: nn.Module, down: nn.Module, inputs: torch.Tensor) -> torch.Tensor:
-    return down(_gate_rows(gate(inputs), up(inputs)))
+    gates, others = gate(inputs), up(inputs)
+    if gates.dtype != others.dtype or gates.dtype not in TYPES or gates.shape != others.shape:
+        return down(F.silu(gates) * others)
+    return down(_gate_rows(gates, others))
 
 
 @operation("rms_norm(Tensor numbers, Tensor weight, float epsilon) -> Tensor")

@@ -14,6 +14,7 @@ from dynts_batch.engine.attention.steps import (
     register_attention,
 )
 from dynts_batch.engine.model.checkpoint.skeleton import loading_errors
+from dynts_batch.engine.model.fusing import plain_layers
 from dynts_batch.engine.model.memory import arena_shape
 from dynts_batch.errors import ConfigError
 from dynts_batch.kvcache.arena import KVArena
@@ -51,7 +52,8 @@ def check_logits(
     length = first + 2 * CHECKED_TOKENS
     token_ids = torch.arange(length, device=device)[None] % config.vocab_size
     with loading_errors(f"model.name: {name!r} does not fit the KV arena"):
-        expected = _own_logits(model, decoder, token_ids)
+        with plain_layers(model):
+            expected = _own_logits(model, decoder, token_ids)
         found = head(_arena_states(decoder, token_ids, first))[0].float()
     is_exact = decoder.dtype == torch.float32 and not rounds_inputs
     parts = (first, CHECKED_TOKENS, CHECKED_TOKENS)

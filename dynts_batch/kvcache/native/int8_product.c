@@ -39,8 +39,8 @@ typedef int32_t ints __attribute__((vector_size(4 * WIDTH)));
 
 /* Channels whose weights lie together. */
 #define PANEL (AT_ONCE * WIDTH)
-/* So many of a panel's steps of 4 codes, 16 KiB, stay in the first cache with the codes and sums of
-   so many rows: while the rows pass, weights come out of the second cache, or memory, once. */
+/* So many of a panel's steps of 4 codes, 16 KiB, stay in the first cache while so many rows pass.
+   Weights come out of the second one, or of memory, once for all of these rows. */
 #define STEPS (4096 / PANEL)
 #define ROWS 48
 
@@ -130,7 +130,7 @@ static void multiply_panel(const product *p, long first, long last, long n) {
         long start = num_steps * part / num_parts, end = num_steps * (part + 1) / num_parts;
         for (long t = 0; t < num_tiles; t++) {
             long at = R * t / num_tiles, r = first + at;
-            /* A step of a tile fetches a quarter of a step of a panel, which is behind these. */
+            /* A step of a tile fetches 64 bytes of what lies behind these steps. */
             const int8_t *ahead = p->weights + n * p->K + 4 * PANEL * end +
                                   PANEL * (end - start) * (t % (PANEL / 16));
             switch (R * (t + 1) / num_tiles - at) {

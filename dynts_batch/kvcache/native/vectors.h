@@ -14,7 +14,7 @@
 #else
 #define VEC 8
 #endif
-/* For functions whose last argument is a constant, which decides their code. */
+/* For functions with a constant among their arguments, which decides their code. */
 #define INLINE static inline __attribute__((always_inline))
 typedef float vec __attribute__((vector_size(4 * VEC)));
 typedef int32_t ivec __attribute__((vector_size(4 * VEC)));

@@ -3,7 +3,8 @@ by oneDNN.
 
 Both sum whole numbers, so they give the same bits. oneDNN is for processors with AMX, which do many
 times as much at once, and for machines with AVX-512 VNNI and no compiler. On others with AVX-512
-VNNI, C is a fifth faster. With AVX2 alone oneDNN adds pairs of products in 16 bits, which overflow.
+VNNI, C is faster by a fifth or more. With AVX2 alone oneDNN adds pairs of products in 16 bits,
+which overflow.
 """
 
 from functools import cache
