@@ -191,7 +191,7 @@ def _sbatch(environment, stub_s: str, **options) -> subprocess.Popen:
 
 def test_slurm_starts_a_node_each_and_one_run_for_all(allocation):
     log, environment = allocation
-    process = _sbatch(environment, "0")
+    process = _sbatch(environment, "3")  # seconds, in which the second node's step has begun too
     assert process.wait(timeout=60) == 0
     os.killpg(process.pid, signal.SIGKILL)
     lines = log.read_text().splitlines()
