@@ -44,8 +44,6 @@ def equal_memory(names: Sequence[str], workload: Workload) -> dict[str, Load]:
 
 def sequence_bytes(name: str, workload: Workload) -> int:
     """Most KV bytes of one sequence; for our policies with everything that belongs to its slots."""
-    if name == "kvpress":
-        return workload.budget * workload.kv_bytes_per_token
     if name in PEERS:
         whole = workload.prompt_tokens + workload.max_new_tokens
         num_tokens = stored_tokens(name, workload, workload.prompt_tokens, whole)

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import re
 
+from dynts_batch.grading.notation.numeral import SCALES
 from dynts_batch.grading.notation.quantity import read_quantity
 from dynts_batch.grading.notation.typography import typeset
 
@@ -56,7 +57,7 @@ NUMBER = re.compile(
     r"|-?\\[dt]?frac\{-?\d+\}\{\d+\}"
     r"|(?<![\w.])(?<!\d:)[-+\u2212]?(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+|(?=\.\d))(?:\.\d+)?"
     r"(?:[eE][-+]?\d{1,3}(?!\d))?(?:/\d+)?(?!:?\d)"  # no part of 1:58
-    r"(?:\\?%|[ ](?:hundred|thousand|million|billion|trillion)\b)?"
+    rf"(?:\\?%|[ ](?:{'|'.join(SCALES)})\b)?"
 )
 
 _TIME = re.compile(r"(?<![\w.:])\d{1,2}:[0-5]\d(?![\d:])(?:\s?[ap]\.?m\b\.?)?", re.IGNORECASE)

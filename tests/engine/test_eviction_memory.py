@@ -83,7 +83,7 @@ def test_no_eviction_takes_more_than_its_share(
     """64 rows of 32,768 slots took 20 to 28 GB, which nothing had planned for."""
     monkeypatch.setattr(rkv, "_CHUNK_BYTES", 2**16)  # which that policy takes whatever the rows are
     monkeypatch.setattr(view, "COPIED_BYTES", {"cpu": 1})  # as do layers that are taken together
-    policy = PolicyConfig(name, budget=192, window_size=32, protect_prompt=False, options=options)
+    policy = PolicyConfig(name, budget=256, window_size=32, protect_prompt=False, options=options)
     made = make_engine(policy)
     row_bytes = made._evictor._policy.eviction_bytes(made.arena.shape, made.arena.capacity)
     made._evictor.rows_at_once = 2
@@ -97,7 +97,7 @@ def test_no_eviction_takes_more_than_its_share(
 
     monkeypatch.setattr(made._evictor, "_evict_from", measured)
     for index in range(NUM_SAMPLES):
-        made.add_request(Request("a", index, prompt_token_ids=list(range(10, 170))))
+        made.add_request(Request("a", index, prompt_token_ids=list(range(10, 250))))
     while not peaks:
         made.step()
     assert len(peaks) == NUM_SAMPLES // 2

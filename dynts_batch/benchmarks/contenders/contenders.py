@@ -175,8 +175,9 @@ def outside_settings(name: str, workload: Workload, load: Load) -> dict[str, Any
             f"contender {name} needs --model, the folder of a real model, got nothing"
         )
     folder = Path(workload.model)
-    longest = max(map(len, load.prompts)) + max(load.num_new_tokens)
-    stored = stored_tokens(name, workload, max(map(len, load.prompts)), longest)
+    longest_prompt = max(map(len, load.prompts))
+    longest = longest_prompt + max(load.num_new_tokens)
+    stored = stored_tokens(name, workload, longest_prompt, longest)
     pages = load.batch_size * (stored // PAGE_TOKENS + 1)
     return {
         "model": str(folder.with_name(FOLDERS[name] + folder.name)),
@@ -193,6 +194,8 @@ def outside_settings(name: str, workload: Workload, load: Load) -> dict[str, Any
 
 def stored_tokens(name: str, workload: Workload, prompt_tokens: int, num_tokens: int) -> int:
     """Most tokens that a peer stores of a sequence of `num_tokens`."""
+    if name == "kvpress":
+        return workload.budget
     if name.startswith("openvino-evicting"):
         # It evicts when the block behind the budget is full.
         return min(num_tokens, max(prompt_tokens, workload.budget) + OPENVINO_BLOCK)

@@ -52,9 +52,9 @@ _MIXED = re.compile(
     r"|[ ~]+(?:and[ ~]+)?(\d{1,64})/(\d{1,64}))"
 )
 _REPEATED = re.compile(r"(\d{0,12}?)(\d{1,12}?)\2{1,}")
-_SCALE = re.compile(r"(.{1,80}?)[ ~]+(hundred|thousand|million|billion|trillion)", re.IGNORECASE)
 #: Words for powers of ten.
 SCALES = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12}
+_SCALE = re.compile(rf"(.{{1,80}}?)[ ~]+({'|'.join(SCALES)})", re.IGNORECASE)
 
 _IN_BASE = re.compile(
     r"\(?(?P<digits>\d[0-9A-Za-z]{0,63})\)?_"

@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from dynts_batch.grading.notation.numeral import Numeral, read_numeral
+from dynts_batch.grading.notation.numeral import SCALES, Numeral, read_numeral
 from dynts_batch.grading.notation.units import CURRENCY_SIGNS, NO_UNIT, Unit, parse_unit
 
 _HEDGE = re.compile(
@@ -28,7 +28,7 @@ _VALUE = re.compile(
     r"(?:\\(?:overline|bar|dot)\{\d+\}|\.\.\.)?(?:[eE][-+]?\d{1,3}(?!\d))?"
     r"(?:[ ~]*(?:\\times|\\cdot|[x*])[ ~]*10[ ~]*\^[ ~]*(?:\{[^{}]{1,8}\}|[-+]?\d+))?"
     r"(?:/\d+)?|10\^(?:\{[-+\d]{1,8}\}|\d))"
-    r"(?:[ ~]*(?:hundred|thousand|million|billion|trillion)\b)?",
+    rf"(?:[ ~]*(?:{'|'.join(SCALES)})\b)?",
     re.IGNORECASE,
 )
 _PERCENT = re.compile(

@@ -106,17 +106,15 @@ INLINE void multiply(const product *p, long r, long n, long start, long end, int
             vec scaled = __builtin_convertvector(whole, vec) * load(p->channel_scales + c);
             scaled = apart(scaled * p->scales[r + m]);
             if (p->bias) scaled = scaled + load(p->bias + c);
-            /* Not one call for both: a length that is no constant is slow to copy. */
-            if (p->halves) {
-                uint16_t half[VEC], *to = (uint16_t *)p->out + at;
-                narrow(half, scaled);
-                if (count < VEC) memcpy(to, half, count * sizeof *half);
-                else memcpy(to, half, sizeof half);
-            } else {
-                float *to = (float *)p->out + at;
-                if (count < VEC) memcpy(to, &scaled, count * sizeof *to);
-                else store(to, scaled);
+            if (count >= VEC) {
+                put(p->out, at, scaled, p->halves);
+                continue;
             }
+            /* The last channels. A length that is no constant is slow to copy. */
+            float some[VEC];
+            long size = p->halves ? sizeof(uint16_t) : sizeof(float);
+            put(some, 0, scaled, p->halves);
+            memcpy((char *)p->out + at * size, some, count * size);
         }
     }
 }
