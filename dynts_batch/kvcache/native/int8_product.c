@@ -3,7 +3,7 @@
 
 #include <immintrin.h>
 
-#include "vectors.h"
+#include "rounding.h"
 
 #ifdef __AVX512VNNI__
 
@@ -145,19 +145,27 @@ static void multiply_panel(const product *p, long first, long last, long n) {
     }
 }
 
-/* out [R, N], bfloat16 if `halves`, else float32: (codes [R, K] - 128) times the weights, times
-   scales [R] and channel_scales [N], plus bias [N], or without it. The weights are int8 [N / PANEL,
-   K / 4, PANEL, 4]. offsets [N] are -128 times the sum of a channel's weights. All that has N is
-   padded to whole panels, but for out. K is a multiple of 4. If SIGNED, 128 is taken off the codes
-   already, in their lowest 8 bits, and there are no offsets. */
-void multiply_codes(void *out, const uint8_t *codes, const float *scales, const int8_t *weights,
-                    const int32_t *offsets, const float *channel_scales, const float *bias, long R,
-                    long N, long K, long halves, long threads) {
+/* out [R, N]: numbers [R, K], rounded by their rows, times the weights, times channel_scales [N],
+   plus bias [N], or without it. Numbers and out are bfloat16 if `halves`, else float32. `scratch`
+   has R * (K + 4) bytes. The weights are int8 [N / PANEL, K / 4, PANEL, 4]. If not SIGNED, a row's
+   codes are 128 above its numbers, and offsets [N] are -128 times the sum of a channel's weights.
+   All that has N is padded to whole panels, but for out. K is a multiple of 4. */
+void multiply_rows(void *out, float *scratch, const void *numbers, const int8_t *weights,
+                   const int32_t *offsets, const float *channel_scales, const float *bias, long R,
+                   long N, long K, long halves, long threads) {
+    float *scales = scratch;
+    uint8_t *codes = (uint8_t *)(scratch + R);
     const product p = {out, codes, scales, weights, offsets, channel_scales, bias, N, K, halves};
-#pragma omp parallel for schedule(static) num_threads(threads)
-    for (long n = 0; n < N; n += PANEL)
-        for (long r = 0; r < R; r += ROWS)
-            multiply_panel(&p, r, r + ROWS < R ? r + ROWS : R, n);
+#pragma omp parallel num_threads(threads)
+    {
+#pragma omp for schedule(static)
+        for (long r = 0; r < R; r++)
+            scales[r] = round_row(codes + r * K, numbers, r, K, SIGNED ? 0 : 128, halves);
+#pragma omp for schedule(static)
+        for (long n = 0; n < N; n += PANEL)
+            for (long r = 0; r < R; r += ROWS)
+                multiply_panel(&p, r, r + ROWS < R ? r + ROWS : R, n);
+    }
 }
 
 /* What the caller must know: PANEL and SIGNED. */

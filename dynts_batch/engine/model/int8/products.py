@@ -122,13 +122,14 @@ def _multiply_rounded(
     bias: torch.Tensor | None,
     num_channels: int,
 ) -> torch.Tensor:
-    codes, scales = round_rows(numbers, 0 if offsets is None else ZERO_POINT)
-    out = numbers.new_empty(*numbers.shape[:-1], num_channels)
-    function(SOURCE, "multiply_codes", "ppppppp" "lllll")(
-        out.data_ptr(), codes.data_ptr(), scales.data_ptr(), weights.data_ptr(),
+    numbers = numbers.contiguous()
+    out, width = numbers.new_empty(*numbers.shape[:-1], num_channels), numbers.shape[-1]
+    num_rows = numbers.numel() // width
+    scratch = torch.empty(num_rows * (width + 4), dtype=torch.uint8)
+    function(SOURCE, "multiply_rows", "ppppppp" "lllll")(
+        out.data_ptr(), scratch.data_ptr(), numbers.data_ptr(), weights.data_ptr(),
         None if offsets is None else offsets.data_ptr(), channel_scales.data_ptr(),
         None if bias is None else bias.data_ptr(),
-        len(scales.view(-1)), num_channels, codes.shape[-1], out.dtype == torch.bfloat16,
-        torch.get_num_threads(),
+        num_rows, num_channels, width, out.dtype == torch.bfloat16, torch.get_num_threads(),
     )  # fmt: skip
     return out
