@@ -3,7 +3,7 @@
 
 #include <immintrin.h>
 
-#include "rounding.h"
+#include "rounding.c"
 
 #ifdef __AVX512VNNI__
 

@@ -8,11 +8,13 @@ from typing import ClassVar
 import torch
 
 from dynts_batch.errors import ConfigError
+from dynts_batch.kvcache.native import VECTOR, can_run, function
 from dynts_batch.kvcache.policies import register
 from dynts_batch.kvcache.policy import HeadwisePolicy
 from dynts_batch.kvcache.query_stats import QueryStats, as_numbers
 from dynts_batch.kvcache.view import LayerSlots
 
+SOURCE = "expected.c"
 #: Each predicted query is this many times as far ahead as the one before it.
 _STEP = 4
 
@@ -75,6 +77,10 @@ class Expected(HeadwisePolicy):
         return distances
 
     def score_layer(self, layer: LayerSlots) -> torch.Tensor:
+        window, shape = layer.query_stats.rule.sliding_window, layer.slots.arena.shape
+        device = layer.slots.lanes.device
+        if window is None and can_run(SOURCE, torch.float32, device, shape.head_dim):
+            return self._in_c(layer)
         is_candidate, keys = layer.is_candidate, layer.keys.float()  # [N, 1, C], [N, H, C, D]
         squares = keys.square()
         logits = self._logits(layer, keys, squares)
@@ -86,20 +92,46 @@ class Expected(HeadwisePolicy):
         shares = _shares(attention * lengths, is_candidate)
         return shares + self.unlikeness * _shares(unlike, is_candidate)
 
+    def _in_c(self, layer: LayerSlots) -> torch.Tensor:
+        keys, values, slots = layer.keys.contiguous(), layer.values.contiguous(), layer.slots
+        queries, variances = self._queries(layer, keys.shape[1])
+        num_queries, group = queries.shape[2:4]
+        stride, threads = -(-keys.shape[2] // VECTOR) * VECTOR, torch.get_num_threads()
+        scratch = torch.empty(threads * (num_queries * group + group + 3) * stride)
+        first, end = layer.of_rows(slots.num_first), layer.of_rows(slots.cache_len - slots.num_last)
+        scores = torch.empty(keys.shape[:3])
+        function(SOURCE, "expected_scores", "pppppppp" "lllllllll" "f")(
+            scores.data_ptr(), keys.data_ptr(), values.data_ptr(), queries.data_ptr(),
+            variances.data_ptr(), first.data_ptr(), end.data_ptr(), scratch.data_ptr(),
+            *keys.shape[:3], num_queries, group, keys.shape[3], stride,
+            keys.dtype == torch.bfloat16, threads, self.unlikeness,
+        )  # fmt: skip
+        return scores
+
+    def _positions(self, layer: LayerSlots) -> torch.Tensor:
+        """Where the T predicted queries are, [N, T]."""
+        distances = torch.tensor(self.distances, device=layer.slots.lanes.device)
+        return layer.of_rows(layer.slots.seq_len)[:, None] - 2 + distances
+
+    def _queries(self, layer: LayerSlots, num_kv_heads: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """The predicted queries [N, H, T, G, D], and half the variance of their numbers, [N, H, G,
+        D]; both scaled."""
+        stats = layer.query_stats
+        scale = stats.rule.scale
+        queries = scale * as_numbers(stats.at(self._positions(layer)))
+        variances = scale**2 / 2 * stats.variances
+        queries = queries.unflatten(-2, (num_kv_heads, -1)).transpose(1, 2)
+        return queries.contiguous(), variances.unflatten(1, (num_kv_heads, -1))
+
     def _logits(self, layer: LayerSlots, keys: torch.Tensor, squares: torch.Tensor) -> torch.Tensor:
         """log E exp(q.k) of the T predicted queries, [N, H, T, G, C]."""
-        stats = layer.query_stats
-        num_kv_heads, scale = keys.shape[1], stats.rule.scale
-        distances = torch.tensor(self.distances, device=keys.device)
-        positions = layer.of_rows(layer.slots.seq_len)[:, None] - 2 + distances  # [N, T]
-        queries = scale * as_numbers(stats.at(positions)).unflatten(-2, (num_kv_heads, -1))
-        queries = queries.transpose(1, 2)  # [N, H, T, G, D]
+        queries, variances = self._queries(layer, keys.shape[1])
         logits = (queries.flatten(2, 3) @ keys.transpose(2, 3)).view(*queries.shape[:4], -1)
-        variances = scale**2 / 2 * stats.variances.unflatten(1, (num_kv_heads, -1))
         logits += (variances @ squares.transpose(2, 3))[:, :, None]  # [N, H, 1, G, C]
-        if (window := stats.rule.sliding_window) is None:
+        if (window := layer.query_stats.rule.sliding_window) is None:
             return logits
-        distance = positions[:, None, :, None] - layer.positions[:, :, None]  # [N, H or 1, T, C]
+        # [N, H or 1, T, C]
+        distance = self._positions(layer)[:, None, :, None] - layer.positions[:, :, None]
         return logits.masked_fill_((distance >= window)[:, :, :, None], -torch.inf)
 
 

@@ -10,17 +10,24 @@ from dynts_batch.kvcache.query_stats import LayerQueries, QueryStats
 from dynts_batch.kvcache.recorders import RECORDERS
 from dynts_batch.kvcache.view import Row, Slots
 
-LAYERS, KV_HEADS, GROUP, HEAD_DIM, CAPACITY = 3, 2, 2, 4, 40
+LAYERS, KV_HEADS, GROUP, CAPACITY = 3, 2, 2, 40
 SLIDING_WINDOW = 30
 WORDS = ("a", ".", " so", ",\n", " ", "1.5")
 
 
-def make_slots(policy: Policy, rows: int = 3, prompt_tokens: int = 5, seed: int = 0) -> Slots:
+def make_slots(
+    policy: Policy,
+    rows: int = 3,
+    prompt_tokens: int = 5,
+    seed: int = 0,
+    head_dim: int = 4,
+    dtype: torch.dtype = torch.float32,
+) -> Slots:
     """Full rows, in lanes that are not the first ones.
     The second layer has sinks and a sliding window, and the others attend alike."""
     torch.manual_seed(seed)
     shape = ArenaShape(
-        *(LAYERS, KV_HEADS, HEAD_DIM, torch.float32),
+        *(LAYERS, KV_HEADS, head_dim, dtype),
         per_head=policy.per_head,
         columns=tuple(recorder.column for _, recorder in sorted(RECORDERS.items())),
         num_queries=policy.num_queries,
@@ -45,25 +52,25 @@ def make_slots(policy: Policy, rows: int = 3, prompt_tokens: int = 5, seed: int 
         ],
         rules=dict(enumerate(rules)),
         token_text=lambda token_id: WORDS[token_id % len(WORDS)],
-        companions=[QueryStats([_query_stats(rule) for rule in rules])],
+        companions=[QueryStats([_query_stats(rule, head_dim) for rule in rules])],
     )
 
 
-def _query_stats(rule: AttentionRule) -> LayerQueries:
+def _query_stats(rule: AttentionRule, head_dim: int) -> LayerQueries:
     """Of queries around a mean that differs by head."""
-    means = torch.randn(KV_HEADS * GROUP, 1, HEAD_DIM)
-    queries = means + 0.5 * torch.randn(KV_HEADS * GROUP, 30, HEAD_DIM)
-    return LayerQueries.of(queries, torch.tensor([1.0, 0.1]), rule)
+    means = torch.randn(KV_HEADS * GROUP, 1, head_dim)
+    queries = means + 0.5 * torch.randn(KV_HEADS * GROUP, 30, head_dim)
+    return LayerQueries.of(queries, torch.logspace(0, -1, head_dim // 2), rule)
 
 
 def _fill(arena: KVArena, lanes: torch.Tensor, seq_len: torch.Tensor) -> None:
     shape = arena.shape
     stored = (len(lanes), shape.num_kv_heads, arena.capacity, shape.head_dim)
     for layer in range(shape.num_layers):
-        keys = torch.randn(stored)
+        keys = torch.randn(stored, dtype=shape.dtype)
         keys[:, :, 20:26] = keys[:, :, 10:16] + 0.05 * torch.randn_like(keys[:, :, :6])  # repeated
         lengths = torch.full((len(lanes),), arena.capacity)
-        arena.write_prompt(layer, lanes, lengths, keys, torch.randn(stored))
+        arena.write_prompt(layer, lanes, lengths, keys, torch.randn_like(keys))
         if shape.num_queries:
             positions = (seq_len - 1)[:, None] - torch.arange(1, shape.num_queries + 1)
             queries = torch.randn(
