@@ -7,7 +7,7 @@ import torch
 
 from dynts_batch.kvcache import native
 
-SOURCE = "compaction.c"
+SOURCE = "slots.c"
 
 
 def ascending(stays: torch.Tensor, longest: int) -> torch.Tensor:

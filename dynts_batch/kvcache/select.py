@@ -1,7 +1,12 @@
-"""Chooses which slots stay, from a policy's scores and counts of protected tokens. Moves
-nothing."""
+"""Chooses which slots stay, from a policy's scores and counts of protected tokens. Moves nothing.
+
+Axes as in kvcache/__init__.py. On a CPU, C code does it.
+"""
 
 import torch
+
+from dynts_batch.kvcache import native
+from dynts_batch.kvcache.compaction import SOURCE
 
 
 def share_of_candidates(num_candidates: int, keep_ratio: float) -> int:
@@ -29,6 +34,8 @@ def select(
     stay. Scores are floats, and -inf is the least. Of equal scores the older slot wins. All counts
     are int64 [R].
     """
+    if _in_c(scores):
+        return _choose(scores.contiguous(), cache_len, num_first, num_last, num_kept)
     slot = torch.arange(scores.shape[-1], device=scores.device)
     by_row = (slice(None), None, None, None)
     is_candidate = (slot >= num_first[by_row]) & (slot < (cache_len - num_last)[by_row])
@@ -39,3 +46,21 @@ def select(
     )
     rank = torch.empty_like(order).scatter_(-1, order, slot.expand_as(order))
     return is_protected | (is_candidate & (rank < num_kept[by_row]))
+
+
+def _choose(scores: torch.Tensor, *counts: torch.Tensor) -> torch.Tensor:
+    stays = torch.empty(scores.shape, dtype=torch.bool)
+    num_rows, num_slots, threads = len(scores), scores.shape[-1], torch.get_num_threads()
+    scratch = torch.empty(threads * num_slots, dtype=torch.int32)
+    native.function(SOURCE, "choose", "ppppppp" "llll")(
+        stays.data_ptr(), scores.data_ptr(), scratch.data_ptr(),
+        *(count.data_ptr() for count in counts), num_rows, scores[0, ..., 0].numel(), num_slots,
+        threads,
+    )  # fmt: skip
+    return stays
+
+
+def _in_c(scores: torch.Tensor) -> bool:
+    return scores.dtype == torch.float32 and native.can_run(
+        SOURCE, torch.float32, scores.device, native.VECTOR
+    )

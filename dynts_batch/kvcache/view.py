@@ -184,6 +184,16 @@ class LayerSlots:
         arena = self.slots.arena
         return self._joined(lambda layer: arena.values(layer, self.slots.lanes, arena.capacity))
 
+    def in_place(self) -> tuple[list[torch.Tensor], list[torch.Tensor], torch.Tensor]:
+        """Each layer's keys and values where they are stored, contiguous [*, H, C, D], to be read
+        only, and where the rows are in them, [R]. A quantised arena gives copies."""
+        arena, lanes = self.slots.arena, self.slots.lanes
+        stores = [arena.layers[layer] for layer in self.layers]
+        keys = [store.keys_in_place(lanes, arena.capacity) for store in stores]
+        values = [store.values_in_place(lanes, arena.capacity) for store in stores]
+        is_copy = arena.shape.stored_in is not None
+        return keys, values, torch.arange(len(lanes), device=lanes.device) if is_copy else lanes
+
     @cached_property
     def query_stats(self) -> LayerQueries:
         """Statistics of the layers' queries, one after the other for each of N, for a policy whose

@@ -1,11 +1,22 @@
-"""Selection against a plain-Python reference, on random ragged batches with ties."""
+"""Selection against a plain-Python reference, on random ragged batches with ties: in C as in
+torch."""
 
 import random
 
 import pytest
 import torch
 
+from dynts_batch.kvcache import native
+from dynts_batch.kvcache.compaction import SOURCE
 from dynts_batch.kvcache.select import all_but, select, share_of_candidates
+
+
+@pytest.fixture(autouse=True, params=["torch", "C"])
+def written_in(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if request.param == "torch":
+        monkeypatch.setattr(native, "can_run", lambda *_: False)
+    elif not native.can_run(SOURCE, torch.float32, torch.device("cpu"), native.VECTOR):
+        pytest.skip("no C compiler here")
 
 
 def reference(
@@ -53,6 +64,14 @@ def test_infinite_and_very_negative_scores_are_scores_not_a_protocol() -> None:
     scores[..., 5] = 1
     stays = select(scores, *(torch.tensor([n]) for n in (10, 2, 2, 4)))
     assert stays[0, 0, 0].nonzero().flatten().tolist() == [0, 1, 2, 3, 4, 5, 8, 9]
+
+
+def test_scores_of_either_sign_are_ordered_and_no_number_is_the_largest() -> None:
+    scores = torch.tensor([[[[-2.0, torch.nan, -0.0, 0.0, 3e-39, -1e38, torch.inf, -1.5, 2.0]]]])
+    ranking = [1, 6, 8, 4, 2, 3, 7, 0, 5]
+    for kept in range(9):
+        stays = select(scores, *(torch.tensor([n]) for n in (9, 0, 0, kept)))
+        assert stays[0, 0, 0].nonzero().flatten().tolist() == sorted(ranking[:kept])
 
 
 @pytest.mark.parametrize(

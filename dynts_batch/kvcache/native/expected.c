@@ -1,6 +1,5 @@
 /* The scores of kvcache/policies/expected.py, without sliding windows. Axes as in
-   kvcache/__init__.py; N are rows and layers, T predicted queries. A row's scores depend on that
-   row alone. */
+   kvcache/__init__.py; T are the predicted queries. A row's scores depend on that row alone. */
 
 #include <omp.h>
 
@@ -72,21 +71,23 @@ static void score(float *scores, const head *one, float *scratch, long stride, f
     for (long s = 0; s < one->count; s++) scores[s] = attention[s] + unlike[s];
 }
 
-/* scores [N, H, C] of the slots first[n]..end[n] - 1, and 0 for the others. keys and values [N, H,
-   C, D], queries [N, H, T, G, D], variances [N, H, G, D]. `scratch`: as above, for each thread. */
-void expected_scores(float *scores, const void *keys, const void *values, const float *queries,
-                     const float *variances, const int64_t *first, const int64_t *end,
-                     float *scratch, long N, long H, long C, long T, long G, long D, long stride,
-                     long halves, long threads, float unlikeness) {
-    const long size = halves ? sizeof(uint16_t) : sizeof(float);
-    memset(scores, 0, N * H * C * sizeof *scores);
+/* scores [L, R, H, C] of the slots first[r]..end[r] - 1 of `lanes` [R], and 0 for the others. keys
+   and values: of each layer the address of [lanes, H, C, D]. queries [L, R, H, T, G, D], variances
+   [L, R, H, G, D]. `scratch`: as above, for each thread. */
+void expected_scores(float *scores, const int64_t *keys, const int64_t *values,
+                     const int64_t *lanes, const float *queries, const float *variances,
+                     const int64_t *first, const int64_t *end, float *scratch, long L, long R,
+                     long H, long C, long T, long G, long D, long stride, long halves, long threads,
+                     float unlikeness) {
+    const long size = D * (halves ? sizeof(uint16_t) : sizeof(float));
+    memset(scores, 0, L * R * H * C * sizeof *scores);
 #pragma omp parallel for schedule(static) num_threads(threads)
-    for (long row = 0; row < N * H; row++) {
-        long n = row / H, at = row * C + first[n];
-        head one = {(const char *)keys + at * D * size, (const char *)values + at * D * size,
-                    queries + row * T * G * D, variances + row * G * D, end[n] - first[n],
+    for (long row = 0; row < L * R * H; row++) {
+        long layer = row / H / R, r = row / H % R, at = (lanes[r] * H + row % H) * C + first[r];
+        head one = {(const char *)keys[layer] + at * size, (const char *)values[layer] + at * size,
+                    queries + row * T * G * D, variances + row * G * D, end[r] - first[r],
                     T, G, D, halves};
-        score(scores + at, &one,
+        score(scores + row * C + first[r], &one,
               scratch + omp_get_thread_num() * (T * G + G + 3) * stride, stride, unlikeness);
     }
 }

@@ -77,9 +77,7 @@ class Expected(HeadwisePolicy):
         return distances
 
     def score_layer(self, layer: LayerSlots) -> torch.Tensor:
-        window, shape = layer.query_stats.rule.sliding_window, layer.slots.arena.shape
-        device = layer.slots.lanes.device
-        if window is None and can_run(SOURCE, torch.float32, device, shape.head_dim):
+        if _runs_in_c(layer):
             return self._in_c(layer)
         is_candidate, keys = layer.is_candidate, layer.keys.float()  # [N, 1, C], [N, H, C, D]
         squares = keys.square()
@@ -93,18 +91,21 @@ class Expected(HeadwisePolicy):
         return shares + self.unlikeness * _shares(unlike, is_candidate)
 
     def _in_c(self, layer: LayerSlots) -> torch.Tensor:
-        keys, values, slots = layer.keys.contiguous(), layer.values.contiguous(), layer.slots
-        queries, variances = self._queries(layer, keys.shape[1])
+        slots, shape = layer.slots, layer.slots.arena.shape
+        queries, variances = self._queries(layer, shape.num_kv_heads)
         num_queries, group = queries.shape[2:4]
-        stride, threads = -(-keys.shape[2] // VECTOR) * VECTOR, torch.get_num_threads()
+        capacity, threads = slots.arena.capacity, torch.get_num_threads()
+        stride = -(-capacity // VECTOR) * VECTOR
         scratch = torch.empty(threads * (num_queries * group + group + 3) * stride)
-        first, end = layer.of_rows(slots.num_first), layer.of_rows(slots.cache_len - slots.num_last)
-        scores = torch.empty(keys.shape[:3])
-        function(SOURCE, "expected_scores", "pppppppp" "lllllllll" "f")(
-            scores.data_ptr(), keys.data_ptr(), values.data_ptr(), queries.data_ptr(),
-            variances.data_ptr(), first.data_ptr(), end.data_ptr(), scratch.data_ptr(),
-            *keys.shape[:3], num_queries, group, keys.shape[3], stride,
-            keys.dtype == torch.bfloat16, threads, self.unlikeness,
+        keys, values, lanes = layer.in_place()
+        parts = torch.tensor([[layer.data_ptr() for layer in part] for part in (keys, values)])
+        scores = torch.empty(len(queries), shape.num_kv_heads, capacity)
+        end = slots.cache_len - slots.num_last
+        function(SOURCE, "expected_scores", "ppppppppp" "llllllllll" "f")(
+            scores.data_ptr(), *(part.data_ptr() for part in parts), lanes.data_ptr(),
+            queries.data_ptr(), variances.data_ptr(), slots.num_first.data_ptr(), end.data_ptr(),
+            scratch.data_ptr(), len(keys), len(lanes), shape.num_kv_heads, capacity, num_queries,
+            group, shape.head_dim, stride, shape.dtype == torch.bfloat16, threads, self.unlikeness,
         )  # fmt: skip
         return scores
 
@@ -133,6 +134,15 @@ class Expected(HeadwisePolicy):
         # [N, H or 1, T, C]
         distance = self._positions(layer)[:, None, :, None] - layer.positions[:, :, None]
         return logits.masked_fill_((distance >= window)[:, :, :, None], -torch.inf)
+
+
+def _runs_in_c(layer: LayerSlots) -> bool:
+    shape, window = layer.slots.arena.shape, layer.query_stats.rule.sliding_window
+    return (
+        window is None
+        and shape.dtype in (torch.float32, torch.bfloat16)
+        and can_run(SOURCE, torch.float32, layer.slots.lanes.device, shape.head_dim)
+    )
 
 
 def _from_mean(

@@ -26,6 +26,10 @@ class LayerStore(Protocol):
         """A copy, [R, H, S, D]."""
         ...
 
+    def values_in_place(self, lanes: torch.Tensor, num_slots: int) -> torch.Tensor:
+        """As `keys_in_place`."""
+        ...
+
     def keys_in_place(self, lanes: torch.Tensor, num_slots: int) -> torch.Tensor:
         """All that is stored, [max_seqs, H, C, D], to be read only. If it is quantised: what `keys`
         gives."""
@@ -97,6 +101,9 @@ class PlainStore:
 
     def values(self, lanes: torch.Tensor, num_slots: int) -> torch.Tensor:
         return self._values[:, :, :num_slots].index_select(0, lanes)
+
+    def values_in_place(self, lanes: torch.Tensor, num_slots: int) -> torch.Tensor:
+        return self._values
 
     def write(
         self,
