@@ -16,6 +16,12 @@ static const float *floats(float *room, const number *from, long count) {
     for (long i = 0; i < count; i += VEC) store(room + i, widen(from + i));
     return room;
 }
+/* Rounded to a number. */
+static inline vec as_number(vec v) {
+    number some[VEC];
+    narrow(some, v);
+    return widen(some);
+}
 static void finish(number *to, const float *from, long count) {
     for (long i = 0; i < count; i += VEC) narrow(to + i, load(from + i));
 }
@@ -23,6 +29,7 @@ static void finish(number *to, const float *from, long count) {
 typedef float number;
 #define ROOM(count) NULL
 static const float *floats(float *room, const number *from, long count) { return from; }
+static inline vec as_number(vec v) { return v; }
 static void finish(number *to, const float *from, long count) {
     memcpy(to, from, count * sizeof *to);
 }

@@ -52,17 +52,11 @@ void write_packed(const packed_store *s, const int64_t *lanes, long first, const
 }
 
 /* The group of keys or values from `slot` on, a multiple of GROUP, of a lane of `length` slots. It
-   is in `room`, or in the buffer. Unpacked ones are rounded to the model's own type, as they are
-   for all who read them. */
+   is in `room`, or in the buffer. */
 static const float *find_group(float *room, const packed_store *s, long part, long lane, long h,
                                long slot, long length) {
     if (slot + GROUP > length) return floats(room, buffer_of(s, part, lane, h), GROUP * s->D);
     unpack_group(room, s, part, lane, h, slot / GROUP);
-#ifdef BFLOAT16
-    number rounded[GROUP * s->D];
-    finish(rounded, room, GROUP * s->D);
-    floats(room, rounded, GROUP * s->D);
-#endif
     return room;
 }
 

@@ -146,15 +146,16 @@ static inline ivec scale_codes(vec extents, float top) {
     return to_e4m3(scales) & (extents != 0.0f);
 }
 
+typedef int16_t shorts __attribute__((vector_size(2 * VEC)));
+
 static inline vec load_shorts(const int16_t *from) {
-    int16_t shorts[VEC];
-    vec v;
-    memcpy(shorts, from, sizeof shorts);
-    for (int i = 0; i < VEC; i++) v[i] = shorts[i];
-    return v;
+    shorts some;
+    memcpy(&some, from, sizeof some);
+    return __builtin_convertvector(some, vec);
 }
 static inline void store_shorts(int16_t *to, vec v) {
-    for (int i = 0; i < VEC; i++) to[i] = (int16_t)v[i];
+    shorts some = __builtin_convertvector(__builtin_convertvector(v, ivec), shorts);
+    memcpy(to, &some, sizeof some);
 }
 
 /* VEC scales are those of GROUP places, each of VEC numbers. A place of keys is VEC channels of a
@@ -168,7 +169,8 @@ static inline vec own_scale(vec scales, long part, long j) {
     return part == KEYS ? scales : (vec){} + scales[scale_of(j)];
 }
 
-/* A group of keys or values, to `out` [GROUP, D]. */
+/* A group of keys or values, to `out` [GROUP, D], rounded to the model's own type, as they are for
+   all who read them. */
 INLINE void unpack_bits(float *out, const uint8_t *codes, const uint8_t *scales, long part, long D,
                         const long bits) {
     for (long i = 0; i < D; i += VEC) {
@@ -176,7 +178,7 @@ INLINE void unpack_bits(float *out, const uint8_t *codes, const uint8_t *scales,
         for (long j = 0; j < GROUP; j++) {
             long at = place(part, i, j, D);
             vec numbers = numbers_of(load_codes(codes + at * bits / 8, bits), bits);
-            store(out + at, numbers * own_scale(factors, part, j));
+            store(out + at, as_number(numbers * own_scale(factors, part, j)));
         }
     }
 }
@@ -189,8 +191,8 @@ static void unpack_int4_keys(float *out, const uint8_t *codes, const uint8_t *sc
             begin = load_shorts(zero_points + i) * 0.125f;
         for (long j = 0; j < GROUP; j++) {
             long at = j * D + i;
-            store(out + at,
-                  (__builtin_convertvector(load_codes(codes + at / 2, 4), vec) + begin) * factors);
+            vec steps = __builtin_convertvector(load_codes(codes + at / 2, 4), vec);
+            store(out + at, as_number((steps + begin) * factors));
         }
     }
 }

@@ -165,13 +165,10 @@ class PackedStore:
         is_coarse: torch.Tensor | None,
     ) -> None:
         num_slots = (self.num_groups + 1) * GROUP
-        index = kept.expand(-1, self.codes.shape[2], -1).unsqueeze(-1)
-        survivors = [
-            self._read(part, rows, num_slots).gather(
-                2, index.expand(-1, -1, -1, self.buffer.shape[-1])
-            )
-            for part in range(2)
-        ]
+        num_rows, num_heads, device = len(rows), self.codes.shape[2], rows.device
+        row = torch.arange(num_rows, device=device)[:, None, None]
+        head = torch.arange(num_heads, device=device)[:, None]
+        survivors = [self._read(part, rows, num_slots)[row, head, kept] for part in range(2)]
         self._write(rows, 0, retained_len, torch.stack(survivors), is_coarse)
 
     def take(self, other: Self, source: int, target: int, cache_len: int) -> None:
