@@ -8,6 +8,8 @@ from dynts_batch.kvcache.counter_rng import uniform
 
 #: The token id of a row whose logits are not finite, since a tensor holds no None.
 NO_TOKEN = -1
+#: Logits of which the largest is found first, on a CPU.
+RUN = 128
 
 
 def sample(
@@ -24,7 +26,7 @@ def sample(
     `positions` (int64 [rows]).
     """
     if config.temperature == 0:
-        largest, token_ids = logits.max(dim=-1)
+        largest, token_ids = _largest(logits)
         logprobs = largest.float() - logits.float().logsumexp(dim=-1) if config.logprobs else None
         return token_ids.masked_fill(~largest.isfinite(), NO_TOKEN), logprobs
     num_kept = min(config.top_k or logits.shape[-1], logits.shape[-1])
@@ -43,6 +45,17 @@ def sample(
     chosen = torch.searchsorted(cumulative, draw, right=True).clamp_(max=num_kept - 1)
     drawn = token_ids.gather(-1, chosen).squeeze(-1).masked_fill(~is_finite, NO_TOKEN)
     return drawn, _log_share(probs, chosen) if config.logprobs else None
+
+
+def _largest(logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """As `logits.max(dim=-1)`, of which a CPU needs less than half the time: to find an index it
+    takes number after number, and to find a maximum many at once."""
+    if logits.device.type != "cpu" or logits.shape[-1] % RUN:
+        return logits.max(dim=-1)
+    runs = logits.unflatten(-1, (-1, RUN))
+    best = runs.amax(dim=-1).argmax(dim=-1)
+    largest, place = runs[torch.arange(len(runs)), best].max(dim=-1)
+    return largest, best * RUN + place
 
 
 def _log_share(probs: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:

@@ -11,7 +11,7 @@ from transformers.generation.logits_process import (
 )
 
 from dynts_batch.config import SamplingConfig
-from dynts_batch.engine.sampling import NO_TOKEN, sample
+from dynts_batch.engine.sampling import NO_TOKEN, RUN, sample
 from dynts_batch.kvcache.counter_rng import sequence_key, uniform
 
 SETTINGS = [
@@ -50,20 +50,23 @@ def test_frequencies_are_those_of_huggingfaces_warpers(config: SamplingConfig) -
     assert (counts - expected).abs().max() < 0.015
 
 
-def test_temperature_zero_is_argmax() -> None:
-    logits = torch.randn(6, 40)
-    keys = positions = torch.zeros(6, dtype=torch.long)
-    assert torch.equal(
-        sample(logits, SamplingConfig(temperature=0.0), keys, positions)[0], logits.argmax(dim=-1)
-    )
+@pytest.mark.parametrize("num_tokens", [40, 10 * RUN])
+def test_temperature_zero_is_the_first_of_the_largest(num_tokens: int) -> None:
+    """Whole numbers, so that many are equal."""
+    torch.manual_seed(0)
+    logits = (3 * torch.randn(60, num_tokens)).round().bfloat16()
+    keys = positions = torch.zeros(60, dtype=torch.long)
+    found, _ = sample(logits, SamplingConfig(temperature=0.0), keys, positions)
+    assert found.tolist() == [row.index(max(row)) for row in logits.tolist()]
 
 
+@pytest.mark.parametrize("num_tokens", [40, 2 * RUN])
 @pytest.mark.parametrize("config", [SamplingConfig(temperature=0.0), *SETTINGS], ids=str)
 def test_from_what_is_no_number_nothing_is_drawn_and_a_token_of_minus_infinity_never_is(
-    config: SamplingConfig,
+    config: SamplingConfig, num_tokens: int
 ) -> None:
     torch.manual_seed(0)
-    logits = torch.randn(7, 40)
+    logits = torch.randn(7, num_tokens)
     keys, positions = torch.arange(7), torch.arange(7)
     expected, _ = sample(logits, config, keys, positions)
     bad = logits.clone()
@@ -73,7 +76,7 @@ def test_from_what_is_no_number_nothing_is_drawn_and_a_token_of_minus_infinity_n
     bad[3] = -torch.inf
     found, _ = sample(bad, config, keys, positions)
     assert found.tolist() == [NO_TOKEN] * 4 + expected[4:].tolist()
-    bad[4:, :39] = -torch.inf
+    bad[4:, :39], bad[4:, 40:] = -torch.inf, -torch.inf
     assert sample(bad, config, keys, positions)[0][4:].tolist() == [39] * 3
 
 
