@@ -54,7 +54,7 @@ def _choose(scores: torch.Tensor, *counts: torch.Tensor) -> torch.Tensor:
     scratch = torch.empty(threads * num_slots, dtype=torch.int32)
     native.function(SOURCE, "choose", "ppppppp" "llll")(
         stays.data_ptr(), scores.data_ptr(), scratch.data_ptr(),
-        *(count.data_ptr() for count in counts), num_rows, scores[0, ..., 0].numel(), num_slots,
+        *(count.data_ptr() for count in counts), num_rows, scores.shape[1:-1].numel(), num_slots,
         threads,
     )  # fmt: skip
     return stays

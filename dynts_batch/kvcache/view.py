@@ -1,5 +1,5 @@
-"""What a policy sees of the rows to evict from. All of it is a copy: a policy moves and changes
-nothing.
+"""What a policy sees of the rows to evict from. A policy moves and changes nothing: all of it is
+a copy, but for what is `in_place`.
 
 Axes as in kvcache/__init__.py. Knows nothing about any policy.
 """
@@ -189,8 +189,8 @@ class LayerSlots:
         only, and where the rows are in them, [R]. A quantised arena gives copies."""
         arena, lanes = self.slots.arena, self.slots.lanes
         stores = [arena.layers[layer] for layer in self.layers]
-        keys = [store.keys_in_place(lanes, arena.capacity) for store in stores]
-        values = [store.values_in_place(lanes, arena.capacity) for store in stores]
+        keys = [store.keys_in_place(lanes, arena.capacity).contiguous() for store in stores]
+        values = [store.values_in_place(lanes, arena.capacity).contiguous() for store in stores]
         is_copy = arena.shape.stored_in is not None
         return keys, values, torch.arange(len(lanes), device=lanes.device) if is_copy else lanes
 

@@ -22,10 +22,8 @@ from dynts_batch.errors import ConfigError
 from dynts_batch.kvcache import policies
 from dynts_batch.kvcache.arena import KVArena
 from dynts_batch.kvcache.arena_shape import ArenaShape
-from dynts_batch.kvcache.native import can_run
 from dynts_batch.kvcache.policies import POLICIES, make_policy, register
 from dynts_batch.kvcache.policies.cur import CUR
-from dynts_batch.kvcache.policies.expected import SOURCE
 from dynts_batch.kvcache.policies.thinkv.thoughts import Thoughts
 from dynts_batch.kvcache.policy import Policy
 from dynts_batch.kvcache.predictor import ImportancePredictor
@@ -319,22 +317,6 @@ def test_a_prompt_inside_the_ratio_loses_its_newest_tokens_as_in_the_reference_c
     assert refused["a"].error_type == "PromptTooLongError"
     with pytest.raises(ConfigError, match="prompt_in_ratio needs"):
         make_policy(replace(policy, protect_prompt=False))
-
-
-@pytest.mark.skipif(
-    not can_run(SOURCE, torch.float32, torch.device("cpu"), 16), reason="no C compiler"
-)
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("head_dim", [16, 48])
-def test_in_c_expected_has_the_scores_of_the_slow_reference(
-    head_dim: int, dtype: torch.dtype
-) -> None:
-    policy = make_policy(PolicyConfig("expected", budget=CAPACITY, window_size=3))
-    slots = make_slots(policy, head_dim=head_dim, dtype=dtype)
-    for row, layers in enumerate(policy.score(slots)):
-        is_candidate = slots.is_candidate[row]
-        expected = torch.tensor(reference_scores("expected", slots, policy, row))
-        torch.testing.assert_close(layers[..., is_candidate], expected[..., is_candidate])
 
 
 @pytest.mark.parametrize("unlikeness", [0.0, 0.5])

@@ -66,6 +66,16 @@ def test_infinite_and_very_negative_scores_are_scores_not_a_protocol() -> None:
     assert stays[0, 0, 0].nonzero().flatten().tolist() == [0, 1, 2, 3, 4, 5, 8, 9]
 
 
+def test_counts_beyond_what_is_stored_keep_what_is_stored() -> None:
+    """As a policy of somebody else may give them."""
+    counts = [(4, 0, 6, 1), (5, 8, 2, 1), (3, 12, 0, 1), (6, 1, 1, 0)]
+    columns = (torch.tensor(column) for column in zip(*counts, strict=True))
+    stays = select(torch.randn(4, 1, 1, 10), *columns)[:, 0, 0]
+    kept = [row.nonzero().flatten().tolist() for row in stays]
+    assert kept == [[0, 1, 2, 3], [0, 1, 2, 3, 4], [0, 1, 2], [0, 5]]
+    assert select(torch.randn(0, 1, 1, 10), *torch.zeros(4, 0, dtype=torch.int64)).shape[0] == 0
+
+
 def test_scores_of_either_sign_are_ordered_and_no_number_is_the_largest() -> None:
     scores = torch.tensor([[[[-2.0, torch.nan, -0.0, 0.0, 3e-39, -1e38, torch.inf, -1.5, 2.0]]]])
     ranking = [1, 6, 8, 4, 2, 3, 7, 0, 5]

@@ -100,7 +100,7 @@ INLINE void add_rows(float *out, const float *weights, const float *values, long
 /* For the G query heads of a key head: out [G, D] += the sum over s of weights[g, s] *
    values[s]. */
 static inline void add_values(float *out, const float *weights, const float *values, long stride,
-                       long length, long G, long D) {
+                              long length, long G, long D) {
     long g = 0;
     for (; g + 2 <= G; g += 2)
         add_rows(out + g * D, weights + g * stride, values, stride, length, D, 2);

@@ -1,6 +1,7 @@
 /* The scores of kvcache/policies/expected.py, without sliding windows. Axes as in
    kvcache/__init__.py; T are the predicted queries. A row's scores depend on that row alone. */
 
+#include <float.h>
 #include <omp.h>
 
 #include "attention.h"
@@ -24,11 +25,11 @@ static void find_mean(float *mean, const head *one) {
     }
 }
 
-/* values [count] so that they add up to `share`; zeros stay. */
-static void normalise(float *values, long count, float share) {
+/* values [count], with zeros up to a multiple of VEC, divided by their sum; zeros stay. */
+static void normalise(float *values, long count) {
     vec total = {};
     for (long s = 0; s < count; s += VEC) total += load(values + s);
-    float factor = share / fmaxf(sum(total), 1.17549435e-38f);
+    float factor = 1 / fmaxf(sum(total), FLT_MIN);
     for (long s = 0; s < count; s += VEC) store(values + s, load(values + s) * factor);
 }
 
@@ -66,9 +67,9 @@ static void score(float *scores, const head *one, float *scratch, long stride, f
         for (long s = 0; s < one->count; s++) attention[s] += own[s];
     }
     for (long s = 0; s < one->count; s++) attention[s] *= lengths[s];
-    normalise(attention, one->count, 1);
-    normalise(unlike, one->count, unlikeness);
-    for (long s = 0; s < one->count; s++) scores[s] = attention[s] + unlike[s];
+    normalise(attention, one->count);
+    normalise(unlike, one->count);
+    for (long s = 0; s < one->count; s++) scores[s] = attention[s] + unlikeness * unlike[s];
 }
 
 /* scores [L, R, H, C] of the slots first[r]..end[r] - 1 of `lanes` [R], and 0 for the others. keys
@@ -87,6 +88,7 @@ void expected_scores(float *scores, const int64_t *keys, const int64_t *values,
         head one = {(const char *)keys[layer] + at * size, (const char *)values[layer] + at * size,
                     queries + row * T * G * D, variances + row * G * D, end[r] - first[r],
                     T, G, D, halves};
+        if (one.count <= 0) continue;
         score(scores + row * C + first[r], &one,
               scratch + omp_get_thread_num() * (T * G + G + 3) * stride, stride, unlikeness);
     }

@@ -35,18 +35,18 @@ void choose(uint8_t *stays, const float *scores, int32_t *scratch, const int64_t
             long heads, long C, long threads) {
 #pragma omp parallel for schedule(static) num_threads(threads)
     for (long row = 0; row < R * heads; row++) {
-        long r = row / heads, first = num_first[r], length = cache_len[r] - num_last[r] - first,
-             room = num_kept[r];
+        long r = row / heads, live = cache_len[r], room = num_kept[r],
+             first = num_first[r] < live ? num_first[r] : live,
+             length = live - num_last[r] > first ? live - num_last[r] - first : 0;
         int32_t *ranks = scratch + omp_get_thread_num() * C;
         uint8_t *own = stays + row * C;
         for (long i = 0; i < length; i++) ranks[i] = rank_of(scores[row * C + first + i]);
         int32_t least = threshold(ranks, length, room);
         for (long i = 0; i < length; i++) room -= ranks[i] > least;
-        memset(own, 0, C);
-        memset(own, 1, first);
+        memset(own, 1, live);
+        memset(own + live, 0, C - live);
         for (long i = 0; i < length; i++)
             own[first + i] = ranks[i] > least || (ranks[i] == least && room-- > 0);
-        memset(own + first + length, 1, num_last[r]);
     }
 }
 

@@ -87,13 +87,13 @@ class PackedStore:
         return keys if self._key_offset is None else keys + self._key_offset[:, None]
 
     def keys_in_place(self, lanes: torch.Tensor, num_slots: int) -> torch.Tensor:
-        return self.keys(lanes, num_slots).contiguous()
+        return self.keys(lanes, num_slots)
 
     def values(self, lanes: torch.Tensor, num_slots: int) -> torch.Tensor:
         return self._read(1, lanes, num_slots)
 
     def values_in_place(self, lanes: torch.Tensor, num_slots: int) -> torch.Tensor:
-        return self.values(lanes, num_slots).contiguous()
+        return self.values(lanes, num_slots)
 
     def groups(self, part: int, lanes: slice | torch.Tensor, groups: slice) -> torch.Tensor:
         """Keys (`part` 0) without their offset, or values (1), of packed groups of `lanes`,

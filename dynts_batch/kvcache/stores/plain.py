@@ -26,13 +26,13 @@ class LayerStore(Protocol):
         """A copy, [R, H, S, D]."""
         ...
 
-    def values_in_place(self, lanes: torch.Tensor, num_slots: int) -> torch.Tensor:
-        """As `keys_in_place`."""
-        ...
-
     def keys_in_place(self, lanes: torch.Tensor, num_slots: int) -> torch.Tensor:
         """All that is stored, [max_seqs, H, C, D], to be read only. If it is quantised: what `keys`
         gives."""
+        ...
+
+    def values_in_place(self, lanes: torch.Tensor, num_slots: int) -> torch.Tensor:
+        """The same of values."""
         ...
 
     def write(

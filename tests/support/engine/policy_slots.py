@@ -8,6 +8,7 @@ from dynts_batch.kvcache.layer_states import AttentionRule
 from dynts_batch.kvcache.policy import Policy
 from dynts_batch.kvcache.query_stats import LayerQueries, QueryStats
 from dynts_batch.kvcache.recorders import RECORDERS
+from dynts_batch.kvcache.stores.formats import KVFormat
 from dynts_batch.kvcache.view import Row, Slots
 
 LAYERS, KV_HEADS, GROUP, CAPACITY = 3, 2, 2, 40
@@ -22,6 +23,7 @@ def make_slots(
     seed: int = 0,
     head_dim: int = 4,
     dtype: torch.dtype = torch.float32,
+    stored_in: KVFormat | None = None,
 ) -> Slots:
     """Full rows, in lanes that are not the first ones.
     The second layer has sinks and a sliding window, and the others attend alike."""
@@ -32,6 +34,7 @@ def make_slots(
         columns=tuple(recorder.column for _, recorder in sorted(RECORDERS.items())),
         num_queries=policy.num_queries,
         num_query_heads=KV_HEADS * GROUP,
+        stored_in=stored_in,
     )
     arena = KVArena(shape, rows + 2, CAPACITY, torch.device("cpu"))
     lanes, seq_len = torch.arange(rows) + 2, torch.tensor([CAPACITY + 1, 55, 70])[:rows]
