@@ -116,11 +116,14 @@ class Claim:
             logger.warning("left behind: %s", failure)
 
     def _beat(self) -> None:
+        found: bytes | None = None
         for count in itertools.count(1):
             if self._is_over.wait(BEAT_S):
                 return
             try:
-                found = self._storage.read(_FILE)
+                before, found = found, self._storage.read(_FILE)
+                if found is not None and not _parse(found) and found != before:
+                    continue  # not every store writes at once: half of another's claim, perhaps
                 if found is not None and not self._is_ours(found):
                     self._taken_by = _name(found)
                     return

@@ -139,6 +139,24 @@ def test_of_two_that_claim_at_once_one_stays_and_the_other_knows(store, fast, mo
     assert store.read(FILE) is None
 
 
+def test_half_a_claim_is_looked_at_again_before_it_counts(store, fast, monkeypatch):
+    """A file of fsspec is empty while it is written."""
+    read, halves = store.read, [b"", b'{"driver": "']
+
+    def beats() -> int:
+        return json.loads(read(FILE) or b'{"heartbeats": 0}')["heartbeats"]
+
+    with Claim("run", store) as claim:
+        with monkeypatch.context() as patch:
+            patch.setattr(store, "read", lambda name: halves.pop() if halves else read(name))
+            _wait_for(lambda: not halves)
+            before = beats()
+            _wait_for(lambda: beats() > before)
+        claim.check()
+        monkeypatch.setattr(store, "read", lambda name: b"no claim at all")
+        _wait_for(lambda: claim.is_lost)
+
+
 def test_a_store_that_is_away_for_a_while_costs_a_beat_and_not_the_claim(tmp_path, fast, caplog):
     (tmp_path / "run").mkdir()
     with Claim("run", Storage(str(tmp_path / "run"))) as claim:
