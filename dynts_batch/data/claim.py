@@ -122,9 +122,9 @@ class Claim:
                 return
             try:
                 before, found = found, self._storage.read(_FILE)
-                if found is not None and not _parse(found) and found != before:
-                    continue  # not every store writes at once: half of another's claim, perhaps
                 if found is not None and not self._is_ours(found):
+                    if not _parse(found) and found != before:
+                        continue  # half of another's claim, perhaps: not every store writes at once
                     self._taken_by = _name(found)
                     return
                 self._write(count)

@@ -95,14 +95,19 @@ class KVArena:
         the stored tensors themselves, to be read only. A quantised one yields copies of the first
         `num_slots` slots of those lanes.
         """
+        where = self.rows_in_place(lanes)
         if self.shape.stored_in is None:
-            yield [store.keys_in_place(lanes, num_slots) for store in self.layers], lanes
+            yield [store.keys_in_place(lanes, num_slots) for store in self.layers], where
             return
-        where = torch.arange(len(lanes), device=lanes.device)
         step = max(1, COPIED_BYTES // (len(lanes) * num_slots * self.shape.state_bytes))
         for first in range(0, len(self.layers), step):
             layers = self.layers[first : first + step]
             yield [store.keys_in_place(lanes, num_slots) for store in layers], where
+
+    def rows_in_place(self, lanes: torch.Tensor) -> torch.Tensor:
+        """Where `lanes` [R] are in what stores give in place, [R]."""
+        is_copy = self.shape.stored_in is not None
+        return torch.arange(len(lanes), device=lanes.device) if is_copy else lanes
 
     def values(self, layer: int, lanes: torch.Tensor, num_slots: int) -> torch.Tensor:
         """A copy of the values in the first `num_slots` slots of `lanes` [R]: [R, H, S, D]."""

@@ -15,7 +15,7 @@ def ascending(stays: torch.Tensor, longest: int) -> torch.Tensor:
 
     A row with fewer than K is filled up with the first of its other slots.
     """
-    if not _in_c(stays):
+    if not in_c(stays):
         # A stable sort on "goes" leaves each group in order.
         return (~stays).to(torch.uint8).argsort(dim=-1, stable=True)[..., :longest]
     stays = stays.contiguous()
@@ -36,7 +36,7 @@ def compact(
     first `retained_len` [R] slots count. What lies behind them afterwards is anything that was in
     the lane.
     """
-    if not _in_c(stored):
+    if not in_c(stored):
         heads = torch.arange(stored.shape[2], device=stored.device)[:, None]
         # Indexing copies before the assignment, so the overlap of source and target is harmless.
         stored[:, lanes, :, : kept.shape[-1]] = stored[:, lanes[:, None, None], heads, kept]
@@ -49,5 +49,6 @@ def compact(
     )  # fmt: skip
 
 
-def _in_c(tensor: torch.Tensor) -> bool:
+def in_c(tensor: torch.Tensor) -> bool:
+    """Whether the C code for slots runs where `tensor` is."""
     return native.can_run(SOURCE, torch.float32, tensor.device, native.VECTOR)

@@ -6,7 +6,7 @@ Axes as in kvcache/__init__.py. On a CPU, C code does it.
 import torch
 
 from dynts_batch.kvcache import native
-from dynts_batch.kvcache.compaction import SOURCE
+from dynts_batch.kvcache.compaction import SOURCE, in_c
 
 
 def share_of_candidates(num_candidates: int, keep_ratio: float) -> int:
@@ -34,7 +34,7 @@ def select(
     stay. Scores are floats, and -inf is the least. Of equal scores the older slot wins. All counts
     are int64 [R].
     """
-    if _in_c(scores):
+    if scores.dtype == torch.float32 and in_c(scores):
         return _choose(scores.contiguous(), cache_len, num_first, num_last, num_kept)
     slot = torch.arange(scores.shape[-1], device=scores.device)
     by_row = (slice(None), None, None, None)
@@ -58,9 +58,3 @@ def _choose(scores: torch.Tensor, *counts: torch.Tensor) -> torch.Tensor:
         threads,
     )  # fmt: skip
     return stays
-
-
-def _in_c(scores: torch.Tensor) -> bool:
-    return scores.dtype == torch.float32 and native.can_run(
-        SOURCE, torch.float32, scores.device, native.VECTOR
-    )

@@ -191,8 +191,7 @@ class LayerSlots:
         stores = [arena.layers[layer] for layer in self.layers]
         keys = [store.keys_in_place(lanes, arena.capacity).contiguous() for store in stores]
         values = [store.values_in_place(lanes, arena.capacity).contiguous() for store in stores]
-        is_copy = arena.shape.stored_in is not None
-        return keys, values, torch.arange(len(lanes), device=lanes.device) if is_copy else lanes
+        return keys, values, arena.rows_in_place(lanes)
 
     @cached_property
     def query_stats(self) -> LayerQueries:

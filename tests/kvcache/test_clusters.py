@@ -5,16 +5,9 @@ import pytest
 import torch
 from cluster_reference import slow_representatives
 
-from dynts_batch.kvcache import native
-from dynts_batch.kvcache.policies.thinkv.clusters import SOURCE, Cut, highest, representatives
+from dynts_batch.kvcache.policies.thinkv.clusters import Cut, highest, representatives
 
-
-@pytest.fixture(autouse=True, params=["torch", "C"])
-def written_in(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    if request.param == "torch":
-        monkeypatch.setattr(native, "can_run", lambda *_: False)
-    elif not native.can_run(SOURCE, torch.float32, torch.device("cpu"), native.VECTOR):
-        pytest.skip("no C compiler here")
+pytestmark = pytest.mark.usefixtures("written_in")
 
 
 @pytest.mark.parametrize("num_different", [40, 3])

@@ -3,16 +3,9 @@
 import pytest
 import torch
 
-from dynts_batch.kvcache import native
-from dynts_batch.kvcache.compaction import SOURCE, ascending, compact
+from dynts_batch.kvcache.compaction import ascending, compact
 
-
-@pytest.fixture(autouse=True, params=["torch", "C"])
-def written_in(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    if request.param == "torch":
-        monkeypatch.setattr(native, "can_run", lambda *_: False)
-    elif not native.can_run(SOURCE, torch.float32, torch.device("cpu"), native.VECTOR):
-        pytest.skip("no C compiler here")
+pytestmark = pytest.mark.usefixtures("written_in")
 
 
 def test_ascending_slots_of_rows_that_keep_different_counts() -> None:

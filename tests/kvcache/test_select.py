@@ -6,17 +6,9 @@ import random
 import pytest
 import torch
 
-from dynts_batch.kvcache import native
-from dynts_batch.kvcache.compaction import SOURCE
 from dynts_batch.kvcache.select import all_but, select, share_of_candidates
 
-
-@pytest.fixture(autouse=True, params=["torch", "C"])
-def written_in(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    if request.param == "torch":
-        monkeypatch.setattr(native, "can_run", lambda *_: False)
-    elif not native.can_run(SOURCE, torch.float32, torch.device("cpu"), native.VECTOR):
-        pytest.skip("no C compiler here")
+pytestmark = pytest.mark.usefixtures("written_in")
 
 
 def reference(

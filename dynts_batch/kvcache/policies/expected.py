@@ -92,7 +92,7 @@ class Expected(HeadwisePolicy):
 
     def _in_c(self, layer: LayerSlots) -> torch.Tensor:
         slots, shape = layer.slots, layer.slots.arena.shape
-        queries, variances = self._queries(layer, shape.num_kv_heads)
+        queries, variances = self._queries(layer, self._positions(layer))
         num_queries, group = queries.shape[2:4]
         capacity, threads = slots.arena.capacity, torch.get_num_threads()
         stride = -(-capacity // VECTOR) * VECTOR
@@ -114,25 +114,27 @@ class Expected(HeadwisePolicy):
         distances = torch.tensor(self.distances, device=layer.slots.lanes.device)
         return layer.of_rows(layer.slots.seq_len)[:, None] - 2 + distances
 
-    def _queries(self, layer: LayerSlots, num_kv_heads: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """The predicted queries [N, H, T, G, D], and half the variance of their numbers, [N, H, G,
-        D]; both scaled."""
-        stats = layer.query_stats
+    def _queries(
+        self, layer: LayerSlots, positions: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The queries predicted at `positions` [N, T], [N, H, T, G, D], and half the variance of
+        their numbers, [N, H, G, D]; both scaled."""
+        stats, num_kv_heads = layer.query_stats, layer.slots.arena.shape.num_kv_heads
         scale = stats.rule.scale
-        queries = scale * as_numbers(stats.at(self._positions(layer)))
+        queries = scale * as_numbers(stats.at(positions))
         variances = scale**2 / 2 * stats.variances
         queries = queries.unflatten(-2, (num_kv_heads, -1)).transpose(1, 2)
         return queries.contiguous(), variances.unflatten(1, (num_kv_heads, -1))
 
     def _logits(self, layer: LayerSlots, keys: torch.Tensor, squares: torch.Tensor) -> torch.Tensor:
         """log E exp(q.k) of the T predicted queries, [N, H, T, G, C]."""
-        queries, variances = self._queries(layer, keys.shape[1])
+        positions = self._positions(layer)
+        queries, variances = self._queries(layer, positions)
         logits = (queries.flatten(2, 3) @ keys.transpose(2, 3)).view(*queries.shape[:4], -1)
         logits += (variances @ squares.transpose(2, 3))[:, :, None]  # [N, H, 1, G, C]
         if (window := layer.query_stats.rule.sliding_window) is None:
             return logits
-        # [N, H or 1, T, C]
-        distance = self._positions(layer)[:, None, :, None] - layer.positions[:, :, None]
+        distance = positions[:, None, :, None] - layer.positions[:, :, None]  # [N, H or 1, T, C]
         return logits.masked_fill_((distance >= window)[:, :, :, None], -torch.inf)
 
 

@@ -165,9 +165,8 @@ class PackedStore:
         is_coarse: torch.Tensor | None,
     ) -> None:
         num_slots = (self.num_groups + 1) * GROUP
-        num_rows, num_heads, device = len(rows), self.codes.shape[2], rows.device
-        row = torch.arange(num_rows, device=device)[:, None, None]
-        head = torch.arange(num_heads, device=device)[:, None]
+        row = torch.arange(len(rows), device=rows.device)[:, None, None]
+        head = torch.arange(self.codes.shape[2], device=rows.device)[:, None]
         survivors = [self._read(part, rows, num_slots)[row, head, kept] for part in range(2)]
         self._write(rows, 0, retained_len, torch.stack(survivors), is_coarse)
 
