@@ -10,7 +10,7 @@ import ctypes
 import torch
 
 from dynts_batch.engine.attention.decode_query import DecodeQuery
-from dynts_batch.kvcache.native import VECTOR, function, operation
+from dynts_batch.kvcache.native import function, operation, padded
 from dynts_batch.kvcache.stores.native_packed import SOURCES as PACKED_SOURCES
 from dynts_batch.kvcache.stores.native_packed import CStore, NativePackedStore
 from dynts_batch.kvcache.stores.packed import PackedStore
@@ -108,6 +108,6 @@ def _packed_attention(
 def _scratch(group: int, num_slots: int) -> tuple[int, torch.Tensor]:
     """Scratch for the logits of a group of query heads, for each thread, and the stride of its
     heads."""
-    padded = -(-num_slots // VECTOR) * VECTOR
+    stride = padded(num_slots)
     # torch may bring its own OpenMP, so its number of threads is passed on.
-    return padded, torch.empty(torch.get_num_threads() * group * padded)
+    return stride, torch.empty(torch.get_num_threads() * group * stride)

@@ -14,6 +14,8 @@ import torch
 from torch.fx import GraphModule
 from torch.fx.experimental.proxy_tensor import make_fx
 
+from dynts_batch.kvcache.native import implementations
+
 log = logging.getLogger(__name__)
 
 #: Steps of one batch size before it is recorded. A recording takes as long as some 100 steps.
@@ -59,11 +61,14 @@ class RecordedSteps:
         except RuntimeError as error:  # the step reads a value on the host
             self._refuse(str(error).partition("\n")[0])
             return
-        operations = [node.target for node in recorded.graph.nodes if node.op == "call_function"]
-        changing = [op for op in operations if CHANGING & set(getattr(op, "tags", ()))]
+        calls = [node for node in recorded.graph.nodes if node.op == "call_function"]
+        changing = [c.target for c in calls if CHANGING & set(getattr(c.target, "tags", ()))]
         if changing:
             self._refuse(f"{changing[0]} depends on values")
             return
+        for call in calls:
+            call.target = implementations.get(call.target, call.target)
+        recorded.recompile()
         if len(self._recorded) == MAX_RECORDS:
             oldest = next(iter(self._recorded))
             del self._recorded[oldest], self._num_runs[oldest]

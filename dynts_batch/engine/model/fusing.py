@@ -17,12 +17,10 @@ from transformers.activations import SiLUActivation
 from transformers.models.llama.modeling_llama import LlamaMLP, LlamaRMSNorm
 
 from dynts_batch.engine.model.packing import PackedLinear
-from dynts_batch.kvcache.native import can_run, function, operation
+from dynts_batch.kvcache.native import NUMBERS, can_run_both, function, operation
 
 Model = TypeVar("Model", bound=nn.Module)
 SOURCE = "layers.c"
-#: Types of numbers that the C code takes.
-TYPES = (torch.float32, torch.bfloat16)
 
 
 def fuse_layers(model: Model) -> Model:
@@ -74,7 +72,7 @@ def _is_on_cpu(layer: nn.Module) -> bool:
 
 
 def _fits(dtype: torch.dtype, width: int) -> bool:
-    return dtype in TYPES and can_run(SOURCE, torch.float32, torch.device("cpu"), width)
+    return can_run_both(SOURCE, dtype, torch.device("cpu"), width)
 
 
 def _norm(
@@ -90,7 +88,7 @@ def _norm(
 
 def _gated(gate: nn.Module, up: nn.Module, down: nn.Module, inputs: torch.Tensor) -> torch.Tensor:
     gates, others = gate(inputs), up(inputs)
-    if gates.dtype != others.dtype or gates.dtype not in TYPES or gates.shape != others.shape:
+    if gates.dtype != others.dtype or gates.dtype not in NUMBERS or gates.shape != others.shape:
         return down(F.silu(gates) * others)
     return down(_gate_rows(gates, others))
 

@@ -5,7 +5,7 @@ Each caller documents its function. Without a compiler, or for other types, torc
 
 import ctypes
 from collections.abc import Callable
-from functools import cache
+from functools import cache, wraps
 from typing import Any, cast
 
 import torch
@@ -14,9 +14,13 @@ from dynts_batch.kvcache.native.build import library
 
 #: Floats that the C code takes at a time. head_dim must be a multiple.
 VECTOR = 16
-TYPES = {"p": ctypes.c_void_p, "l": ctypes.c_long, "f": ctypes.c_float, "d": ctypes.c_double}
+#: Types of numbers of which C code takes one or both.
+NUMBERS = (torch.float32, torch.bfloat16)
+_ARGUMENTS = {"p": ctypes.c_void_p, "l": ctypes.c_long, "f": ctypes.c_float, "d": ctypes.c_double}
 
 _operations = torch.library.Library("dynts_batch", "FRAGMENT")
+#: The function behind each operation.
+implementations: dict[Any, Callable[..., Any]] = {}
 
 
 def can_run(source: str, dtype: torch.dtype, device: torch.device, head_dim: int) -> bool:
@@ -27,24 +31,44 @@ def can_run(source: str, dtype: torch.dtype, device: torch.device, head_dim: int
     return fits and library(source) is not None
 
 
+def can_run_both(
+    source: str, dtype: torch.dtype, device: torch.device, head_dim: int = VECTOR
+) -> bool:
+    """`can_run` for code that takes both `NUMBERS`, and is told which of them it gets."""
+    return dtype in NUMBERS and can_run(source, torch.float32, device, head_dim)
+
+
+def padded(num_floats: int) -> int:
+    """As many floats, in whole vectors."""
+    return -(-num_floats // VECTOR) * VECTOR
+
+
 @cache
 def function(source: str, name: str, arguments: str) -> Callable[..., None]:
     """A function of the file `source`, which `can_run` has built. `arguments`: one letter of
-    `TYPES` each."""
+    `_ARGUMENTS` each."""
     built = library(source)
     assert built is not None, "ask can_run first"
     found = getattr(built, name)
-    found.restype, found.argtypes = None, [TYPES[letter] for letter in arguments]
+    found.restype, found.argtypes = None, [_ARGUMENTS[letter] for letter in arguments]
     return cast(Callable[..., None], found)
 
 
 def operation(schema: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Decorator: make the function a torch operation of that schema, so that a decode step can be
-    recorded."""
+    """Decorator: make the function a torch operation of that schema for whoever records operations
+    or looks at them. All others call the function itself: torch's way to it takes as long again."""
 
     def define(function: Callable[..., Any]) -> Callable[..., Any]:
         name = _operations.define(schema)
         _operations.impl(name, function, "CPU")
-        return cast(Callable[..., Any], getattr(torch.ops.dynts_batch, name))
+        operation = getattr(torch.ops.dynts_batch, name).default
+        implementations[operation] = function
+
+        @wraps(function)
+        def call(*arguments: Any) -> Any:
+            is_watched = torch._C._len_torch_dispatch_stack() > 0
+            return (operation if is_watched else function)(*arguments)
+
+        return call
 
     return define

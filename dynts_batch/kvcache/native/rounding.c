@@ -1,12 +1,13 @@
 /* Numbers to codes of 8 bits and back, a row at a time. Numbers are float32, or bfloat16 if
    `halves`. */
 
+#include <float.h>
+
 #include "vectors.h"
 
 /* A float below 2^22 plus MAGIC has the nearest whole number in its lowest bits; ties are even. */
 #define MAGIC 12582912.0f
 #define TOP 127.0f
-#define SMALLEST 1.17549435e-38f
 
 /* The numbers from place i on, and zeros behind the last of `count`. */
 static inline vec take_some(const void *from, long i, long count, long halves) {
@@ -45,7 +46,7 @@ static inline float round_row(uint8_t *codes, const void *numbers, long r, long 
     for (long i = 0; i < VEC; i++) largest = most[i] > largest ? most[i] : largest;
     float scale;
     memcpy(&scale, &largest, sizeof scale);
-    scale = (scale < SMALLEST ? SMALLEST : scale) / TOP;
+    scale = (scale < FLT_MIN ? FLT_MIN : scale) / TOP;
     for (long k = 0; k < K; k += VEC) {
         ivec whole = (ivec)(take_some(numbers, r * K + k, K - k, halves) / scale + MAGIC) -
                      (ivec)((vec){} + MAGIC) + (int32_t)zero_point;

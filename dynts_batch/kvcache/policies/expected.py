@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 
 from dynts_batch.errors import ConfigError
-from dynts_batch.kvcache.native import VECTOR, can_run, function
+from dynts_batch.kvcache.native import can_run_both, function, padded
 from dynts_batch.kvcache.policies import register
 from dynts_batch.kvcache.policy import HeadwisePolicy
 from dynts_batch.kvcache.query_stats import QueryStats, as_numbers
@@ -95,7 +95,7 @@ class Expected(HeadwisePolicy):
         queries, variances = self._queries(layer, self._positions(layer))
         num_queries, group = queries.shape[2:4]
         capacity, threads = slots.arena.capacity, torch.get_num_threads()
-        stride = -(-capacity // VECTOR) * VECTOR
+        stride = padded(capacity)
         scratch = torch.empty(threads * (num_queries * group + group + 3) * stride)
         keys, values, lanes = layer.in_place()
         parts = torch.tensor([[layer.data_ptr() for layer in part] for part in (keys, values)])
@@ -139,12 +139,9 @@ class Expected(HeadwisePolicy):
 
 
 def _runs_in_c(layer: LayerSlots) -> bool:
-    shape, window = layer.slots.arena.shape, layer.query_stats.rule.sliding_window
-    return (
-        window is None
-        and shape.dtype in (torch.float32, torch.bfloat16)
-        and can_run(SOURCE, torch.float32, layer.slots.lanes.device, shape.head_dim)
-    )
+    shape, device = layer.slots.arena.shape, layer.slots.lanes.device
+    slides = layer.query_stats.rule.sliding_window is not None
+    return not slides and can_run_both(SOURCE, shape.dtype, device, shape.head_dim)
 
 
 def _from_mean(

@@ -11,6 +11,7 @@ from dynts_batch.engine import Engine
 from dynts_batch.engine.attention import native as native_attention
 from dynts_batch.engine.decoding import recorded_steps
 from dynts_batch.engine.decoding.recorded_steps import RecordedSteps
+from dynts_batch.engine.sampling import RUN, sample
 from dynts_batch.kvcache.native import can_run
 from dynts_batch.records import Request
 
@@ -87,6 +88,31 @@ def test_a_step_that_depends_on_values_is_run_as_it_is(choose, monkeypatch) -> N
         values *= factor
         assert torch.equal(steps.run(3), torch.as_tensor(choose(values)))
     assert not steps._recorded
+
+
+@pytest.mark.parametrize(
+    "sampling",
+    [
+        SamplingConfig(temperature=0.0, max_new_tokens=9, logprobs=True),
+        SamplingConfig(temperature=0.6, top_k=20, top_p=0.9, min_p=0.01, max_new_tokens=9),
+    ],
+)
+def test_greedy_and_drawn_tokens_are_recorded(
+    monkeypatch: pytest.MonkeyPatch, sampling: SamplingConfig
+) -> None:
+    """Logits as many as a real model's, which are searched in runs."""
+    monkeypatch.setattr(recorded_steps, "RECORD_AFTER", 1)
+    logits, keys = torch.randn(3, 8 * RUN), torch.arange(3)
+
+    def step(num_lanes: int) -> torch.Tensor:
+        rows = slice(0, num_lanes)
+        return sample(logits[rows], sampling, keys[rows], keys[rows])[0]
+
+    steps = RecordedSteps(step)
+    for _ in range(4):
+        logits.normal_()
+        assert torch.equal(steps.run(3), step(3))
+    assert 3 in steps._recorded
 
 
 def test_the_newest_batch_sizes_are_kept_and_a_lost_one_can_come_back(monkeypatch) -> None:

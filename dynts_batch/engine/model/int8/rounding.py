@@ -5,7 +5,7 @@ It is done in C if there is a compiler.
 
 import torch
 
-from dynts_batch.kvcache.native import VECTOR, can_run, function, operation
+from dynts_batch.kvcache.native import can_run_both, function, operation
 
 SOURCE = "rounding.c"
 #: The largest code, and the unsigned code of 0.
@@ -33,7 +33,7 @@ def round_into(
 ) -> None:
     """`round_rows` into contiguous tensors that are there."""
     numbers = numbers.contiguous()
-    if not _in_c(numbers, VECTOR):
+    if not can_run_both(SOURCE, numbers.dtype, numbers.device):
         signed, scales[:] = rounded(numbers)
         torch.bitwise_xor(signed.view(torch.uint8), zero_point, out=codes)
         return
@@ -49,7 +49,7 @@ def scale_rows(
 ) -> torch.Tensor:
     """float32 `sums` [..., N] times `scales` [..., 1], plus `bias` [N], as numbers of `dtype`."""
     out = torch.empty_like(sums, dtype=dtype)
-    if not _in_c(out, out.shape[-1]):
+    if not can_run_both(SOURCE, dtype, out.device, out.shape[-1]):
         scaled = sums * scales
         return (scaled if bias is None else scaled + bias).to(dtype)
     function(SOURCE, "scale_rows", "pppp" "llll")(
@@ -58,8 +58,3 @@ def scale_rows(
         len(scales.view(-1)), sums.shape[-1], dtype == torch.bfloat16, torch.get_num_threads(),
     )  # fmt: skip
     return out
-
-
-def _in_c(numbers: torch.Tensor, width: int) -> bool:
-    fits = numbers.dtype in (torch.float32, torch.bfloat16)
-    return fits and can_run(SOURCE, torch.float32, numbers.device, width)
