@@ -42,7 +42,7 @@ def scores_in_c(policy: Policy, slots: Slots, monkeypatch: pytest.MonkeyPatch) -
 
 def scores_in_torch(policy: Policy, slots: Slots, monkeypatch: pytest.MonkeyPatch) -> torch.Tensor:
     with monkeypatch.context() as patch:
-        patch.setattr(expected, "can_run", lambda *_: False)
+        patch.setattr(expected, "can_run_both", lambda *_: False)
         return policy.score(slots) * slots.is_candidate[:, None, None]
 
 

@@ -8,7 +8,6 @@ import torch
 
 from dynts_batch.engine.attention.decode_query import DecodeQuery
 from dynts_batch.engine.attention.steps import packed_decode
-from dynts_batch.kvcache import native
 from dynts_batch.kvcache.arena import KVArena
 from dynts_batch.kvcache.arena_shape import ArenaShape
 from dynts_batch.kvcache.layer_states import AttentionRule
@@ -20,12 +19,8 @@ LENGTHS = torch.tensor([TOKENS, 33, 48])
 CPU = torch.device("cpu")
 
 
-@pytest.fixture(autouse=True, params=["torch", "C"])
-def written_in(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    if request.param == "torch":
-        monkeypatch.setattr(native, "can_run", lambda *_: False)
-    elif not native.can_run("packed.c", torch.float32, CPU, HEAD_DIM):
-        pytest.skip("no C compiler here")
+@pytest.fixture(autouse=True)
+def decided_anew(written_in: None) -> Iterator[None]:
     packed_decode.cache_clear()
     yield
     packed_decode.cache_clear()

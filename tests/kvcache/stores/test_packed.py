@@ -5,29 +5,20 @@ import pytest
 import torch
 from number_formats import round_trip
 
-from dynts_batch.kvcache import native
 from dynts_batch.kvcache.arena import KVArena
 from dynts_batch.kvcache.arena_shape import ArenaShape, Column
 from dynts_batch.kvcache.policies.thinkv.thought import Thought
 from dynts_batch.kvcache.policies.thinkv.thoughts import REASONING, TRANSITION
 from dynts_batch.kvcache.stores.formats import KV_FORMATS, KVFormat
-from dynts_batch.kvcache.stores.native_packed import SOURCE
 from dynts_batch.kvcache.stores.packed import PackedStore
 
+pytestmark = pytest.mark.usefixtures("written_in")
 NVFP4 = KV_FORMATS["nvfp4"]
 BITS = pytest.mark.parametrize(("name", "bits"), [("nvfp4", 4.5), ("int4", 5.0), ("fp8", 8.5)])
 FORMATS = pytest.mark.parametrize("name", list(KV_FORMATS))
 LAYERS, HEADS, HEAD_DIM, CAPACITY = 2, 2, 32, 70
 LENGTHS = torch.tensor([5, 16, 47, 64])
 LANES = torch.arange(4)
-
-
-@pytest.fixture(autouse=True, params=["torch", "C"])
-def written_in(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    if request.param == "torch":
-        monkeypatch.setattr(native, "can_run", lambda *_: False)
-    elif not native.can_run(SOURCE, torch.float32, torch.device("cpu"), HEAD_DIM):
-        pytest.skip("no C compiler here")
 
 
 def packed_arena(
