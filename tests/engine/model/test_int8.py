@@ -11,6 +11,7 @@ import pytest
 import torch
 from greedy_runs import random_prompts, run
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from dynts_batch.config import (
@@ -260,3 +261,19 @@ def test_it_is_refused_where_nothing_multiplies_so(monkeypatch: pytest.MonkeyPat
         ConfigError, match=r"model\.weights must be null when model\.device is cuda"
     ):
         validate(replace(run_of_int8, model=ModelConfig(weights="int8", device="cuda")))
+
+
+def test_an_operation_is_seen_by_whoever_looks_and_gives_the_same() -> None:
+    """Nobody else pays for torch's way to it."""
+    numbers, seen = torch.randn(3, 32), []
+
+    class Looking(TorchDispatchMode):
+        def __torch_dispatch__(self, called, types, args=(), kwargs=None):
+            seen.append(called)
+            return called(*args, **(kwargs or {}))
+
+    unseen = rounding.round_rows(numbers, 0)
+    with Looking():
+        looked_at = rounding.round_rows(numbers, 0)
+    assert torch.ops.dynts_batch.round_rows.default in seen
+    assert all(map(torch.equal, unseen, looked_at))
