@@ -54,7 +54,8 @@ def _largest(logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         return logits.max(dim=-1)
     runs = logits.unflatten(-1, (-1, RUN))
     best = runs.amax(dim=-1).argmax(dim=-1)
-    # Not by index: torch says that its result depends on values, so no step would be recorded.
+    # Not by index: torch says that its result's shape depends on values, so no step would be
+    # recorded.
     run = runs.take_along_dim(best[:, None, None], dim=1).squeeze(1)
     largest, place = run.max(dim=-1)
     return largest, best * RUN + place

@@ -5,6 +5,7 @@ import torch
 
 from dynts_batch.kvcache import native
 from dynts_batch.kvcache.compaction import SOURCE
+from dynts_batch.kvcache.stores.native_packed import SOURCE as PACKED_SOURCE
 
 
 @pytest.fixture(params=["torch", "C"])
@@ -12,5 +13,7 @@ def written_in(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
     """Runs a test in torch, and in C where there is a compiler."""
     if request.param == "torch":
         monkeypatch.setattr(native, "can_run", lambda *_: False)
-    elif not native.can_run(SOURCE, torch.float32, torch.device("cpu"), native.VECTOR):
-        pytest.skip("no C compiler here")
+        return
+    for source in (SOURCE, PACKED_SOURCE):
+        if not native.can_run(source, torch.float32, torch.device("cpu"), native.VECTOR):
+            pytest.skip("no C compiler here")

@@ -66,6 +66,8 @@ class RecordedSteps:
         if changing:
             self._refuse(f"{changing[0]} depends on values")
             return
+        # Our own are called without torch's dispatch. Only now: a plain function has no tags, nor a
+        # schema from which torch knows that it must not be dropped.
         for call in calls:
             call.target = implementations.get(call.target, call.target)
         recorded.recompile()

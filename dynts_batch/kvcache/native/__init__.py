@@ -39,7 +39,7 @@ def can_run_both(
 
 
 def padded(num_floats: int) -> int:
-    """As many floats, in whole vectors."""
+    """Rounded up to a multiple of `VECTOR`."""
     return -(-num_floats // VECTOR) * VECTOR
 
 
@@ -55,8 +55,11 @@ def function(source: str, name: str, arguments: str) -> Callable[..., None]:
 
 
 def operation(schema: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Decorator: make the function a torch operation of that schema for whoever records operations
-    or looks at them. All others call the function itself: torch's way to it takes as long again."""
+    """Decorator: make the function a torch operation of that schema, so that a decode step can be
+    recorded. It takes positional arguments, a tensor first.
+
+    Where no TorchDispatchMode looks, plain tensors on a CPU go straight to the function: torch's
+    way to it takes as long again. Others go that way, where torch refuses what C may not touch."""
 
     def define(function: Callable[..., Any]) -> Callable[..., Any]:
         name = _operations.define(schema)
@@ -66,8 +69,10 @@ def operation(schema: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]
 
         @wraps(function)
         def call(*arguments: Any) -> Any:
+            first = arguments[0]
+            is_plain = type(first) is torch.Tensor and first.is_cpu
             is_watched = torch._C._len_torch_dispatch_stack() > 0
-            return (operation if is_watched else function)(*arguments)
+            return (function if is_plain and not is_watched else operation)(*arguments)
 
         return call
 

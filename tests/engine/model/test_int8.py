@@ -264,7 +264,7 @@ def test_it_is_refused_where_nothing_multiplies_so(monkeypatch: pytest.MonkeyPat
 
 
 def test_an_operation_is_seen_by_whoever_looks_and_gives_the_same() -> None:
-    """Nobody else pays for torch's way to it."""
+    """Nobody else pays for torch's way to it, and what is no number in memory is refused."""
     numbers, seen = torch.randn(3, 32), []
 
     class Looking(TorchDispatchMode):
@@ -272,7 +272,11 @@ def test_an_operation_is_seen_by_whoever_looks_and_gives_the_same() -> None:
             seen.append(called)
             return called(*args, **(kwargs or {}))
 
-    unseen = rounding.round_rows(numbers, 0)
+    with torch.profiler.profile() as profile:
+        unseen = rounding.round_rows(numbers, 0)
+    assert "dynts_batch::round_rows" not in {event.name for event in profile.events()}
+    with pytest.raises(NotImplementedError):
+        rounding.round_rows(numbers.to("meta"), 0)
     with Looking():
         looked_at = rounding.round_rows(numbers, 0)
     assert torch.ops.dynts_batch.round_rows.default in seen
