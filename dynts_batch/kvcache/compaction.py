@@ -51,4 +51,4 @@ def compact(
 
 def in_c(tensor: torch.Tensor) -> bool:
     """Whether the C code for slots runs where `tensor` is."""
-    return native.can_run(SOURCE, torch.float32, tensor.device, native.VECTOR)
+    return native.can_run(SOURCE, torch.float32, tensor.device)

@@ -15,5 +15,5 @@ def written_in(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
         monkeypatch.setattr(native, "can_run", lambda *_: False)
         return
     for source in (SOURCE, PACKED_SOURCE):
-        if not native.can_run(source, torch.float32, torch.device("cpu"), native.VECTOR):
+        if not native.can_run(source, torch.float32, torch.device("cpu")):
             pytest.skip("no C compiler here")

@@ -37,9 +37,7 @@ def test_a_machine_without_a_compiler_is_told_so_by_a_warning(monkeypatch, caplo
     monkeypatch.setenv("PATH", "")
     build.library.cache_clear()
     try:
-        assert not native.can_run(
-            "decode_attention.c", torch.float32, torch.device("cpu"), native.VECTOR
-        )
+        assert not native.can_run("decode_attention.c", torch.float32, torch.device("cpu"))
     finally:
         build.library.cache_clear()
     (record,) = caplog.records

@@ -2,8 +2,9 @@
 arithmetic.
 
 A step is recorded once for each batch size that lasts, as the flat list of its torch operations. It
-is then run from that list: the same operations on the same tensors, so the same bits. A step must
-read and write at fixed addresses, and repeating it must change nothing.
+is then run from that list: the same operations on the same tensors, so the same bits. For one of
+our own the list has the function behind it. A step must read and write at fixed addresses, and
+repeating it must change nothing.
 """
 
 import logging
@@ -66,8 +67,8 @@ class RecordedSteps:
         if changing:
             self._refuse(f"{changing[0]} depends on values")
             return
-        # Our own are called without torch's dispatch. Only now: a plain function has no tags, nor a
-        # schema from which torch knows that it must not be dropped.
+        # Only now: a plain function has no tags, nor a schema from which torch knows that it must
+        # not be dropped.
         for call in calls:
             call.target = implementations.get(call.target, call.target)
         recorded.recompile()

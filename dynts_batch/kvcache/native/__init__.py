@@ -23,7 +23,7 @@ _operations = torch.library.Library("dynts_batch", "FRAGMENT")
 implementations: dict[Any, Callable[..., Any]] = {}
 
 
-def can_run(source: str, dtype: torch.dtype, device: torch.device, head_dim: int) -> bool:
+def can_run(source: str, dtype: torch.dtype, device: torch.device, head_dim: int = VECTOR) -> bool:
     """Whether the code in the file `source` takes such keys and values here: bfloat16 if its name
     says so, else float32. Builds it on the first call."""
     taken = torch.bfloat16 if source.endswith("_bf16.c") else torch.float32

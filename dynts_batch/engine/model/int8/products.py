@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from dynts_batch.engine.model.int8.rounding import TOP, ZERO_POINT, round_rows, scale_rows
 from dynts_batch.errors import ConfigError
-from dynts_batch.kvcache.native import VECTOR, can_run, function, operation
+from dynts_batch.kvcache.native import can_run, function, operation
 
 SOURCE = "int8_product.c"
 
@@ -99,7 +99,7 @@ def product_kind(width: int) -> type[NativeProduct | OneDnnProduct]:
     if has("avx2", False):
         found = f"products of width {width}"
         if width % 4 == 0:
-            if can_run(SOURCE, torch.float32, torch.device("cpu"), VECTOR):
+            if can_run(SOURCE, torch.float32, torch.device("cpu")):
                 return NativeProduct
             found = "AVX2 and no C compiler"
     if is_onednn_exact:

@@ -46,7 +46,7 @@ def representatives(
     first point. Each next one is the point farthest from all before. Clusters are empty if points
     are equal: then the first points left fill up.
     """
-    if native.can_run(SOURCE, layers[0].dtype, where.device, native.VECTOR):
+    if native.can_run(SOURCE, layers[0].dtype, where.device):
         return _in_c(layers, where, cuts)
     longest = max(cut.size for cut in cuts)
     kept = torch.zeros(len(cuts), len(layers), longest, dtype=torch.bool, device=where.device)
